@@ -1,0 +1,16 @@
+"""Models: pure functions of one member, one step."""
+
+from .base import Dynamics as Dynamics
+from .blackbox import BlackBox as BlackBox, Function as Function
+from .kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
+from .linear import Linear as Linear
+from .lorenz63 import Lorenz63 as Lorenz63
+from .lorenz96 import Lorenz96 as Lorenz96
+from .model_error import ModelError as ModelError
+from .rollout import (
+    Climatology as Climatology,
+    advance as advance,
+    climatology as climatology,
+    rollout as rollout,
+    spun_up_ensemble as spun_up_ensemble,
+)

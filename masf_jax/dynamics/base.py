@@ -1,0 +1,73 @@
+"""The contract of a model: one member, one step."""
+
+from __future__ import annotations
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+
+from ..coordinates import Coordinates
+
+__all__ = ["Dynamics", "positive"]
+
+
+def positive(name: str, value: float) -> Float[Array, ""]:
+    """`value` as a floating-point array, refused unless it is a positive number."""
+    if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
+        raise ValueError(f"{name} must be a positive number; got {value}.")
+    return jnp.asarray(value, dtype=float)
+
+
+class Dynamics(eqx.Module):
+    """A pure map x_{k+1} = M(x_k, t_k) (+ model error) for ONE member; batch with `jax.vmap`.
+
+    A model gives `dt`, `state_shape` and `__call__`; `coordinates` are needed for localisation only,
+    `initial_state` for `sample_climatology` only.
+    """
+
+    dt: eqx.AbstractVar[Float[Array, ""]]
+    """Model time of one step."""
+    state_shape: eqx.AbstractVar[tuple[int, ...]]
+    """Shape of one member's state."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+    ) -> Float[Array, "*state"]:
+        """The state one step (`dt`) after `x` at model time `time`; `key` feeds random models only."""
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        """Where the grid points are, or None for a model without geometry."""
+        return None
+
+    @property
+    def spin_up_steps(self) -> int:
+        """Steps after which a draw of `initial_state` has reached the attractor."""
+        return 0
+
+    def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """A random admissible state to spin up from."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no initial_state: give the initial ensemble and truth yourself."
+        )
+
+    def mean_step(self, x: Float[Array, "*state"], time: Scalar) -> Float[Array, "*state"]:
+        """The step without model error: E[x_{k+1} | x_k]."""
+        return self(x, time, None)
+
+    @property
+    def step_noise_variance(self) -> Array | None:
+        """Variance of the model error of one step (scalar or state-shaped); None if there is none."""
+        return None
+
+    def sample_climatology(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        """A draw from the model's own long-run distribution: `initial_state`, spun up."""
+        from .rollout import advance
+
+        key_start, key_run = jax.random.split(key)
+        x = self.initial_state(key_start)
+        return advance(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]

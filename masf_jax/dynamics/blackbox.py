@@ -1,0 +1,116 @@
+"""Any user model: a JAX function, or a host program JAX cannot trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+
+from ..coordinates import Coordinates
+from .base import Dynamics, positive
+
+__all__ = ["BlackBox", "Function"]
+
+
+class Function(Dynamics):
+    """Any JAX function `function(x, time) -> x'` (or `(x, time, key)` if `random`) as a model.
+
+    Args:
+        function: pure and traceable; one member, one step.
+        state_shape: shape of one member.
+        dt: model time of one step.
+        coordinates: needed for localisation only.
+        climatology: `key -> state`, needed only by `sample_climatology`.
+        random: whether `function` takes a key as its third argument.
+    """
+
+    function: Callable[..., Array] = eqx.field(static=True)
+    dt: Float[Array, ""]
+    state_shape: tuple[int, ...] = eqx.field(static=True)
+    _coordinates: Coordinates | None = eqx.field(static=True)
+    climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
+    random: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        function: Callable[..., Array],
+        state_shape: tuple[int, ...],
+        dt: float = 1.0,
+        coordinates: Coordinates | None = None,
+        climatology: Callable[[PRNGKeyArray], Array] | None = None,
+        random: bool = False,
+    ):
+        self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
+        self._coordinates, self.climatology, self.random = coordinates, climatology, random
+
+    def __call__(
+        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+    ) -> Float[Array, "*state"]:
+        return self.function(x, time, key) if self.random else self.function(x, time)
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        return self._coordinates
+
+    def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        if self.climatology is None:
+            return super().initial_state(key)
+        return self.climatology(key)
+
+
+class BlackBox(Dynamics):
+    """A model that runs on the host: NumPy, a subprocess, PyTorch, a compiled solver.
+
+    `function(states, time)` receives ALL members at once, a NumPy array (members, *state_shape), and
+    the model time as a float; it returns an array of the same shape. Called through
+    `jax.pure_callback`, so it must be deterministic in its arguments; an exception it raises stops
+    the run with its own message.
+
+    Args:
+        function: the host function, batched over members.
+        state_shape: shape of one member.
+        dt: model time of one step.
+        coordinates: needed for localisation only.
+    """
+
+    function: Callable[[np.ndarray, float], np.ndarray] = eqx.field(static=True)
+    dt: Float[Array, ""]
+    state_shape: tuple[int, ...] = eqx.field(static=True)
+    _coordinates: Coordinates | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray, float], np.ndarray],
+        state_shape: tuple[int, ...],
+        dt: float = 1.0,
+        coordinates: Coordinates | None = None,
+    ):
+        self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
+        self._coordinates = coordinates
+
+    def __call__(
+        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+    ) -> Float[Array, "*state"]:
+        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(self._host, result, x, jnp.asarray(time), vmap_method="expand_dims")
+
+    def _host(self, x: Array, time: Array) -> np.ndarray:
+        states, times = np.asarray(x), np.unique(np.asarray(time))
+        if times.size != 1:
+            raise ValueError(f"BlackBox advances all members from one model time; got {times}.")
+        members = states.reshape(-1, *self.state_shape)
+        out = np.asarray(self.function(members, float(times[0])))
+        if out.shape != members.shape:
+            raise ValueError(
+                f"the black-box function must return shape {members.shape} (members, *state_shape), "
+                f"the shape it was given; got {out.shape}."
+            )
+        return out.astype(states.dtype).reshape(states.shape)
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        return self._coordinates

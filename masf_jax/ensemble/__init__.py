@@ -1,0 +1,9 @@
+"""Pure array mathematics of ensembles."""
+
+from .inflation import AdaptiveInflation as AdaptiveInflation, Inflation as Inflation
+from .localization import (
+    Localization as Localization,
+    gaspari_cohn as gaspari_cohn,
+    localize as localize,
+    taper_matrix as taper_matrix,
+)

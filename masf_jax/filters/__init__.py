@@ -1,0 +1,20 @@
+"""Filters: one a file, all over the same dynamics and measurements."""
+
+from .base import (
+    EnsembleFilter as EnsembleFilter,
+    EnsembleState as EnsembleState,
+    Filter as Filter,
+    GaussianState as GaussianState,
+)
+from .baselines import (
+    Climatology as Climatology,
+    OptimalInterpolation as OptimalInterpolation,
+    ThreeDVar as ThreeDVar,
+)
+from .enkf import EnKF as EnKF
+from .enkf_n import EnKFN as EnKFN
+from .ensrf import EnSRF as EnSRF
+from .etkf import ETKF as ETKF
+from .kalman import KalmanFilter as KalmanFilter
+from .letkf import LETKF as LETKF
+from .particle import ParticleFilter as ParticleFilter

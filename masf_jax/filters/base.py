@@ -1,0 +1,185 @@
+"""The contract of a filter, and what all ensemble filters share."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..dynamics.base import Dynamics
+from ..dynamics.rollout import advance
+from ..ensemble.inflation import Inflation
+from ..ensemble.statistics import member_variance, weighted_moments
+from ..measurements.measurement import Measurement
+
+__all__ = ["EnsembleFilter", "EnsembleState", "Filter", "GaussianState", "Info"]
+
+Info: TypeAlias = dict[str, Array]
+"""Scalars a filter reports about one analysis (inflation used, effective sample size, …)."""
+
+
+class EnsembleState(eqx.Module):
+    """An ensemble, its log-weights (None: equal) and the filter's memory between cycles."""
+
+    ensemble: Float[Array, N *state]
+    log_weights: Float[Array, " N"] | None = None
+    memory: Any = None
+
+    @property
+    def mean(self) -> Float[Array, "*state"]:
+        return self.moments()[0]
+
+    @property
+    def variance(self) -> Float[Array, "*state"]:
+        return self.moments()[1]
+
+    def moments(self) -> tuple[Float[Array, "*state"], Float[Array, "*state"]]:
+        """Mean and unbiased variance of each state component."""
+        if self.log_weights is None:
+            return self.ensemble.mean(0), member_variance(self.ensemble)
+        return weighted_moments(self.ensemble, jnp.exp(self.log_weights))
+
+
+class GaussianState(eqx.Module):
+    """A mean and a covariance over the raveled state."""
+
+    mean: Float[Array, "*state"]
+    covariance: Float[Array, "n n"]
+    memory: Any = None
+
+    @property
+    def variance(self) -> Float[Array, "*state"]:
+        return jnp.diagonal(self.covariance).reshape(self.mean.shape)
+
+    def moments(self) -> tuple[Float[Array, "*state"], Float[Array, "*state"]]:
+        """Mean and variance of each state component."""
+        return self.mean, self.variance
+
+
+State: TypeAlias = EnsembleState | GaussianState
+
+
+class Filter(eqx.Module):
+    """A sequential filter: `init`, then alternately `forecast` and `analysis`; all pure and jittable."""
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Filter:
+        """This filter with what it derives from model and network (neighbour lists, climatology).
+
+        Runs once, outside jit; `assimilate` calls it. Raises ValueError where they do not fit.
+        """
+        return self
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> State:
+        """The filter's state from an initial ensemble."""
+
+    @abc.abstractmethod
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: State,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> State:
+        """The state `n_steps` model steps after step number `step`."""
+
+    @abc.abstractmethod
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: State,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[State, Info]:
+        """The state after using z, given that at least one value is valid."""
+
+    def analysis(
+        self,
+        key: PRNGKeyArray,
+        state: State,
+        z: Float[Array, "*z"],
+        measurement: Measurement,
+        mask: Bool[Array, "*z"] | None = None,
+    ) -> tuple[State, Info]:
+        """The state after using the values of z that are finite and True in `mask`.
+
+        Without any such value the analysis is the forecast, bit for bit.
+        """
+        valid = jnp.isfinite(z) if mask is None else mask & jnp.isfinite(z)
+        z = jnp.where(valid, z, 0.0)
+
+        def use(state: State) -> tuple[State, Info]:
+            return self.update(key, state, z, valid, measurement)
+
+        shapes = eqx.filter_eval_shape(use, state)[1]
+
+        def skip(state: State) -> tuple[State, Info]:
+            return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
+
+        return jax.lax.cond(valid.any(), use, skip, state)
+
+
+class EnsembleFilter(Filter):
+    """Filters whose update sees members and whitened innovations only.
+
+    A subclass gives `transform`. Row i of the innovations is R^{-1/2}(z - H(x_i)), zero where a value
+    is missing; their mean is the whitened innovation d and minus their anomalies are the whitened
+    measurement anomalies, so any operator, any noise covariance and any gap look alike.
+    """
+
+    inflation: eqx.AbstractVar[Inflation]
+
+    @abc.abstractmethod
+    def transform(
+        self,
+        key: PRNGKeyArray,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        """Analysis members from forecast members (raveled) and whitened innovations."""
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> EnsembleState:
+        return EnsembleState(ensemble, None, self.inflation.init(ensemble.dtype))
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> EnsembleState:
+        members = advance(dynamics, state.ensemble, step, key, n_steps)
+        return EnsembleState(members, state.log_weights, state.memory)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[EnsembleState, Info]:
+        n_members = state.ensemble.shape[0]
+        key_update, key_inflate = jax.random.split(key)
+
+        def innovations(ensemble: Array) -> Array:
+            return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
+
+        forecast = state.ensemble
+        d = innovations(forecast)
+        inflated, memory = self.inflation.before(forecast, state.memory, d, mask.sum().astype(d.dtype))
+        if self.inflation.changes_forecast:
+            d = innovations(inflated)
+        x, info = self.transform(key_update, inflated.reshape(n_members, -1), d, mask.reshape(-1))
+        analysis = self.inflation.after(key_inflate, forecast, x.reshape(forecast.shape))
+        if self.inflation.adaptive is not None:
+            info = info | {"inflation": jnp.sqrt(memory.factor)}
+        return EnsembleState(analysis, state.log_weights, memory), info

@@ -1,0 +1,190 @@
+"""Baselines that need no ensemble: climatology, optimal interpolation, 3D-Var."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..dynamics.base import Dynamics
+from ..dynamics.rollout import Climatology as ClimateMoments, climatology
+from ..measurements.measurement import Measurement
+from .base import Filter, GaussianState, Info
+from .kalman import gaussian_update, linearize
+
+__all__ = ["Climatology", "OptimalInterpolation", "ThreeDVar"]
+
+_LARGEST = 5_000
+
+
+def _moments(name: str, known: ClimateMoments | None, dynamics: Dynamics, seed: int) -> ClimateMoments:
+    if known is not None:
+        return known
+    n = math.prod(dynamics.state_shape)
+    if n > _LARGEST:
+        raise ValueError(f"{name} holds an n × n climatological covariance; n = {n} exceeds {_LARGEST}.")
+    return eqx.filter_jit(climatology)(dynamics, jax.random.key(seed), 20_000, 4)
+
+
+def _advance_mean(
+    mean: Float[Array, "*state"], dynamics: Dynamics, step: Int[Array, ""], n_steps: int | Int[Array, ""]
+) -> Float[Array, "*state"]:
+    def one(i: Array, x: Array) -> Array:
+        time = ((step + i).astype(dynamics.dt.dtype) * dynamics.dt).astype(x.dtype)
+        return dynamics.mean_step(x, time)
+
+    return jax.lax.fori_loop(0, n_steps, one, mean)
+
+
+class Climatology(Filter):
+    """Always the model's climatological mean and covariance, whatever is measured.
+
+    Args:
+        moments: the climatology; None: `prepare` samples 20 000 states of the model.
+        seed: of that sample.
+    """
+
+    moments: ClimateMoments | None = None
+    seed: int = eqx.field(static=True, default=1)
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Climatology:
+        return Climatology(_moments("climatology", self.moments, dynamics, self.seed), self.seed)
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+        mean, covariance = _cast(self.moments, ensemble.dtype)
+        return GaussianState(mean.reshape(ensemble.shape[1:]), covariance)
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> GaussianState:
+        return state
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[GaussianState, Info]:
+        return state, {}
+
+
+class OptimalInterpolation(Filter):
+    """x_a = μ + K (z - H(μ)) with the climatology N(μ, B) as prior at every cycle; the model only carries it on.
+
+    Args:
+        moments, seed: as for `Climatology`.
+    """
+
+    moments: ClimateMoments | None = None
+    seed: int = eqx.field(static=True, default=1)
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> OptimalInterpolation:
+        return OptimalInterpolation(
+            _moments("optimal interpolation", self.moments, dynamics, self.seed), self.seed
+        )
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+        return GaussianState(ensemble.mean(0), _cast(self.moments, ensemble.dtype).covariance)
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> GaussianState:
+        return GaussianState(_advance_mean(state.mean, dynamics, step, n_steps), state.covariance)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[GaussianState, Info]:
+        mean, covariance = _cast(self.moments, state.mean.dtype)
+        mean = mean.reshape(state.mean.shape)
+        innovation, jacobian = linearize(measurement, mean, z, mask)
+        gain, covariance = gaussian_update(covariance, jacobian)
+        return GaussianState(mean + (gain @ innovation).reshape(mean.shape), covariance), {}
+
+
+class ThreeDVar(Filter):
+    """Minimises |x - x_f|²_B + |z - H(x)|²_R with static B = scale · climatological covariance.
+
+    Gauss-Newton from the forecast; one iteration is exact for a linear operator.
+
+    Args:
+        scale: of the climatological covariance.
+        iterations: Gauss-Newton iterations.
+        moments, seed: as for `Climatology`.
+    """
+
+    scale: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.02)
+    iterations: int = eqx.field(static=True, default=1)
+    moments: ClimateMoments | None = None
+    seed: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        if not float(self.scale) > 0 or self.iterations < 1:
+            raise ValueError(
+                f"scale must be positive and iterations ≥ 1; got {self.scale}, {self.iterations}."
+            )
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> ThreeDVar:
+        moments = _moments("3D-Var", self.moments, dynamics, self.seed)
+        return ThreeDVar(self.scale, self.iterations, moments, self.seed)
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+        return GaussianState(ensemble.mean(0), self._background(ensemble.dtype))
+
+    def _background(self, dtype: jnp.dtype) -> Float[Array, "n n"]:
+        return self.scale.astype(dtype) * _cast(self.moments, dtype).covariance
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> GaussianState:
+        mean = _advance_mean(state.mean, dynamics, step, n_steps)
+        return GaussianState(mean, self._background(mean.dtype))
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: GaussianState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[GaussianState, Info]:
+        forecast = state.mean.reshape(-1)
+
+        def iterate(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            x, _covariance = carry
+            innovation, jacobian = linearize(measurement, x.reshape(state.mean.shape), z, mask)
+            gain, covariance = gaussian_update(state.covariance, jacobian)
+            return forecast + gain @ (innovation + jacobian @ (x - forecast)), covariance
+
+        x, covariance = jax.lax.fori_loop(0, self.iterations, iterate, (forecast, state.covariance))
+        return GaussianState(x.reshape(state.mean.shape), covariance), {}
+
+
+def _cast(moments: ClimateMoments | None, dtype: jnp.dtype) -> ClimateMoments:
+    if moments is None:
+        raise ValueError("this filter needs the climatology: call filter.prepare(dynamics, measurement).")
+    return jax.tree.map(lambda a: a.astype(dtype), moments)

@@ -1,0 +1,98 @@
+"""The bootstrap particle filter."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..dynamics.base import Dynamics
+from ..dynamics.rollout import advance
+from ..ensemble.resampling import systematic
+from ..ensemble.statistics import effective_sample_size
+from ..measurements.measurement import Measurement
+from .base import EnsembleState, Filter, Info
+
+__all__ = ["ParticleFilter"]
+
+
+class ParticleFilter(Filter):
+    """Weights particles by p(z | x); resamples systematically when few carry the weight.
+
+    When the effective sample size 1/Σw² falls below `threshold`·N, particles are resampled and
+    jittered by N(0, h² C): C the weighted covariance before resampling,
+    h = `regularization` · N^{-1/(n+4)} (Silverman's rate).
+
+    Source: Gordon, Salmond & Smith (1993); regularisation: Musso, Oudjane & Le Gland (2001).
+
+    Args:
+        threshold: in (0, 1]; 1 resamples every cycle.
+        regularization: factor of the jitter's bandwidth; 0: none (only for models with random error).
+    """
+
+    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.5)
+    regularization: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
+
+    def __check_init__(self) -> None:
+        if not 0 < float(self.threshold) <= 1:
+            raise ValueError(f"threshold must lie in (0, 1]; got {self.threshold}.")
+        if not float(self.regularization) >= 0:
+            raise ValueError(f"regularization must not be negative; got {self.regularization}.")
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> EnsembleState:
+        n = ensemble.shape[0]
+        return EnsembleState(ensemble, jnp.full((n,), -jnp.log(float(n)), ensemble.dtype))
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+    ) -> EnsembleState:
+        return EnsembleState(advance(dynamics, state.ensemble, step, key, n_steps), state.log_weights)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[EnsembleState, Info]:
+        particles, log_weights = state.ensemble, state.log_weights
+        likelihood = jax.vmap(measurement.log_prob, (None, 0, None))(z, particles, mask)
+        log_weights = jax.nn.log_softmax(log_weights + likelihood)
+        size = effective_sample_size(log_weights)
+        n = particles.shape[0]
+        uniform = jnp.full((n,), -jnp.log(float(n)), log_weights.dtype)
+
+        def resample(_: None) -> tuple[Array, Array]:
+            return self._resample(key, particles.reshape(n, -1), jnp.exp(log_weights)), uniform
+
+        def keep(_: None) -> tuple[Array, Array]:
+            return particles.reshape(n, -1), log_weights
+
+        few = size < self.threshold.astype(size.dtype) * n
+        x, log_weights = jax.lax.cond(few, resample, keep, None)
+        info = {"effective_sample_size": size}
+        return EnsembleState(x.reshape(particles.shape), log_weights), info
+
+    def _resample(self, key: PRNGKeyArray, x: Float[Array, "N n"], weights: Float[Array, " N"]) -> Array:
+        """Systematically resampled and jittered particles."""
+        n_particles, n = x.shape
+        key_pick, key_jitter = jax.random.split(key)
+        picked = x[systematic(key_pick, weights)]
+        mean = weights @ x
+        deviations = jnp.sqrt(weights)[:, None] * (x - mean[None])
+        width = self.regularization.astype(x.dtype) * n_particles ** (-1.0 / (n + 4))
+        if n <= n_particles:  # noise with the covariance's Cholesky factor
+            covariance = deviations.T @ deviations
+            floor = 1e-6 * jnp.trace(covariance) / n + jnp.finfo(x.dtype).tiny
+            factor = jnp.linalg.cholesky(covariance + floor * jnp.eye(n, dtype=x.dtype))
+            noise = jax.random.normal(key_jitter, x.shape, x.dtype) @ factor.T
+        else:  # random combinations of the weighted anomalies: the same law, no n × n matrix
+            noise = jax.random.normal(key_jitter, (n_particles, n_particles), x.dtype) @ deviations
+        return picked + width * noise

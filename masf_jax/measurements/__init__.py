@@ -1,0 +1,29 @@
+"""Measurement operators and noise laws, as pytrees."""
+
+from .base import Compose as Compose, Operator as Operator
+from .linear import Linear as Linear
+from .measurement import Measurement as Measurement, Observations as Observations
+from .noise import (
+    CorrelatedGaussian as CorrelatedGaussian,
+    Gaussian as Gaussian,
+    Laplace as Laplace,
+    Noise as Noise,
+    StudentT as StudentT,
+)
+from .pointwise import (
+    Pointwise as Pointwise,
+    Speed as Speed,
+    absolute as absolute,
+    arctan as arctan,
+    sigmoid as sigmoid,
+    square as square,
+    tanh as tanh,
+)
+from .selection import (
+    Identity as Identity,
+    Subset as Subset,
+    center_hole as center_hole,
+    grid_stride as grid_stride,
+    moving_window as moving_window,
+    random_points as random_points,
+)

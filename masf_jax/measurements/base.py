@@ -1,0 +1,89 @@
+"""The contract of a measurement operator: one state in, one measured array out."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..coordinates import Coordinates
+
+__all__ = ["Compose", "Operator", "output_shape"]
+
+Structure = Literal["identity", "mask", "dense"] | None
+
+
+class Operator(eqx.Module):
+    """z = H(x) for ONE state; a pytree, so numbers in it may change without recompiling.
+
+    `second @ first` composes: (second @ first)(x) = second(first(x)).
+    """
+
+    structure: ClassVar[Structure] = None
+    """How H is linear: "identity", "mask" (picks components), "dense" (a matrix), None (nonlinear)."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
+        """The noise-free measurement of x."""
+
+    def coordinates(self, state: Coordinates) -> Coordinates | None:
+        """Where each measured value sits, given where the state's points are; None if unknown."""
+        return None
+
+    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"] | None:
+        """Which state components are measured directly; None where that has no meaning."""
+        return None
+
+    def lift(self, z: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
+        """A measurement written as a state (zero where nothing is measured)."""
+        raise NotImplementedError(f"{type(self).__name__} has no lift to state space.")
+
+    def __matmul__(self, inner: Operator) -> Compose:
+        return Compose(self, inner)
+
+
+class Compose(Operator):
+    """x ↦ outer(inner(x)); written `outer @ inner`."""
+
+    outer: Operator
+    inner: Operator
+
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
+        return self.outer(self.inner(x))
+
+    def coordinates(self, state: Coordinates) -> Coordinates | None:
+        middle = self.inner.coordinates(state)
+        return None if middle is None else self.outer.coordinates(middle)
+
+    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"] | None:
+        first = self.inner.observed(state_shape)
+        if first is None:
+            return None
+        middle_shape = output_shape(self.inner, state_shape)
+        second = self.outer.observed(middle_shape)
+        if second is None:
+            return None
+        if second.all():
+            return first
+        if self.inner.structure not in ("identity", "mask") and middle_shape != state_shape:
+            return None
+        index = np.asarray(self.inner(jnp.arange(np.prod(state_shape), dtype=float).reshape(state_shape)))
+        picked = np.zeros(int(np.prod(state_shape)), bool)
+        picked[index.astype(int)[second].ravel()] = True
+        return picked.reshape(state_shape)
+
+
+def output_shape(operator: Operator, state_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of H(x) for a state of `state_shape`, with a readable error when they do not fit."""
+    try:
+        out = eqx.filter_eval_shape(operator, jax.ShapeDtypeStruct(state_shape, jnp.result_type(float)))
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{type(operator).__name__} does not apply to a state of shape {state_shape}: {error}"
+        ) from error
+    return tuple(out.shape)

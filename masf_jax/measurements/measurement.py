@@ -1,0 +1,97 @@
+"""A measurement: an operator and its noise; and the observations that come from it."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+
+from .base import Operator, output_shape
+from .noise import Noise
+
+__all__ = ["Measurement", "Observations"]
+
+
+class Measurement(eqx.Module):
+    """z = H(x) + ε with operator H and noise law ε."""
+
+    operator: Operator
+    noise: Noise
+
+    def sample(self, key: PRNGKeyArray, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
+        """A noisy measurement of x."""
+        z = self.operator(x)
+        return z + self.noise.sample(key, z.shape).astype(z.dtype)
+
+    def log_prob(
+        self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        """log p(z | x) of the values that are True in `mask`."""
+        return self.noise.log_prob(z - self.operator(x), mask)
+
+    def whitened_innovation(
+        self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, " m"]:
+        """R^{-1/2}(z - H(x)), raveled; zero where `mask` is False."""
+        return self.noise.whiten(z - self.operator(x), mask).reshape(-1)
+
+    def output_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of z for a state of `state_shape`."""
+        return output_shape(self.operator, state_shape)
+
+
+class Observations(eqx.Module):
+    """Measured values of K cycles; gaps are False in the mask, times are model step numbers.
+
+    Args:
+        values: (K, *z); NaN or Inf counts as missing.
+        steps: (K,) increasing step numbers ≥ 0 (model time = step · dt, the initial ensemble is at
+            step 0), or an int n for steps n, 2n, …, Kn.
+        mask: (K, *z) or (K,) booleans, True where the value was measured; None: everywhere finite.
+    """
+
+    values: Float[Array, K *z]
+    mask: Bool[Array, K *z]
+    steps: Int[Array, " K"]
+    interval: int | None = eqx.field(static=True)
+    """Steps between observations when constant (compiled into a fixed-length scan), else None."""
+
+    def __init__(self, values: ArrayLike, steps: int | ArrayLike, mask: ArrayLike | None = None):
+        values = jnp.asarray(values, dtype=float if not hasattr(values, "dtype") else None)
+        if values.ndim < 2:
+            raise ValueError(f"values must have shape (cycles, *z); got {values.shape}.")
+        n_cycles = values.shape[0]
+        if isinstance(steps, int | np.integer):
+            if steps < 1:
+                raise ValueError(f"steps between observations must be at least 1; got {steps}.")
+            self.interval = int(steps)
+            self.steps = self.interval * jnp.arange(1, n_cycles + 1, dtype=jnp.int32)
+        else:
+            self.interval, self.steps = None, _checked_steps(steps, n_cycles)
+        finite = jnp.isfinite(values)
+        if mask is not None:
+            mask = jnp.asarray(mask, dtype=bool)
+            if mask.shape not in (values.shape, values.shape[:1]):
+                raise ValueError(f"mask must have shape {values.shape} or ({n_cycles},); got {mask.shape}.")
+            mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+            finite = finite & jnp.broadcast_to(mask, values.shape)
+        self.mask = finite
+        self.values = jnp.where(finite, values, 0.0)
+
+    @property
+    def n_cycles(self) -> int:
+        return self.values.shape[0]
+
+
+def _checked_steps(steps: ArrayLike, n_cycles: int) -> Int[Array, " K"]:
+    if not isinstance(steps, jax.core.Tracer):
+        array = np.asarray(steps)
+        if array.shape != (n_cycles,) or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"steps must hold {n_cycles} integers, one per cycle; got shape {array.shape}, {array.dtype}."
+            )
+        if array[0] < 0 or np.any(np.diff(array) < 0):
+            raise ValueError("steps must not be negative and must not decrease.")
+    return jnp.asarray(steps, dtype=jnp.int32)

@@ -1,0 +1,192 @@
+"""Measurement noise laws: draw, log-density, whitening, each with a mask of valid values."""
+
+from __future__ import annotations
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammaln
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+
+__all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT"]
+
+
+class Noise(eqx.Module):
+    """The law of ε = z - H(x) for one measurement array; masked-out values carry no information."""
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        """A draw of ε."""
+
+    @abc.abstractmethod
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        """log p(ε = residual) of the values that are True in `mask` (marginal over the rest)."""
+
+    @abc.abstractmethod
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        """R^{-1/2} residual, where R is the noise covariance; zero where `mask` is False."""
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether errors of different values are uncorrelated (localisation needs that)."""
+        return True
+
+
+def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
+    scale = jnp.asarray(value, dtype=float)
+    if not isinstance(scale, jax.core.Tracer) and not bool((scale > 0).all()):
+        raise ValueError(f"{name} must be positive everywhere; got a smallest value of {scale.min()}.")
+    return scale
+
+
+def _masked(values: Array, mask: Array | None) -> Array:
+    return values if mask is None else jnp.where(mask, values, 0.0)
+
+
+class Gaussian(Noise):
+    """ε ~ N(0, std²), independent.
+
+    Args:
+        std: scalar, or an array of z's shape (diagonal R); in the units of z.
+    """
+
+    std: Float[Array, ...]
+
+    def __init__(self, std: ArrayLike):
+        self.std = _scale("std of the noise", std)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        return self.std * jax.random.normal(key, shape)
+
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        std = jnp.broadcast_to(self.std.astype(residual.dtype), residual.shape)
+        log_density = -0.5 * (residual / std) ** 2 - jnp.log(std) - 0.5 * math.log(2 * math.pi)
+        return _masked(log_density, mask).sum()
+
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        return _masked(residual / self.std.astype(residual.dtype), mask)
+
+
+class CorrelatedGaussian(Noise):
+    """ε ~ N(0, R) with a full covariance over a vector measurement.
+
+    A missing value is marginalised exactly: its row and column of R become those of the identity.
+
+    Args:
+        covariance: R, symmetric positive definite (m, m).
+    """
+
+    covariance: Float[Array, "m m"]
+    cholesky: Float[Array, "m m"]
+
+    def __init__(self, covariance: ArrayLike):
+        self.covariance = jnp.asarray(covariance, dtype=float)
+        if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
+            raise ValueError(f"covariance must be square (m, m); got shape {self.covariance.shape}.")
+        self.cholesky = jnp.linalg.cholesky(self.covariance)
+        if not isinstance(self.cholesky, jax.core.Tracer) and not bool(jnp.isfinite(self.cholesky).all()):
+            raise ValueError("covariance of the noise is not positive definite.")
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        return self.cholesky @ jax.random.normal(key, shape)
+
+    def _factor(self, mask: Array | None, dtype: jnp.dtype) -> Array:
+        if mask is None:
+            return self.cholesky.astype(dtype)
+        both = mask[:, None] & mask[None, :]
+        eye = jnp.eye(mask.shape[0], dtype=dtype)
+        return jnp.linalg.cholesky(jnp.where(both, self.covariance.astype(dtype), eye))
+
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        factor = self._factor(mask, residual.dtype)
+        white = solve_triangular(factor, _masked(residual, mask), lower=True)
+        count = residual.size if mask is None else mask.sum().astype(residual.dtype)
+        log_det = jnp.log(jnp.diagonal(factor)).sum()
+        return -0.5 * (white**2).sum() - log_det - 0.5 * math.log(2 * math.pi) * count
+
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        factor = self._factor(mask, residual.dtype)
+        return solve_triangular(factor, _masked(residual, mask), lower=True)
+
+    @property
+    def diagonal(self) -> bool:
+        return False
+
+
+class Laplace(Noise):
+    """ε with density exp(-|ε|/scale)/(2 scale), independent; its variance is 2 scale².
+
+    Args:
+        scale: scalar or array of z's shape.
+    """
+
+    scale: Float[Array, ...]
+
+    def __init__(self, scale: ArrayLike):
+        self.scale = _scale("scale of the noise", scale)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        return self.scale * jax.random.laplace(key, shape)
+
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        scale = jnp.broadcast_to(self.scale.astype(residual.dtype), residual.shape)
+        return _masked(-jnp.abs(residual) / scale - jnp.log(2.0 * scale), mask).sum()
+
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        return _masked(residual / (math.sqrt(2.0) * self.scale.astype(residual.dtype)), mask)
+
+
+class StudentT(Noise):
+    """ε = scale · t with t Student-t of `df` degrees of freedom; variance scale² df/(df-2).
+
+    Args:
+        df: degrees of freedom, > 2 so that a covariance exists.
+        scale: scalar or array of z's shape.
+    """
+
+    df: float = eqx.field(static=True)
+    scale: Float[Array, ...]
+
+    def __init__(self, df: float, scale: ArrayLike):
+        if not df > 2:
+            raise ValueError(f"df must exceed 2 (no finite variance below); got {df}.")
+        self.df, self.scale = float(df), _scale("scale of the noise", scale)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        return self.scale * jax.random.t(key, self.df, shape)
+
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        scale = jnp.broadcast_to(self.scale.astype(residual.dtype), residual.shape)
+        half = 0.5 * (self.df + 1)
+        constant = gammaln(half) - gammaln(0.5 * self.df) - 0.5 * math.log(self.df * math.pi)
+        log_density = constant.astype(residual.dtype) - jnp.log(scale)
+        log_density = log_density - half * jnp.log1p((residual / scale) ** 2 / self.df)
+        return _masked(log_density, mask).sum()
+
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        std = math.sqrt(self.df / (self.df - 2)) * self.scale.astype(residual.dtype)
+        return _masked(residual / std, mask)

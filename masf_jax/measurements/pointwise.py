@@ -1,0 +1,89 @@
+"""Nonlinear operators: functions applied to every component, and flow speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..coordinates import Coordinates
+from .base import Operator
+
+__all__ = ["Pointwise", "Speed", "absolute", "arctan", "sigmoid", "square", "tanh"]
+
+
+class Pointwise(Operator):
+    """z = f(scale · x), component by component. Compose with `Subset` to measure some components only.
+
+    Args:
+        function: elementwise JAX function f.
+        scale: number inside f.
+    """
+
+    function: Callable[[Array], Array] = eqx.field(static=True)
+    scale: Float[Array, ""]
+
+    def __init__(self, function: Callable[[Array], Array], scale: float = 1.0):
+        self.function, self.scale = function, jnp.asarray(scale, dtype=float)
+
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
+        return self.function(self.scale.astype(x.dtype) * x)
+
+    def coordinates(self, state: Coordinates) -> Coordinates:
+        return state
+
+    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"]:
+        return np.ones(state_shape, bool)
+
+
+def arctan(scale: float = 1.0) -> Pointwise:
+    """z = arctan(scale · x)."""
+    return Pointwise(jnp.arctan, scale)
+
+
+def sigmoid(scale: float = 1.0) -> Pointwise:
+    """z = 1 / (1 + exp(-scale · x))."""
+    return Pointwise(jax.nn.sigmoid, scale)
+
+
+def tanh(scale: float = 1.0) -> Pointwise:
+    """z = tanh(scale · x)."""
+    return Pointwise(jnp.tanh, scale)
+
+
+def absolute(scale: float = 1.0) -> Pointwise:
+    """z = |scale · x|."""
+    return Pointwise(jnp.abs, scale)
+
+
+def square(scale: float = 1.0) -> Pointwise:
+    """z = (scale · x)²."""
+    return Pointwise(jnp.square, scale)
+
+
+class Speed(Operator):
+    """Flow speed |u| = √(Σ_c u_c²) of a velocity state (channels, *grid); z has the grid's shape.
+
+    With `offset`, the paper's saturating speed sensor is `sigmoid() @ SquaredSpeed`: see `squared`.
+
+    Args:
+        squared: measure Σ_c u_c² + offset instead of the speed.
+        offset: added to the squared speed.
+    """
+
+    squared: bool = eqx.field(static=True, default=False)
+    offset: float = eqx.field(static=True, default=0.0)
+
+    def __call__(self, x: Float[Array, channels *grid]) -> Float[Array, "*grid"]:
+        square = jnp.sum(x**2, axis=0)
+        if self.squared:
+            return square + self.offset
+        # Zero speed has no gradient; the safe branch keeps it finite (zero) instead of NaN.
+        return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+
+    def coordinates(self, state: Coordinates) -> Coordinates:
+        return state

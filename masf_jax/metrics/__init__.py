@@ -1,0 +1,18 @@
+"""Scores: pure functions, and the set `assimilate` computes each cycle."""
+
+from .cycle import DEFAULT_SCORES as DEFAULT_SCORES, SCORES as SCORES
+from .ranks import rank_counts as rank_counts
+from .scores import (
+    crps_ensemble as crps_ensemble,
+    crps_gaussian as crps_gaussian,
+    energy_score as energy_score,
+    rmse as rmse,
+    root_mean_variance as root_mean_variance,
+    sliced_wasserstein as sliced_wasserstein,
+    spread_skill_ratio as spread_skill_ratio,
+    wasserstein_1d as wasserstein_1d,
+)
+from .summary import (
+    mean_and_standard_error as mean_and_standard_error,
+    time_average as time_average,
+)

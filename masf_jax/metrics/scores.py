@@ -1,0 +1,139 @@
+"""Scores of an ensemble or Gaussian estimate against the truth, at one time."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+__all__ = [
+    "crps_ensemble",
+    "crps_gaussian",
+    "energy_score",
+    "masked_mean",
+    "rmse",
+    "root_mean_variance",
+    "sliced_wasserstein",
+    "spread_skill_ratio",
+    "wasserstein_1d",
+]
+
+_PAIRWISE = 64
+"""Up to this ensemble size all pairs are faster than sorting."""
+
+
+def masked_mean(values: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None) -> Float[Array, ""]:
+    """Mean over the components that are True in `where` (all if None; NaN if none)."""
+    if where is None:
+        return values.mean()
+    count = where.sum().astype(values.dtype)
+    return jnp.where(where, values, 0.0).sum() / count
+
+
+def rmse(
+    estimate: Float[Array, "*x"], truth: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None
+) -> Float[Array, ""]:
+    """√ mean (estimate - truth)², in the state's units."""
+    return jnp.sqrt(masked_mean((estimate - truth) ** 2, where))
+
+
+def root_mean_variance(
+    variance: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None
+) -> Float[Array, ""]:
+    """Spread: √ mean variance over components (the variance unbiased, 1/(N-1))."""
+    return jnp.sqrt(masked_mean(variance, where))
+
+
+def spread_skill_ratio(
+    spread: Float[Array, "*c"], error: Float[Array, "*c"], n_members: int | None = None
+) -> Float[Array, "*c"]:
+    """√((N+1)/N) spread / RMSE: 1 for a reliable ensemble of N members (Fortin et al. 2014)."""
+    factor = 1.0 if n_members is None else math.sqrt((n_members + 1) / n_members)
+    return factor * spread / error
+
+
+def crps_ensemble(
+    ensemble: Float[Array, N *x], truth: Float[Array, "*x"], log_weights: Float[Array, " N"] | None = None
+) -> Float[Array, "*x"]:
+    """Fair continuous ranked probability score of each component; 0 is perfect, state units.
+
+    Equal weights: mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, unbiased in N (Ferro 2014).
+    Weighted: Σ w_i |x_i - y| - 1/2 Σ_ij w_i w_j |x_i - x_j| / (1 - Σ w²).
+    """
+    n = ensemble.shape[0]
+    error = jnp.abs(ensemble - truth[None])
+    if log_weights is None:
+        if n <= _PAIRWISE:
+            total = jnp.zeros_like(truth)
+            total = sum((jnp.abs(ensemble - jnp.roll(ensemble, k, 0)).sum(0) for k in range(1, n)), total)
+        else:
+            rank = 2.0 * jnp.arange(1, n + 1, dtype=ensemble.dtype) - (n + 1)
+            total = 2.0 * jnp.tensordot(rank, jnp.sort(ensemble, axis=0), axes=1)
+        return error.mean(0) - total / (2.0 * n * (n - 1))
+    weights = jnp.exp(log_weights)
+    order = jnp.argsort(ensemble, axis=0)
+    x = jnp.take_along_axis(ensemble, order, axis=0)
+    w = weights[order]
+    below = jnp.cumsum(w, axis=0) - w
+    total = 2.0 * (w * x * (2.0 * below + w - 1.0)).sum(0)  # Σ_ij w_i w_j |x_i - x_j|
+    free = 1.0 - (weights**2).sum()
+    gap = jnp.where(free > 0, 0.5 * total / jnp.where(free > 0, free, 1.0), 0.0)
+    return jnp.tensordot(weights, error, axes=1) - gap
+
+
+def crps_gaussian(
+    mean: Float[Array, "*x"], variance: Float[Array, "*x"], truth: Float[Array, "*x"]
+) -> Float[Array, "*x"]:
+    """CRPS of N(mean, variance): σ [u (2Φ(u) - 1) + 2φ(u) - 1/√π], u = (truth - mean)/σ."""
+    sigma = jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
+    u = (truth - mean) / sigma
+    return sigma * (u * (2.0 * norm.cdf(u) - 1.0) + 2.0 * norm.pdf(u) - 1.0 / math.sqrt(math.pi))
+
+
+def energy_score(ensemble: Float[Array, N *x], truth: Float[Array, "*x"]) -> Float[Array, ""]:
+    """Fair energy score mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, Euclidean norms.
+
+    Pair distances are summed shift by shift: memory O(N n), not O(N² n).
+    """
+    n = ensemble.shape[0]
+    x = ensemble.reshape(n, -1)
+    error = jnp.sqrt(((x - truth.reshape(1, -1)) ** 2).sum(1)).mean()
+
+    def add(k: Array, total: Array) -> Array:
+        return total + jnp.sqrt(((x - jnp.roll(x, k, 0)) ** 2).sum(1)).sum()
+
+    total = jax.lax.fori_loop(1, n, add, jnp.zeros((), x.dtype))
+    return error - total / (2.0 * n * (n - 1))
+
+
+def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2) -> Float[Array, ""]:
+    """W_p between two one-dimensional samples of any sizes: (∫ |F⁻¹(u) - G⁻¹(u)|^p du)^{1/p}, exact."""
+    n, m = x.shape[0], y.shape[0]
+    levels = jnp.sort(
+        jnp.concatenate([jnp.arange(1, n + 1, dtype=x.dtype) / n, jnp.arange(1, m + 1, dtype=x.dtype) / m])
+    )
+    width = jnp.diff(levels, prepend=jnp.zeros((1,), x.dtype))
+    middle = levels - 0.5 * width
+    x_at = jnp.sort(x)[jnp.clip((middle * n).astype(jnp.int32), 0, n - 1)]
+    y_at = jnp.sort(y)[jnp.clip((middle * m).astype(jnp.int32), 0, m - 1)]
+    return (width * jnp.abs(x_at - y_at) ** order).sum() ** (1.0 / order)
+
+
+def sliced_wasserstein(
+    key: PRNGKeyArray, x: Float[Array, N *x], y: Float[Array, M *x], n_slices: int = 128, order: int = 2
+) -> Float[Array, ""]:
+    """(mean over random unit directions θ of W_p(θᵀx, θᵀy)^p)^{1/p} (Bonneel et al. 2015).
+
+    In one dimension this is W_p itself.
+    """
+    x, y = x.reshape(x.shape[0], -1), y.reshape(y.shape[0], -1)
+    directions = jax.random.normal(key, (n_slices, x.shape[1]), x.dtype)
+    directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
+
+    def one(direction: Array) -> Array:
+        return wasserstein_1d(x @ direction, y @ direction, order) ** order
+
+    return jax.lax.map(one, directions).mean() ** (1.0 / order)
