@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .dynamics.base import Dynamics
@@ -135,9 +136,9 @@ def assimilate(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Float[Array, N *state],
+    ensemble: Float[Array, "N *state"],
     *,
-    truth: Float[Array, K *state] | None = None,
+    truth: Float[Array, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     extra_scores: dict[str, Score] | None = None,
@@ -170,6 +171,8 @@ def assimilate(
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
             unknown name in `save` or `scores`, or what `filter.prepare` refuses.
     """
+    ensemble = jnp.asarray(ensemble)
+    truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
     _check(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
     filter = filter.prepare(dynamics, measurement)
     observed = measurement.operator.observed(dynamics.state_shape)
@@ -212,7 +215,7 @@ def _execute(
     chunk: int | None,
     progress: bool,
     timed: bool,
-) -> tuple[Any, dict, dict[str, float]]:
+) -> tuple[Any, dict, dict[str, Any]]:
     """Runs the scan whole or in chunks of equal size (one compilation either way)."""
     run, seconds = _scan, {}
     size = n_cycles if chunk is None else max(1, min(chunk, n_cycles))
@@ -269,12 +272,13 @@ class _progress_bar:
 
 
 def _warn_if_diverged(diverged: Array) -> None:
-    if isinstance(diverged, jax.core.Tracer) or not np.asarray(diverged).any():
+    if isinstance(diverged, Tracer) or not np.asarray(diverged).any():
         return
     cycle = int(np.argmax(np.asarray(diverged)))
     warnings.warn(
-        f"the filter diverged: fewer than two finite members after the forecast of cycle {cycle}; results from "
-        "there on are NaN. More inflation or members, a smaller localisation radius or model step may help.",
+        f"the filter diverged: fewer than two finite members after the forecast of cycle {cycle}; results "
+        "from there on are NaN. More inflation or members, a smaller localisation radius or model step may "
+        "help.",
         FilterDivergedWarning,
         stacklevel=3,
     )
@@ -296,23 +300,26 @@ def _check(
             f"ensemble must have shape (N, *state_shape) = (N, {', '.join(map(str, shape))}) for "
             f"{type(dynamics).__name__}; got {ensemble.shape}."
         )
+    if not jnp.issubdtype(ensemble.dtype, jnp.floating):
+        raise TypeError(f"ensemble must be of a floating-point type; got {ensemble.dtype}.")
     if ensemble.shape[0] < 2:
         raise ValueError(f"an ensemble needs at least 2 members to have a spread; got {ensemble.shape[0]}.")
     expected = measurement.output_shape(shape)
     if observations.values.shape[1:] != expected:
         raise ValueError(
-            f"observations have shape {observations.values.shape[1:]} per cycle, but the measurement of a state of "
-            f"shape {shape} has shape {expected}."
+            f"observations have shape {observations.values.shape[1:]} per cycle, but the measurement of a "
+            f"state of shape {shape} has shape {expected}."
         )
     if truth is not None and truth.shape != (observations.n_cycles, *shape):
         raise ValueError(
-            f"truth must hold one state per cycle, shape {(observations.n_cycles, *shape)}; got {truth.shape}."
+            f"truth must hold one state per cycle, shape {(observations.n_cycles, *shape)}; "
+            f"got {truth.shape}."
         )
     for argument, given, known in (("save", save, _SAVEABLE), ("scores", scores, tuple(SCORES))):
         unknown = [name for name in given if name not in known]
         if isinstance(given, str) or unknown:
             raise ValueError(f"{argument} must be a tuple of names from {known}; got {given!r}.")
-    if not isinstance(ensemble, jax.core.Tracer):
+    if not isinstance(ensemble, Tracer):
         bad = np.flatnonzero(~np.isfinite(np.asarray(ensemble)).reshape(ensemble.shape[0], -1).all(1))
         if bad.size:
             raise ValueError(

@@ -18,7 +18,7 @@ __all__ = ["Twin", "simulate"]
 class Twin(NamedTuple):
     """Truth at the observation steps, and the observations drawn from it."""
 
-    truth: Float[Array, K *state]
+    truth: Float[Array, "K *state"]
     observations: Observations
 
 

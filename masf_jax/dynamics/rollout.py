@@ -20,11 +20,11 @@ def member_keys(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
 
 def advance(
     dynamics: Dynamics,
-    ensemble: Float[Array, N *state],
+    ensemble: Float[Array, "N *state"],
     step: Int[Array, ""],
     key: PRNGKeyArray,
     n_steps: int | Int[Array, ""],
-) -> Float[Array, N *state]:
+) -> Float[Array, "N *state"]:
     """All members `n_steps` model steps ahead of step number `step` (model time step·dt).
 
     Args:
@@ -52,7 +52,7 @@ def rollout(
     n: int,
     every: int = 1,
     step: int = 0,
-) -> Float[Array, n *state]:
+) -> Float[Array, "n *state"]:
     """The trajectory of one state: x after every, 2·every, …, n·every steps (x itself left out)."""
 
     def body(carry: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], Array]:
@@ -64,7 +64,7 @@ def rollout(
     return jax.lax.scan(body, start, jnp.arange(n))[1]
 
 
-def spun_up_ensemble(dynamics: Dynamics, key: PRNGKeyArray, n: int) -> Float[Array, n *state]:
+def spun_up_ensemble(dynamics: Dynamics, key: PRNGKeyArray, n: int) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
     return jax.vmap(dynamics.sample_climatology)(member_keys(key, n))
 

@@ -14,15 +14,15 @@ from .statistics import anomalies, recentre
 __all__ = ["AdaptiveInflation", "Inflation", "multiplicative", "rtpp", "rtps"]
 
 
-def multiplicative(ensemble: Float[Array, N *x], factor: Float[Array, ""]) -> Float[Array, N *x]:
+def multiplicative(ensemble: Float[Array, "N *x"], factor: Float[Array, ""]) -> Float[Array, "N *x"]:
     """Anomalies multiplied by `factor`, the mean kept."""
     mean, deviations = anomalies(ensemble)
     return recentre(mean, factor.astype(ensemble.dtype) * deviations)
 
 
 def rtpp(
-    forecast: Float[Array, N *x], analysis: Float[Array, N *x], alpha: Float[Array, ""]
-) -> Float[Array, N *x]:
+    forecast: Float[Array, "N *x"], analysis: Float[Array, "N *x"], alpha: Float[Array, ""]
+) -> Float[Array, "N *x"]:
     """Relaxation to prior perturbations: X_a ← (1-α) X_a + α X_f (Zhang, Snyder & Sun 2004)."""
     alpha = alpha.astype(analysis.dtype)
     mean, deviations = anomalies(analysis)
@@ -30,8 +30,8 @@ def rtpp(
 
 
 def rtps(
-    forecast: Float[Array, N *x], analysis: Float[Array, N *x], alpha: Float[Array, ""]
-) -> Float[Array, N *x]:
+    forecast: Float[Array, "N *x"], analysis: Float[Array, "N *x"], alpha: Float[Array, ""]
+) -> Float[Array, "N *x"]:
     """Relaxation to prior spread: X_a ← X_a (1 + α (σ_f - σ_a)/σ_a) (Whitaker & Hamill 2012, eq. 2)."""
     mean, deviations = anomalies(analysis)
     spread_f = jnp.sqrt((anomalies(forecast)[1] ** 2).mean(0))
@@ -126,11 +126,11 @@ class Inflation(eqx.Module):
 
     def before(
         self,
-        x: Float[Array, N *x],
+        x: Float[Array, "N *x"],
         memory: AdaptiveState | None,
         innovations: Float[Array, "N m"],
         n_valid: Array,
-    ) -> tuple[Float[Array, N *x], AdaptiveState | None]:
+    ) -> tuple[Float[Array, "N *x"], AdaptiveState | None]:
         """The forecast, inflated before the update."""
         if self.adaptive is not None and memory is not None:
             memory = self.adaptive.update(memory, innovations, n_valid)
@@ -142,8 +142,8 @@ class Inflation(eqx.Module):
         return self.adaptive is not None or self.prior is not None
 
     def after(
-        self, key: PRNGKeyArray, forecast: Float[Array, N *x], analysis: Float[Array, N *x]
-    ) -> Float[Array, N *x]:
+        self, key: PRNGKeyArray, forecast: Float[Array, "N *x"], analysis: Float[Array, "N *x"]
+    ) -> Float[Array, "N *x"]:
         """The analysis, inflated after the update; `forecast` is the one before any inflation."""
         if self.rtpp is not None:
             analysis = rtpp(forecast, analysis, self.rtpp)

@@ -8,25 +8,25 @@ from jaxtyping import Array, Float
 __all__ = ["anomalies", "effective_sample_size", "member_variance", "recentre", "weighted_moments"]
 
 
-def anomalies(ensemble: Float[Array, N *x]) -> tuple[Float[Array, "*x"], Float[Array, N *x]]:
+def anomalies(ensemble: Float[Array, "N *x"]) -> tuple[Float[Array, "*x"], Float[Array, "N *x"]]:
     """The ensemble mean and the members' deviations from it."""
     mean = ensemble.mean(0)
     return mean, ensemble - mean[None]
 
 
-def recentre(mean: Float[Array, "*x"], deviations: Float[Array, N *x]) -> Float[Array, N *x]:
+def recentre(mean: Float[Array, "*x"], deviations: Float[Array, "N *x"]) -> Float[Array, "N *x"]:
     """mean + deviations, member by member."""
     return mean[None] + deviations
 
 
-def member_variance(ensemble: Float[Array, N *x]) -> Float[Array, "*x"]:
+def member_variance(ensemble: Float[Array, "N *x"]) -> Float[Array, "*x"]:
     """Unbiased sample variance over members, (1/(N-1)) Σ (x_i - mean)²."""
     deviations = anomalies(ensemble)[1]
     return (deviations**2).sum(0) / (ensemble.shape[0] - 1)
 
 
 def weighted_moments(
-    ensemble: Float[Array, N *x], weights: Float[Array, " N"]
+    ensemble: Float[Array, "N *x"], weights: Float[Array, " N"]
 ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
     """Weighted mean and unbiased weighted variance, Σ w (x-m)² / (1 - Σ w²); weights sum to 1.
 

@@ -25,7 +25,7 @@ Info: TypeAlias = dict[str, Array]
 class EnsembleState(eqx.Module):
     """An ensemble, its log-weights (None: equal) and the filter's memory between cycles."""
 
-    ensemble: Float[Array, N *state]
+    ensemble: Float[Array, "N *state"]
     log_weights: Float[Array, " N"] | None = None
     memory: Any = None
 
@@ -74,7 +74,7 @@ class Filter(eqx.Module):
         return self
 
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> State:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> State:
         """The filter's state from an initial ensemble."""
 
     @abc.abstractmethod
@@ -145,7 +145,7 @@ class EnsembleFilter(Filter):
     ) -> tuple[Float[Array, "N n"], Info]:
         """Analysis members from forecast members (raveled) and whitened innovations."""
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> EnsembleState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         return EnsembleState(ensemble, None, self.inflation.init(ensemble.dtype))
 
     def forecast(

@@ -53,7 +53,7 @@ class Climatology(Filter):
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Climatology:
         return Climatology(_moments("climatology", self.moments, dynamics, self.seed), self.seed)
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         mean, covariance = _cast(self.moments, ensemble.dtype)
         return GaussianState(mean.reshape(ensemble.shape[1:]), covariance)
 
@@ -79,7 +79,7 @@ class Climatology(Filter):
 
 
 class OptimalInterpolation(Filter):
-    """x_a = μ + K (z - H(μ)) with the climatology N(μ, B) as prior at every cycle; the model only carries it on.
+    """x_a = μ + K (z - H(μ)), the climatology N(μ, B) the prior of every cycle; the model carries x_a on.
 
     Args:
         moments, seed: as for `Climatology`.
@@ -93,7 +93,7 @@ class OptimalInterpolation(Filter):
             _moments("optimal interpolation", self.moments, dynamics, self.seed), self.seed
         )
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         return GaussianState(ensemble.mean(0), _cast(self.moments, ensemble.dtype).covariance)
 
     def forecast(
@@ -147,7 +147,7 @@ class ThreeDVar(Filter):
         moments = _moments("3D-Var", self.moments, dynamics, self.seed)
         return ThreeDVar(self.scale, self.iterations, moments, self.seed)
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         return GaussianState(ensemble.mean(0), self._background(ensemble.dtype))
 
     def _background(self, dtype: jnp.dtype) -> Float[Array, "n n"]:

@@ -75,7 +75,7 @@ class KalmanFilter(Filter):
             raise ValueError(f"the Kalman filter holds an n × n covariance; n = {n} is too large.")
         return self
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> GaussianState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         n_members = ensemble.shape[0]
         mean, deviations = anomalies(ensemble)
         flat = deviations.reshape(n_members, -1)

@@ -23,14 +23,14 @@ def measured_coordinates(
         return Coordinates(np.zeros((n, 1)), (0.0,)), Coordinates(np.zeros((m, 1)), (0.0,))
     if not measurement.noise.diagonal:
         raise ValueError(
-            f"{name} with localisation radius {radius} needs uncorrelated measurement errors, but the noise is "
-            f"{type(measurement.noise).__name__}: use Gaussian(std), or radius inf."
+            f"{name} with localisation radius {radius} needs uncorrelated measurement errors, but the noise "
+            f"is {type(measurement.noise).__name__}: use Gaussian(std), or radius inf."
         )
     state = dynamics.coordinates
     if state is None:
         raise ValueError(
-            f"{name} with localisation radius {radius} needs coordinates, and {type(dynamics).__name__} has none: "
-            "give the model coordinates, or use radius inf (no localisation)."
+            f"{name} with localisation radius {radius} needs coordinates, and {type(dynamics).__name__} has "
+            "none: give the model coordinates, or use radius inf (no localisation)."
         )
     measured = measurement.operator.coordinates(state)
     if measured is None:

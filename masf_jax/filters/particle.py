@@ -40,7 +40,7 @@ class ParticleFilter(Filter):
         if not float(self.regularization) >= 0:
             raise ValueError(f"regularization must not be negative; got {self.regularization}.")
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, N *state]) -> EnsembleState:
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         n = ensemble.shape[0]
         return EnsembleState(ensemble, jnp.full((n,), -jnp.log(float(n)), ensemble.dtype))
 

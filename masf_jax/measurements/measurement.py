@@ -52,8 +52,8 @@ class Observations(eqx.Module):
         mask: (K, *z) or (K,) booleans, True where the value was measured; None: everywhere finite.
     """
 
-    values: Float[Array, K *z]
-    mask: Bool[Array, K *z]
+    values: Float[Array, "K *z"]
+    mask: Bool[Array, "K *z"]
     steps: Int[Array, " K"]
     interval: int | None = eqx.field(static=True)
     """Steps between observations when constant (compiled into a fixed-length scan), else None."""

@@ -78,7 +78,7 @@ class Speed(Operator):
     squared: bool = eqx.field(static=True, default=False)
     offset: float = eqx.field(static=True, default=0.0)
 
-    def __call__(self, x: Float[Array, channels *grid]) -> Float[Array, "*grid"]:
+    def __call__(self, x: Float[Array, "channels *grid"]) -> Float[Array, "*grid"]:
         square = jnp.sum(x**2, axis=0)
         if self.squared:
             return square + self.offset

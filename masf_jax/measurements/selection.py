@@ -131,7 +131,7 @@ def random_points(state_shape: tuple[int, ...], fraction: float, seed: int) -> B
 
 def moving_window(
     state_shape: tuple[int, ...], width: int, shift: int, n_cycles: int
-) -> Bool[np.ndarray, n_cycles *state]:
+) -> Bool[np.ndarray, "n_cycles *state"]:
     """A window of `width` points along the last axis that moves on by `shift` each cycle, periodically.
 
     Use it as the mask of `Observations` of an `Identity` operator: a moving network costs no

@@ -9,7 +9,7 @@ __all__ = ["rank_counts"]
 
 
 def rank_counts(
-    ensemble: Float[Array, N *x], truth: Float[Array, "*x"], n_bins: int | None = None
+    ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], n_bins: int | None = None
 ) -> Int[Array, " bins"]:
     """How many components have the truth at rank 0 … N among the members; flat if reliable.
 

@@ -56,7 +56,7 @@ def spread_skill_ratio(
 
 
 def crps_ensemble(
-    ensemble: Float[Array, N *x], truth: Float[Array, "*x"], log_weights: Float[Array, " N"] | None = None
+    ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], log_weights: Float[Array, " N"] | None = None
 ) -> Float[Array, "*x"]:
     """Fair continuous ranked probability score of each component; 0 is perfect, state units.
 
@@ -93,7 +93,7 @@ def crps_gaussian(
     return sigma * (u * (2.0 * norm.cdf(u) - 1.0) + 2.0 * norm.pdf(u) - 1.0 / math.sqrt(math.pi))
 
 
-def energy_score(ensemble: Float[Array, N *x], truth: Float[Array, "*x"]) -> Float[Array, ""]:
+def energy_score(ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"]) -> Float[Array, ""]:
     """Fair energy score mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, Euclidean norms.
 
     Pair distances are summed shift by shift: memory O(N n), not O(N² n).
@@ -123,7 +123,7 @@ def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2)
 
 
 def sliced_wasserstein(
-    key: PRNGKeyArray, x: Float[Array, N *x], y: Float[Array, M *x], n_slices: int = 128, order: int = 2
+    key: PRNGKeyArray, x: Float[Array, "N *x"], y: Float[Array, "M *x"], n_slices: int = 128, order: int = 2
 ) -> Float[Array, ""]:
     """(mean over random unit directions θ of W_p(θᵀx, θᵀy)^p)^{1/p} (Bonneel et al. 2015).
 
