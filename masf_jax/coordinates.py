@@ -64,7 +64,9 @@ class Coordinates:
         """Positions with periodic directions brought into [0, period)."""
         period = np.asarray(self.period)
         safe = np.where(period > 0, period, 1.0)
-        return np.where(period > 0, np.mod(self.positions, safe), self.positions)
+        inside = np.mod(self.positions, safe)
+        inside = np.where(inside >= safe, 0.0, inside)  # mod(-1e-17, L) rounds to L
+        return np.where(period > 0, inside, self.positions)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -14,6 +14,9 @@ from .measurements.measurement import Measurement, Observations
 
 __all__ = ["Twin", "simulate"]
 
+_TAG = 0x7477696E
+"""Folded into the key of every twin, to keep its draws apart from those of other users of that key."""
+
 
 class Twin(NamedTuple):
     """Truth at the observation steps, and the observations drawn from it."""
@@ -32,14 +35,14 @@ def simulate(
 ) -> Twin:
     """A truth from `x0` (None: a draw of the climatology) observed every `steps_per_cycle` model steps.
 
-    The key is split for start, run and noise; give the ensemble and the filter keys of their own
-    (on JAX ≥ 0.5 `split(key, 1)[0] == split(key, N)[0]`: a shared key makes the truth a member).
+    Give the ensemble and the filter keys of their own. On JAX ≥ 0.5 `split(key, n)[i] == fold_in(key, i)`
+    for every n, so plain splits of a shared key would make the truth a member; the key is tagged first.
     """
     if n_cycles < 1 or steps_per_cycle < 1:
         raise ValueError(
             f"n_cycles and steps_per_cycle must be at least 1; got {n_cycles}, {steps_per_cycle}."
         )
-    key_start, key_run, key_noise = jax.random.split(key, 3)
+    key_start, key_run, key_noise = jax.random.split(jax.random.fold_in(key, _TAG), 3)
     start = dynamics.sample_climatology(key_start) if x0 is None else x0
     truth = rollout(dynamics, start, key_run, n_cycles, steps_per_cycle)
     noise_keys = jax.vmap(jax.random.fold_in, (None, 0))(key_noise, jnp.arange(n_cycles, dtype=jnp.uint32))

@@ -7,6 +7,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
@@ -16,7 +17,7 @@ __all__ = ["Dynamics", "positive"]
 
 def positive(name: str, value: float) -> Float[Array, ""]:
     """`value` as a floating-point array, refused unless it is a positive number."""
-    if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
+    if not isinstance(value, Tracer) and not float(value) > 0:
         raise ValueError(f"{name} must be a positive number; got {value}.")
     return jnp.asarray(value, dtype=float)
 

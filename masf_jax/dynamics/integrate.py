@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Scalar
@@ -23,14 +23,14 @@ def rk4_step(
 
 
 class ETDRK4Coefficients(NamedTuple):
-    """Per-mode weights of one exponential step of size dt (see `etdrk4_coefficients`)."""
+    """Per-mode weights of one exponential step of size dt, NumPy or JAX arrays: see `etdrk4_coefficients`."""
 
-    exp: Array | np.ndarray
-    exp_half: Array | np.ndarray
-    half: Array | np.ndarray
-    first: Array | np.ndarray
-    middle: Array | np.ndarray
-    last: Array | np.ndarray
+    exp: Any
+    exp_half: Any
+    half: Any
+    first: Any
+    middle: Any
+    last: Any
 
 
 def etdrk4_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETDRK4Coefficients:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Scalar
+from jax.core import Tracer
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from .base import Dynamics
@@ -29,7 +31,7 @@ class ModelError(Dynamics):
             raise ValueError(
                 f"std must be a scalar or of the state's shape {dynamics.state_shape}; got {self.std.shape}."
             )
-        if not isinstance(self.std, jax.core.Tracer) and bool((self.std < 0).any()):
+        if not isinstance(self.std, Tracer) and bool((self.std < 0).any()):
             raise ValueError(f"std of the model error must not be negative; got {std}.")
 
     @property

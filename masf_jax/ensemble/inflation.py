@@ -7,6 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .statistics import anomalies, recentre
@@ -162,7 +163,7 @@ class Inflation(eqx.Module):
 def _checked(name: str, value: float | None, neutral: float, largest: float | None = None) -> Array | None:
     if value is None:
         return None
-    if not isinstance(value, jax.core.Tracer):
+    if not isinstance(value, Tracer):
         number = float(value)
         if not number >= 0 or (largest is not None and number > largest):
             limits = "must not be negative" if largest is None else f"must lie in [0, {largest}]"

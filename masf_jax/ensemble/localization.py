@@ -37,7 +37,7 @@ class Localization(eqx.Module):
     sqrt_weights: Float[Array, "p k"]
 
 
-def _check_radius(radius: float) -> None:
+def check_radius(radius: float) -> None:
     if not radius > 0:
         raise ValueError(f"localisation radius must be positive (inf: no localisation); got {radius}.")
 
@@ -52,15 +52,15 @@ def localize(state: Coordinates, measured: Coordinates, radius: float) -> Locali
             zero from 2c on (a Gaussian of standard deviation c/1.82 is close to it). inf: all
             measurements, weight 1.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    _check_radius(radius)
+    check_radius(radius)
     p, m = state.n_points, measured.n_points
     if np.isinf(radius):
         neighbours = np.broadcast_to(np.arange(m), (p, m))
         return Localization(jnp.asarray(neighbours, jnp.int32), jnp.ones((p, m)))
     boxsize = [length if length > 0 else 0.0 for length in state.period]
-    tree = cKDTree(measured.wrapped(), boxsize=boxsize)
+    tree = KDTree(measured.wrapped(), boxsize=boxsize)
     points, support = state.wrapped(), 2.0 * radius
     longest = int(np.max(tree.query_ball_point(points, support, return_length=True, workers=-1)))
     if longest == 0:
@@ -77,7 +77,7 @@ def localize(state: Coordinates, measured: Coordinates, radius: float) -> Locali
 
 def taper_matrix(first: Coordinates, second: Coordinates, radius: float) -> Float[np.ndarray, "p q"]:
     """Gaspari-Cohn weights between all pairs of two sets of points (dense: small problems only)."""
-    _check_radius(radius)
+    check_radius(radius)
     if np.isinf(radius):
         return np.ones((first.n_points, second.n_points))
     difference = np.abs(first.wrapped()[:, None, :] - second.wrapped()[None, :, :])

@@ -63,67 +63,84 @@ def _inverse_sqrt_quadrature(n_nodes: int, largest: float) -> tuple[np.ndarray, 
 
 
 def inverse_and_inverse_sqrt(
-    matrix: Float[Array, "N N batch"], b: Float[Array, "N rhs batch"]
-) -> tuple[Float[Array, "N rhs batch"], Float[Array, "N rhs batch"]]:
-    """A^{-1} b and A^{-1/2} b for many small matrices at once, the batch axis LAST, by conjugate gradients.
+    matrix: Float[Array, "batch N N"], b: Float[Array, "batch N"]
+) -> tuple[Float[Array, "batch N"], Float[Array, "batch N"]]:
+    """A^{-1} b and A^{-1/2} b for a batch of small matrices A = I + S Sᵀ, by conjugate gradients.
 
-    A has eigenvalues in [1, 10⁶] (1 + squared signal-to-noise). Multi-shift conjugate gradients
-    solves (A + s) x = b for all nodes s of a rational approximation of λ^{-1/2} in one Krylov
-    sequence, so a step costs one A·p. It ends when all residuals are at round-off, after at most
-    about N steps and typically 5 (weak measurements), with no eigendecomposition: see
-    benchmarks/local_solve.py for the gain. Relative error ≈ 1e-6 in float32 and 1e-12 in float64.
+    CG on A x = b leaves residuals r_i and step lengths α_i, β_i. The same Krylov space solves every
+    shifted system (A + s) x_s = b, with coefficients of r_i that follow from α, β by scalar
+    recurrences; λ^{-1/2} ≈ Σ_s w_s/(λ + s) then makes A^{-1/2} b a combination of the r_i. It ends
+    when all residuals are at round-off: after about 5 steps for weak measurements, at most N + 10; no
+    eigendecomposition (benchmarks/local_solve.py has the gain). Accurate to about 1e-6 in float32
+    and 1e-12 in float64, times the condition number's share, for eigenvalues of A in [1, 10⁶].
 
     Source of the shifted recurrences: Jegerlehner (1996, arXiv hep-lat/9612014).
     """
     dtype = b.dtype
     double = dtype == jnp.float64
-    shifts, weights = _inverse_sqrt_quadrature(*((28, 1e6) if double else (14, 1e6)))
-    shifts = jnp.asarray(shifts[:, None, None], dtype)
-    weights = jnp.asarray(weights[:, None, None], dtype)
-    tolerance = 1e-14 if double else 1e-7
-    n = b.shape[0]
-    start = (b**2).sum(0)
+    shifts, weights = _inverse_sqrt_quadrature(28 if double else 14, 1e6)
+    shifts, weights = jnp.asarray(shifts[None], dtype), jnp.asarray(weights[None], dtype)
+    inverse, n_steps, residuals, alphas, betas = _conjugate_gradients(matrix, b, 1e-14 if double else 1e-7)
+
+    # Forward: the shifted residual is zeta·r. Once it underflows, that shift has converged.
+    def forward(i: Array, carry: tuple) -> tuple:
+        zeta_old, zeta, alpha_old, beta_old, zetas, ratios = carry
+        alpha, beta = alphas[i][:, None], betas[i][:, None]
+        denominator = alpha * beta_old * (zeta_old - zeta) + zeta_old * alpha_old * (1.0 + shifts * alpha)
+        going = (alpha > 0) & (zeta > 1e-12) & (denominator != 0)
+        ratio = jnp.where(going, zeta_old * alpha_old / jnp.where(going, denominator, 1.0), 0.0)
+        zetas = jax.lax.dynamic_update_index_in_dim(zetas, zeta, i, 0)
+        ratios = jax.lax.dynamic_update_index_in_dim(ratios, ratio, i, 0)
+        return zeta, zeta * ratio, jnp.where(alpha > 0, alpha, 1.0), beta, zetas, ratios
+
+    ones = jnp.ones((b.shape[0], shifts.shape[1]), dtype)
+    history = jnp.zeros((residuals.shape[0], *ones.shape), dtype)
+    start = (ones, ones, ones[:, :1], 0.0 * ones[:, :1], history, history)
+    *_, zetas, ratios = jax.lax.fori_loop(0, n_steps, forward, start)
+
+    # Backward: x_s = Σ_i α_i^s p_i^s with p_i^s = zeta_i r_i + β_{i-1}^s p_{i-1}^s.
+    def backward(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        total, root = carry
+        i = n_steps - 1 - j
+        total = alphas[i][:, None] * ratios[i] + betas[i][:, None] * ratios[i] ** 2 * total
+        coefficient = (weights * zetas[i] * total).sum(1)
+        return total, root + coefficient[:, None] * residuals[i]
+
+    _, root = jax.lax.fori_loop(0, n_steps, backward, (0.0 * ones, jnp.zeros_like(b)))
+    return inverse, root
+
+
+def _conjugate_gradients(
+    matrix: Float[Array, "batch N N"], b: Float[Array, "batch N"], tolerance: float
+) -> tuple[Array, Array, Array, Array, Array]:
+    """A^{-1} b, the number of steps taken, and the residuals, α and β of each step (first axis)."""
+    n_batch, n = b.shape
+    most = n + 10
+    start = (b**2).sum(1)
     stop = tolerance**2 * start
 
     def unconverged(carry: tuple) -> Array:
-        return (carry[0] < 2 * n + 10) & jnp.any(carry[6] > stop)
+        return (carry[0] < most) & jnp.any(carry[4] > stop)
 
     def body(carry: tuple) -> tuple:
-        i, inverse, root, r, p, p_shifted, rr, alpha_old, beta_old, zeta_old, zeta = carry
-        a_p = (matrix[:, :, None] * p[None]).sum(1)
-        curvature = (p * a_p).sum(0)
+        i, x, r, p, rr, residuals, alphas, betas = carry
+        residuals = jax.lax.dynamic_update_index_in_dim(residuals, r, i, 0)
+        a_p = jnp.einsum("bij,bj->bi", matrix, p)
+        curvature = (p * a_p).sum(1)
         active = rr > stop
         alpha = jnp.where(active, rr / jnp.where(active, curvature, 1.0), 0.0)
-        # The residual of the system shifted by s is zeta·r; converged shifts (zeta → 0) stay put.
-        alpha_, alpha_old_, beta_old_ = alpha[None], alpha_old[None], beta_old[None]
-        denominator = alpha_ * beta_old_ * (zeta_old - zeta) + zeta_old * alpha_old_ * (1.0 + shifts * alpha_)
-        going = active[None] & (jnp.abs(zeta) > 1e-12) & (denominator != 0)
-        ratio = jnp.where(going, zeta_old * alpha_old_ / jnp.where(going, denominator, 1.0), 0.0)
-        zeta_new = zeta * ratio
-        inverse = inverse + alpha_ * p
-        root = root + ((weights * alpha_ * ratio)[:, None] * p_shifted).sum(0)
-        r = r - alpha_ * a_p
-        rr_new = (r**2).sum(0)
+        x = x + alpha[:, None] * p
+        r = r - alpha[:, None] * a_p
+        rr_new = (r**2).sum(1)
         beta = jnp.where(active, rr_new / jnp.where(active, rr, 1.0), 0.0)
-        p = r + beta[None] * p
-        p_shifted = zeta_new[:, None] * r[None] + (beta[None] * ratio**2)[:, None] * p_shifted
-        return i + 1, inverse, root, r, p, p_shifted, rr_new, alpha, beta, zeta, zeta_new
+        p = r + beta[:, None] * p
+        alphas = jax.lax.dynamic_update_index_in_dim(alphas, alpha, i, 0)
+        betas = jax.lax.dynamic_update_index_in_dim(betas, beta, i, 0)
+        return i + 1, x, r, p, rr_new, residuals, alphas, betas
 
-    ones = jnp.ones((shifts.shape[0], *b.shape[1:]), dtype)
-    p_shifted = jnp.broadcast_to(b[None], (shifts.shape[0], *b.shape))
-    zero = jnp.zeros_like(b)
-    carry = (
-        jnp.asarray(0, jnp.int32),
-        zero,
-        zero,
-        b,
-        b,
-        p_shifted,
-        start,
-        ones[0],
-        0.0 * ones[0],
-        ones,
-        ones,
-    )
-    carry = jax.lax.while_loop(unconverged, body, carry)
-    return carry[1], carry[2]
+    history = jnp.zeros((most, n_batch, n), b.dtype)
+    scalars = jnp.zeros((most, n_batch), b.dtype)
+    zero = jnp.asarray(0, jnp.int32)
+    carry = (zero, jnp.zeros_like(b), b, b, start, history, scalars, scalars)
+    n_steps, x, _, _, _, residuals, alphas, betas = jax.lax.while_loop(unconverged, body, carry)
+    return x, n_steps, residuals, alphas, betas

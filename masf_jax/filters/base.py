@@ -180,6 +180,6 @@ class EnsembleFilter(Filter):
             d = innovations(inflated)
         x, info = self.transform(key_update, inflated.reshape(n_members, -1), d, mask.reshape(-1))
         analysis = self.inflation.after(key_inflate, forecast, x.reshape(forecast.shape))
-        if self.inflation.adaptive is not None:
+        if memory is not None:
             info = info | {"inflation": jnp.sqrt(memory.factor)}
         return EnsembleState(analysis, state.log_weights, memory), info

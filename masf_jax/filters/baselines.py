@@ -7,6 +7,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
@@ -138,10 +139,10 @@ class ThreeDVar(Filter):
     seed: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        if not float(self.scale) > 0 or self.iterations < 1:
-            raise ValueError(
-                f"scale must be positive and iterations ≥ 1; got {self.scale}, {self.iterations}."
-            )
+        if not isinstance(self.scale, Tracer) and not float(self.scale) > 0:
+            raise ValueError(f"scale of the background covariance must be positive; got {self.scale}.")
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> ThreeDVar:
         moments = _moments("3D-Var", self.moments, dynamics, self.seed)

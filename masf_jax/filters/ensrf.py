@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
-from ..ensemble.localization import taper_matrix
+from ..ensemble.localization import check_radius, taper_matrix
 from ..ensemble.statistics import anomalies
 from ..ensemble.transforms import mean_preserving_rotation
 from ..measurements.measurement import Measurement
@@ -42,6 +42,9 @@ class EnSRF(EnsembleFilter):
     rotation: bool = eqx.field(static=True, default=False)
     radius: float = eqx.field(static=True, default=math.inf)
     taper: Float[Array, "m n_plus_m"] | None = None
+
+    def __check_init__(self) -> None:
+        check_radius(self.radius)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> EnSRF:
         if math.isinf(self.radius):

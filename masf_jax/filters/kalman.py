@@ -7,8 +7,10 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.scipy.linalg import cho_factor, cho_solve
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from ..dynamics.base import Dynamics
 from ..ensemble.statistics import anomalies
@@ -67,6 +69,8 @@ class KalmanFilter(Filter):
     ):
         self.mean = None if mean is None else jnp.asarray(mean, dtype=float)
         self.covariance = None if covariance is None else jnp.asarray(covariance, dtype=float)
+        if not isinstance(inflation, Tracer) and not inflation >= 0:
+            raise ValueError(f"inflation of the forecast covariance must not be negative; got {inflation}.")
         self.inflation = jnp.asarray(inflation, dtype=float)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> KalmanFilter:

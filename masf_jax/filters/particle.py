@@ -5,6 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
@@ -35,9 +36,9 @@ class ParticleFilter(Filter):
     regularization: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
 
     def __check_init__(self) -> None:
-        if not 0 < float(self.threshold) <= 1:
+        if not isinstance(self.threshold, Tracer) and not 0 < float(self.threshold) <= 1:
             raise ValueError(f"threshold must lie in (0, 1]; got {self.threshold}.")
-        if not float(self.regularization) >= 0:
+        if not isinstance(self.regularization, Tracer) and not float(self.regularization) >= 0:
             raise ValueError(f"regularization must not be negative; got {self.regularization}.")
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
@@ -63,17 +64,19 @@ class ParticleFilter(Filter):
         measurement: Measurement,
     ) -> tuple[EnsembleState, Info]:
         particles, log_weights = state.ensemble, state.log_weights
+        if log_weights is None:
+            raise ValueError("the particle filter needs log-weights: start from filter.init(key, ensemble).")
         likelihood = jax.vmap(measurement.log_prob, (None, 0, None))(z, particles, mask)
-        log_weights = jax.nn.log_softmax(log_weights + likelihood)
-        size = effective_sample_size(log_weights)
+        weighted = jax.nn.log_softmax(log_weights + likelihood)
+        size = effective_sample_size(weighted)
         n = particles.shape[0]
-        uniform = jnp.full((n,), -jnp.log(float(n)), log_weights.dtype)
+        uniform = jnp.full((n,), -jnp.log(float(n)), weighted.dtype)
 
         def resample(_: None) -> tuple[Array, Array]:
-            return self._resample(key, particles.reshape(n, -1), jnp.exp(log_weights)), uniform
+            return self._resample(key, particles.reshape(n, -1), jnp.exp(weighted)), uniform
 
         def keep(_: None) -> tuple[Array, Array]:
-            return particles.reshape(n, -1), log_weights
+            return particles.reshape(n, -1), weighted
 
         few = size < self.threshold.astype(size.dtype) * n
         x, log_weights = jax.lax.cond(few, resample, keep, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..coordinates import Coordinates
 
@@ -35,9 +36,21 @@ class Operator(eqx.Module):
         """Where each measured value sits, given where the state's points are; None if unknown."""
         return None
 
-    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"] | None:
-        """Which state components are measured directly; None where that has no meaning."""
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"] | None:
+        """For each measured value (raveled), the one raveled state component it depends on.
+
+        None where values mix components.
+        """
         return None
+
+    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"] | None:
+        """Which state components are measured one by one; None where that has no meaning."""
+        sources = self.sources(state_shape)
+        if sources is None:
+            return None
+        mask = np.zeros(math.prod(state_shape), bool)
+        mask[sources] = True
+        return mask.reshape(state_shape)
 
     def lift(self, z: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         """A measurement written as a state (zero where nothing is measured)."""
@@ -60,22 +73,10 @@ class Compose(Operator):
         middle = self.inner.coordinates(state)
         return None if middle is None else self.outer.coordinates(middle)
 
-    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"] | None:
-        first = self.inner.observed(state_shape)
-        if first is None:
-            return None
-        middle_shape = output_shape(self.inner, state_shape)
-        second = self.outer.observed(middle_shape)
-        if second is None:
-            return None
-        if second.all():
-            return first
-        if self.inner.structure not in ("identity", "mask") and middle_shape != state_shape:
-            return None
-        index = np.asarray(self.inner(jnp.arange(np.prod(state_shape), dtype=float).reshape(state_shape)))
-        picked = np.zeros(int(np.prod(state_shape)), bool)
-        picked[index.astype(int)[second].ravel()] = True
-        return picked.reshape(state_shape)
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"] | None:
+        first = self.inner.sources(state_shape)
+        second = self.outer.sources(output_shape(self.inner, state_shape))
+        return None if first is None or second is None else first[second]
 
 
 def output_shape(operator: Operator, state_shape: tuple[int, ...]) -> tuple[int, ...]:

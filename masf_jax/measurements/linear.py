@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from .base import Operator, Structure
@@ -19,13 +22,13 @@ class Linear(Operator):
     Args:
         matrix: A, (m, state size).
         offset: b, (m,), or None.
-        positions: (m, d) positions of the measured values, for localisation only.
+        positions: (m, d) or (m,) positions of the measured values, for localisation only.
     """
 
     structure: ClassVar[Structure] = "dense"
     matrix: Float[Array, "m n"]
     offset: Float[Array, " m"] | None
-    positions: tuple[tuple[float, ...], ...] | None
+    positions: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
 
     def __init__(
         self, matrix: ArrayLike, offset: ArrayLike | None = None, positions: ArrayLike | None = None
@@ -38,10 +41,14 @@ class Linear(Operator):
             raise ValueError(f"offset must have shape {self.matrix.shape[:1]}; got {self.offset.shape}.")
         self.positions = None
         if positions is not None:
-            points = jnp.atleast_2d(jnp.asarray(positions, dtype=float)).tolist()
-            if len(points) != self.matrix.shape[0]:
-                raise ValueError(f"positions must hold {self.matrix.shape[0]} points; got {len(points)}.")
-            self.positions = tuple(tuple(point) for point in points)
+            points = np.asarray(positions, dtype=np.float64)
+            points = points[:, None] if points.ndim == 1 else points
+            if points.ndim != 2 or len(points) != self.matrix.shape[0]:
+                raise ValueError(
+                    f"positions must be an array ({self.matrix.shape[0]}, dimensions); got shape "
+                    f"{np.shape(positions)}."
+                )
+            self.positions = tuple(map(tuple, points.tolist()))
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, " m"]:
         if x.size != self.matrix.shape[1]:
@@ -55,4 +62,4 @@ class Linear(Operator):
     def coordinates(self, state: Coordinates) -> Coordinates | None:
         if self.positions is None:
             return None
-        return Coordinates(jnp.asarray(self.positions), state.period)
+        return Coordinates(np.asarray(self.positions), state.period)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from .base import Operator, output_shape
 from .noise import Noise
@@ -59,9 +60,11 @@ class Observations(eqx.Module):
     """Steps between observations when constant (compiled into a fixed-length scan), else None."""
 
     def __init__(self, values: ArrayLike, steps: int | ArrayLike, mask: ArrayLike | None = None):
-        values = jnp.asarray(values, dtype=float if not hasattr(values, "dtype") else None)
-        if values.ndim < 2:
-            raise ValueError(f"values must have shape (cycles, *z); got {values.shape}.")
+        values = jnp.asarray(values)
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            values = values.astype(float)
+        if values.ndim < 2 or values.shape[0] < 1:
+            raise ValueError(f"values must have shape (cycles, *z), at least one cycle; got {values.shape}.")
         n_cycles = values.shape[0]
         if isinstance(steps, int | np.integer):
             if steps < 1:
@@ -86,7 +89,7 @@ class Observations(eqx.Module):
 
 
 def _checked_steps(steps: ArrayLike, n_cycles: int) -> Int[Array, " K"]:
-    if not isinstance(steps, jax.core.Tracer):
+    if not isinstance(steps, Tracer):
         array = np.asarray(steps)
         if array.shape != (n_cycles,) or not np.issubdtype(array.dtype, np.integer):
             raise ValueError(

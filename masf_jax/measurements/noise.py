@@ -8,9 +8,11 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 __all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT"]
 
@@ -42,7 +44,7 @@ class Noise(eqx.Module):
 
 def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
     scale = jnp.asarray(value, dtype=float)
-    if not isinstance(scale, jax.core.Tracer) and not bool((scale > 0).all()):
+    if not isinstance(scale, Tracer) and not bool((scale > 0).all()):
         raise ValueError(f"{name} must be positive everywhere; got a smallest value of {scale.min()}.")
     return scale
 
@@ -96,7 +98,7 @@ class CorrelatedGaussian(Noise):
         if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
             raise ValueError(f"covariance must be square (m, m); got shape {self.covariance.shape}.")
         self.cholesky = jnp.linalg.cholesky(self.covariance)
-        if not isinstance(self.cholesky, jax.core.Tracer) and not bool(jnp.isfinite(self.cholesky).all()):
+        if not isinstance(self.cholesky, Tracer) and not bool(jnp.isfinite(self.cholesky).all()):
             raise ValueError("covariance of the noise is not positive definite.")
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int
 
 from ..coordinates import Coordinates
 from .base import Operator
@@ -36,8 +37,8 @@ class Pointwise(Operator):
     def coordinates(self, state: Coordinates) -> Coordinates:
         return state
 
-    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"]:
-        return np.ones(state_shape, bool)
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
+        return np.arange(math.prod(state_shape))
 
 
 def arctan(scale: float = 1.0) -> Pointwise:
@@ -68,7 +69,7 @@ def square(scale: float = 1.0) -> Pointwise:
 class Speed(Operator):
     """Flow speed |u| = √(Σ_c u_c²) of a velocity state (channels, *grid); z has the grid's shape.
 
-    With `offset`, the paper's saturating speed sensor is `sigmoid() @ SquaredSpeed`: see `squared`.
+    A saturating speed sensor is `sigmoid() @ Speed(squared=True)`.
 
     Args:
         squared: measure Σ_c u_c² + offset instead of the speed.

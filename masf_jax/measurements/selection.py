@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from .base import Operator, Structure
@@ -26,8 +28,8 @@ class Identity(Operator):
     def coordinates(self, state: Coordinates) -> Coordinates:
         return state
 
-    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"]:
-        return np.ones(state_shape, bool)
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
+        return np.arange(math.prod(state_shape))
 
     def lift(self, z: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         return z
@@ -43,7 +45,7 @@ class Subset(Operator):
     """
 
     structure: ClassVar[Structure] = "mask"
-    indices: tuple[int, ...] | np.ndarray = eqx.field(static=True)
+    indices: np.ndarray = eqx.field(static=True)
 
     def __init__(self, indices: ArrayLike):
         array = np.asarray(indices)
@@ -61,7 +63,7 @@ class Subset(Operator):
         return cls(np.flatnonzero(np.asarray(mask, dtype=bool)))
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, " m"]:
-        if self.indices[-1] >= x.size or self.indices.max() >= x.size:
+        if self.indices.max() >= x.size:
             raise ValueError(
                 f"index {self.indices.max()} is outside a state of {x.size} components (shape {x.shape})."
             )
@@ -70,10 +72,8 @@ class Subset(Operator):
     def coordinates(self, state: Coordinates) -> Coordinates:
         return state.at(self.indices)
 
-    def observed(self, state_shape: tuple[int, ...]) -> Bool[np.ndarray, "*state"]:
-        mask = np.zeros(int(np.prod(state_shape)), bool)
-        mask[self.indices] = True
-        return mask.reshape(state_shape)
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
+        return np.asarray(self.indices)
 
     def lift(self, z: Float[Array, " m"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         zero = jnp.zeros(int(np.prod(state_shape)), z.dtype)

@@ -1,0 +1,40 @@
+"""Errors meant for people: one message, no traceback, an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DIVERGED", "InputError", "RunError", "WriteError", "unknown"]
+
+DIVERGED = 3
+"""Exit code of a run whose filter diverged (its results are written all the same)."""
+
+
+class RunError(Exception):
+    """A run that cannot go on, with the message to show and the exit code to leave with."""
+
+    exit_code = 1
+
+
+class InputError(RunError):
+    """What the user gave does not make a run: a key, a value, a file. Exit code 2."""
+
+    exit_code = 2
+
+
+class WriteError(RunError):
+    """The results could not be written. Exit code 1."""
+
+    exit_code = 1
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not among `known`: nearest match first, then all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    if not near:  # the last part of a dotted key may match where the whole does not
+        tails = {name.rsplit(".", 1)[-1]: name for name in names}
+        near = [tails[t] for t in difflib.get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"unknown {what} {given!r}.{hint}\nValid: {', '.join(names)}.")

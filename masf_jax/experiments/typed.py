@@ -1,0 +1,75 @@
+"""Checks plain configuration values against type annotations."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import InputError
+
+__all__ = ["checked", "describe"]
+
+
+def describe(annotation: Any) -> str:
+    """A type annotation in words a user of the command line knows."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is typing.Literal:
+        return " or ".join(str(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if origin is tuple:
+        return f"a list of {describe(arguments[0])}s, e.g. [{_EXAMPLES.get(arguments[0], '…')}]"
+    return _NAMES.get(annotation, str(annotation))
+
+
+_NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", dict: "mapping"}
+_EXAMPLES = {int: "0,2,4", float: "0.1,0.2", str: "rmse,spread"}
+
+
+def checked(key: str, value: Any, annotation: Any) -> Any:
+    """`value` as the annotated type.
+
+    Whole floats pass as integers (1e3) and integers as floats; nothing else is converted.
+
+    Raises:
+        InputError: naming the key, the value that came and what was expected.
+    """
+    result = _convert(value, annotation)
+    if result is _WRONG:
+        shown = "null" if value is None else repr(value)
+        raise InputError(f"{key} must be {describe(annotation)}; got {shown}.")
+    return result
+
+
+_WRONG = object()
+
+
+def _convert(value: Any, annotation: Any) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if annotation is type(None):
+        return None if value is None else _WRONG
+    if origin is typing.Literal:
+        return value if any(value == choice and type(value) is type(choice) for choice in arguments) else _WRONG
+    if origin in (typing.Union, types.UnionType):
+        converted = (_convert(value, argument) for argument in arguments)
+        return next((result for result in converted if result is not _WRONG), _WRONG)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return _WRONG
+        items = [_convert(item, arguments[0]) for item in value]
+        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
+    if annotation is dict:
+        return dict(value) if isinstance(value, Mapping) else _WRONG
+    if isinstance(value, bool) and annotation is not bool:
+        return _WRONG
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if annotation is float and isinstance(value, int):
+        return float(value)
+    return value if isinstance(value, annotation) else _WRONG
