@@ -1,0 +1,181 @@
+"""Where a cycle's time goes: the parts of an ETKF and a LETKF cycle timed alone, next to the whole.
+
+Lorenz-96 sakov2008 (n = 40, all observed): ETKF with rotation N = 24, LETKF with rotation N = 7 and 20.
+Each part runs alone in a compiled scan; the cost of the empty scan is taken off. Fused into the whole
+cycle parts cost less or more, so they need not add up.
+
+    python benchmarks/profile_cycle.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from _common import arguments, finish, header, interleaved, looped, table
+
+import masf_jax as mj
+from masf_jax.assimilate import repair
+from masf_jax.dynamics.rollout import advance, spun_up_ensemble
+from masf_jax.ensemble.statistics import anomalies
+from masf_jax.ensemble.transforms import (
+    helmert,
+    inverse_and_inverse_sqrt,
+    mean_preserving_rotation,
+    random_orthogonal,
+)
+from masf_jax.filters.base import EnsembleState
+from masf_jax.metrics.cycle import DEFAULT_SCORES, cycle_scores
+
+LENGTH, REPEATS = 2000, 9
+
+
+def setups() -> dict[str, tuple[int, Any]]:
+    inflation = mj.ensemble.inflation.Inflation
+    return {
+        "ETKF N=24": (24, mj.filters.ETKF(inflation(1.02), rotation=True)),
+        "LETKF N=7": (7, mj.filters.LETKF(7.28, inflation(1.04), rotation=True)),
+        "LETKF N=20": (20, mj.filters.LETKF(7.28, inflation(1.02), rotation=True)),
+    }
+
+
+def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[str, tuple]:
+    """Name -> (function of key and inputs, inputs)."""
+    x = spun_up_ensemble(dynamics, jax.random.key(1), 1) + 0.2 * jax.random.normal(jax.random.key(2), (n_members, 40))
+    truth = x[0] + 0.1
+    z = truth + jax.random.normal(jax.random.key(3), (40,))
+    mask = jnp.ones(40, bool)
+    filter = filter.prepare(dynamics, measurement)
+    state = EnsembleState(x)
+    d_members = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, x, mask)
+    d, s = anomalies(d_members)
+    s = -s / (n_members - 1) ** 0.5
+    zero = jnp.asarray(0, jnp.int32)
+    out: dict[str, tuple] = {
+        "empty scan": (lambda key, x: x, x),
+        "forecast (RK4 step of all members)": (lambda key, x: advance(dynamics, x, zero, key, 1), x),
+        "check for broken members": (lambda key, x: repair(key, EnsembleState(x))[0].ensemble, x),
+        "analysis, all of it": (
+            lambda key, x: filter.analysis(key, EnsembleState(x), z, measurement, mask)[0].ensemble,
+            x,
+        ),
+        "analysis: innovations, anomalies": (
+            lambda key, x: (
+                anomalies(jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, x, mask)),
+                anomalies(x),
+            ),
+            x,
+        ),
+        "analysis: inflation": (lambda key, x: filter.inflation.after(key, x, x), x),
+        "scores, forecast and analysis": (
+            lambda key, x, y: (
+                cycle_scores(DEFAULT_SCORES, EnsembleState(x), truth, None),
+                cycle_scores(DEFAULT_SCORES, EnsembleState(y), truth, None),
+            ),
+            x,
+            x + 0.1,
+        ),
+        "mean and spread, twice": (
+            lambda key, x, y: (EnsembleState(x).moments(), EnsembleState(y).moments()),
+            x,
+            x + 0.1,
+        ),
+        "three keys of a cycle": (
+            lambda key, x: (x, jax.random.uniform(jax.random.split(jax.random.fold_in(key, 3), 3)[2])),
+            x,
+        ),
+    }
+    if isinstance(filter, mj.filters.ETKF):
+        basis = jnp.asarray(helmert(n_members), x.dtype)
+        reduced = basis.T @ s
+        eye = jnp.eye(n_members - 1)
+        lower = jnp.linalg.cholesky(eye + reduced @ reduced.T)
+        out |= {
+            "analysis: gram": (lambda key, s: eye + (basis.T @ s) @ (basis.T @ s).T, s),
+            "analysis: solver (Cholesky)": (lambda key, a: jnp.linalg.cholesky(a), lower @ lower.T),
+            "analysis: solver (two triangular solves)": (
+                lambda key, lower, b: (
+                    jax.scipy.linalg.cho_solve((lower, True), b[:, 0]),
+                    jax.scipy.linalg.solve_triangular(lower, b, lower=True, trans=1),
+                ),
+                lower,
+                eye + 0.1,
+            ),
+            "analysis: rotation (QR of a Gaussian matrix)": (
+                lambda key, x: random_orthogonal(key, n_members - 1, x.dtype),
+                x,
+            ),
+            "analysis: transform applied": (lambda key, t, x: (basis @ t @ basis.T) @ x, lower, x),
+        }
+        return out
+    neighbours = filter.localization.neighbours
+    weights = filter.localization.sqrt_weights.astype(x.dtype)
+    columns = anomalies(x)[1].reshape(n_members, 1, 40)
+
+    def gram(key: Any, s: Any, d: Any) -> Any:
+        local = s[:, neighbours] * weights[None]
+        matrix = jnp.eye(n_members)[None] + jnp.einsum("ibk,jbk->bij", local, local)
+        return jnp.moveaxis(matrix, 0, -1), jnp.einsum("ibk,bk->ib", local, d[neighbours] * weights)
+
+    matrix = jax.jit(gram)(None, s, d)[0]
+    out |= {
+        "analysis: neighbours gathered": (lambda key, s: s[:, neighbours] * weights[None], s),
+        "analysis: gather and gram": (gram, s, d),
+        "analysis: solver (cg)": (lambda key, a, b: inverse_and_inverse_sqrt(a, b), matrix, columns),
+        "analysis: solver (eigh instead)": (
+            lambda key, a: jnp.linalg.eigh(a),
+            jnp.moveaxis(matrix, -1, 0),
+        ),
+        "analysis: rotation": (lambda key, x: mean_preserving_rotation(key, n_members, x.dtype) @ x, x),
+    }
+    return out
+
+
+def wholes(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[str, Callable[[], Any]]:
+    """The driver's own cycles, per kind of output kept."""
+    twin = mj.simulate(jax.random.key(10), dynamics, measurement, LENGTH)
+    x0 = twin.truth[0] + jax.random.normal(jax.random.key(11), (n_members, 40))
+    kinds = {
+        "whole cycle, statistics off": dict(scores=(), save=()),
+        "whole cycle, default scores": dict(save=()),
+        "whole cycle, default scores, mean and spread saved": dict(),
+    }
+
+    def run(kind: dict) -> Callable[[], Any]:
+        call = jax.jit(
+            lambda x0: mj.assimilate(
+                jax.random.key(0), filter, dynamics, measurement, twin.observations, x0, truth=twin.truth, **kind
+            )
+        )
+        compiled = call.lower(x0).compile()
+        return lambda: jax.block_until_ready(compiled(x0))
+
+    return {name: run(kind) for name, kind in kinds.items()}
+
+
+def main() -> None:
+    args = arguments(__doc__).parse_args()
+    dynamics = mj.dynamics.Lorenz96(40)
+    measurement = mj.measurements.Measurement(mj.measurements.Identity(), mj.measurements.Gaussian(1.0))
+    columns: dict[str, dict[str, float]] = {}
+    for name, (n_members, filter) in setups().items():
+        pieces = parts(n_members, filter, dynamics, measurement)
+        runs = {p: looped(f, *inputs, length=LENGTH) for p, (f, *inputs) in pieces.items()}
+        runs |= wholes(n_members, filter, dynamics, measurement)
+        seconds = interleaved(runs, REPEATS)
+        empty = seconds["empty scan"]
+        columns[name] = {
+            p: 1e6 * (t - (0 if p.startswith("whole") or p == "empty scan" else empty)) / LENGTH
+            for p, t in seconds.items()
+        }
+    names = list(dict.fromkeys(p for c in columns.values() for p in c))
+    names.sort(key=lambda p: (p.startswith("whole"), p.startswith("analysis: ")))
+    rows = [[p, *(f"{c[p]:.1f}" if p in c else "" for c in columns.values())] for p in names]
+    text = header("Microseconds per cycle and part (best of %d runs of %d cycles)" % (REPEATS, LENGTH))
+    finish(args, "profile_cycle", text + "\n" + table(rows, ["part", *columns]), columns)
+
+
+if __name__ == "__main__":
+    main()
