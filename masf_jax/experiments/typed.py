@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, unknown
 
-__all__ = ["checked", "describe"]
+__all__ = ["checked", "checked_section", "describe"]
 
 
 def describe(annotation: Any) -> str:
@@ -38,6 +39,8 @@ def checked(key: str, value: Any, annotation: Any) -> Any:
     Raises:
         InputError: naming the key, the value that came and what was expected.
     """
+    if dataclasses.is_dataclass(annotation):
+        return checked_section(key, value, annotation)
     result = _convert(value, annotation)
     if result is _WRONG:
         shown = "null" if value is None else repr(value)
@@ -73,3 +76,23 @@ def _convert(value: Any, annotation: Any) -> Any:
     if annotation is float and isinstance(value, int):
         return float(value)
     return value if isinstance(value, annotation) else _WRONG
+
+
+def checked_section(key: str, section: Any, kind: Any) -> Any:
+    """The dataclass `kind` from a mapping, with every key known and every value typed."""
+    if not isinstance(section, Mapping):
+        raise InputError(f"{key or 'the configuration'} must be a mapping of keys to values; got {section!r}.")
+    prefix = f"{key}." if key else ""
+    hints = typing.get_type_hints(kind)
+    for name in section:
+        if name not in hints:
+            raise unknown("key", f"{prefix}{name}", [f"{prefix}{known}" for known in hints])
+    required = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    missing = [f"{prefix}{name}" for name in required if name not in section]
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}.")
+    return kind(**{name: checked(f"{prefix}{name}", section[name], hints[name]) for name in section})

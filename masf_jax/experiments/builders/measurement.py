@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ... import measurements as m
-from ..errors import InputError, unknown
-from ..typed import checked
+from ..errors import InputError
 from .registry import Registry
 
 __all__ = ["MEASUREMENTS", "Network", "NoiseSettings"]
@@ -36,26 +35,26 @@ class NoiseSettings:
     df: float = 5.0
 
 
-def _noise(section: dict[str, Any]) -> m.Noise:
-    """The law of a `noise` section: scale where given, else from the standard deviation."""
-    hints = {"law": Literal["gaussian", "laplace", "student_t"], "std": float | None, "scale": float | None}
-    hints["df"] = float
-    for key in section:
-        if key not in hints:
-            raise unknown("key", f"measurement.noise.{key}", [f"measurement.noise.{name}" for name in hints])
-    values = {key: checked(f"measurement.noise.{key}", value, hints[key]) for key, value in section.items()}
-    noise = NoiseSettings(**values)
+_UNIT = NoiseSettings()
+
+
+def _law(noise: NoiseSettings) -> m.Noise:
+    """The noise law: by its scale where given, else by its standard deviation."""
     if noise.std is None and noise.scale is None:
         raise InputError("measurement.noise needs std (standard deviation) or scale; both are null.")
-    if noise.law == "gaussian":
-        return m.Gaussian(noise.std if noise.scale is None else noise.scale)
-    factor = math.sqrt(2.0) if noise.law == "laplace" else math.sqrt(noise.df / max(noise.df - 2.0, 1e-12))
+    factor = 1.0
+    if noise.law == "laplace":
+        factor = math.sqrt(2.0)
+    elif noise.law == "student_t" and noise.df > 2:  # StudentT itself refuses a smaller df
+        factor = math.sqrt(noise.df / (noise.df - 2.0))
     scale = noise.scale if noise.scale is not None else (noise.std or 0.0) / factor
+    if noise.law == "gaussian":
+        return m.Gaussian(scale)
     return m.Laplace(scale) if noise.law == "laplace" else m.StudentT(noise.df, scale)
 
 
-def _network(operator: m.Operator, noise: dict[str, Any]) -> Network:
-    return Network(m.Measurement(operator, _noise(noise)))
+def _network(operator: m.Operator, noise: NoiseSettings) -> Network:
+    return Network(m.Measurement(operator, _law(noise)))
 
 
 def _every(shape: tuple[int, ...], stride: int, start: int) -> m.Operator:
@@ -68,19 +67,19 @@ def _every(shape: tuple[int, ...], stride: int, start: int) -> m.Operator:
 
 
 @MEASUREMENTS.register
-def identity(shape: tuple[int, ...], *, noise: dict) -> Network:
+def identity(shape: tuple[int, ...], *, noise: NoiseSettings = _UNIT) -> Network:
     """Every component."""
     return _network(m.Identity(), noise)
 
 
 @MEASUREMENTS.register
-def grid_mask(shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: dict) -> Network:
+def grid_mask(shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: NoiseSettings = _UNIT) -> Network:
     """Every stride-th point of each grid direction."""
     return _network(_every(shape, stride, start), noise)
 
 
 @MEASUREMENTS.register
-def subset(shape: tuple[int, ...], *, indices: tuple[int, ...], noise: dict) -> Network:
+def subset(shape: tuple[int, ...], *, indices: tuple[int, ...], noise: NoiseSettings = _UNIT) -> Network:
     """The listed components."""
     size = math.prod(shape)
     if any(index >= size for index in indices):
@@ -89,33 +88,33 @@ def subset(shape: tuple[int, ...], *, indices: tuple[int, ...], noise: dict) -> 
 
 
 @MEASUREMENTS.register
-def center_hole(shape: tuple[int, ...], *, fraction: float = 0.5, noise: dict) -> Network:
+def center_hole(shape: tuple[int, ...], *, fraction: float = 0.5, noise: NoiseSettings = _UNIT) -> Network:
     """Everything but a centred box."""
     return _network(m.Subset.from_mask(m.center_hole(shape, fraction)), noise)
 
 
 @MEASUREMENTS.register
-def random_mask(shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: dict) -> Network:
+def random_mask(shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: NoiseSettings = _UNIT) -> Network:
     """A fixed random set of components."""
     return _network(m.Subset.from_mask(m.random_points(shape, fraction, seed)), noise)
 
 
 @MEASUREMENTS.register
-def moving(shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: dict) -> Network:
+def moving(shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: NoiseSettings = _UNIT) -> Network:
     """A window that moves on each cycle."""
     m.moving_window(shape, width, shift, 1)  # refuses a bad width now
 
     def mask(n_cycles: int) -> np.ndarray:
         return m.moving_window(shape, width, shift, n_cycles)
 
-    return Network(m.Measurement(m.Identity(), _noise(noise)), mask)
+    return Network(m.Measurement(m.Identity(), _law(noise)), mask)
 
 
 def _pointwise(function: Callable[[float], m.Pointwise], summary: str) -> None:
     """Registers an elementwise operator on every stride-th component."""
 
     def builder(
-        shape: tuple[int, ...], *, scale: float = 1.0, stride: int = 1, start: int = 0, noise: dict
+        shape: tuple[int, ...], *, scale: float = 1.0, stride: int = 1, start: int = 0, noise: NoiseSettings = _UNIT
     ) -> Network:
         picked = _every(shape, stride, start)
         operator = function(scale) if isinstance(picked, m.Identity) else function(scale) @ picked
@@ -134,7 +133,7 @@ _pointwise(m.square, "(scale · x)².")
 
 @MEASUREMENTS.register
 def speed(
-    shape: tuple[int, ...], *, squared: bool = False, offset: float = 0.0, noise: dict
+    shape: tuple[int, ...], *, squared: bool = False, offset: float = 0.0, noise: NoiseSettings = _UNIT
 ) -> Network:
     """Flow speed of a velocity state (channels, *grid)."""
     if len(shape) < 2:

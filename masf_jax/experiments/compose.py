@@ -1,0 +1,182 @@
+"""From the command line's overrides to settings: Hydra composes groups, we check everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError, unknown
+from .settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+__all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "repeat"]
+
+GROUPS = ("dynamics", "measurement", "filter", "experiment")
+_HARMLESS = (
+    "seed",
+    "output_dir",
+    "chunk",
+    "progress",
+    "figures",
+    "save",
+    "scores",
+    "n_cycles",
+    "burn_in",
+    "precision",
+    "experiment",
+)
+"""Keys that leave a preset's expected RMSE valid."""
+
+
+def config_folder() -> Path:
+    """The folder of the configuration groups: in the installed package, or in the source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"the configuration groups of masf_jax are missing (looked beside and in {package}).")
+
+
+def choices(group: str) -> list[str]:
+    """Names of the choices of a group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Parsed overrides, group choices checked.
+
+    Raises:
+        InputError: not of the form KEY=VALUE, or an unknown choice.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for text in overrides:
+        if text.startswith("-"):
+            raise unknown("option", text, ("--config", "--help", "--multirun", "--traceback", "-m"))
+        if "=" not in text and not text.startswith("~"):
+            raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise InputError(f"cannot read the overrides {overrides}: {error}") from error
+    for override in parsed:
+        if override.key_or_group in GROUPS and not override.is_delete() and not override.is_sweep_override():
+            choice = override.value()
+            if not isinstance(choice, str) or choice not in choices(override.key_or_group):
+                raise unknown(override.key_or_group, str(choice), choices(override.key_or_group))
+    return parsed
+
+
+def compose(overrides: list[str]) -> Settings:
+    """Settings from overrides such as `filter=letkf`, `filter.radius=5`.
+
+    A preset may hold `experiment.tuned`, settings by filter name; those of the chosen filter apply,
+    below the user's own overrides.
+    """
+    parsed = _plain(parse(overrides))
+    groups = [o for o in parsed if o.key_or_group in GROUPS]
+    config = _compose_groups([f"{o.key_or_group}={o.value()}" for o in groups])
+    values = [o for o in parsed if o.key_or_group not in GROUPS]
+    _apply_tuning(config)
+    _apply(config, values)
+    changed = [o for o in parsed if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
+    changed += [o for o in values if o.key_or_group.startswith("filter.")]
+    if changed:
+        config["experiment"]["expected"] = None
+    return read_settings(_container(config))
+
+
+def repeat(path: str, overrides: list[str]) -> Settings:
+    """Settings from a saved config.yaml, with overrides of single keys.
+
+    An output folder that was named automatically is named anew from the overridden settings.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        config = OmegaConf.load(path)
+        if not OmegaConf.is_dict(config):
+            raise InputError(f"{path} is not a configuration: it holds no keys.")
+        saved = read_settings(_container(config))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration {path}: {error}") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path} is not a valid YAML configuration: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    parsed = _plain(parse(overrides))
+    for override in parsed:
+        if override.key_or_group in GROUPS:
+            raise InputError(
+                f"{override.input_line}: a saved configuration has its groups resolved; with --config override "
+                f"single keys ({override.key_or_group}.…=…) only."
+            )
+    if saved.output_dir == saved.automatic_output_dir:
+        config["output_dir"] = None
+    _apply(config, parsed)
+    if any(o.key_or_group.split(".")[0] not in _HARMLESS for o in parsed):
+        config["experiment"]["expected"] = None
+    return read_settings(_container(config))
+
+
+def _plain(parsed: list[Override]) -> list[Override]:
+    for override in parsed:
+        if override.is_sweep_override():
+            raise InputError(f"{override.input_line} lists several values: sweep them with masf-jax run -m.")
+        if override.is_delete() or override.key_or_group.startswith("hydra"):
+            raise InputError(f"{override.input_line}: a run takes KEY=VALUE of its own keys only.")
+    return parsed
+
+
+def _compose_groups(overrides: list[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", overrides=overrides)
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _apply_tuning(config: DictConfig) -> None:
+    from omegaconf import OmegaConf
+
+    tuned = OmegaConf.to_container(config.experiment).pop("tuned", {})
+    config.experiment.pop("tuned", None)
+    for key, value in tuned.get(config.filter.name, {}).items():
+        place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(key, f"filter.{key}")
+        OmegaConf.update(config, place, value)
+
+
+def _apply(config: Any, overrides: list[Override]) -> None:
+    """Sets each key; unknown ones are found by `read_settings`."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+        except (OmegaConfBaseException, TypeError) as error:
+            parent = override.key_or_group.rsplit(".", 1)[0]
+            raise InputError(f"{override.input_line}: {parent} is a single value and has no keys below it.") from error
+
+
+def _container(config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"cannot resolve the configuration: {error}") from error
+    if not isinstance(plain, dict):
+        raise InputError("the configuration must be a mapping of keys to values.")
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+

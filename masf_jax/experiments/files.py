@@ -1,0 +1,73 @@
+"""Writing files so that a full disk or a kill leaves the earlier ones whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .errors import WriteError
+
+__all__ = ["check_writable", "write_all"]
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries a file in it, so that a run does not end in vain.
+
+    Raises:
+        WriteError: naming the folder and the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".masf-", dir=folder)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise WriteError(
+            f"the output folder {folder} cannot be written: {error.strerror or error}. "
+            "Give another one: output_dir=PATH"
+        ) from error
+
+
+def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
+    """Writes every file under a temporary name in the same folder, then puts all in place.
+
+    Files already there are replaced only after all new ones are complete and on disk.
+
+    Args:
+        writers: file name -> function that writes the file at the path it is given.
+
+    Raises:
+        WriteError: naming the file and the reason; nothing has been replaced, unless putting the
+            files in place itself failed.
+    """
+    staged: dict[Path, Path] = {}
+    target = folder
+    try:
+        for name, write in writers.items():
+            target = folder / name
+            handle, temporary = tempfile.mkstemp(prefix=".masf-", suffix=target.suffix, dir=folder)
+            os.close(handle)
+            staged[target] = Path(temporary)
+            write(staged[target])
+            _flush(staged[target])
+        for target, temporary in staged.items():
+            os.replace(temporary, target)
+    except OSError as error:
+        raise WriteError(
+            f"could not write {target}: {error.strerror or error}. Earlier results in {folder} are as they were."
+        ) from error
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+    return list(staged)
+
+
+def _flush(path: Path) -> None:
+    """Forces the file to disk, and gives it the permissions of an ordinary new file."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

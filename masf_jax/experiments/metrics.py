@@ -1,0 +1,85 @@
+"""The numbers of a run: averages over the cycles after the burn-in."""
+
+from __future__ import annotations
+
+import math
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..assimilate import Assimilation
+from ..filters import EnsembleState
+from ..metrics import time_average
+from .innovations import innovation_statistics
+from .problem import Problem
+from .settings import Settings
+
+__all__ = ["summarize", "versions"]
+
+_REQUIRED = ("rmse", "spread", "crps")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from importlib.metadata import version
+
+    names = ("masf-jax", "jax", "jaxlib", "equinox", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dict[str, Any]:
+    """Metrics by name; NaN where a number does not exist (RMSE without truth)."""
+    n_cycles, burn_in = problem.observations.n_cycles, settings.burn_in
+    if burn_in >= n_cycles:
+        burn_in = 0
+    metrics: dict[str, Any] = {}
+    for stage, scores in (("analysis", result.analysis_scores), ("forecast", result.forecast_scores)):
+        metrics |= {f"{name}_{stage}": math.nan for name in _REQUIRED}
+        for name, values in scores.items():
+            if np.ndim(values) == 1:
+                metrics[f"{name}_{stage}"] = time_average(np.asarray(values), burn_in)
+        if not scores and "spread" in (saved := _saved(result, stage)):
+            spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
+            metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
+    ensemble = isinstance(result.final, EnsembleState)
+    for stage, key in (("analysis", "spread_skill_ratio"), ("forecast", "spread_skill_ratio_forecast")):
+        metrics[key] = _spread_skill(result, stage, burn_in, settings.ensemble_size if ensemble else None)
+    for name, values in result.info.items():
+        if np.ndim(values) == 1:
+            kept = np.asarray(values, np.float64)[burn_in:]
+            metrics[f"mean_{name}"] = float(np.nanmean(kept)) if np.isfinite(kept).any() else math.nan
+    if problem.truth is None:
+        metrics |= innovation_statistics(problem, result, burn_in)
+    seconds = result.seconds_assimilate or math.nan
+    return metrics | {
+        "ensemble_size": settings.ensemble_size if ensemble else None,
+        "n_cycles": n_cycles,
+        "burn_in": burn_in,
+        "repaired_members": int(np.asarray(result.repaired).sum()),
+        "diverged": bool(np.asarray(result.diverged).any()),
+        "expected_rmse_analysis": settings.experiment.expected,
+        "seconds_compile": result.seconds_compile,
+        "seconds_train": 0.0,
+        "seconds_assimilate": seconds,
+        "seconds_per_cycle": seconds / n_cycles,
+        "device": str(jax.devices()[0].device_kind),
+        "precision": settings.precision,
+        "versions": versions(),
+    }
+
+
+def _saved(result: Assimilation, stage: str) -> dict[str, Any]:
+    return getattr(result, stage)
+
+
+def _spread_skill(result: Assimilation, stage: str, burn_in: int, n_members: int | None) -> float:
+    """√((N+1)/N · mean variance / mean squared error) over cycles (Fortin et al. 2014)."""
+    scores = getattr(result, f"{stage}_scores")
+    if "rmse" not in scores or "spread" not in scores:
+        return math.nan
+    variance = time_average(np.asarray(scores["spread"], np.float64) ** 2, burn_in)
+    error = time_average(np.asarray(scores["rmse"], np.float64) ** 2, burn_in)
+    factor = 1.0 if n_members is None else (n_members + 1) / n_members
+    return math.sqrt(factor * variance / error) if error > 0 else math.nan

@@ -1,0 +1,130 @@
+"""From settings to what `assimilate` takes: objects, observations, truth, first ensemble."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dynamics import Dynamics, spun_up_ensemble
+from ..filters import Filter, KalmanFilter
+from ..measurements import Measurement, Observations
+from ..twin import simulate
+from .builders.dynamics import DYNAMICS
+from .builders.filters import FILTERS
+from .builders.measurement import MEASUREMENTS, Network
+from .errors import InputError
+from .settings import Settings
+
+__all__ = ["Problem", "build"]
+
+_TRUTH, _RUN, _START, _ENSEMBLE, _FILTER = range(5)
+"""Purposes of the random keys: `fold_in(key(seed), purpose)`."""
+
+
+class Problem(NamedTuple):
+    """Everything one run needs; truth is None with real observations."""
+
+    key: jax.Array
+    filter: Filter
+    dynamics: Dynamics
+    measurement: Measurement
+    observations: Observations
+    ensemble: jax.Array
+    truth: jax.Array | None
+    times: np.ndarray | None = None
+    """Times in the observation file, (cycles,)."""
+
+
+def build(settings: Settings) -> Problem:
+    """Builds the problem; truth, ensemble and filter have keys of their own.
+
+    Raises:
+        InputError: settings the library refuses, a truth that blows up, a bad observation file.
+    """
+    dynamics = DYNAMICS.build(settings.dynamics)
+    network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+    filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
+    root = jax.random.key(settings.seed)
+    key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
+    try:
+        start = _truth_start(settings, dynamics, key[_START])
+        ensemble = _first_ensemble(settings, dynamics, start, key[_ENSEMBLE])
+        if settings.observations.path is not None:
+            observations, times = _from_file(settings, dynamics, network.measurement)
+            return Problem(key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, None, times)
+        truth, observations = _twin(settings, dynamics, network, start, key[_RUN])
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(str(error)) from error
+    return Problem(key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, truth)
+
+
+def _with_initial(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
+    """The Kalman filter starts from N(mean, std² I) itself where that is given, not from a sample."""
+    mean, std = settings.initial.mean, settings.initial.std
+    if not isinstance(filter, KalmanFilter) or mean is None or std is None:
+        return filter
+    n = int(np.prod(dynamics.state_shape))
+    return KalmanFilter(np.full(dynamics.state_shape, mean), std**2 * np.eye(n), float(filter.inflation))
+
+
+def _truth_start(settings: Settings, dynamics: Dynamics, key: jax.Array) -> jax.Array:
+    initial = settings.initial
+    if initial.mean is not None and initial.std is not None:
+        return initial.mean + initial.std * jax.random.normal(key, dynamics.state_shape)
+    return eqx.filter_jit(type(dynamics).sample_climatology)(dynamics, key)
+
+
+def _first_ensemble(settings: Settings, dynamics: Dynamics, start: jax.Array, key: jax.Array) -> jax.Array:
+    """(N, *state_shape) members; see `Initial`."""
+    initial, n = settings.initial, settings.ensemble_size
+    shape = (n, *dynamics.state_shape)
+    if initial.mean is not None and initial.std is not None:
+        return initial.mean + initial.std * jax.random.normal(key, shape)
+    if initial.spread is None:
+        return eqx.filter_jit(spun_up_ensemble)(dynamics, key, n)
+    key_mean, key_members = jax.random.split(key)
+    centre = start + initial.spread * jax.random.normal(key_mean, dynamics.state_shape)
+    return centre[None] + initial.spread * jax.random.normal(key_members, shape)
+
+
+def _twin(
+    settings: Settings, dynamics: Dynamics, network: Network, start: jax.Array, key: jax.Array
+) -> tuple[jax.Array, Observations]:
+    n_cycles = settings.n_cycles or 0
+    truth, observations = eqx.filter_jit(simulate)(
+        key, dynamics, network.measurement, n_cycles, settings.steps_per_cycle, start
+    )
+    finite = np.isfinite(np.asarray(truth)).reshape(n_cycles, -1).all(1)
+    if not finite.all():
+        raise InputError(
+            f"the simulated truth is not finite from cycle {int(np.argmin(finite))} on: "
+            f"dynamics.dt = {settings.dynamics.get('dt')} may be too large for the model."
+        )
+    if network.mask is not None:
+        mask = network.mask(n_cycles)
+        observations = Observations(observations.values, settings.steps_per_cycle, jnp.asarray(mask))
+    return truth, observations
+
+
+def _from_file(
+    settings: Settings, dynamics: Dynamics, measurement: Measurement
+) -> tuple[Observations, np.ndarray]:
+    from .observations import read_observations
+
+    coordinates = None
+    if dynamics.coordinates is not None:
+        coordinates = measurement.operator.coordinates(dynamics.coordinates)
+    record = read_observations(
+        settings.observations,
+        measurement.output_shape(dynamics.state_shape),
+        float(dynamics.dt),
+        settings.n_cycles,
+        None if coordinates is None else coordinates.positions,
+    )
+    return Observations(record.values, record.steps, record.mask), record.times
+
+

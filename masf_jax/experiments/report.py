@@ -1,0 +1,98 @@
+"""What a run prints at its end."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from .run import Outcome
+from .settings import Settings
+
+__all__ = ["print_outcome", "print_sweep"]
+
+_ROWS = (
+    ("RMSE of the analysis", "rmse_analysis"),
+    ("RMSE of the analysis, observed", "rmse_observed_analysis"),
+    ("RMSE of the analysis, unobserved", "rmse_unobserved_analysis"),
+    ("RMSE of the forecast", "rmse_forecast"),
+    ("spread of the analysis", "spread_analysis"),
+    ("spread of the forecast", "spread_forecast"),
+    ("spread / RMSE (1: reliable)", "spread_skill_ratio"),
+    ("CRPS of the analysis", "crps_analysis"),
+    ("RMS of observation - forecast", "innovation_rms_forecast"),
+    ("RMS of observation - analysis", "innovation_rms_analysis"),
+    ("log-likelihood", "log_likelihood"),
+    ("repaired members", "repaired_members"),
+    ("seconds to compile", "seconds_compile"),
+    ("seconds per cycle", "seconds_per_cycle"),
+)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _exists(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def print_outcome(settings: Settings, outcome: Outcome) -> None:
+    """A table of the run's numbers, then the paths of its files and figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = outcome.metrics
+    name = settings.experiment.name or settings.dynamics["name"]
+    table = Table(title=f"{name}: {settings.filter['name']}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    if metrics["ensemble_size"] is not None:
+        table.add_row("members", str(metrics["ensemble_size"]))
+    table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
+    for label, key in _ROWS:
+        if _exists(metrics.get(key)) and not (key == "repaired_members" and metrics[key] == 0):
+            table.add_row(label, _number(metrics[key]))
+        if key == "rmse_analysis" and settings.experiment.expected is not None:
+            table.add_row("  expected", _number(settings.experiment.expected))
+    console = Console()
+    console.print(table)
+    if settings.experiment.reference:
+        console.print(f"Reference: {settings.experiment.reference}", highlight=False, soft_wrap=True)
+    for heading, paths in (("Results", outcome.files), ("Figures", outcome.figures)):
+        if paths:
+            console.print(f"{heading}:", highlight=False)
+        for path in paths:
+            console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
+    """A table with one line per job of a sweep, and the same as summary.csv in its folder."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .files import write_all
+
+    columns = ("job", "overrides", "rmse_analysis", "rmse_forecast", "spread_analysis", "crps_analysis")
+    columns += ("innovation_rms_forecast", "seconds_per_cycle", "status")
+    columns = [c for c in columns if any(_exists(row.get(c)) for row in rows)]
+    table = Table(title=f"{len(rows)} runs", title_justify="left")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_number(row[c]) if _exists(row.get(c)) else "" for c in columns))
+
+    def summary(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    console = Console()
+    console.print(table)
+    (path,) = write_all(folder, {"summary.csv": summary})
+    console.print(f"Summary: {path}", highlight=False, soft_wrap=True, markup=False)
+

@@ -1,0 +1,97 @@
+"""One run: build the problem, assimilate, write the results, draw the figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
+from .errors import InputError
+from .files import check_writable
+from .problem import Problem, build
+from .settings import Settings
+
+__all__ = ["Outcome", "run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: numbers by name, paths of the files, the cycle at which the filter diverged."""
+
+    metrics: dict[str, Any]
+    folder: Path
+    files: list[Path]
+    figures: list[Path]
+    diverged_at: int | None
+
+
+def run(settings: Settings, command: str = "") -> Outcome:
+    """Runs the experiment and writes result.nc, metrics.json, config.yaml and the figures.
+
+    Args:
+        command: how the run was started, for the history attribute.
+
+    Raises:
+        InputError: settings that do not make a run.
+        WriteError: the output folder cannot be written (found before the run where possible).
+    """
+    folder = Path(settings.output_dir or settings.automatic_output_dir)
+    check_writable(folder)
+    with _precision(settings.precision):
+        start = time.perf_counter()
+        problem = build(settings)
+        seconds_prepare = time.perf_counter() - start
+        result = _assimilate(problem, settings)
+    from .metrics import summarize
+    from .results import dataset, write_results
+
+    metrics = summarize(settings, problem, result) | {"seconds_prepare": seconds_prepare}
+    data = dataset(settings, problem, result, metrics, command)
+    files = write_results(folder, data, metrics, settings)
+    figures: list[Path] = []
+    if settings.figures:
+        from .plots import write_figures
+
+        figures = write_figures(folder, data, settings.burn_in)
+    diverged = np.asarray(result.diverged)
+    return Outcome(metrics, folder, files, figures, int(diverged.argmax()) if diverged.any() else None)
+
+
+def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
+    with warnings.catch_warnings():  # reported by the caller, once the results are written
+        warnings.simplefilter("ignore", FilterDivergedWarning)
+        try:
+            return assimilate(
+                problem.key,
+                problem.filter,
+                problem.dynamics,
+                problem.measurement,
+                problem.observations,
+                problem.ensemble,
+                truth=problem.truth,
+                save=settings.save,
+                scores=settings.scores,
+                chunk=settings.chunk,
+                progress=settings.progress,
+                timed=True,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """All arrays made inside are of this precision."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:  # jax < 0.8
+        from jax.experimental import enable_x64 as enable
+    with enable(name == "float64"):
+        yield

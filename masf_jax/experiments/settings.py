@@ -1,0 +1,143 @@
+"""The configuration of a run as typed values: root keys here, groups by their registries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from .errors import InputError
+from .typed import checked_section
+
+__all__ = ["About", "Initial", "ObservationFile", "Settings", "read_settings", "write_settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """Keys under `experiment`: what a preset says of itself."""
+
+    name: str | None = None
+    description: str | None = None
+    reference: str | None = None
+    expected: float | None = None
+    """RMSE of the analysis to expect; dropped where a setting that matters is overridden."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """Keys under `initial`: the first ensemble.
+
+    With mean and std, members (and a simulated truth) are independent draws of N(mean, std²).
+    Otherwise the truth starts from the model's climatology, and members are the truth plus an error
+    of the mean and perturbations, all N(0, spread²); spread null: members from the climatology too.
+    """
+
+    spread: float | None = 0.1
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservationFile:
+    """Keys under `observations`: real observations, read instead of simulated where path is given."""
+
+    path: str | None = None
+    units: str | None = None
+    time_origin: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every key of a run; see `configs/config.yaml` for what each means."""
+
+    dynamics: dict
+    measurement: dict
+    filter: dict
+    seed: int = 0
+    ensemble_size: int = 20
+    n_cycles: int | None = 1000
+    steps_per_cycle: int = 1
+    burn_in: int = 200
+    initial: Initial = Initial()
+    observations: ObservationFile = ObservationFile()
+    precision: Literal["float32", "float64"] = "float32"
+    scores: tuple[str, ...] = ("rmse", "spread", "crps", "rank_histogram")
+    save: tuple[str, ...] = ("mean", "spread")
+    chunk: int | None = None
+    progress: bool = False
+    figures: bool = True
+    output_dir: str | None = None
+    experiment: About = About()
+
+    @property
+    def automatic_output_dir(self) -> str:
+        """outputs/<experiment or dynamics>-<filter>-seed<seed>."""
+        what = self.experiment.name or self.dynamics["name"]
+        return f"outputs/{what}-{self.filter['name']}-seed{self.seed}"
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Checked settings from a plain composed configuration.
+
+    Raises:
+        InputError: an unknown key or choice (with the nearest valid one), a missing key, a value of
+            the wrong type or out of range.
+    """
+    from .builders.dynamics import DYNAMICS
+    from .builders.filters import FILTERS
+    from .builders.measurement import MEASUREMENTS
+
+    settings = checked_section("", config, Settings)
+    settings = dataclasses.replace(
+        settings,
+        dynamics=DYNAMICS.check(settings.dynamics),
+        measurement=MEASUREMENTS.check(settings.measurement),
+        filter=FILTERS.check(settings.filter),
+    )
+    _check_ranges(settings)
+    if settings.output_dir is None:
+        settings = dataclasses.replace(settings, output_dir=settings.automatic_output_dir)
+    return settings
+
+
+def _check_ranges(settings: Settings) -> None:
+    smallest = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
+    for key, least in smallest.items():
+        value = getattr(settings, key)
+        if value is not None and value < least:
+            raise InputError(f"{key} must be at least {least}; got {value}.")
+    if settings.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32; got {settings.seed}.")
+    if settings.n_cycles is None and settings.observations.path is None:
+        raise InputError("n_cycles may be null only with observations.path (all cycles of the file).")
+    if settings.n_cycles is not None and settings.burn_in >= settings.n_cycles:
+        raise InputError(
+            f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
+            "give a smaller burn_in or a larger n_cycles."
+        )
+    initial = settings.initial
+    if (initial.mean is None) != (initial.std is None):
+        raise InputError("initial.mean and initial.std go together: give both or neither.")
+    for key, value in (("initial.spread", initial.spread), ("initial.std", initial.std)):
+        if value is not None and not value > 0:
+            raise InputError(f"{key} must be positive; got {value}.")
+
+
+def write_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values that `read_settings` turns into the same settings."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(dataclasses.replace(settings, **_sections(settings))))
+
+
+def _sections(settings: Settings) -> dict[str, dict]:
+    """Group sections with nested dataclasses (measurement.noise) as mappings."""
+    out = {}
+    for group in ("dynamics", "measurement", "filter"):
+        section = getattr(settings, group)
+        out[group] = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in section.items()}
+    return out
