@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -95,10 +96,23 @@ class BlackBox(Dynamics):
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
+        host = _Host(self.function, self.state_shape)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        return jax.pure_callback(self._host, result, x, jnp.asarray(time), vmap_method="expand_dims")
+        return jax.pure_callback(host, result, x, jnp.asarray(time), vmap_method="expand_dims")
 
-    def _host(self, x: Array, time: Array) -> np.ndarray:
+    @property
+    def coordinates(self) -> Coordinates | None:
+        return self._coordinates
+
+
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """The function as JAX calls it; hashable, as the parameters of a traced program must be."""
+
+    function: Callable[[np.ndarray, float], np.ndarray]
+    state_shape: tuple[int, ...]
+
+    def __call__(self, x: Array, time: Array) -> np.ndarray:
         states, times = np.asarray(x), np.unique(np.asarray(time))
         if times.size != 1:
             raise ValueError(f"BlackBox advances all members from one model time; got {times}.")
@@ -110,7 +124,3 @@ class BlackBox(Dynamics):
                 f"the shape it was given; got {out.shape}."
             )
         return out.astype(states.dtype).reshape(states.shape)
-
-    @property
-    def coordinates(self) -> Coordinates | None:
-        return self._coordinates

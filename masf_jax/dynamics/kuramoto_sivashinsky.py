@@ -51,13 +51,16 @@ class KuramotoSivashinsky(Dynamics):
 
     def __call__(self, x: Float[Array, " n"], time: Scalar, key: PRNGKeyArray | None) -> Float[Array, " n"]:
         n = self.state_shape[0]
-        weights = jax.tree.map(lambda w: w.astype(x.dtype), self.weights)
-        i_derivative = 1j * self.derivative.astype(x.dtype)
+        spectrum = jnp.fft.rfft(x)
+        weights = jax.tree.map(lambda w: w.astype(spectrum.dtype), self.weights)
+        i_derivative = jax.lax.complex(jnp.zeros_like(self.derivative), self.derivative).astype(
+            spectrum.dtype
+        )
 
         def nonlinear(v: Array) -> Array:
             return i_derivative * jnp.fft.rfft(jnp.fft.irfft(v, n) ** 2)
 
-        return jnp.fft.irfft(etdrk4_step(nonlinear, jnp.fft.rfft(x), weights), n)
+        return jnp.fft.irfft(etdrk4_step(nonlinear, spectrum, weights), n)
 
     @property
     def coordinates(self) -> Coordinates:
@@ -73,6 +76,6 @@ class KuramotoSivashinsky(Dynamics):
 
         The noise has zero mean: the equation conserves the mean, and the attractor is that of mean 0.
         """
-        x = 2 * jnp.pi * jnp.arange(self.state_shape[0]) / self.state_shape[0]
+        x = 2 * jnp.pi / self.state_shape[0] * jnp.arange(self.state_shape[0], dtype=float)
         noise = 0.1 * jax.random.normal(key, self.state_shape)
         return jnp.cos(x) * (1 + jnp.sin(x)) + noise - noise.mean()

@@ -121,7 +121,7 @@ class LETKF(EnsembleFilter):
         weights: Float[Array, "batch k"],
     ) -> tuple[Float[Array, "channels batch"], Float[Array, "N channels batch"]]:
         """Mean increments and analysis anomalies of a batch of grid points."""
-        n_members, channels, batch = columns.shape
+        n_members, channels, _ = columns.shape
         local = s[:, neighbours] * weights[None]
         gram = jnp.einsum("ibk,jbk->bij", local, local)
         matrix = jnp.eye(n_members, dtype=s.dtype)[None] + gram

@@ -96,5 +96,11 @@ def _checked_steps(steps: ArrayLike, n_cycles: int) -> Int[Array, " K"]:
                 f"steps must hold {n_cycles} integers, one per cycle; got shape {array.shape}, {array.dtype}."
             )
         if array[0] < 0 or np.any(np.diff(array) < 0):
-            raise ValueError("steps must not be negative and must not decrease.")
+            came = f"{array[0]}" if array[0] < 0 else _first_decrease(array)
+            raise ValueError(f"steps must not be negative and must not decrease; got {came}.")
     return jnp.asarray(steps, dtype=jnp.int32)
+
+
+def _first_decrease(steps: np.ndarray) -> str:
+    k = int(np.argmax(np.diff(steps) < 0))
+    return f"{steps[k + 1]} after {steps[k]}"

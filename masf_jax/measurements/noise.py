@@ -8,6 +8,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
@@ -66,7 +67,7 @@ class Gaussian(Noise):
         self.std = _scale("std of the noise", std)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
-        return self.std * jax.random.normal(key, shape)
+        return self.std * jax.random.normal(key, shape, self.std.dtype)
 
     def log_prob(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -98,11 +99,14 @@ class CorrelatedGaussian(Noise):
         if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
             raise ValueError(f"covariance must be square (m, m); got shape {self.covariance.shape}.")
         self.cholesky = jnp.linalg.cholesky(self.covariance)
-        if not isinstance(self.cholesky, Tracer) and not bool(jnp.isfinite(self.cholesky).all()):
-            raise ValueError("covariance of the noise is not positive definite.")
+        if not isinstance(self.cholesky, Tracer):
+            if not np.allclose(self.covariance, self.covariance.T, rtol=1e-4):
+                raise ValueError("covariance of the noise is not symmetric.")
+            if not bool(jnp.isfinite(self.cholesky).all()):
+                raise ValueError("covariance of the noise is not positive definite.")
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
-        return self.cholesky @ jax.random.normal(key, shape)
+        return self.cholesky @ jax.random.normal(key, shape, self.cholesky.dtype)
 
     def _factor(self, mask: Array | None, dtype: jnp.dtype) -> Array:
         if mask is None:
@@ -144,7 +148,7 @@ class Laplace(Noise):
         self.scale = _scale("scale of the noise", scale)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
-        return self.scale * jax.random.laplace(key, shape)
+        return self.scale * jax.random.laplace(key, shape, self.scale.dtype)
 
     def log_prob(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -175,7 +179,7 @@ class StudentT(Noise):
         self.df, self.scale = float(df), _scale("scale of the noise", scale)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
-        return self.scale * jax.random.t(key, self.df, shape)
+        return self.scale * jax.random.t(key, self.df, shape, self.scale.dtype)
 
     def log_prob(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None

@@ -45,7 +45,7 @@ class Subset(Operator):
     """
 
     structure: ClassVar[Structure] = "mask"
-    indices: np.ndarray = eqx.field(static=True)
+    _indices: bytes = eqx.field(static=True)  # structure must be hashable; the hash of bytes is cached
 
     def __init__(self, indices: ArrayLike):
         array = np.asarray(indices)
@@ -55,7 +55,12 @@ class Subset(Operator):
             )
         if array.min() < 0 or np.unique(array).size != array.size:
             raise ValueError("indices must be distinct and not negative.")
-        self.indices = _Frozen(array)
+        self._indices = array.astype(np.int32).tobytes()
+
+    @property
+    def indices(self) -> Int[np.ndarray, " m"]:
+        """The picked components, read-only."""
+        return np.frombuffer(self._indices, np.int32)
 
     @classmethod
     def from_mask(cls, mask: ArrayLike) -> Subset:
@@ -73,26 +78,11 @@ class Subset(Operator):
         return state.at(self.indices)
 
     def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
-        return np.asarray(self.indices)
+        return self.indices
 
     def lift(self, z: Float[Array, " m"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         zero = jnp.zeros(int(np.prod(state_shape)), z.dtype)
         return zero.at[self.indices].set(z).reshape(state_shape)
-
-
-class _Frozen(np.ndarray):
-    """A read-only integer array that hashes and compares by value, so it can be static structure."""
-
-    def __new__(cls, array: np.ndarray) -> _Frozen:
-        frozen = np.array(array, dtype=np.int32).view(cls)
-        frozen.flags.writeable = False
-        return frozen
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash((self.shape, self.tobytes()))
-
-    def __eq__(self, other: object) -> bool:  # type: ignore[override]
-        return isinstance(other, np.ndarray) and np.array_equal(np.asarray(self), np.asarray(other))
 
 
 def grid_stride(state_shape: tuple[int, ...], stride: int, start: int = 0) -> Bool[np.ndarray, "*state"]:

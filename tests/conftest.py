@@ -1,0 +1,34 @@
+"""What every test runs under: strict promotion, runtime-checked shapes, and both precisions on request."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types of the library core are checked at run time. `experiments` is left out: it handles
+# files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
+_CHECKED = ("assimilate", "coordinates", "dynamics", "ensemble", "filters", "measurements", "metrics", "twin")
+install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "beartype.beartype")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Double precision inside the test; nothing of it leaks into the next one."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Both precisions, one after the other; the value is the name of the default float type."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(20_240_611)

@@ -1,0 +1,107 @@
+"""Models of the user's own: JAX functions and host programs."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate, simulate
+from masf_jax.dynamics import BlackBox, Function, advance
+from masf_jax.filters import ETKF
+from masf_jax.measurements import Gaussian, Identity, Measurement
+
+MEASUREMENT = Measurement(Identity(), Gaussian(0.5))
+
+
+def jax_model(x, time):
+    return 0.9 * jnp.roll(x, 1) + 0.1 * jnp.sin(x) + 0.05 * time
+
+
+def numpy_model(states, time):
+    return 0.9 * np.roll(states, 1, -1) + 0.1 * np.sin(states) + np.float32(0.05 * time)
+
+
+def run(model, key, n_cycles=5, steps=2):
+    ensemble = jax.random.normal(key, (6, 4))
+    reference = Function(jax_model, (4,), dt=0.5)
+    twin = simulate(jax.random.key(1), reference, MEASUREMENT, n_cycles, steps, x0=jnp.ones(4))
+    return assimilate(key, ETKF(), model, MEASUREMENT, twin.observations, ensemble, truth=twin.truth)
+
+
+def test_numpy_model_equals_the_jax_one_through_a_whole_run(dtype, key):
+    """Under jit, vmap over members and scan over cycles, time passed on."""
+    calls = []
+
+    def host(states, time):
+        calls.append((states.shape, states.dtype.name, type(time)))
+        return numpy_model(states, time)
+
+    ours = run(BlackBox(host, (4,), dt=0.5), key)
+    theirs = run(Function(jax_model, (4,), dt=0.5), key)
+    np.testing.assert_allclose(ours.analysis["mean"], theirs.analysis["mean"], rtol=2e-5, atol=1e-6)
+    assert set(calls) == {((6, 4), dtype, float)}
+    assert len(calls) == 10  # all members in one call a step
+
+
+def test_black_box_under_two_vmaps(key):
+    model = BlackBox(numpy_model, (4,))
+    x = jax.random.normal(key, (3, 5, 4))
+    time = jnp.asarray(0.25)
+    double = jax.vmap(jax.vmap(model, (0, None, None)), (0, None, None))
+    np.testing.assert_allclose(double(x, time, None), numpy_model(np.asarray(x), 0.25), rtol=1e-6)
+    np.testing.assert_allclose(model(x[0, 0], time, None), numpy_model(np.asarray(x[0, 0]), 0.25), rtol=1e-6)
+
+
+def test_black_box_of_a_large_state(key):
+    """A large array crosses to the host inside a compiled loop without a deadlock."""
+    model = BlackBox(lambda states, time: states + 1.0, (300_000,))
+    x = advance(model, jnp.zeros((2, 300_000)), jnp.asarray(0, jnp.int32), key, 3)
+    np.testing.assert_array_equal(x, 3.0)
+
+
+def test_a_subprocess_as_model(key):
+    program = "import sys; print(*[2 * float(x) + 1 for x in sys.stdin.read().split()])"
+
+    def host(states, time):
+        text = " ".join(map(repr, states.ravel().tolist()))
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", program], input=text, capture_output=True, text=True, check=True
+        )
+        return np.asarray(done.stdout.split(), float).reshape(states.shape)
+
+    x = jax.random.normal(key, (3, 2))
+    out = advance(BlackBox(host, (2,)), x, jnp.asarray(0, jnp.int32), key, 2)
+    np.testing.assert_allclose(out, 4 * x + 3, rtol=1e-6)
+
+
+def test_wrong_shape_from_the_host_is_named(key):
+    model = BlackBox(lambda states, time: states[:, :2], (4,))
+    with pytest.raises(Exception, match=r"must return shape \(6, 4\)(.|\n)*got \(6, 2\)"):
+        run(model, key).final.ensemble.block_until_ready()
+
+
+def test_an_exception_of_the_host_reaches_the_user(key):
+    def host(states, time):
+        raise RuntimeError("pressure solver did not converge at level 7")
+
+    with pytest.raises(Exception, match="pressure solver did not converge at level 7"):
+        run(BlackBox(host, (4,)), key).final.ensemble.block_until_ready()
+
+
+def test_random_function_gets_one_key_per_member_and_step(key):
+    model = Function(lambda x, time, key: x + jax.random.normal(key, x.shape, x.dtype), (2,), random=True)
+    x = advance(model, jnp.zeros((500, 2)), jnp.asarray(0, jnp.int32), key, 4)
+    assert np.unique(np.asarray(x)).size == 1000
+    np.testing.assert_allclose(np.asarray(x).var(), 4.0, atol=4 * 4 * np.sqrt(2 / 1000))
+
+
+def test_climatology_of_a_function(key):
+    model = Function(jax_model, (4,), climatology=lambda key: jax.random.normal(key, (4,)))
+    assert model.sample_climatology(key).shape == (4,)
+    with pytest.raises(NotImplementedError, match="Function has no initial_state: give the initial ensemble"):
+        Function(jax_model, (4,)).sample_climatology(key)
+    with pytest.raises(ValueError, match="dt must be a positive number; got -1"):
+        BlackBox(numpy_model, (4,), dt=-1.0)

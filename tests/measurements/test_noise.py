@@ -1,0 +1,156 @@
+"""Noise laws against scipy.stats: density, draws, whitening, missing values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats as st
+
+from masf_jax.measurements import (
+    CorrelatedGaussian,
+    Gaussian,
+    Identity,
+    Laplace,
+    Measurement,
+    StudentT,
+    square,
+)
+
+RNG = np.random.default_rng(5)
+RESIDUAL = RNG.normal(size=4)
+MASK = np.asarray([True, False, True, True])
+STD = np.asarray([0.5, 1.0, 2.0, 0.1])
+FACTOR = RNG.normal(size=(4, 4))
+R = FACTOR @ FACTOR.T + 0.5 * np.eye(4)
+
+LAWS = {
+    "gaussian": (lambda: Gaussian(0.7), lambda e: st.norm.logpdf(e, scale=0.7), np.full(4, 0.7)),
+    "diagonal": (lambda: Gaussian(STD), lambda e: st.norm.logpdf(e, scale=STD), STD),
+    "laplace": (lambda: Laplace(STD), lambda e: st.laplace.logpdf(e, scale=STD), np.sqrt(2) * STD),
+    "student": (
+        lambda: StudentT(5.0, 0.3),
+        lambda e: st.t.logpdf(e, 5.0, scale=0.3),
+        np.full(4, 0.3 * np.sqrt(5 / 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_density_and_whitening_of_independent_laws(name, dtype):
+    make, log_density, std = LAWS[name]
+    noise, residual = make(), jnp.asarray(RESIDUAL, dtype)
+    expected = log_density(RESIDUAL)
+    rtol = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(noise.log_prob(residual), expected.sum(), rtol=rtol)
+    masked = noise.log_prob(residual, jnp.asarray(MASK))
+    assert masked.dtype == dtype
+    np.testing.assert_allclose(masked, expected[MASK].sum(), rtol=rtol)
+    np.testing.assert_allclose(noise.whiten(residual), RESIDUAL / std, rtol=rtol)
+    np.testing.assert_allclose(
+        noise.whiten(residual, jnp.asarray(MASK)), np.where(MASK, RESIDUAL / std, 0), rtol=rtol
+    )
+    assert noise.diagonal
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_missing_values_do_not_leak_nan_into_the_gradient(name):
+    noise = LAWS[name][0]()
+    residual = jnp.asarray(RESIDUAL, jnp.float32).at[1].set(1e30)
+    gradient = jax.grad(lambda r: noise.log_prob(jnp.where(jnp.asarray(MASK), r, 0.0), jnp.asarray(MASK)))(
+        residual
+    )
+    assert bool(jnp.isfinite(gradient).all())
+    assert float(gradient[1]) == 0.0
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_draws_have_the_right_law(name, key):
+    """Kolmogorov-Smirnov over 4000 draws of each component, whitened to a common scale."""
+    make, _, std = LAWS[name]
+    draws = np.asarray(jax.vmap(lambda k: make().sample(k, (4,)))(jax.random.split(key, 4000)))
+    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 5 / np.sqrt(4000)
+    law = {"laplace": st.laplace(scale=1 / np.sqrt(2)), "student": st.t(5.0, scale=np.sqrt(3 / 5))}
+    for column in (draws / std).T:
+        assert st.kstest(column, law.get(name, st.norm()).cdf).pvalue > 1e-4
+
+
+def test_correlated_gaussian_density_is_marginal_over_missing_values(dtype):
+    noise, residual = CorrelatedGaussian(R), jnp.asarray(RESIDUAL, dtype)
+    rtol = 1e-11 if dtype == "float64" else 1e-4
+    whole = st.multivariate_normal(cov=R).logpdf(RESIDUAL)
+    np.testing.assert_allclose(noise.log_prob(residual), whole, rtol=rtol)
+    part = st.multivariate_normal(cov=R[np.ix_(MASK, MASK)]).logpdf(RESIDUAL[MASK])
+    masked = noise.log_prob(residual, jnp.asarray(MASK))
+    assert masked.dtype == dtype
+    np.testing.assert_allclose(masked, part, rtol=rtol)
+    none = noise.log_prob(residual, jnp.zeros(4, bool))
+    np.testing.assert_allclose(none, 0.0, atol=1e-12)
+    assert not noise.diagonal
+
+
+@pytest.mark.usefixtures("x64")
+def test_correlated_gaussian_whitening():
+    noise = CorrelatedGaussian(R)
+    w = np.asarray(jax.vmap(noise.whiten)(jnp.eye(4))).T  # R^{-1/2}
+    np.testing.assert_allclose(w @ R @ w.T, np.eye(4), atol=1e-12)
+    mask = jnp.asarray(MASK)
+    w = np.asarray(jax.vmap(lambda e: noise.whiten(e, mask))(jnp.eye(4))).T
+    assert np.all(w[:, ~MASK] == 0)
+    assert np.all(w[~MASK] == 0)
+    inner = w[np.ix_(MASK, MASK)]
+    np.testing.assert_allclose(inner @ R[np.ix_(MASK, MASK)] @ inner.T, np.eye(3), atol=1e-12)
+
+
+def test_correlated_gaussian_draws(key):
+    noise = CorrelatedGaussian(R)
+    draws = np.asarray(jax.vmap(lambda k: noise.sample(k, (4,)))(jax.random.split(key, 8000)))
+    scale = np.sqrt(np.outer(np.diag(R), np.diag(R)))
+    assert np.abs((draws.T @ draws / 8000 - R) / scale).max() < 5 * np.sqrt(2 / 8000)
+    assert np.abs(draws.mean(0) / np.sqrt(np.diag(R))).max() < 5 / np.sqrt(8000)
+
+
+def test_measurement_joins_operator_and_noise(dtype, key):
+    measurement = Measurement(square(), Gaussian(STD))
+    x = jnp.asarray([1.0, -2.0, 0.5, 3.0])
+    z = measurement.sample(key, x)
+    assert z.dtype == dtype
+    np.testing.assert_allclose(z - x**2, Gaussian(STD).sample(key, (4,)), rtol=1e-4)
+    expected = st.norm.logpdf(np.asarray(z) - np.asarray(x) ** 2, scale=STD)
+    np.testing.assert_allclose(measurement.log_prob(z, x), expected.sum(), rtol=1e-4)
+    mask = jnp.asarray(MASK)
+    np.testing.assert_allclose(measurement.log_prob(z, x, mask), expected[MASK].sum(), rtol=1e-4)
+    white = measurement.whitened_innovation(z, x, mask)
+    np.testing.assert_allclose(white, np.where(MASK, (z - x**2) / STD, 0), rtol=1e-4)
+    assert measurement.output_shape((4,)) == (4,)
+
+
+def test_noise_made_in_single_precision_works_in_double(key):
+    noises = [Gaussian(0.5), Laplace(0.5), StudentT(4.0, 0.5), CorrelatedGaussian(np.eye(3))]
+    with jax.enable_x64(True):
+        for noise in noises:
+            z = Measurement(Identity(), noise).sample(key, jnp.zeros(3))
+            assert z.dtype == jnp.float64
+            assert noise.log_prob(z).dtype == jnp.float64
+            assert noise.whiten(z).dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Gaussian(-0.5),
+            "std of the noise must be positive everywhere; got a smallest value of -0.5",
+        ),
+        (lambda: Gaussian([1.0, 0.0]), "std of the noise must be positive everywhere; got .* 0.0"),
+        (lambda: Gaussian(float("nan")), "std of the noise must be positive everywhere; got .* nan"),
+        (lambda: Laplace(0.0), "scale of the noise must be positive"),
+        (lambda: StudentT(2.0, 1.0), r"df must exceed 2 \(no finite variance below\); got 2.0"),
+        (lambda: StudentT(3.0, -1.0), "scale of the noise must be positive"),
+        (lambda: CorrelatedGaussian(np.ones(3)), r"covariance must be square \(m, m\); got shape \(3,\)"),
+        (lambda: CorrelatedGaussian(-np.eye(2)), "covariance of the noise is not positive definite"),
+        (lambda: CorrelatedGaussian([[1.0, 0.9], [0.1, 1.0]]), "covariance of the noise is not symmetric"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
