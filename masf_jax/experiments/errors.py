@@ -29,12 +29,14 @@ class WriteError(RunError):
     exit_code = 1
 
 
-def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not among `known`: nearest match first, then all of them."""
+def unknown(what: str, given: str, known: Iterable[str], more: str = "") -> InputError:
+    """The error for a name that is not among `known`: nearest match first, then all of them.
+
+    Dotted keys are compared by their last part; `more` is a further hint.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    if not near:  # the last part of a dotted key may match where the whole does not
-        tails = {name.rsplit(".", 1)[-1]: name for name in names}
-        near = [tails[t] for t in difflib.get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"unknown {what} {given!r}.{hint}\nValid: {', '.join(names)}.")
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    near = difflib.get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)
+    hint = f" Did you mean {tails[near[0]]!r}?" if near else ""
+    shown = given if len(given) <= 60 else given[:57] + "…"
+    return InputError(f"unknown {what} {shown!r}.{hint}{more}\nValid: {', '.join(names)}.")

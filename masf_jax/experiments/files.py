@@ -13,14 +13,14 @@ __all__ = ["check_writable", "write_all"]
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder and tries a file in it, so that a run does not end in vain.
+    """Tries a file in the folder, or where it would be made, so that a run does not end in vain.
 
     Raises:
         WriteError: naming the folder and the reason.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".masf-", dir=folder)
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        handle, name = tempfile.mkstemp(prefix=".masf-", dir=existing)
         os.close(handle)
         os.unlink(name)
     except OSError as error:
@@ -45,6 +45,7 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
     staged: dict[Path, Path] = {}
     target = folder
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, write in writers.items():
             target = folder / name
             handle, temporary = tempfile.mkstemp(prefix=".masf-", suffix=target.suffix, dir=folder)

@@ -58,7 +58,7 @@ def _error_and_spread(data: xr.Dataset, burn_in: int) -> Figure | None:
         axis.axvspan(0, burn_in, color=_GREY, alpha=0.15, lw=0, label="burn-in")
     axis.set(xlabel="cycle", ylabel="RMSE and spread", title=data.attrs["title"])
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, ncols=5, fontsize="small", loc="upper right")
+    axis.legend(frameon=False, ncols=5, fontsize="small", loc="lower right")
     return figure
 
 
@@ -137,7 +137,7 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         own = name == "analysis - truth" or (name == "observations" and not same_units)
         half = np.nanmax(np.abs(panels[name])) if own and np.isfinite(panels[name]).any() else None
         limits = (low, high) if half is None else (-half, half)
-        image = axis.pcolormesh(time, x, panels[name].T, cmap="RdBu_r", vmin=limits[0], vmax=limits[1], rasterized=True)
+        image = axis.pcolormesh(time, x, panels[name].T, cmap="RdBu_r" if own else "viridis", vmin=limits[0], vmax=limits[1], rasterized=True)
         figure.colorbar(image, ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")

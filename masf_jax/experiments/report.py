@@ -28,6 +28,18 @@ _ROWS = (
     ("seconds to compile", "seconds_compile"),
     ("seconds per cycle", "seconds_per_cycle"),
 )
+_COLUMNS = {
+    "job": "#",
+    "overrides": "overrides",
+    "rmse_analysis": "RMSE",
+    "expected_rmse_analysis": "expected",
+    "spread_analysis": "spread",
+    "innovation_rms_forecast": "innovation",
+    "seconds_per_cycle": "s/cycle",
+    "status": "status",
+}
+_IN_FILE = {key for _, key in _ROWS} | {*_COLUMNS, "n_cycles", "burn_in", "ensemble_size"}
+_IN_FILE -= {"job", "overrides", "status"}
 
 
 def _number(value: Any) -> str:
@@ -76,14 +88,13 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
 
     from .files import write_all
 
-    columns = ("job", "overrides", "rmse_analysis", "rmse_forecast", "spread_analysis", "crps_analysis")
-    columns += ("innovation_rms_forecast", "seconds_per_cycle", "status")
-    columns = [c for c in columns if any(_exists(row.get(c)) for row in rows)]
     table = Table(title=f"{len(rows)} runs", title_justify="left")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    shown = {key: label for key, label in _COLUMNS.items() if any(_exists(row.get(key)) for row in rows)}
+    for key, label in shown.items():
+        table.add_column(label, overflow="fold", ratio=None if key != "overrides" else 1)
     for row in rows:
-        table.add_row(*(_number(row[c]) if _exists(row.get(c)) else "" for c in columns))
+        table.add_row(*(_number(row[key]) if _exists(row.get(key)) else "" for key in shown))
+    columns = ["job", "overrides", "status", *dict.fromkeys(k for row in rows for k in row if k in _IN_FILE)]
 
     def summary(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:

@@ -16,7 +16,9 @@ import numpy as np
 from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
 from .errors import InputError
 from .files import check_writable
+from .metrics import summarize
 from .problem import Problem, build
+from .results import dataset, write_results
 from .settings import Settings
 
 __all__ = ["Outcome", "run"]
@@ -50,11 +52,8 @@ def run(settings: Settings, command: str = "") -> Outcome:
         problem = build(settings)
         seconds_prepare = time.perf_counter() - start
         result = _assimilate(problem, settings)
-    from .metrics import summarize
-    from .results import dataset, write_results
-
-    metrics = summarize(settings, problem, result) | {"seconds_prepare": seconds_prepare}
-    data = dataset(settings, problem, result, metrics, command)
+        metrics = summarize(settings, problem, result) | {"seconds_prepare": seconds_prepare}
+        data = dataset(settings, problem, result, metrics, command)
     files = write_results(folder, data, metrics, settings)
     figures: list[Path] = []
     if settings.figures:

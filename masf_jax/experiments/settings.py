@@ -61,8 +61,13 @@ class Settings:
     initial: Initial = Initial()
     observations: ObservationFile = ObservationFile()
     precision: Literal["float32", "float64"] = "float32"
-    scores: tuple[str, ...] = ("rmse", "spread", "crps", "rank_histogram")
-    save: tuple[str, ...] = ("mean", "spread")
+    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram"], ...] = (
+        "rmse",
+        "spread",
+        "crps",
+        "rank_histogram",
+    )
+    save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
     chunk: int | None = None
     progress: bool = False
     figures: bool = True

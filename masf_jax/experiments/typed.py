@@ -23,12 +23,13 @@ def describe(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
     if origin is tuple:
-        return f"a list of {describe(arguments[0])}s, e.g. [{_EXAMPLES.get(arguments[0], '…')}]"
+        example = f", e.g. [{_EXAMPLES[arguments[0]]}]" if arguments[0] in _EXAMPLES else ""
+        return f"a list, each item {describe(arguments[0])}{example}"
     return _NAMES.get(annotation, str(annotation))
 
 
-_NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", dict: "mapping"}
-_EXAMPLES = {int: "0,2,4", float: "0.1,0.2", str: "rmse,spread"}
+_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+_EXAMPLES = {int: "0,2,4", float: "0.1,0.2"}
 
 
 def checked(key: str, value: Any, annotation: Any) -> Any:

@@ -51,7 +51,9 @@ class Registry:
         for key in section:
             if key != "name" and key not in parameters:
                 known = [f"{self.group}.{p}" for p in parameters]
-                raise unknown(f"key (of {self.group} {name})", f"{self.group}.{key}", known)
+                others = [other for other in self.builders if key in self.parameters(other)]
+                more = f" It is a key of: {', '.join(sorted(others))}." if others else ""
+                raise unknown(f"key (of {self.group} {name})", f"{self.group}.{key}", known, more)
         out: dict[str, Any] = {"name": name}
         for key, parameter in parameters.items():
             if key not in section and parameter.default is inspect.Parameter.empty:
