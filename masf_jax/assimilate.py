@@ -77,7 +77,8 @@ def repair(key: PRNGKeyArray, state: State) -> tuple[State, Int[Array, ""], Bool
     count = finite.sum().astype(jnp.int32)
 
     def mend(ensemble: Array) -> Array:
-        donor = jax.random.categorical(key, jnp.where(finite, 0.0, -jnp.inf), shape=(n,))
+        finite_first = jnp.argsort(~finite)
+        donor = finite_first[jax.random.randint(key, (n,), 0, jnp.maximum(count, 1))]
         return ensemble[jnp.where(finite, jnp.arange(n), donor)]
 
     broken = (count < n) & (count >= 2)
