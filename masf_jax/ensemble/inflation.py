@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from .statistics import anomalies, recentre
 
@@ -94,7 +97,8 @@ class Inflation(eqx.Module):
         multiplicative: factor ≥ 0 on analysis anomalies (as in the Lorenz-96 literature and DAPPER).
         prior: factor ≥ 0 on forecast anomalies.
         rtps, rtpp: relaxation α in [0, 1].
-        additive: standard deviation of independent noise added to each analysis member, mean removed.
+        additive: standard deviation (scalar or state-shaped) of independent noise added to each analysis
+            member, mean removed.
         adaptive: estimate forecast inflation from the innovations.
     """
 
@@ -111,7 +115,7 @@ class Inflation(eqx.Module):
         prior: float | None = None,
         rtps: float | None = None,
         rtpp: float | None = None,
-        additive: float | None = None,
+        additive: ArrayLike | None = None,
         adaptive: AdaptiveInflation | bool = False,
     ):
         self.multiplicative = _checked("multiplicative inflation", multiplicative, 1.0)
@@ -153,21 +157,20 @@ class Inflation(eqx.Module):
         if self.multiplicative is not None:
             analysis = multiplicative(analysis, self.multiplicative)
         if self.additive is not None:
-            noise = self.additive.astype(analysis.dtype) * jax.random.normal(
-                key, analysis.shape, analysis.dtype
-            )
-            analysis = analysis + anomalies(noise)[1]
+            noise = jax.random.normal(key, analysis.shape, analysis.dtype)
+            scale = jnp.broadcast_to(self.additive.astype(analysis.dtype), analysis.shape[1:])
+            analysis = analysis + anomalies(scale[None] * noise)[1]
         return analysis
 
 
-def _checked(name: str, value: float | None, neutral: float, largest: float | None = None) -> Array | None:
+def _checked(name: str, value: ArrayLike | None, neutral: float, largest: float = math.inf) -> Array | None:
     if value is None:
         return None
     if not isinstance(value, Tracer):
-        number = float(value)
-        if not number >= 0 or (largest is not None and number > largest):
-            limits = "must not be negative" if largest is None else f"must lie in [0, {largest}]"
+        numbers = np.asarray(value)
+        if not np.all((numbers >= 0) & (numbers <= largest)):
+            limits = "must not be negative" if math.isinf(largest) else f"must lie in [0, {largest}]"
             raise ValueError(f"{name} {limits}; got {value}.")
-        if number == neutral:
+        if np.all(numbers == neutral):
             return None
     return jnp.asarray(value, dtype=float)

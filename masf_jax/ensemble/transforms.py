@@ -70,8 +70,9 @@ def inverse_and_inverse_sqrt(
     CG on A x = b leaves residuals r_i and step lengths α_i, β_i. The same Krylov space solves every
     shifted system (A + s) x_s = b, with coefficients of r_i that follow from α, β by scalar
     recurrences; λ^{-1/2} ≈ Σ_s w_s/(λ + s) then makes A^{-1/2} b a combination of the r_i. It ends
-    when all residuals are at round-off: after about 5 steps for weak measurements, at most N + 10; no
-    eigendecomposition (benchmarks/local_solve.py has the gain). Accurate to about 1e-6 in float32
+    when all residuals are at round-off: after about 5 steps for weak measurements, at most N + 10
+    (benchmarks/local_solve.py has the gain over an eigendecomposition, which remains for batches so
+    badly conditioned that this does not converge). Accurate to about 1e-6 in float32
     and 1e-12 in float64, times the condition number's share, for eigenvalues of A in [1, 10⁶].
 
     Source of the shifted recurrences: Jegerlehner (1996, arXiv hep-lat/9612014).
@@ -80,7 +81,8 @@ def inverse_and_inverse_sqrt(
     double = dtype == jnp.float64
     shifts, weights = _inverse_sqrt_quadrature(28 if double else 14, 1e6)
     shifts, weights = jnp.asarray(shifts[None], dtype), jnp.asarray(weights[None], dtype)
-    inverse, n_steps, residuals, alphas, betas = _conjugate_gradients(matrix, b, 1e-14 if double else 1e-7)
+    tolerance = 1e-14 if double else 1e-7
+    inverse, n_steps, residuals, alphas, betas, relative = _conjugate_gradients(matrix, b, tolerance)
 
     # Forward: the shifted residual is zeta·r. Once it underflows, that shift has converged.
     def forward(i: Array, carry: tuple) -> tuple:
@@ -107,13 +109,25 @@ def inverse_and_inverse_sqrt(
         return total, root + coefficient[:, None] * residuals[i]
 
     _, root = jax.lax.fori_loop(0, n_steps, backward, (0.0 * ones, jnp.zeros_like(b)))
-    return inverse, root
+
+    # Badly conditioned and still not converged: the eigendecomposition. A loop that runs once or never
+    # rather than a `cond`, so that under vmap it costs nothing where no run needs it.
+    def decompose(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        values, vectors = jnp.linalg.eigh(matrix)
+        values = jnp.maximum(values, 1.0)
+        along = jnp.einsum("bij,bi->bj", vectors, b)
+        inverse = jnp.einsum("bij,bj->bi", vectors, along / values)
+        root = jnp.einsum("bij,bj->bi", vectors, along / jnp.sqrt(values))
+        return inverse, root, jnp.zeros_like(carry[2])
+
+    failed = (relative > 100 * tolerance).any()
+    return jax.lax.while_loop(lambda carry: carry[2], decompose, (inverse, root, failed))[:2]
 
 
 def _conjugate_gradients(
     matrix: Float[Array, "batch N N"], b: Float[Array, "batch N"], tolerance: float
-) -> tuple[Array, Array, Array, Array, Array]:
-    """A^{-1} b, the number of steps taken, and the residuals, α and β of each step (first axis)."""
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """A^{-1} b, the number of steps, residuals, α and β of each (first axis), and |r|/|b| at the end."""
     n_batch, n = b.shape
     most = n + 10
     start = (b**2).sum(1)
@@ -142,5 +156,6 @@ def _conjugate_gradients(
     scalars = jnp.zeros((most, n_batch), b.dtype)
     zero = jnp.asarray(0, jnp.int32)
     carry = (zero, jnp.zeros_like(b), b, b, start, history, scalars, scalars)
-    n_steps, x, _, _, _, residuals, alphas, betas = jax.lax.while_loop(unconverged, body, carry)
-    return x, n_steps, residuals, alphas, betas
+    n_steps, x, _, _, rr, residuals, alphas, betas = jax.lax.while_loop(unconverged, body, carry)
+    relative = jnp.sqrt(jnp.where(start > 0, rr / jnp.where(start > 0, start, 1.0), 0.0))
+    return x, n_steps, residuals, alphas, betas, relative

@@ -43,7 +43,7 @@ def test_each_member_and_step_draws_its_own_noise(key):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="must not be negative; got -1.0"):
+    with pytest.raises(ValueError, match=r"must not be negative; got -1\.0"):
         ModelError(Lorenz96(8), -1.0)
     with pytest.raises(ValueError, match=r"state's shape \(8,\); got \(3,\)"):
         ModelError(Lorenz96(8), np.ones(3))
