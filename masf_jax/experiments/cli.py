@@ -116,8 +116,8 @@ def _run(arguments: list[str]) -> int:
     print_outcome(settings, outcome)
     if outcome.diverged_at is not None:
         print(
-            f"masf-jax: warning: the filter diverged at cycle {outcome.diverged_at}; results from there on are "
-            "NaN. More inflation or members, a smaller localisation radius or model step may help.",
+            f"masf-jax: warning: the filter diverged at cycle {outcome.diverged_at}; results from there "
+            "on are NaN. More inflation or members, a smaller localisation radius or model step may help.",
             file=sys.stderr,
         )
         return DIVERGED

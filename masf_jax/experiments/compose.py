@@ -95,13 +95,13 @@ def repeat(path: str, overrides: list[str]) -> Settings:
 
     An output folder that was named automatically is named anew from the overridden settings.
     """
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
         config = OmegaConf.load(path)
-        if not OmegaConf.is_dict(config):
+        if not isinstance(config, DictConfig):
             raise InputError(f"{path} is not a configuration: it holds no keys.")
         saved = read_settings(_container(config))
     except (OSError, UnicodeDecodeError) as error:
@@ -114,8 +114,8 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     for override in parsed:
         if override.key_or_group in GROUPS:
             raise InputError(
-                f"{override.input_line}: a saved configuration has its groups resolved; with --config override "
-                f"single keys ({override.key_or_group}.…=…) only."
+                f"{override.input_line}: a saved configuration has its groups resolved; with --config "
+                f"override single keys ({override.key_or_group}.…=…) only."
             )
     if saved.output_dir == saved.automatic_output_dir:
         config["output_dir"] = None
@@ -147,10 +147,11 @@ def _compose_groups(overrides: list[str]) -> DictConfig:
 def _apply_tuning(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
-    tuned = OmegaConf.to_container(config.experiment).pop("tuned", {})
-    config.experiment.pop("tuned", None)
+    tuned = config.experiment.pop("tuned", {})
     for key, value in tuned.get(config.filter.name, {}).items():
-        place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(key, f"filter.{key}")
+        place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(
+            key, f"filter.{key}"
+        )
         OmegaConf.update(config, place, value)
 
 
@@ -164,7 +165,9 @@ def _apply(config: Any, overrides: list[Override]) -> None:
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
         except (OmegaConfBaseException, TypeError) as error:
             parent = override.key_or_group.rsplit(".", 1)[0]
-            raise InputError(f"{override.input_line}: {parent} is a single value and has no keys below it.") from error
+            raise InputError(
+                f"{override.input_line}: {parent} is a single value and has no keys below it."
+            ) from error
 
 
 def _container(config: Any) -> dict[str, Any]:
@@ -178,5 +181,3 @@ def _container(config: Any) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise InputError("the configuration must be a mapping of keys to values.")
     return {str(key): value for key, value in plain.items() if key != "hydra"}
-
-

@@ -57,7 +57,8 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
             os.replace(temporary, target)
     except OSError as error:
         raise WriteError(
-            f"could not write {target}: {error.strerror or error}. Earlier results in {folder} are as they were."
+            f"could not write {target}: {error.strerror or error}. "
+            f"Earlier results in {folder} are as they were."
         ) from error
     finally:
         for temporary in staged.values():

@@ -39,7 +39,9 @@ def innovation_statistics(problem: Problem, result: Assimilation, burn_in: int) 
         out[f"innovation_rms_{stage}"] = float(np.sqrt((kept**2).mean())) if kept.size else math.nan
         out[f"innovation_mean_{stage}"] = float(kept.mean()) if kept.size else math.nan
     noise, spread = problem.measurement.noise, result.forecast.get("spread")
-    single = math.prod(problem.dynamics.state_shape) == 1 and problem.measurement.operator.structure == "identity"
+    single = (
+        math.prod(problem.dynamics.state_shape) == 1 and problem.measurement.operator.structure == "identity"
+    )
     if single and isinstance(noise, Gaussian) and spread is not None:
         residual = residuals(problem, result, "forecast")
         if residual is not None:

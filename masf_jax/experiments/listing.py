@@ -34,9 +34,11 @@ def _preset(path: Path) -> list[str]:
     """Description, reference and expected RMSE by filter of a preset."""
     from omegaconf import OmegaConf
 
-    about = OmegaConf.load(path)["experiment"]
+    about = OmegaConf.create(OmegaConf.load(path)).experiment
     lines = [str(about["description"]), str(about["reference"])]
-    expected = {name: tuned["expected"] for name, tuned in about.get("tuned", {}).items() if "expected" in tuned}
+    expected = {
+        name: tuned["expected"] for name, tuned in about.get("tuned", {}).items() if "expected" in tuned
+    }
     if expected:
         lines.append("expected RMSE: " + ", ".join(f"{name} {value:g}" for name, value in expected.items()))
     return lines
@@ -47,7 +49,9 @@ def group_lines() -> str:
     import textwrap
 
     wrapped = (
-        textwrap.fill(", ".join(choices(group)), 100, initial_indent=f"  {group:<13}", subsequent_indent=" " * 15)
+        textwrap.fill(
+            ", ".join(choices(group)), 100, initial_indent=f"  {group:<13}", subsequent_indent=" " * 15
+        )
         for group in GROUPS
     )
     return "\n".join(wrapped) + "\n"

@@ -63,7 +63,8 @@ def read_observations(
     n_found = len(table.times)
     if n_cycles is not None and n_found < n_cycles:
         raise InputError(
-            f"{path} holds {n_found} times, but n_cycles = {n_cycles}: give a smaller n_cycles, or null for all."
+            f"{path} holds {n_found} times, but n_cycles = {n_cycles}: give a smaller n_cycles, "
+            "or null for all."
         )
     kept = slice(0, n_cycles)
     times = table.times[kept]
@@ -102,8 +103,8 @@ def _read(path: Path) -> Table:
 def _check_units(path: Path, expected: str | None, found: str | None) -> None:
     if expected is not None and found is not None and expected.split() != found.split():
         raise InputError(
-            f"{path} gives its values in {found!r}, but observations.units = {expected!r}: convert the values, or "
-            "correct one of the two."
+            f"{path} gives its values in {found!r}, but observations.units = {expected!r}: convert "
+            "the values, or correct one of the two."
         )
 
 
@@ -116,8 +117,8 @@ def _place(path: Path, table: Table, shape: tuple[int, ...], positions: np.ndarr
     if index is None:
         if columns != size:
             raise InputError(
-                f"{path} has {columns} value(s) per time, but the measurement has {size} (shape {shape}): choose a "
-                "measurement that fits (measurement=subset), or give each value its index."
+                f"{path} has {columns} value(s) per time, but the measurement has {size} (shape {shape}): "
+                "choose a measurement that fits (measurement=subset), or give each value its index."
             )
         index = np.arange(size)
     bad = index[(index < 0) | (index >= size)]
@@ -135,15 +136,17 @@ def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndar
     if known is None:
         raise InputError(f"{path} gives positions, but the measurement has none: give an index instead.")
     if found.shape[1] != known.shape[1]:
-        raise InputError(f"{path} gives positions in {found.shape[1]} dimension(s); the model has {known.shape[1]}.")
+        raise InputError(
+            f"{path} gives positions in {found.shape[1]} dimension(s); the model has {known.shape[1]}."
+        )
     distance = np.linalg.norm(found[:, None, :] - known[None, :, :], axis=-1)
     index = distance.argmin(1)
     spacing = max(float(np.ptp(known, axis=0).max()), 1.0)
     far = np.flatnonzero(distance.min(1) > 1e-6 * spacing)
     if far.size:
         raise InputError(
-            f"{path}: nothing is measured at position {found[far[0]].tolist()}; the nearest measured position is "
-            f"{known[index[far[0]]].tolist()}."
+            f"{path}: nothing is measured at position {found[far[0]].tolist()}; the nearest measured "
+            f"position is {known[index[far[0]]].tolist()}."
         )
     return index
 
@@ -156,17 +159,20 @@ def _steps(path: Path, times: np.ndarray, origin: float, dt: float) -> np.ndarra
     if off.size:
         time = times[off[0]]
         raise InputError(
-            f"{path}: time {time:g} (number {off[0] + 1}) is not on a model step: with observations.time_origin = "
-            f"{origin:g} and dynamics.dt = {dt:g} it is step {exact[off[0]]:g}."
+            f"{path}: time {time:g} (number {off[0] + 1}) is not on a model step: with "
+            f"observations.time_origin = {origin:g} and dynamics.dt = {dt:g} it is step {exact[off[0]]:g}."
         )
     if steps[0] < 0:
         raise InputError(
-            f"{path}: its first time {times[0]:g} lies before model step 0 (observations.time_origin = {origin:g})."
+            f"{path}: its first time {times[0]:g} lies before model step 0 "
+            f"(observations.time_origin = {origin:g})."
         )
     backwards = np.flatnonzero(np.diff(steps) <= 0)
     if backwards.size:
         i = int(backwards[0])
         raise InputError(f"{path}: times must increase; {times[i]:g} is followed by {times[i + 1]:g}.")
     if steps[-1] >= 2**31:
-        raise InputError(f"{path}: time {times[-1]:g} is step {steps[-1]:g}, too far from the origin {origin:g}.")
+        raise InputError(
+            f"{path}: time {times[-1]:g} is step {steps[-1]:g}, too far from the origin {origin:g}."
+        )
     return steps.astype(np.int32)

@@ -42,17 +42,23 @@ def read_csv(path: Path) -> Table:
     cells = []
     for (number, _), row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
-            raise InputError(f"{path}, line {number}: {len(row)} cells, but the header has {len(header)} columns.")
+            raise InputError(
+                f"{path}, line {number}: {len(row)} cells, but the header has {len(header)} columns."
+            )
         cells.append((number, dict(zip(header, (cell.strip() for cell in row), strict=True))))
     if "time" not in header:
-        raise InputError(f"{path} has no column 'time'; its columns are {', '.join(header)}. Expected {_COLUMNS}.")
+        raise InputError(
+            f"{path} has no column 'time'; its columns are {', '.join(header)}. Expected {_COLUMNS}."
+        )
     if "value" in header:
         return _long(path, header, cells, units)
     wide = [f"value_{i}" for i in range(len(header) - 1)]
     if header[1:] != wide or not wide:
         raise InputError(f"{path} has columns {', '.join(header)}; expected {_COLUMNS}.")
     times = np.array([_number(path, line, row, "time") for line, row in cells])
-    values = np.array([[_number(path, line, row, name, missing=True) for name in wide] for line, row in cells])
+    values = np.array(
+        [[_number(path, line, row, name, missing=True) for name in wide] for line, row in cells]
+    )
     return Table(times, values, units=units)
 
 

@@ -36,19 +36,26 @@ def read_xarray(path: Path) -> Table:
     for name in ("value", "time"):
         if name not in data.variables:
             held = ", ".join(map(str, data.variables)) or "none"
-            raise InputError(f"{path} has no variable '{name}'; its variables are {held} (docs/observations.md).")
+            raise InputError(
+                f"{path} has no variable '{name}'; its variables are {held} (docs/observations.md)."
+            )
     values, times = data["value"], _numbers(path, "time", data["time"].values)
     if values.ndim < 1 or times.ndim != 1 or values.shape[0] != times.size:
         raise InputError(
-            f"{path}: 'value' has shape {values.shape} and 'time' {times.shape}; expected (cycles, …) and (cycles,)."
+            f"{path}: 'value' has shape {values.shape} and 'time' {times.shape}; "
+            "expected (cycles, …) and (cycles,)."
         )
     if not np.isfinite(times).all():
-        raise InputError(f"{path}: 'time' holds a missing value (number {int(np.argmin(np.isfinite(times))) + 1}).")
+        raise InputError(
+            f"{path}: 'time' holds a missing value (number {int(np.argmin(np.isfinite(times))) + 1})."
+        )
     array = _numbers(path, "value", values.values).reshape(times.size, -1)
     if "mask" in data.variables:
         mask = data["mask"].values
         if mask.shape not in (values.shape, values.shape[:1]):
-            raise InputError(f"{path}: 'mask' has shape {mask.shape}; expected {values.shape} or ({times.size},).")
+            raise InputError(
+                f"{path}: 'mask' has shape {mask.shape}; expected {values.shape} or ({times.size},)."
+            )
         array = np.where(mask.reshape(times.size, -1).astype(bool), array, np.nan)
     index = _per_value(path, "index", data, array.shape[1])
     if index is not None and np.any(index != np.round(index)):
@@ -58,7 +65,11 @@ def read_xarray(path: Path) -> Table:
     positions = np.stack(given, -1) if given and index is None else None
     units = values.attrs.get("units")
     return Table(
-        times, array, None if index is None else index.astype(int), positions, None if units is None else str(units)
+        times,
+        array,
+        None if index is None else index.astype(int),
+        positions,
+        None if units is None else str(units),
     )
 
 
@@ -74,5 +85,7 @@ def _per_value(path: Path, name: str, data: xr.Dataset, columns: int) -> np.ndar
         return None
     array = _numbers(path, name, data[name].values)
     if array.shape != (columns,):
-        raise InputError(f"{path}: '{name}' has shape {array.shape}; expected one entry per value, ({columns},).")
+        raise InputError(
+            f"{path}: '{name}' has shape {array.shape}; expected one entry per value, ({columns},)."
+        )
     return array

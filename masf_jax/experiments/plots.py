@@ -66,7 +66,13 @@ def _innovations(data: xr.Dataset) -> Figure:
     figure, (axis,) = _figure()
     for stage, color in (("forecast", _RED), ("analysis", _BLUE)):
         residual = data[f"{stage}_residual"].values.reshape(data.sizes["cycle"], -1)
-        axis.plot(_times(data), np.sqrt((residual**2).mean(1)), color=color, lw=0.9, label=f"|observation - {stage}|")
+        axis.plot(
+            _times(data),
+            np.sqrt((residual**2).mean(1)),
+            color=color,
+            lw=0.9,
+            label=f"|observation - {stage}|",
+        )
     axis.set(xlabel="time", ylabel="root mean square", title=data.attrs["title"])
     axis.legend(frameon=False, fontsize="small")
     return figure
@@ -97,7 +103,9 @@ def _lines(data: xr.Dataset) -> Figure:
     for i, axis in enumerate(axes):
         mean = data["analysis_mean"].values.reshape(len(time), -1)[:, i]
         if "truth" in data:
-            axis.plot(time, data["truth"].values.reshape(len(time), -1)[:, i], color="k", lw=1.0, label="truth")
+            axis.plot(
+                time, data["truth"].values.reshape(len(time), -1)[:, i], color="k", lw=1.0, label="truth"
+            )
         if same:
             observed = data["observation"].values.reshape(len(time), -1)[:, i]
             axis.plot(time, observed, ".", color=_RED, ms=4, label="observations")
@@ -137,7 +145,15 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         own = name == "analysis - truth" or (name == "observations" and not same_units)
         half = np.nanmax(np.abs(panels[name])) if own and np.isfinite(panels[name]).any() else None
         limits = (low, high) if half is None else (-half, half)
-        image = axis.pcolormesh(time, x, panels[name].T, cmap="RdBu_r" if own else "viridis", vmin=limits[0], vmax=limits[1], rasterized=True)
+        image = axis.pcolormesh(
+            time,
+            x,
+            panels[name].T,
+            cmap="RdBu_r" if own else "viridis",
+            vmin=limits[0],
+            vmax=limits[1],
+            rasterized=True,
+        )
         figure.colorbar(image, ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")
@@ -171,7 +187,9 @@ def _ranks(data: xr.Dataset, burn_in: int) -> Figure | None:
         share = counts / counts.sum() if counts.sum() else counts
         axis.stairs(share, np.arange(counts.size + 1) - 0.5, color=color, lw=1.4, label=stage)
     axis.axhline(1.0 / data.sizes["rank"], color=_GREY, lw=0.8, ls="--", label="reliable")
-    axis.set(xlabel="rank of the truth among the members (bins)", ylabel="frequency", title=data.attrs["title"])
+    axis.set(
+        xlabel="rank of the truth among the members (bins)", ylabel="frequency", title=data.attrs["title"]
+    )
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize="small")
     return figure

@@ -55,7 +55,9 @@ def build(settings: Settings) -> Problem:
         ensemble = _first_ensemble(settings, dynamics, start, key[_ENSEMBLE])
         if settings.observations.path is not None:
             observations, times = _from_file(settings, dynamics, network.measurement)
-            return Problem(key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, None, times)
+            return Problem(
+                key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, None, times
+            )
         truth, observations = _twin(settings, dynamics, network, start, key[_RUN])
     except (ValueError, NotImplementedError) as error:
         raise InputError(str(error)) from error
@@ -126,5 +128,3 @@ def _from_file(
         None if coordinates is None else coordinates.positions,
     )
     return Observations(record.values, record.steps, record.mask), record.times
-
-

@@ -106,4 +106,3 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     console.print(table)
     (path,) = write_all(folder, {"summary.csv": summary})
     console.print(f"Summary: {path}", highlight=False, soft_wrap=True, markup=False)
-

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..assimilate import Assimilation
-from .errors import WriteError
 from .files import write_all
 from .innovations import residuals
 from .metrics import versions
@@ -36,7 +35,8 @@ def dataset(
     space = _DIMENSIONS.get(len(shape), tuple(f"dim_{i}" for i in range(len(shape))))
     measured_shape = problem.observations.values.shape[1:]
     same = measured_shape == shape
-    measured = space if same else ("observation",) + tuple(f"observation_{i}" for i in range(1, len(measured_shape)))
+    further = (f"observation_{i}" for i in range(1, len(measured_shape)))
+    measured = space if same else ("observation", *further)
     units = settings.observations.units or "1"
     structure = problem.measurement.operator.structure
     state_units = units if structure in ("identity", "mask") else "1"
@@ -98,7 +98,11 @@ def _coordinates(
     positions = np.arange(problem.dynamics.state_shape[-1], dtype=float)
     if points is not None and len(space) == 1:
         positions = points.positions[:, 0]
-    data.coords["x"] = ("x", positions, {"long_name": "position of the grid point", "units": "1", "axis": "X"})
+    data.coords["x"] = (
+        "x",
+        positions,
+        {"long_name": "position of the grid point", "units": "1", "axis": "X"},
+    )
     place = None if points is None else problem.measurement.operator.coordinates(points)
     if measured is not None and place is not None and place.positions.shape[1] == 1:
         attributes = {"long_name": "position of the observed value", "units": "1"}
@@ -124,10 +128,8 @@ def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], setti
     """Writes result.nc, metrics.json and config.yaml, all or none."""
 
     def netcdf(path: Path) -> None:
-        try:
-            data.to_netcdf(path, engine="h5netcdf")
-        except RuntimeError as error:  # HDF5 reports some failures to write (full disk) like this
-            raise WriteError(f"could not write {folder / 'result.nc'}: {error}") from error
+        # made in memory: the HDF5 library can take the process down with it when the disk fills up
+        path.write_bytes(data.to_netcdf(engine="h5netcdf"))
 
     def numbers(path: Path) -> None:
         path.write_text(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -136,7 +138,9 @@ def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], setti
         from omegaconf import OmegaConf
 
         head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
-        path.write_text(head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings))), encoding="utf-8")
+        path.write_text(
+            head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings))), encoding="utf-8"
+        )
 
     return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
 

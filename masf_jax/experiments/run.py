@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import time
 import warnings
 from collections.abc import Iterator
@@ -89,8 +90,7 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
 @contextlib.contextmanager
 def _precision(name: str) -> Iterator[None]:
     """All arrays made inside are of this precision."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:  # jax < 0.8
-        from jax.experimental import enable_x64 as enable
-    with enable(name == "float64"):
+    # the context manager moved from jax.experimental to jax in version 0.8
+    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    with module.enable_x64(name == "float64"):
         yield

@@ -130,19 +130,13 @@ def _check_ranges(settings: Settings) -> None:
 
 def write_settings(settings: Settings) -> dict[str, Any]:
     """The settings as plain values that `read_settings` turns into the same settings."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-    return plain(dataclasses.asdict(dataclasses.replace(settings, **_sections(settings))))
+    return _plain(settings)
 
 
-def _sections(settings: Settings) -> dict[str, dict]:
-    """Group sections with nested dataclasses (measurement.noise) as mappings."""
-    out = {}
-    for group in ("dynamics", "measurement", "filter"):
-        section = getattr(settings, group)
-        out[group] = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in section.items()}
-    return out
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts and tuples as lists, all the way down."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

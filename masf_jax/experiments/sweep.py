@@ -36,7 +36,9 @@ def expand(overrides: list[str]) -> list[list[str]]:
         elif override.is_discrete_sweep():
             options.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
         else:
-            raise InputError(f"{override.input_line}: a sweep takes lists of values: KEY=A,B,C or range(1,10).")
+            raise InputError(
+                f"{override.input_line}: a sweep takes lists of values: KEY=A,B,C or range(1,10)."
+            )
     return [list(job) for job in itertools.product(*options)]
 
 
@@ -47,7 +49,9 @@ def run_sweep(overrides: list[str]) -> int:
     its folder and does not stop the others.
     """
     own, hydra_overrides = _split(overrides)
-    folder = Path(next((text.split("=", 1)[1] for text in own if text.startswith("output_dir=")), "outputs/sweep"))
+    folder = Path(
+        next((text.split("=", 1)[1] for text in own if text.startswith("output_dir=")), "outputs/sweep")
+    )
     own = [text for text in own if not text.startswith("output_dir=")]
     jobs = expand(own)
     for overrides in jobs:

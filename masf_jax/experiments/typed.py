@@ -59,7 +59,9 @@ def _convert(value: Any, annotation: Any) -> Any:
     if annotation is type(None):
         return None if value is None else _WRONG
     if origin is typing.Literal:
-        return value if any(value == choice and type(value) is type(choice) for choice in arguments) else _WRONG
+        return (
+            value if any(value == choice and type(value) is type(choice) for choice in arguments) else _WRONG
+        )
     if origin in (typing.Union, types.UnionType):
         converted = (_convert(value, argument) for argument in arguments)
         return next((result for result in converted if result is not _WRONG), _WRONG)
@@ -82,7 +84,9 @@ def _convert(value: Any, annotation: Any) -> Any:
 def checked_section(key: str, section: Any, kind: Any) -> Any:
     """The dataclass `kind` from a mapping, with every key known and every value typed."""
     if not isinstance(section, Mapping):
-        raise InputError(f"{key or 'the configuration'} must be a mapping of keys to values; got {section!r}.")
+        raise InputError(
+            f"{key or 'the configuration'} must be a mapping of keys to values; got {section!r}."
+        )
     prefix = f"{key}." if key else ""
     hints = typing.get_type_hints(kind)
     for name in section:

@@ -73,7 +73,9 @@ def identity(shape: tuple[int, ...], *, noise: NoiseSettings = _UNIT) -> Network
 
 
 @MEASUREMENTS.register
-def grid_mask(shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: NoiseSettings = _UNIT) -> Network:
+def grid_mask(
+    shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: NoiseSettings = _UNIT
+) -> Network:
     """Every stride-th point of each grid direction."""
     return _network(_every(shape, stride, start), noise)
 
@@ -94,13 +96,17 @@ def center_hole(shape: tuple[int, ...], *, fraction: float = 0.5, noise: NoiseSe
 
 
 @MEASUREMENTS.register
-def random_mask(shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: NoiseSettings = _UNIT) -> Network:
+def random_mask(
+    shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: NoiseSettings = _UNIT
+) -> Network:
     """A fixed random set of components."""
     return _network(m.Subset.from_mask(m.random_points(shape, fraction, seed)), noise)
 
 
 @MEASUREMENTS.register
-def moving(shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: NoiseSettings = _UNIT) -> Network:
+def moving(
+    shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: NoiseSettings = _UNIT
+) -> Network:
     """A window that moves on each cycle."""
     m.moving_window(shape, width, shift, 1)  # refuses a bad width now
 
@@ -114,7 +120,12 @@ def _pointwise(function: Callable[[float], m.Pointwise], summary: str) -> None:
     """Registers an elementwise operator on every stride-th component."""
 
     def builder(
-        shape: tuple[int, ...], *, scale: float = 1.0, stride: int = 1, start: int = 0, noise: NoiseSettings = _UNIT
+        shape: tuple[int, ...],
+        *,
+        scale: float = 1.0,
+        stride: int = 1,
+        start: int = 0,
+        noise: NoiseSettings = _UNIT,
     ) -> Network:
         picked = _every(shape, stride, start)
         operator = function(scale) if isinstance(picked, m.Identity) else function(scale) @ picked

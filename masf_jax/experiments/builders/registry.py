@@ -58,7 +58,7 @@ class Registry:
         for key, parameter in parameters.items():
             if key not in section and parameter.default is inspect.Parameter.empty:
                 raise InputError(f"{self.group}.{key} is missing: the {self.group} {name!r} needs it.")
-            value = section[key] if key in section else parameter.default
+            value = section.get(key, parameter.default)
             out[key] = checked(f"{self.group}.{key}", value, hints[key])
         return out
 
