@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["write_figures"]
+__all__ = ["FIGURES", "write_figures"]
 
+FIGURES = ("error_spread.png", "states.png", "rank_histogram.png")
 _SMALL, _RECENT = 4, 200
 """States of up to so many components are drawn as lines; so many last cycles are shown."""
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
@@ -22,16 +23,14 @@ _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 
 def write_figures(folder: Path, data: xr.Dataset, burn_in: int) -> list[Path]:
     """Draws error and spread, states, and the rank histogram, each where its data exist."""
-    figures = {
-        "error_spread.png": _error_and_spread(data, burn_in),
-        "states.png": _states(data),
-        "rank_histogram.png": _ranks(data, burn_in),
-    }
+    drawn = zip(
+        FIGURES, (_error_and_spread(data, burn_in), _states(data), _ranks(data, burn_in)), strict=True
+    )
 
     def saver(figure: Figure) -> Any:
         return lambda path: figure.savefig(path, dpi=130, bbox_inches="tight")
 
-    return write_all(folder, {name: saver(figure) for name, figure in figures.items() if figure is not None})
+    return write_all(folder, {name: saver(figure) for name, figure in drawn if figure is not None})
 
 
 def _figure(rows: int = 1, height: float = 3.0) -> tuple[Figure, list[Any]]:

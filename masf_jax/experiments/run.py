@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -21,6 +21,9 @@ from .metrics import summarize
 from .problem import Problem, build
 from .results import dataset, write_results
 from .settings import Settings
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Outcome", "run"]
 
@@ -56,13 +59,20 @@ def run(settings: Settings, command: str = "") -> Outcome:
         metrics = summarize(settings, problem, result) | {"seconds_prepare": seconds_prepare}
         data = dataset(settings, problem, result, metrics, command)
     files = write_results(folder, data, metrics, settings)
-    figures: list[Path] = []
-    if settings.figures:
-        from .plots import write_figures
-
-        figures = write_figures(folder, data, settings.burn_in)
+    figures = _draw(folder, data, settings)
     diverged = np.asarray(result.diverged)
     return Outcome(metrics, folder, files, figures, int(diverged.argmax()) if diverged.any() else None)
+
+
+def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
+    """Draws the figures; those of an earlier run that this one does not have go."""
+    from .plots import FIGURES, write_figures
+
+    figures = write_figures(folder, data, settings.burn_in) if settings.figures else []
+    for name in FIGURES:
+        if folder / name not in figures:
+            (folder / name).unlink(missing_ok=True)
+    return figures
 
 
 def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
