@@ -41,8 +41,7 @@ class EnKF(EnsembleFilter):
         ridge = jnp.asarray(n_members - 1, x.dtype)
         if n_members <= m:  # weights = perturbed Sᵀ (S Sᵀ + (N-1) I)^{-1}
             factor = cho_factor(s @ s.T + ridge * jnp.eye(n_members, dtype=x.dtype))
-            weights = cho_solve(factor, s @ perturbed.T).T
-        else:  # the same by the matrix inversion lemma: perturbed (SᵀS + (N-1) I)^{-1} Sᵀ
-            factor = cho_factor(s.T @ s + ridge * jnp.eye(m, dtype=x.dtype))
-            weights = cho_solve(factor, perturbed.T).T @ s.T
-        return x + weights @ deviations, {}
+            return x + cho_solve(factor, s @ perturbed.T).T @ deviations, {}
+        # the same by the matrix inversion lemma: perturbed (SᵀS + (N-1) I)^{-1} Sᵀ, without an N × N matrix
+        factor = cho_factor(s.T @ s + ridge * jnp.eye(m, dtype=x.dtype))
+        return x + cho_solve(factor, perturbed.T).T @ (s.T @ deviations), {}
