@@ -7,6 +7,8 @@ import datetime
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -77,6 +79,22 @@ def finish(args: argparse.Namespace, name: str, text: str, numbers: Any) -> None
         (RESULTS / f"{name}.txt").write_text(text + "\n")
     if args.json:
         args.json.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+def find_python(least: tuple[int, int]) -> str:
+    """A Python of at least that version: this one, one on the PATH, or one of pyenv's."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    names = [f"python3.{minor}" for minor in (12, 13, 14)] + ["python3"]
+    found = [path for name in names if (path := shutil.which(name))]
+    found += [str(p) for p in sorted(root.glob("versions/3.*/bin/python"))]
+    test = f"import sys, venv; sys.exit(sys.version_info < {least})"
+    for path in [sys.executable, *found]:
+        try:
+            if subprocess.run([path, "-c", test], capture_output=True, timeout=30).returncode == 0:
+                return path
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+    raise SystemExit(f"no Python >= {least[0]}.{least[1]} found on the PATH or under {root}: install one.")
 
 
 def looped(part: Callable[..., Any], *inputs: Any, length: int) -> Callable[[], Any]:

@@ -9,12 +9,12 @@ cycle parts cost less or more, so they need not add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from _common import arguments, finish, header, interleaved, looped, table
+from _sakov2008 import CASES, Run, make_filter, problem, twin
 
 import masf_jax as mj
 from masf_jax.assimilate import repair
@@ -29,16 +29,7 @@ from masf_jax.ensemble.transforms import (
 from masf_jax.filters.base import EnsembleState
 from masf_jax.metrics.cycle import DEFAULT_SCORES, cycle_scores
 
-LENGTH, REPEATS = 2000, 9
-
-
-def setups() -> dict[str, tuple[int, Any]]:
-    inflation = mj.ensemble.inflation.Inflation
-    return {
-        "ETKF N=24": (24, mj.filters.ETKF(inflation(1.02), rotation=True)),
-        "LETKF N=7": (7, mj.filters.LETKF(7.28, inflation(1.04), rotation=True)),
-        "LETKF N=20": (20, mj.filters.LETKF(7.28, inflation(1.02), rotation=True)),
-    }
+LENGTH, REPEATS = 1000, 7
 
 
 def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[str, tuple]:
@@ -112,12 +103,12 @@ def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[
         return out
     neighbours = filter.localization.neighbours
     weights = filter.localization.sqrt_weights.astype(x.dtype)
-    columns = anomalies(x)[1].reshape(n_members, 1, 40)
+    columns = anomalies(x)[1].T
 
     def gram(key: Any, s: Any, d: Any) -> Any:
         local = s[:, neighbours] * weights[None]
         matrix = jnp.eye(n_members)[None] + jnp.einsum("ibk,jbk->bij", local, local)
-        return jnp.moveaxis(matrix, 0, -1), jnp.einsum("ibk,bk->ib", local, d[neighbours] * weights)
+        return matrix, jnp.einsum("ibk,bk->bi", local, d[neighbours] * weights)
 
     matrix = jax.jit(gram)(None, s, d)[0]
     out |= {
@@ -126,44 +117,29 @@ def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[
         "analysis: solver (cg)": (lambda key, a, b: inverse_and_inverse_sqrt(a, b), matrix, columns),
         "analysis: solver (eigh instead)": (
             lambda key, a: jnp.linalg.eigh(a),
-            jnp.moveaxis(matrix, -1, 0),
+            matrix,
         ),
         "analysis: rotation": (lambda key, x: mean_preserving_rotation(key, n_members, x.dtype) @ x, x),
     }
     return out
 
 
-def wholes(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[str, Callable[[], Any]]:
-    """The driver's own cycles, per kind of output kept."""
-    twin = mj.simulate(jax.random.key(10), dynamics, measurement, LENGTH)
-    x0 = twin.truth[0] + jax.random.normal(jax.random.key(11), (n_members, 40))
-    kinds = {
-        "whole cycle, statistics off": dict(scores=(), save=()),
-        "whole cycle, default scores": dict(save=()),
-        "whole cycle, default scores, mean and spread saved": dict(),
-    }
-
-    def run(kind: dict) -> Callable[[], Any]:
-        call = jax.jit(
-            lambda x0: mj.assimilate(
-                jax.random.key(0), filter, dynamics, measurement, twin.observations, x0, truth=twin.truth, **kind
-            )
-        )
-        compiled = call.lower(x0).compile()
-        return lambda: jax.block_until_ready(compiled(x0))
-
-    return {name: run(kind) for name, kind in kinds.items()}
+WHOLE = {
+    "whole cycle, statistics off": dict(scores=(), save=()),
+    "whole cycle, default scores": dict(save=()),
+    "whole cycle, default scores, mean and spread saved": dict(),
+}
 
 
 def main() -> None:
     args = arguments(__doc__).parse_args()
-    dynamics = mj.dynamics.Lorenz96(40)
-    measurement = mj.measurements.Measurement(mj.measurements.Identity(), mj.measurements.Gaussian(1.0))
+    dynamics, measurement = problem()
+    data = twin(LENGTH)
     columns: dict[str, dict[str, float]] = {}
-    for name, (n_members, filter) in setups().items():
-        pieces = parts(n_members, filter, dynamics, measurement)
+    for name, (n_members, _) in CASES.items():
+        pieces = parts(n_members, make_filter(name), dynamics, measurement)
         runs = {p: looped(f, *inputs, length=LENGTH) for p, (f, *inputs) in pieces.items()}
-        runs |= wholes(n_members, filter, dynamics, measurement)
+        runs |= {whole: Run(name, data, **kept) for whole, kept in WHOLE.items()}
         seconds = interleaved(runs, REPEATS)
         empty = seconds["empty scan"]
         columns[name] = {
