@@ -19,7 +19,8 @@ class ETKF(EnsembleFilter):
     """Deterministic square-root filter: mean ← mean + Xᵀ w, anomalies ← T X.
 
     With S whitened measurement anomalies /√(N-1) and A = I + S Sᵀ: w = A^{-1} S d /√(N-1) and
-    T = A^{-1/2} (symmetric). With `rotation`, T ← T Ω with a fresh random orthogonal Ω, Ω1 = 1, each
+    T = A^{-1/2} (symmetric), from an eigendecomposition in the smaller of ensemble and measurement space.
+    With `rotation`, T ← T Ω with a fresh random orthogonal Ω, Ω1 = 1, each
     cycle; then any mean-preserving square root has the same law, and a Cholesky factor on the
     complement of 1 replaces the eigendecomposition.
 
@@ -55,6 +56,15 @@ class ETKF(EnsembleFilter):
             turned = random_orthogonal(key, n_members - 1, x.dtype)
             root = solve_triangular(lower, turned.T, lower=True, trans=1).T
             transform = basis @ root @ basis.T  # T = Ω L^{-1}, so TᵀT = (L Lᵀ)^{-1} = A^{-1}
+        elif s.shape[1] < n_members:
+            # With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array.
+            values, vectors = jnp.linalg.eigh(s.T @ s)
+            values = 1.0 + jnp.maximum(values, 0.0)
+            root = jnp.sqrt(values)
+            w = s @ (vectors @ ((vectors.T @ d) / values)) * scale
+            turned = s @ vectors
+            updated = deviations - (turned / (root * (1.0 + root))[None]) @ (turned.T @ deviations)
+            return (mean + w @ deviations)[None] + updated, {}
         else:
             values, vectors = jnp.linalg.eigh(jnp.eye(n_members, dtype=x.dtype) + s @ s.T)
             w = vectors @ ((vectors.T @ (s @ d)) / values) * scale

@@ -21,7 +21,7 @@ def rank_counts(
     n = ensemble.shape[0]
     bins = n + 1 if n_bins is None else min(n_bins, n + 1)
     rank = (ensemble < truth[None]).sum(0).reshape(-1)
-    valid = jnp.isfinite(ensemble).all(0).reshape(-1)
+    valid = (jnp.isfinite(ensemble).all(0) & jnp.isfinite(truth)).reshape(-1)
     # bin b counts ranks r with floor(r · bins / (N+1)) = b
     index = jnp.where(valid, (rank * bins) // (n + 1), bins)
     return (index[:, None] == jnp.arange(bins, dtype=index.dtype)[None, :]).sum(0)

@@ -1,0 +1,207 @@
+"""Scores against scoringrules, scipy and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats as st
+import scoringrules as sr
+
+from masf_jax.filters import EnsembleState, GaussianState
+from masf_jax.metrics import (
+    SCORES,
+    crps_ensemble,
+    crps_gaussian,
+    energy_score,
+    rank_counts,
+    rmse,
+    root_mean_variance,
+    sliced_wasserstein,
+    spread_skill_ratio,
+    wasserstein_1d,
+)
+from masf_jax.metrics.cycle import cycle_scores
+
+RNG = np.random.default_rng(17)
+crps_ensemble, crps_gaussian = jax.jit(crps_ensemble), jax.jit(crps_gaussian)
+
+
+def draw(n, shape=(5,)):
+    return RNG.normal(1.0, 2.0, size=(n, *shape)), RNG.normal(size=shape)
+
+
+@pytest.mark.parametrize("n", [2, 9, 64, 65, 150])
+def test_fair_crps_against_scoringrules(n, dtype):
+    """Both paths: all pairs up to 64 members, sorting above."""
+    x, y = draw(n, (2, 3))
+    expected = sr.crps_ensemble(y, x, m_axis=0, estimator="fair")
+    found = crps_ensemble(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-10 if dtype == "float64" else 1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_weighted_crps():
+    """Against scoringrules' weighted (not fair) one, with its spread term made fair."""
+    x, y = draw(12)
+    w = RNG.dirichlet(np.ones(12))
+    weights = np.broadcast_to(w[:, None], x.shape)
+    plain = sr.crps_ensemble(y, x, m_axis=0, ens_w=weights, estimator="nrg")
+    error = (w[:, None] * np.abs(x - y)).sum(0)
+    expected = error - (error - plain) / (1 - (w**2).sum())
+    found = crps_ensemble(jnp.asarray(x), jnp.asarray(y), jnp.log(jnp.asarray(w)))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    equal = crps_ensemble(jnp.asarray(x), jnp.asarray(y), jnp.full((12,), -jnp.log(12.0)))
+    np.testing.assert_allclose(equal, crps_ensemble(jnp.asarray(x), jnp.asarray(y)), rtol=1e-10)
+    single = jnp.where(jnp.arange(12) == 3, 0.0, -jnp.inf)
+    np.testing.assert_allclose(crps_ensemble(jnp.asarray(x), jnp.asarray(y), single), np.abs(x[3] - y))
+
+
+def test_gaussian_crps(dtype):
+    mean, std, y = RNG.normal(size=6), RNG.uniform(0.1, 2, 6), RNG.normal(size=6)
+    found = crps_gaussian(*(jnp.asarray(a, dtype) for a in (mean, std**2, y)))
+    assert found.dtype == dtype
+    rtol = 1e-10 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(found, sr.crps_normal(y, mean, std), rtol=rtol, atol=1e-5)
+    exact = crps_gaussian(jnp.ones(1), jnp.zeros(1), jnp.full((1,), 3.0))
+    np.testing.assert_allclose(exact, 2.0, rtol=1e-6)  # no variance: the absolute error
+
+
+@pytest.mark.parametrize("n", [2, 20])
+def test_fair_energy_score_against_scoringrules(n, dtype):
+    x, y = draw(n, (4,))
+    expected = sr.es_ensemble(y, x, m_axis=0, v_axis=-1, estimator="fair")
+    found = energy_score(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-10 if dtype == "float64" else 1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (13, 40), (7, 1)])
+def test_wasserstein_between_samples(n, m):
+    x, y = RNG.normal(size=n), RNG.normal(1, 3, size=m)
+    np.testing.assert_allclose(
+        wasserstein_1d(jnp.asarray(x), jnp.asarray(y), order=1), st.wasserstein_distance(x, y), rtol=1e-12
+    )
+    lcm = np.lcm(n, m)
+    xs, ys = np.repeat(np.sort(x), lcm // n), np.repeat(np.sort(y), lcm // m)
+    np.testing.assert_allclose(
+        wasserstein_1d(jnp.asarray(x), jnp.asarray(y)), np.sqrt(((xs - ys) ** 2).mean()), rtol=1e-12
+    )
+
+
+def test_wasserstein_of_gaussians():
+    """W2² = (μ-ν)² + (σ-τ)²: at quantiles of the normal law; float32 with 10⁵ points."""
+    u = (np.arange(100_000) + 0.5) / 100_000
+    q = st.norm.ppf(u)
+    found = wasserstein_1d(jnp.asarray(1 + 2 * q, jnp.float32), jnp.asarray(-1 + 0.5 * q[::-1], jnp.float32))
+    np.testing.assert_allclose(found, np.sqrt(4 + 1.5**2), rtol=2e-3)
+
+
+def test_sliced_wasserstein(key):
+    x = RNG.normal(size=(300, 4))
+    shift = np.asarray([3.0, 0.0, 0.0, 4.0])
+    members = jnp.asarray(x, jnp.float32)
+    moved = jnp.asarray(x + shift, jnp.float32)
+    # a pure shift δ: W2² along θ is (θ·δ)², whose mean over directions is |δ|²/n
+    found = sliced_wasserstein(key, members, moved, n_slices=2000)
+    np.testing.assert_allclose(found, 5.0 / np.sqrt(4), rtol=0.05)
+    np.testing.assert_allclose(sliced_wasserstein(key, members, members), 0.0, atol=1e-6)
+    line = sliced_wasserstein(key, members[:, :1], moved[:, :1], n_slices=3)
+    np.testing.assert_allclose(line, wasserstein_1d(members[:, 0], moved[:, 0]), rtol=1e-5)
+
+
+def test_rmse_spread_and_their_masks(dtype):
+    estimate, truth = jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([1.0, 4.0, 6.0])
+    where = jnp.asarray([True, True, False])
+    np.testing.assert_allclose(rmse(estimate, truth), np.sqrt(13 / 3), rtol=1e-6)
+    np.testing.assert_allclose(rmse(estimate, truth, where), np.sqrt(2.0), rtol=1e-6)
+    np.testing.assert_allclose(root_mean_variance(estimate, where), np.sqrt(1.5), rtol=1e-6)
+    assert bool(jnp.isnan(rmse(estimate, truth, jnp.zeros(3, bool))))
+    assert rmse(estimate, truth, where).dtype == dtype
+
+
+def test_spread_skill_of_an_exchangeable_ensemble():
+    """√((N+1)/N) spread/RMSE = 1 in the root-mean-square sense: within 4 standard errors."""
+    n, cases = 5, 40_000
+    x, y = RNG.normal(size=(n, cases)), RNG.normal(size=cases)
+    error = np.sqrt(((x.mean(0) - y) ** 2).mean())
+    spread = np.sqrt(x.var(0, ddof=1).mean())
+    found = spread_skill_ratio(jnp.asarray(spread), jnp.asarray(error), n)
+    assert abs(float(found) - 1) < 4 * np.sqrt(1 / (2 * cases) * (1 + 1 / n))
+    np.testing.assert_allclose(spread_skill_ratio(jnp.asarray(2.0), jnp.asarray(4.0)), 0.5)
+
+
+def test_rank_histogram_is_flat_for_exchangeable_draws():
+    x = RNG.normal(size=(10, 20_000))
+    counts = np.asarray(rank_counts(jnp.asarray(x[:9]), jnp.asarray(x[9])))
+    assert counts.shape == (10,)
+    assert counts.sum() == 20_000
+    assert st.chisquare(counts).pvalue > 1e-3
+
+
+def test_rank_counts_by_hand():
+    ensemble = jnp.asarray([[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, jnp.nan], [2.0, 2.0, 2.0, 2.0]])
+    truth = jnp.asarray([-1.0, 0.5, 5.0, 0.5])
+    np.testing.assert_array_equal(rank_counts(ensemble, truth), [1, 1, 0, 1])
+    np.testing.assert_array_equal(rank_counts(ensemble, truth, 2), [2, 1])
+
+
+def test_rank_bins_are_even():
+    """Merging N + 1 = 100 ranks into 50 bins: two ranks each."""
+    ensemble = jnp.broadcast_to(jnp.arange(99.0)[:, None], (99, 100))
+    truth = jnp.arange(100.0) - 0.5
+    np.testing.assert_array_equal(rank_counts(ensemble, truth, 50), np.full(50, 2))
+
+
+def test_rank_of_a_missing_truth_counts_nowhere():
+    ensemble = jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)
+    truth = jnp.asarray([0.0, jnp.nan, 0.0])
+    assert int(rank_counts(ensemble, truth).sum()) == 2
+
+
+def test_scores_of_a_cycle_split_by_what_is_observed():
+    x, y = draw(8, (6,))
+    state = EnsembleState(jnp.asarray(x, jnp.float32))
+    truth, observed = jnp.asarray(y, jnp.float32), jnp.arange(6) < 2
+    out = cycle_scores(tuple(SCORES), state, truth, observed, {"bias": lambda s, t, w: (s.mean - t).mean()})
+    assert set(out) == {
+        *(
+            f"{name}{part}"
+            for name in ("rmse", "spread", "crps")
+            for part in ("", "_observed", "_unobserved")
+        ),
+        "energy_score",
+        "rank_histogram",
+        "bias",
+    }
+    error = x.mean(0) - y
+    np.testing.assert_allclose(out["rmse_observed"], np.sqrt((error[:2] ** 2).mean()), rtol=1e-5)
+    np.testing.assert_allclose(out["rmse_unobserved"], np.sqrt((error[2:] ** 2).mean()), rtol=1e-5)
+    np.testing.assert_allclose(out["spread_unobserved"], np.sqrt(x.var(0, ddof=1)[2:].mean()), rtol=1e-5)
+    expected = sr.crps_ensemble(y, x, m_axis=0, estimator="fair")
+    np.testing.assert_allclose(out["crps_observed"], expected[:2].mean(), rtol=1e-4)
+    np.testing.assert_allclose(out["bias"], error.mean(), rtol=1e-5)
+
+
+def test_scores_of_weighted_and_gaussian_states():
+    x, y = draw(8, (6,))
+    w = RNG.dirichlet(np.ones(8))
+    truth = jnp.asarray(y, jnp.float32)
+    weighted = EnsembleState(jnp.asarray(x, jnp.float32), jnp.log(jnp.asarray(w, jnp.float32)))
+    out = cycle_scores(("rmse", "energy_score"), weighted, truth, None)
+    np.testing.assert_allclose(out["rmse"], np.sqrt(((w @ x - y) ** 2).mean()), rtol=1e-5)
+    assert bool(jnp.isnan(out["energy_score"]))
+    gaussian = GaussianState(jnp.asarray(x[0], jnp.float32), jnp.eye(6) * 4.0)
+    out = cycle_scores(("crps", "spread"), gaussian, truth, None)
+    np.testing.assert_allclose(out["crps"], sr.crps_normal(y, x[0], 2.0).mean(), rtol=1e-4)
+    np.testing.assert_allclose(out["spread"], 2.0)
+
+
+def test_fair_scores_are_unbiased_in_ensemble_size(key):
+    """The mean over many draws of 2 members equals that of the law: E|X-y| - E|X-X'|/2."""
+    x = jax.random.normal(key, (2, 200_000))
+    y = 0.5
+    found = float(crps_ensemble(x, jnp.full((200_000,), y)).mean())
+    exact = float(sr.crps_normal(y, 0.0, 1.0))
+    assert abs(found - exact) < 4 * 1.0 / np.sqrt(200_000)

@@ -1,0 +1,47 @@
+"""Twin experiments: the truth, its observations, and their independence of the ensemble."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import simulate
+from masf_jax.dynamics import Linear, Lorenz63, Lorenz96, rollout, spun_up_ensemble
+from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
+
+MEASUREMENT = Measurement(Identity(), Gaussian(1.0))
+
+
+def test_truth_is_no_member_even_with_a_shared_key(key):
+    """JAX ≥ 0.5: split(key, n)[i] == fold_in(key, i), so a careless truth *would* be member 0."""
+    data = jax.random.key_data
+    assert (data(jax.random.split(key, 3)[0]) == data(jax.random.fold_in(key, 0))).all()
+    model = Linear(0.9 * np.eye(3))
+    ensemble = np.asarray(spun_up_ensemble(model, key, 8))
+    twin = simulate(key, model, MEASUREMENT, 1, 5)
+    distance = np.abs(ensemble[:, None] - ensemble[None]).sum(-1) + np.eye(8)
+    assert distance.min() > 1e-3  # members differ
+    moved = 0.9**5 * ensemble
+    assert np.abs(np.asarray(twin.truth[0]) - moved).max(1).min() > 1e-3
+
+
+def test_truth_and_observations(dtype, key):
+    model = Lorenz96(6)
+    measurement = Measurement(Subset([1, 4]), Gaussian(0.5))
+    x0 = model.forcing + jnp.arange(6.0)
+    twin = jax.jit(lambda key: simulate(key, model, measurement, 2000, 2, x0=x0))(key)
+    assert twin.truth.shape == (2000, 6)
+    assert twin.truth.dtype == twin.observations.values.dtype == dtype
+    np.testing.assert_allclose(twin.truth[:3], rollout(model, x0, key, 3, 2), rtol=1e-4)
+    assert twin.observations.interval == 2
+    noise = np.asarray(twin.observations.values) - np.asarray(twin.truth)[:, [1, 4]]
+    assert abs(noise.std() - 0.5) < 4 * 0.5 / np.sqrt(2 * 4000)
+    lagged = np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]
+    assert abs(lagged) < 4 / np.sqrt(2000)  # a key of its own each cycle
+
+
+def test_bad_input(key):
+    with pytest.raises(ValueError, match="n_cycles and steps_per_cycle must be at least 1; got 0, 1"):
+        simulate(key, Lorenz63(), MEASUREMENT, 0)
+    with pytest.raises(ValueError, match="must be at least 1; got 3, 0"):
+        simulate(key, Lorenz63(), MEASUREMENT, 3, 0)
