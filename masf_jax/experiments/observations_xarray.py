@@ -29,8 +29,8 @@ def read_xarray(path: Path) -> Table:
     if engine == "zarr" and importlib.util.find_spec("zarr") is None:
         raise InputError(f"{path}: reading zarr needs the package zarr: pip install 'masf-jax[zarr]'.")
     try:
-        options = {"consolidated": False} if engine == "zarr" else {}
-        with xr.open_dataset(path, engine=engine, decode_times=False, **options) as data:
+        options = {"consolidated": False} if engine == "zarr" else None
+        with xr.open_dataset(path, engine=engine, decode_times=False, backend_kwargs=options) as data:
             data.load()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot read {path} as {engine}: {error}") from error

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "write_figures"]
 
 FIGURES = ("error_spread.png", "states.png", "rank_histogram.png")
-_SMALL, _RECENT = 4, 200
-"""States of up to so many components are drawn as lines; so many last cycles are shown."""
+_SMALL = 4
+"""States of up to so many components are drawn as lines, larger ones as space-time diagrams."""
+_RECENT_LINES, _RECENT = 100, 200
+"""So many last cycles are shown in the one and the other."""
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 
 
@@ -87,7 +89,7 @@ def _states(data: xr.Dataset) -> Figure | None:
     recent = data.isel(cycle=slice(-_RECENT, None))
     mean = recent["analysis_mean"]
     if mean[0].size <= _SMALL:
-        return _lines(recent)
+        return _lines(data.isel(cycle=slice(-_RECENT_LINES, None)))
     if mean.ndim == 2:
         return _hovmoeller(recent)
     return _maps(recent)
@@ -113,8 +115,8 @@ def _lines(data: xr.Dataset) -> Figure:
             spread = data["analysis_spread"].values.reshape(len(time), -1)[:, i]
             axis.fill_between(time, mean - spread, mean + spread, color=_BLUE, alpha=0.2, lw=0)
         axis.set_ylabel(f"component {i}" if n > 1 else f"value ({data['analysis_mean'].attrs['units']})")
-    axes[0].legend(frameon=False, fontsize="small", ncols=3)
-    axes[0].set_title(data.attrs["title"])
+    figure.suptitle(data.attrs["title"])
+    axes[0].legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     axes[-1].set_xlabel("time")
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,11 +49,7 @@ def run_sweep(overrides: list[str]) -> int:
     Every job's settings are checked before the first starts. A job that fails leaves its reason in
     its folder and does not stop the others.
     """
-    own, hydra_overrides = _split(overrides)
-    folder = Path(
-        next((text.split("=", 1)[1] for text in own if text.startswith("output_dir=")), "outputs/sweep")
-    )
-    own = [text for text in own if not text.startswith("output_dir=")]
+    own, hydra_overrides, folder = _split(overrides)
     jobs = expand(own)
     for overrides in jobs:
         compose(overrides)
@@ -74,12 +71,20 @@ def run_sweep(overrides: list[str]) -> int:
     return DIVERGED if any(row["status"] == "diverged" for row in rows) else 0
 
 
-def _split(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """Our overrides, and those of Hydra itself (hydra/launcher=joblib, hydra.launcher.n_jobs=2)."""
+def _split(overrides: list[str]) -> tuple[list[str], list[str], Path]:
+    """Our overrides, those of Hydra itself (hydra/launcher=joblib, …), and the sweep's output folder."""
+    own, of_hydra, folder = [], [], "outputs/sweep"
     parsed: list[Override] = parse(overrides)
-    of_hydra = [o.key_or_group.split("/")[0].split(".")[0] == "hydra" for o in parsed]
-    own = [text for text, hydras in zip(overrides, of_hydra, strict=True) if not hydras]
-    return own, [text for text, hydras in zip(overrides, of_hydra, strict=True) if hydras]
+    for override, text in zip(parsed, overrides, strict=True):
+        if override.key_or_group == "output_dir":
+            if override.is_sweep_override():
+                raise InputError(f"{text}: a sweep has one output_dir; its jobs get folders in it.")
+            folder = str(override.value())
+        elif re.match(r"hydra[./]", override.key_or_group):
+            of_hydra.append(text)
+        else:
+            own.append(text)
+    return own, of_hydra, Path(folder)
 
 
 def _launch(overrides: list[str], hydra_overrides: list[str], folder: Path) -> None:

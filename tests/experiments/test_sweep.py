@@ -53,3 +53,7 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path, capsys):
         status = [row["status"] for row in csv.DictReader(file)]
     assert status[0].startswith("failed")
     assert status[1] == "done"
+
+
+def test_a_sweep_has_one_output_folder():
+    assert main(["run", "-m", *SMALL, "output_dir=a,b"]) == 2
