@@ -175,6 +175,8 @@ def assimilate(
     ensemble = jnp.asarray(ensemble)
     truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
     _check(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1; got {chunk}.")
     filter = filter.prepare(dynamics, measurement)
     observed = measurement.operator.observed(dynamics.state_shape)
     if observed is not None and (observed.all() or not observed.any()):
@@ -311,6 +313,7 @@ def _check(
             f"observations have shape {observations.values.shape[1:]} per cycle, but the measurement of a "
             f"state of shape {shape} has shape {expected}."
         )
+    measurement.check_noise(shape)
     if truth is not None and truth.shape != (observations.n_cycles, *shape):
         raise ValueError(
             f"truth must hold one state per cycle, shape {(observations.n_cycles, *shape)}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -41,6 +42,22 @@ class Measurement(eqx.Module):
     def output_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of z for a state of `state_shape`."""
         return output_shape(self.operator, state_shape)
+
+    def check_noise(self, state_shape: tuple[int, ...]) -> None:
+        """Raises ValueError where the noise has another shape than the measurement of such a state."""
+        shape = self.output_shape(state_shape)
+        fault = None
+        try:
+            z = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+            mask = jax.ShapeDtypeStruct(shape, bool)
+            if eqx.filter_eval_shape(self.noise.whiten, z, mask).shape != shape:
+                fault = "its parameters have more dimensions"
+        except (TypeError, ValueError) as error:
+            fault = str(error).split("\n")[0]
+        if fault is not None:
+            raise ValueError(
+                f"{type(self.noise).__name__} noise does not fit a measurement of shape {shape}: {fault}"
+            )
 
 
 class Observations(eqx.Module):
