@@ -67,8 +67,8 @@ def crps_ensemble(
     error = jnp.abs(ensemble - truth[None])
     if log_weights is None:
         if n <= _PAIRWISE:
-            total = jnp.zeros_like(truth)
-            total = sum((jnp.abs(ensemble - jnp.roll(ensemble, k, 0)).sum(0) for k in range(1, n)), total)
+            # One fused reduction: the N × N × n differences are never stored.
+            total = jnp.abs(ensemble[:, None] - ensemble[None, :]).sum((0, 1))
         else:
             rank = 2.0 * jnp.arange(1, n + 1, dtype=ensemble.dtype) - (n + 1)
             total = 2.0 * jnp.tensordot(rank, jnp.sort(ensemble, axis=0), axes=1)
