@@ -1,6 +1,6 @@
 """Claim: every classical filter reaches its published accuracy (10 seeds, ≥ 1000 cycles after burn-in).
 
-    python benchmarks/published_accuracy.py [NAME ...] [--seeds 10] [--out docs/results/published_accuracy.txt]
+    python benchmarks/published_accuracy.py [NAME ...] [--seeds 10] [--out FILE]
 
 Each setup draws its truth, observations and first ensemble from keys of its own per seed; all seeds
 run in one vmapped program. Tuning values are the publications' (DAPPER's settings files list them);
@@ -10,21 +10,21 @@ nothing was tuned here. Exit code 1 if a median misses its target.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import platform
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from masf_jax import assimilate, dynamics, filters, measurements, simulate
+from masf_jax import assimilate, dynamics, filters as f, measurements, simulate
 from masf_jax.ensemble import Inflation
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class System:
     """A published twin experiment."""
 
@@ -48,25 +48,25 @@ KS = System(dynamics.KuramotoSivashinsky(128, 32 * np.pi, 0.5), 1.0, 2, 0.001**0
 
 # name: (system, members, filter, published RMSE, target for the median, lower/upper bound or near)
 SETUPS = {
-    "l96 ETKF+rot N=24 infl 1.02": (L96, 24, filters.ETKF(Inflation(1.02), rotation=True), 0.18, "<= 0.19"),
-    "l96 EnKF N=40 infl 1.06": (L96, 40, filters.EnKF(Inflation(1.06)), 0.22, "<= 0.23"),
-    "l96 LETKF+rot N=7 infl 1.04": (L96, 7, filters.LETKF(7.28, Inflation(1.04), rotation=True), 0.22, "<= 0.23"),
-    "l96 EnKF-N+rot N=24": (L96, 24, filters.EnKFN(rotation=True), 0.21, "<= 0.21"),
-    "l96 EnKF-N+rot N=24 certainty 2": (L96, 24, filters.EnKFN(rotation=True, certainty=2.0), 0.18, "<= 0.21"),
-    "l96 EnSRF+rot N=28 infl 1.02": (L96, 28, filters.EnSRF(Inflation(1.02), rotation=True), 0.18, "<= 0.19"),
-    "l96 3D-Var B .02": (L96, 4, filters.ThreeDVar(0.02), 0.41, "~ 0.41"),
-    "l96 optimal interpolation": (L96, 4, filters.OptimalInterpolation(), 0.95, "~ 0.95"),
-    "l96 climatology": (L96, 4, filters.Climatology(), 3.6, "~ 3.6"),
-    "l63 ETKF+rot N=10 infl 1.02": (L63, 10, filters.ETKF(Inflation(1.02), rotation=True), 0.60, "<= 0.62"),
-    "l63 EnKF-N+rot N=10": (L63, 10, filters.EnKFN(rotation=True), 0.54, "<= 0.56"),
-    "l63 particle N=800": (L63, 800, filters.ParticleFilter(0.2, 0.9), 0.28, None),
-    "l63 particle N=4000": (L63, 4000, filters.ParticleFilter(0.05, 0.7), 0.27, "<= 0.30"),
-    "ks LETKF+rot N=4 radius 15 infl 1.11": (KS, 4, filters.LETKF(15, Inflation(1.11), rotation=True), 0.18, None),
-    "ks LETKF+rot N=6 radius 25 infl 1.06": (KS, 6, filters.LETKF(25, Inflation(1.06), rotation=True), 0.14, None),
+    "l96 ETKF+rot N=24 infl 1.02": (L96, 24, f.ETKF(Inflation(1.02), rotation=True), 0.18, "<= 0.19"),
+    "l96 EnKF N=40 infl 1.06": (L96, 40, f.EnKF(Inflation(1.06)), 0.22, "<= 0.23"),
+    "l96 LETKF+rot N=7 infl 1.04": (L96, 7, f.LETKF(7.28, Inflation(1.04), rotation=True), 0.22, "<= 0.23"),
+    "l96 EnKF-N+rot N=24": (L96, 24, f.EnKFN(rotation=True), 0.21, "~ 0.21"),
+    "l96 EnKF-N+rot N=24 certainty 2": (L96, 24, f.EnKFN(rotation=True, certainty=2.0), 0.18, "<= 0.21"),
+    "l96 EnSRF+rot N=28 infl 1.02": (L96, 28, f.EnSRF(Inflation(1.02), rotation=True), 0.18, "<= 0.19"),
+    "l96 3D-Var B .02": (L96, 4, f.ThreeDVar(0.02), 0.41, "~ 0.41"),
+    "l96 optimal interpolation": (L96, 4, f.OptimalInterpolation(), 0.95, "~ 0.95"),
+    "l96 climatology": (L96, 4, f.Climatology(), 3.6, "~ 3.6"),
+    "l63 ETKF+rot N=10 infl 1.02": (L63, 10, f.ETKF(Inflation(1.02), rotation=True), 0.60, "<= 0.62"),
+    "l63 EnKF-N+rot N=10": (L63, 10, f.EnKFN(rotation=True), 0.54, "<= 0.56"),
+    "l63 particle N=800": (L63, 800, f.ParticleFilter(0.2, 0.9), 0.28, None),
+    "l63 particle N=4000": (L63, 4000, f.ParticleFilter(0.05, 0.7), 0.27, "<= 0.30"),
+    "ks LETKF+rot N=4 radius 15 infl 1.11": (KS, 4, f.LETKF(15, Inflation(1.11), rotation=True), 0.18, None),
+    "ks LETKF+rot N=6 radius 25 infl 1.06": (KS, 6, f.LETKF(25, Inflation(1.06), rotation=True), 0.14, None),
     "ks LETKF+rot N=16 radius 51 infl 1.02": (
-        KS, 16, filters.LETKF(51, Inflation(1.02), rotation=True), 0.11, "<= 0.12",
+        KS, 16, f.LETKF(51, Inflation(1.02), rotation=True), 0.11, "<= 0.12",
     ),
-    "ks ETKF+rot N=20 infl 1.03": (KS, 20, filters.ETKF(Inflation(1.03), rotation=True), 0.115, None),
+    "ks ETKF+rot N=20 infl 1.03": (KS, 20, f.ETKF(Inflation(1.03), rotation=True), 0.115, None),
 }  # fmt: skip
 
 
@@ -115,7 +115,9 @@ def met(median: float, target: str | None) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="substrings of setup names (default: all)")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path)

@@ -113,7 +113,9 @@ def _lines(data: xr.Dataset) -> Figure:
         axis.plot(time, mean, color=_BLUE, lw=1.2, label="analysis")
         if "analysis_spread" in data:
             spread = data["analysis_spread"].values.reshape(len(time), -1)[:, i]
-            axis.fill_between(time, mean - spread, mean + spread, color=_BLUE, alpha=0.2, lw=0)
+            axis.fill_between(
+                time, mean - spread, mean + spread, color=_BLUE, alpha=0.2, lw=0, label="± spread"
+            )
         axis.set_ylabel(f"component {i}" if n > 1 else f"value ({data['analysis_mean'].attrs['units']})")
     figure.suptitle(data.attrs["title"])
     axes[0].legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
