@@ -271,7 +271,7 @@ def test_finite_size_filter_minimises_its_cost(scale, key):
     state, info = _analyse(filter, key, state, jnp.asarray(z), measurement, None)
     y = (MEMBERS - MEMBERS.mean(0)) / STD
     d = (z - MEMBERS.mean(0)) / STD
-    u, sigma, vt = np.linalg.svd(y, full_matrices=False)
+    _, sigma, vt = np.linalg.svd(y, full_matrices=False)
     along = (vt @ d) ** 2
     e, c = (members + 1) / members, members / (members - 1)
     ratio = (members - 1) / (sigma**2 + members - 1)

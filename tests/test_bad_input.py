@@ -1,0 +1,188 @@
+"""Mistakes of the caller: each message names what came and what was expected."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate
+from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
+from masf_jax.filters import (
+    ETKF,
+    LETKF,
+    EnKFN,
+    EnSRF,
+    KalmanFilter,
+    OptimalInterpolation,
+    ParticleFilter,
+    ThreeDVar,
+)
+from masf_jax.measurements import (
+    CorrelatedGaussian,
+    Gaussian,
+    Identity,
+    Linear,
+    Measurement,
+    Observations,
+    Subset,
+)
+
+RING = Lorenz96(8)
+PLAIN = Function(lambda x, time: x, (8,))
+WHOLE = Measurement(Identity(), Gaussian(1.0))
+
+
+def run(
+    filter=None,
+    dynamics=RING,
+    measurement=WHOLE,
+    values=np.zeros((3, 8)),
+    ensemble=np.ones((4, 8)),
+    **options,
+):
+    filter = ETKF() if filter is None else filter
+    observations = Observations(values, 1)
+    if isinstance(ensemble, np.ndarray) and ensemble.dtype == np.float64:
+        ensemble = jnp.asarray(ensemble, jnp.float32)
+    return assimilate(jax.random.key(0), filter, dynamics, measurement, observations, ensemble, **options)
+
+
+def with_nan(index):
+    ensemble = np.ones((4, 8))
+    ensemble[index, 3] = np.nan
+    return ensemble
+
+
+CASES = {
+    "state shape": (
+        {"ensemble": np.ones((4, 7))},
+        r"ensemble must have shape \(N, \*state_shape\) = \(N, 8\) for Lorenz96; got \(4, 7\)",
+    ),
+    "one state, no members": ({"ensemble": np.ones(8)}, r"= \(N, 8\) for Lorenz96; got \(8,\)"),
+    "one member": ({"ensemble": np.ones((1, 8))}, "at least 2 members to have a spread; got 1"),
+    "NaN in the ensemble": (
+        {"ensemble": with_nan(2)},
+        r"first ensemble is not finite: member\(s\) \[2\] hold NaN or Inf",
+    ),
+    "observation shape": (
+        {"values": np.zeros((3, 5))},
+        r"observations have shape \(5,\) per cycle, but .* shape \(8,\) has shape \(8,\)",
+    ),
+    "truth shape": (
+        {"truth": np.zeros((2, 8))},
+        r"truth must hold one state per cycle, shape \(3, 8\); got \(2, 8\)",
+    ),
+    "save": ({"save": ("mean", "median")}, r"save must be a tuple .*'spread', .*; got \('mean', 'median'\)"),
+    "save as text": ({"save": "mean"}, "save must be a tuple of names from .*; got 'mean'"),
+    "scores": ({"scores": ("rmsd",)}, r"scores must be a tuple of names from \('rmse', .*; got \('rmsd',\)"),
+    "chunk": ({"chunk": 0}, "chunk must be at least 1; got 0"),
+    "index outside": (
+        {"measurement": Measurement(Subset([9]), Gaussian(1.0)), "values": np.zeros((3, 1))},
+        r"Subset does not apply to a state of shape \(8,\): index 9 is outside",
+    ),
+    "noise shape": (
+        {"measurement": Measurement(Identity(), Gaussian(np.ones(5)))},
+        r"Gaussian noise does not fit a measurement of shape \(8,\)",
+    ),
+    "noise covariance shape": (
+        {"measurement": Measurement(Identity(), CorrelatedGaussian(np.eye(5)))},
+        r"CorrelatedGaussian noise does not fit a measurement of shape \(8,\)",
+    ),
+    "LETKF without coordinates": (
+        {"filter": LETKF(2.0), "dynamics": PLAIN},
+        "LETKF with localisation radius 2.0 needs coordinates, and Function has none: give .* radius inf",
+    ),
+    "EnSRF without coordinates": (
+        {"filter": EnSRF(radius=2.0), "dynamics": PLAIN},
+        "EnSRF with localisation radius 2.0 needs coordinates, and Function has none",
+    ),
+    "LETKF without positions": (
+        {
+            "filter": LETKF(2.0),
+            "measurement": Measurement(Linear(np.ones((2, 8))), Gaussian(1.0)),
+            "values": np.zeros((3, 2)),
+        },
+        "needs positions of the measured values, and Linear has none: give it positions, or use radius inf",
+    ),
+    "LETKF with correlated noise": (
+        {"filter": LETKF(2.0), "measurement": Measurement(Identity(), CorrelatedGaussian(np.eye(8)))},
+        "LETKF with localisation radius 2.0 needs uncorrelated .* CorrelatedGaussian: use .*, or radius inf",
+    ),
+    "EnSRF with correlated noise": (
+        {"filter": EnSRF(radius=2.0), "measurement": Measurement(Identity(), CorrelatedGaussian(np.eye(8)))},
+        "EnSRF with localisation radius 2.0 needs uncorrelated",
+    ),
+    "state too large for a covariance": (
+        {
+            "filter": KalmanFilter(),
+            "dynamics": Lorenz96(10_001),
+            "ensemble": np.ones((2, 10_001)),
+            "values": np.zeros((1, 10_001)),
+        },
+        "n × n covariance; n = 10001 is too large",
+    ),
+    "climatology of a large state": (
+        {
+            "filter": OptimalInterpolation(),
+            "dynamics": Lorenz96(6000),
+            "ensemble": np.ones((2, 6000)),
+            "values": np.zeros((1, 6000)),
+        },
+        "optimal interpolation holds an n × n climatological covariance; n = 6000 exceeds 5000",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_of_a_run(name):
+    arguments, message = CASES[name]
+    with pytest.raises(ValueError, match=message):
+        run(**arguments)
+
+
+def test_integer_ensemble():
+    with pytest.raises(TypeError, match="ensemble must be of a floating-point type; got int32"):
+        run(ensemble=jnp.ones((4, 8), jnp.int32))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LETKF(-2.0), "localisation radius must be positive .* got -2.0"),
+        (lambda: LETKF(float("nan")), "localisation radius must be positive .* got nan"),
+        (lambda: LETKF(2.0, solver="svd"), 'solver must be "cg" or "eigh"; got \'svd\''),
+        (lambda: LETKF(2.0, batch_size=0), "batch_size must be at least 1; got 0"),
+        (lambda: EnSRF(radius=-2.0), "localisation radius must be positive .* got -2.0"),
+        (lambda: EnSRF(radius=-np.inf), "localisation radius must be positive .* got -inf"),
+        (lambda: EnKFN(certainty=0.0), "certainty must be positive; got 0.0"),
+        (lambda: ParticleFilter(threshold=1.5), r"threshold must lie in \(0, 1\]; got 1.5"),
+        (lambda: ParticleFilter(regularization=-1.0), "regularization must not be negative; got -1.0"),
+        (lambda: KalmanFilter(inflation=-1.0), "inflation .* must not be negative; got -1.0"),
+        (lambda: ThreeDVar(scale=-0.1), "scale .* must be positive; got -0.1"),
+        (lambda: ThreeDVar(iterations=0), "iterations must be at least 1; got 0"),
+    ],
+)
+def test_of_a_filter(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("filter", "message"),
+    [
+        (LETKF(2.0), r"LETKF needs its neighbour lists: call filter.prepare\(dynamics, measurement\)"),
+        (EnSRF(radius=2.0), r"EnSRF needs its taper: call filter.prepare\(dynamics, measurement\)"),
+        (ThreeDVar(), r"needs the climatology: call filter.prepare\(dynamics, measurement\)"),
+    ],
+)
+def test_unprepared_filters_say_so(filter, message):
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match=message):
+        filter.analysis(key, filter.init(key, jnp.ones((3, 8))), jnp.zeros(8), WHOLE)
+
+
+def test_a_model_without_initial_states():
+    model = LinearModel(np.eye(2))
+    assert model.sample_climatology(jax.random.key(0)).shape == (2,)
+    with pytest.raises(NotImplementedError, match="give the initial ensemble and truth yourself"):
+        PLAIN.sample_climatology(jax.random.key(0))
