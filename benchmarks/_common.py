@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -37,10 +38,8 @@ def versions() -> str:
 
     out = [f"python {platform.python_version()}"]
     for package in ("masf-jax", "jax", "jaxlib", "equinox", "numpy"):
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             out.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            pass
     return ", ".join(out)
 
 
@@ -58,7 +57,11 @@ def table(rows: list[list[Any]], head: list[str]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = []
     for row in cells:
-        lines.append("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
+        lines.append(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            )
+        )
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
 
@@ -109,7 +112,10 @@ def looped(part: Callable[..., Any], *inputs: Any, length: int) -> Callable[[], 
     def shifted(out: Any, values: Any) -> Any:
         leaf = next(x for x in jax.tree.leaves(out) if jnp.issubdtype(x.dtype, jnp.inexact))
         zero = 0.0 * leaf.ravel()[0]
-        move = lambda x: x + zero.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+        def move(x: Any) -> Any:
+            return x + zero.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
         return jax.tree.map(move, values)
 
     @jax.jit

@@ -20,8 +20,8 @@ sys.stdout = sys.stderr  # DAPPER prints
 import dapper  # noqa: E402
 import numpy as np  # noqa: E402
 from dapper import da_methods, stats  # noqa: E402
-from dapper.mods.Lorenz96.sakov2008 import HMM as sakov2008  # noqa: E402
 from dapper.da_methods import ensemble as ensemble_methods  # noqa: E402
+from dapper.mods.Lorenz96.sakov2008 import HMM as sakov2008  # noqa: E402
 from dapper.tools import randvars, seeding  # noqa: E402
 from dapper.tools.chronos import Chronology  # noqa: E402
 

@@ -40,7 +40,7 @@ def twin(n_cycles: int) -> dict[str, np.ndarray]:
 
 
 class Run:
-    """All cycles of one case as one compiled program; with seeds > 1 vmapped over keys and first ensembles."""
+    """All cycles of one case as one compiled program; seeds > 1: vmapped over keys and first ensembles."""
 
     def __init__(self, name: str, data: dict[str, np.ndarray], seeds: int = 1, **keep: Any):
         dynamics, measurement = problem()
@@ -49,7 +49,9 @@ class Run:
         ensemble = jax.numpy.asarray(data["ensemble"][: CASES[name][0]])
 
         def run(key: Any, ensemble: Any) -> Any:
-            return mj.assimilate(key, filter, dynamics, measurement, observations, ensemble, truth=truth, **keep)
+            return mj.assimilate(
+                key, filter, dynamics, measurement, observations, ensemble, truth=truth, **keep
+            )
 
         self.inputs = jax.random.key(0), ensemble
         if seeds > 1:

@@ -3,79 +3,32 @@
 Lorenz-96 sakov2008 (n = 40, all observed, R = I, dt 0.05): EnKF Sqrt with rotation (our ETKF), N = 24; LETKF
 with rotation, N = 7 and 20, DAPPER's loc_rad 4 (our radius 7.28). DAPPER 1.8.1 (Python >= 3.12, its own venv)
 runs in a subprocess, in turn with ours. "same": both keep the same statistics of every forecast and analysis
-(_same_statistics.py); "once": DAPPER spared its second, identical pass over the analysis; "off": neither keeps
-any, and DAPPER's Stats.assess does nothing. DAPPER runs with its default number of BLAS threads and with one;
-the faster counts. So that noise meets both alike, DAPPER's time is that of its fastest 25 cycles in a row, ours
-that of the fastest run of 1000 (about as long). Compilation is reported apart. RMSE from cycle 100 to 500.
+(_same_statistics.py); "once": DAPPER spared its second, identical pass over the analysis; "off": neither
+keeps any, and DAPPER's Stats.assess does nothing. DAPPER runs with its default number of BLAS threads and
+with one; the faster counts. So that noise meets both alike, DAPPER's time is that of its fastest 25 cycles in
+a row, ours that of the fastest run of 1000 (about as long). RMSE from cycle 100 to 500.
 
     python benchmarks/against_dapper.py [--dapper-python PATH]
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from _common import arguments, find_python, finish, header, table
+from _common import arguments, finish, header, table
+from _dapper import Worker, dapper_python
 from _sakov2008 import CASES, Run, twin
 from _same_statistics import SAVE, same_statistics
 
 from masf_jax.filters.base import EnsembleState
 
-HERE = Path(__file__).resolve().parent
 TARGETS = {"ETKF N=24": (10, 3), "LETKF N=7": (15, 12), "LETKF N=20": (15, 12)}
 MODES = {"all": "same", "once": "same", "off": "off"}
 BURN_IN, SEEDS, BLOCK = 100, 64, 25
-
-
-def dapper_python(given: str | None) -> str:
-    """A Python with DAPPER: the one given, or that of a venv made here."""
-    if given:
-        return given
-    venv = HERE / ".dapper-venv"
-    python = venv / "bin" / "python"
-    if subprocess.run([python, "-c", "import dapper"], capture_output=True).returncode if python.exists() else True:
-        print(f"installing DAPPER into {venv} ...", file=sys.stderr)
-        subprocess.run([find_python((3, 12)), "-m", "venv", "--clear", venv], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "dapper==1.8.1"]
-        done = subprocess.run(pip, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"DAPPER could not be installed:\n{done.stderr[-2000:]}")
-    return str(python)
-
-
-class Worker:
-    """A DAPPER process that answers requests."""
-
-    def __init__(self, python: str, threads: int | None, folder: str):
-        quiet = {"MPLBACKEND": "Agg", "DAPPER_LIVEPLOTTING": "false", "DAPPER_DATA_ROOT": folder}
-        one = {} if threads is None else {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        self.threads = "default" if threads is None else str(threads)
-        self.log = open(Path(folder) / f"worker_{self.threads}.log", "w+")
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        script = str(HERE / "_dapper_worker.py")
-        self.process = subprocess.Popen([python, script], env=os.environ | quiet | one, cwd=folder, **pipes)
-
-    def ask(self, **request: Any) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            self.log.seek(0)
-            raise SystemExit(f"the DAPPER worker ended:\n{self.log.read()[-2000:]}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
 
 
 def largest_difference(worker: Worker, data: dict, path: str) -> float:
@@ -116,7 +69,9 @@ def compare(name: str, data: dict, path: str, workers: list[Worker], args: Any) 
             for worker in workers:
                 if turn > 0 and worker.threads != min(seconds, key=seconds.__getitem__):
                     continue  # after the first turn the faster number of threads only
-                answer = worker.ask(**request, mode=mode, cycles=args.dapper_cycles if turn == 0 else 8 * BLOCK)
+                answer = worker.ask(
+                    **request, mode=mode, cycles=args.dapper_cycles if turn == 0 else 8 * BLOCK
+                )
                 seconds[worker.threads] = min(seconds.get(worker.threads, np.inf), answer.pop("seconds"))
                 if turn == 0:
                     case |= {f"{k}_dapper": v for k, v in answer.items()}
@@ -140,11 +95,17 @@ def compare(name: str, data: dict, path: str, workers: list[Worker], args: Any) 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--dapper-python", metavar="PATH", help="a Python that has DAPPER 1.8 (default: own venv)")
+    parser.add_argument(
+        "--dapper-python", metavar="PATH", help="a Python that has DAPPER 1.8 (default: own venv)"
+    )
     parser.add_argument("--cycles", type=int, default=1000, help="cycles of ours")
-    parser.add_argument("--dapper-cycles", type=int, default=500, help="the first of them, for DAPPER and the RMSEs")
+    parser.add_argument(
+        "--dapper-cycles", type=int, default=500, help="the first of them, for DAPPER and the RMSEs"
+    )
     parser.add_argument("--seed-cycles", type=int, default=100, help=f"cycles of the {SEEDS} seeds vmapped")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of both sides; ours runs 3 times a turn")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="turns of both sides; ours runs 3 times a turn"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="against_dapper_") as folder:
         workers = [Worker(dapper_python(args.dapper_python), threads, folder) for threads in (None, 1)]
@@ -164,10 +125,21 @@ def main() -> None:
             blas = [f"{now['ms_dapper'][threads]:.2f}" for threads in ("default", "1")]
             target = {"all": TARGETS[name][0], "off": TARGETS[name][1]}.get(mode, "")
             row = [f"{name}, {label}", *blas, f"{now['ms']:.4f}", f"{now['ratio']:.1f}", target]
-            rows.append([*row, f"{now['seconds_compile']:.1f}", f"{case['rmse_dapper']:.3f}", f"{case['rmse']:.3f}"])
+            rows.append(
+                [*row, f"{now['seconds_compile']:.1f}", f"{case['rmse_dapper']:.3f}", f"{case['rmse']:.3f}"]
+            )
         one, vmapped = case["cycles_per_second"].values()
         throughput.append([name, f"{one:,.0f}", f"{vmapped:,.0f}", f"{vmapped / one:.1f}"])
-    head = ["filter, statistics", "DAPPER ms", "1 thread", "ours ms", "ratio", "target", "compile s", "RMSE DAPPER"]
+    head = [
+        "filter, statistics",
+        "DAPPER ms",
+        "1 thread",
+        "ours ms",
+        "ratio",
+        "target",
+        "compile s",
+        "RMSE DAPPER",
+    ]
     text = "\n".join(
         [
             header("Milliseconds per cycle, DAPPER 1.8.1 and ours, Lorenz-96 sakov2008"),

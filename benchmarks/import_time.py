@@ -1,6 +1,6 @@
 """`import masf_jax` takes less than 1.5 s beyond `import jax` (median of five fresh processes).
 
-    python benchmarks/import_time.py
+python benchmarks/import_time.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def main() -> None:
     names = ("import jax", "import masf_jax beyond it")
     columns = dict(zip(names, zip(*times[1:], strict=True), strict=True))
     rows = [[n, f"{statistics.median(t):.2f}", f"{min(t):.2f}", f"{max(t):.2f}"] for n, t in columns.items()]
-    text = header("Seconds to import (limit: 1.5 beyond jax)") + "\n" + table(rows, ["", "median", "least", "most"])
+    text = (
+        header("Seconds to import (limit: 1.5 beyond jax)")
+        + "\n"
+        + table(rows, ["", "median", "least", "most"])
+    )
     finish(args, "import_time", text, {name: statistics.median(t) for name, t in columns.items()})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from _common import arguments, finish, header, interleaved, looped, table
@@ -25,7 +24,10 @@ SIZES = [(40, 7, 29, 0.2), (40, 20, 29, 0.2), (40, 20, 29, 1.0), (40, 20, 29, 10
 def by_eigh(key: Any, matrix: Any, a: Any) -> tuple[Any, Any]:
     values, vectors = jnp.linalg.eigh(matrix)
     along = jnp.einsum("bij,bi->bj", vectors, a)
-    back = lambda power: jnp.einsum("bij,bj->bi", vectors, along * values**power)
+
+    def back(power: float) -> Any:
+        return jnp.einsum("bij,bj->bi", vectors, along * values**power)
+
     return back(-1.0), back(-0.5)
 
 
@@ -68,10 +70,28 @@ def main() -> None:
                 for g, e in zip(got, exact, strict=True)
             )
         us = {name: 1e6 * t / length for name, t in seconds.items()}
-        rows.append([f"{columns}, {n_members}, {k}", f"{spread:g}", f"{values.max():.3g}", *(f"{us[n]:.0f}" for n in us)])
+        rows.append(
+            [
+                f"{columns}, {n_members}, {k}",
+                f"{spread:g}",
+                f"{values.max():.3g}",
+                *(f"{us[n]:.0f}" for n in us),
+            ]
+        )
         rows[-1] += [f"{us['eigh'] / us['cg']:.1f}", *(f"{error[n]:.0e}" for n in us)]
-        numbers.append({"size": [columns, n_members, k], "spread": spread, "microseconds": us, "error": error})
-    head = ["columns, N, k", "spread/σ", "largest eigenvalue", "cg μs", "eigh μs", "ratio", "error cg", "error eigh"]
+        numbers.append(
+            {"size": [columns, n_members, k], "spread": spread, "microseconds": us, "error": error}
+        )
+    head = [
+        "columns, N, k",
+        "spread/σ",
+        "largest eigenvalue",
+        "cg μs",
+        "eigh μs",
+        "ratio",
+        "error cg",
+        "error eigh",
+    ]
     text = header("Microseconds for all local solves of an analysis (float32)") + "\n" + table(rows, head)
     finish(args, "local_solve", text, numbers)
 

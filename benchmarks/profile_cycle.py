@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from _common import arguments, finish, header, interleaved, looped, table
-from _sakov2008 import CASES, Run, make_filter, problem, twin
+from _sakov2008 import CASES, RADIUS, Run, make_filter, problem, twin
 
 import masf_jax as mj
 from masf_jax.assimilate import repair
 from masf_jax.dynamics.rollout import advance, spun_up_ensemble
+from masf_jax.ensemble.localization import localize, taper_matrix
 from masf_jax.ensemble.statistics import anomalies
 from masf_jax.ensemble.transforms import (
     helmert,
@@ -34,12 +35,13 @@ LENGTH, REPEATS = 1000, 7
 
 def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[str, tuple]:
     """Name -> (function of key and inputs, inputs)."""
-    x = spun_up_ensemble(dynamics, jax.random.key(1), 1) + 0.2 * jax.random.normal(jax.random.key(2), (n_members, 40))
+    x = spun_up_ensemble(dynamics, jax.random.key(1), 1) + 0.2 * jax.random.normal(
+        jax.random.key(2), (n_members, 40)
+    )
     truth = x[0] + 0.1
     z = truth + jax.random.normal(jax.random.key(3), (40,))
     mask = jnp.ones(40, bool)
     filter = filter.prepare(dynamics, measurement)
-    state = EnsembleState(x)
     d_members = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, x, mask)
     d, s = anomalies(d_members)
     s = -s / (n_members - 1) ** 0.5
@@ -101,19 +103,26 @@ def parts(n_members: int, filter: Any, dynamics: Any, measurement: Any) -> dict[
             "analysis: transform applied": (lambda key, t, x: (basis @ t @ basis.T) @ x, lower, x),
         }
         return out
-    neighbours = filter.localization.neighbours
-    weights = filter.localization.sqrt_weights.astype(x.dtype)
+    place = dynamics.coordinates
+    lists = localize(place, place, RADIUS)
+    neighbours, weights = lists.neighbours, lists.sqrt_weights.astype(x.dtype)
+    taper = jnp.asarray(taper_matrix(place, place, RADIUS), x.dtype)
     columns = anomalies(x)[1].T
 
-    def gram(key: Any, s: Any, d: Any) -> Any:
+    def listed(key: Any, s: Any, d: Any) -> Any:
         local = s[:, neighbours] * weights[None]
-        matrix = jnp.eye(n_members)[None] + jnp.einsum("ibk,jbk->bij", local, local)
-        return matrix, jnp.einsum("ibk,bk->bi", local, d[neighbours] * weights)
+        gram = jnp.einsum("ibk,jbk->bij", local, local)
+        return jnp.eye(n_members)[None] + gram, jnp.einsum("ibk,bk->bi", local, d[neighbours] * weights)
 
-    matrix = jax.jit(gram)(None, s, d)[0]
+    def dense(key: Any, s: Any, d: Any) -> Any:
+        products = s[:, None, :] * jnp.concatenate([s, d[None]])[None]
+        both = (taper @ products.reshape(-1, 40).T).reshape(40, n_members, n_members + 1)
+        return jnp.eye(n_members)[None] + both[:, :, :-1], both[:, :, -1]
+
+    matrix = jax.jit(dense)(None, s, d)[0]
     out |= {
-        "analysis: neighbours gathered": (lambda key, s: s[:, neighbours] * weights[None], s),
-        "analysis: gather and gram": (gram, s, d),
+        "analysis: normal matrices (dense taper)": (dense, s, d),
+        "analysis: normal matrices (neighbour lists instead)": (listed, s, d),
         "analysis: solver (cg)": (lambda key, a, b: inverse_and_inverse_sqrt(a, b), matrix, columns),
         "analysis: solver (eigh instead)": (
             lambda key, a: jnp.linalg.eigh(a),
@@ -149,7 +158,7 @@ def main() -> None:
     names = list(dict.fromkeys(p for c in columns.values() for p in c))
     names.sort(key=lambda p: (p.startswith("whole"), p.startswith("analysis: ")))
     rows = [[p, *(f"{c[p]:.1f}" if p in c else "" for c in columns.values())] for p in names]
-    text = header("Microseconds per cycle and part (best of %d runs of %d cycles)" % (REPEATS, LENGTH))
+    text = header(f"Microseconds per cycle and part (best of {REPEATS} runs of {LENGTH} cycles)")
     finish(args, "profile_cycle", text + "\n" + table(rows, ["part", *columns]), columns)
 
 
