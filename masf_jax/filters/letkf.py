@@ -99,10 +99,10 @@ class LETKF(EnsembleFilter):
         s = -s / jnp.sqrt(jnp.asarray(n_members - 1, x.dtype))
         if self.taper is not None:
             n_points, k = self.taper.shape[0], n_members
-            normal = self._dense_normal_matrices(s, d)
+            normal = self._dense_normal_matrices(self.taper, s, d)
         elif self.localization is not None:
             n_points, k = self.localization.neighbours.shape
-            normal = self._sparse_normal_matrices(s, d)
+            normal = self._sparse_normal_matrices(self.localization, s, d)
         else:
             raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
         channels = n // n_points
@@ -126,9 +126,11 @@ class LETKF(EnsembleFilter):
             updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
         return (mean + increment.reshape(n))[None] + updated, {}
 
-    def _dense_normal_matrices(self, s: Float[Array, "N m"], d: Float[Array, " m"]) -> Callable:
+    def _dense_normal_matrices(
+        self, taper: Float[Array, "points m"], s: Float[Array, "N m"], d: Float[Array, " m"]
+    ) -> Callable:
         """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), as one product with the taper."""
-        taper = self.taper.astype(s.dtype)
+        taper = taper.astype(s.dtype)
         n_members, m = s.shape
         with_d = jnp.concatenate([s, d[None]], axis=0)
         products = (s[:, None, :] * with_d[None, :, :]).reshape(-1, m)
@@ -140,10 +142,12 @@ class LETKF(EnsembleFilter):
 
         return normal
 
-    def _sparse_normal_matrices(self, s: Float[Array, "N m"], d: Float[Array, " m"]) -> Callable:
+    def _sparse_normal_matrices(
+        self, localization: Localization, s: Float[Array, "N m"], d: Float[Array, " m"]
+    ) -> Callable:
         """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), from gathered neighbours."""
-        neighbours = self.localization.neighbours
-        sqrt_weights = self.localization.sqrt_weights.astype(s.dtype)
+        neighbours = localization.neighbours
+        sqrt_weights = localization.sqrt_weights.astype(s.dtype)
 
         def normal(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
             near, weights = (
