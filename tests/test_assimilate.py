@@ -52,6 +52,22 @@ def test_chunks_change_no_bit(filter, key):
     assert same(whole, assimilate(*problem, **options, progress=True, chunk=5))
 
 
+def test_every_cycle_and_member_draws_its_own_noise(key):
+    """A standing model, useless measurements, additive inflation: no increment occurs twice."""
+    dynamics = Linear(np.eye(STATE))
+    measurement = Measurement(Identity(), Gaussian(1e9))
+    observations = Observations(np.zeros((CYCLES, STATE)), 1)
+    filter = ETKF(Inflation(additive=1.0))
+
+    def increments(key):
+        problem = (dynamics, measurement, observations, jnp.zeros((N, STATE)))
+        out = assimilate(key, filter, *problem, save=("ensemble",), scores=())
+        return np.asarray(out.analysis["ensemble"]) - np.asarray(out.forecast["ensemble"])
+
+    draws = np.round([increments(key), increments(jax.random.key(0))], 4).ravel()
+    assert np.unique(draws).size > 0.95 * draws.size  # chance takes 1 %; a repeated key, more than half
+
+
 @pytest.mark.usefixtures("x64")
 def test_vmapped_seeds_equal_single_runs():
     """Over keys, first ensembles and observations at once."""

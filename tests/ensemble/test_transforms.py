@@ -101,6 +101,18 @@ def test_inverse_and_inverse_sqrt_against_eigh(kind, n, m, dtype):
     assert not np.asarray(root)[2].any()
 
 
+@pytest.mark.usefixtures("x64")
+def test_solves_under_vmap_equal_single_ones():
+    """Over a mapped batch, one entry of which needs the fallback."""
+    rng = np.random.default_rng(4)
+    a = np.stack([matrices(kind, 20, 30, 6, rng) for kind in ("weak", "graded", "zero")])
+    b = rng.normal(size=(3, 6, 20))
+    many = jax.vmap(SOLVE)(jnp.asarray(a), jnp.asarray(b))
+    for i in range(3):
+        for x, y in zip(many, SOLVE(jnp.asarray(a[i]), jnp.asarray(b[i])), strict=True):
+            np.testing.assert_allclose(x[i], y, atol=1e-9)
+
+
 def test_identity_is_returned_exactly(dtype):
     b = jnp.asarray(np.random.default_rng(1).normal(size=(6, 7)), dtype)
     inverse, root = SOLVE(jnp.broadcast_to(jnp.eye(7), (6, 7, 7)), b)
