@@ -2,6 +2,8 @@
 
 from .base import Dynamics as Dynamics
 from .blackbox import BlackBox as BlackBox, Function as Function
+from .courant import cfl_violations as cfl_violations, check_cfl as check_cfl
+from .kolmogorov import EnergyBudget as EnergyBudget, Kolmogorov as Kolmogorov
 from .kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from .linear import Linear as Linear
 from .lorenz63 import Lorenz63 as Lorenz63

@@ -1,4 +1,4 @@
-"""Time steppers: classical Runge-Kutta and exponential Runge-Kutta of fourth order."""
+"""Time steppers: classical Runge-Kutta, exponential Runge-Kutta, and implicit-explicit schemes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-__all__ = ["ETDRK4Coefficients", "etdrk4_coefficients", "etdrk4_step", "rk4_step"]
+__all__ = [
+    "CrankNicolsonCoefficients",
+    "ETDRK2Coefficients",
+    "ETDRK4Coefficients",
+    "cnab2_start",
+    "cnab2_step",
+    "crank_nicolson_coefficients",
+    "etdrk2_coefficients",
+    "etdrk2_step",
+    "etdrk4_coefficients",
+    "etdrk4_step",
+    "rk4_step",
+    "rkcn_step",
+]
 
 
 def rk4_step(
@@ -33,6 +46,20 @@ class ETDRK4Coefficients(NamedTuple):
     last: Any
 
 
+def _contour(
+    linear: np.ndarray, dt: float, n_roots: int
+) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """c = dt·L, points z on unit circles around each c, and values at z -> dt · their mean."""
+    c = dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
+    roots = np.exp(2j * np.pi * (np.arange(n_roots) + 0.5) / n_roots)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        average = dt * values.mean(-1)
+        return average if np.iscomplexobj(c) else average.real
+
+    return c, c[..., None] + roots, mean
+
+
 def etdrk4_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETDRK4Coefficients:
     """Weights for du/dt = L u + N(u) with diagonal L, by contour integrals (no cancellation at L = 0).
 
@@ -47,15 +74,8 @@ def etdrk4_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETD
         dt: step.
         n_roots: points on the circle.
     """
-    c = dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
-    roots = np.exp(2j * np.pi * (np.arange(n_roots) + 0.5) / n_roots)
-    z = c[..., None] + roots
+    c, z, mean = _contour(linear, dt, n_roots)
     ez = np.exp(z)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        average = dt * values.mean(-1)
-        return average if np.iscomplexobj(c) else average.real
-
     return ETDRK4Coefficients(
         exp=np.exp(c),
         exp_half=np.exp(c / 2),
@@ -76,3 +96,85 @@ def etdrk4_step(nonlinear: Callable[[Array], Array], v: Array, weights: ETDRK4Co
     c = weights.exp_half * a + weights.half * (2.0 * n_b - n_v)
     n_c = nonlinear(c)
     return weights.exp * v + weights.first * n_v + weights.middle * (n_a + n_b) + weights.last * n_c
+
+
+class ETDRK2Coefficients(NamedTuple):
+    """Per-mode weights of one step of size dt: e^c, dt·φ1(c) and dt·φ2(c) with c = dt·L."""
+
+    exp: Any
+    first: Any
+    second: Any
+
+
+def etdrk2_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETDRK2Coefficients:
+    """Weights of `etdrk2_step`, φ1 = (e^c-1)/c and φ2 = (e^c-1-c)/c², by contour integrals.
+
+    Source: Cox & Matthews (2002, doi 10.1006/jcph.2002.6995), equation 22.
+    """
+    c, z, mean = _contour(linear, dt, n_roots)
+    ez = np.exp(z)
+    return ETDRK2Coefficients(np.exp(c), mean((ez - 1) / z), mean((ez - 1 - z) / z**2))
+
+
+def etdrk2_step(nonlinear: Callable[[Array], Array], v: Array, weights: ETDRK2Coefficients) -> Array:
+    """One second-order exponential Runge-Kutta step of dv/dt = L v + nonlinear(v)."""
+    n_v = nonlinear(v)
+    a = weights.exp * v + weights.first * n_v
+    return a + weights.second * (nonlinear(a) - n_v)
+
+
+class CrankNicolsonCoefficients(NamedTuple):
+    """Per-mode weights of one step: (1 + c/2)/(1 - c/2), dt/(1 - c/2), and c = dt·L with dt itself."""
+
+    ratio: Any
+    gain: Any
+    linear: Any
+    dt: Any
+
+
+def crank_nicolson_coefficients(linear: np.ndarray, dt: float) -> CrankNicolsonCoefficients:
+    """Weights of `cnab2_step` and `rkcn_step` for diagonal L of any shape."""
+    c = dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
+    return CrankNicolsonCoefficients((1 + c / 2) / (1 - c / 2), dt / (1 - c / 2), c, np.asarray(dt))
+
+
+def cnab2_start(
+    nonlinear: Callable[[Array], Array], v: Array, weights: CrankNicolsonCoefficients
+) -> tuple[Array, Array]:
+    """The first step of `cnab2_step`, Heun in N and Crank-Nicolson in L; returns (v, N) to go on from."""
+    n_v = nonlinear(v)
+    a = weights.ratio * v + weights.gain * n_v
+    return a + weights.gain * (0.5 * (nonlinear(a) - n_v)), n_v
+
+
+def cnab2_step(
+    nonlinear: Callable[[Array], Array], carry: tuple[Array, Array], weights: CrankNicolsonCoefficients
+) -> tuple[Array, Array]:
+    """One step of Crank-Nicolson in L, second-order Adams-Bashforth in N: one evaluation of N.
+
+    Args:
+        carry: the state, and N at the state before it.
+    """
+    v, before = carry
+    n_v = nonlinear(v)
+    return weights.ratio * v + weights.gain * (1.5 * n_v - 0.5 * before), n_v
+
+
+_RKCN_TIMES = (0.0, 0.1496590219993, 0.3704009573644, 0.6222557631345, 0.9582821306748, 1.0)
+_RKCN_KEEP = (0.0, -0.4178904745, -1.192151694643, -1.697784692471, -1.514183444257)
+_RKCN_GAIN = (0.1496590219993, 0.3792103129999, 0.8229550293869, 0.6994504559488, 0.1530572479681)
+
+
+def rkcn_step(nonlinear: Callable[[Array], Array], v: Array, weights: CrankNicolsonCoefficients) -> Array:
+    """One step of five-stage low-storage RK4 in N and Crank-Nicolson in L: second order, fourth for L = 0.
+
+    Source: Carpenter & Kennedy (1994), NASA TM 109112; with Crank-Nicolson as in Canuto et al. (2007), D.3.
+    """
+    h = 0.0 * v
+    for keep, gain, start, stop in zip(
+        _RKCN_KEEP, _RKCN_GAIN, _RKCN_TIMES[:-1], _RKCN_TIMES[1:], strict=True
+    ):
+        h = nonlinear(v) + keep * h
+        half = (0.5 * (stop - start)) * weights.linear
+        v = (v + half * v + gain * weights.dt * h) / (1.0 - half)
+    return v

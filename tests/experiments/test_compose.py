@@ -8,6 +8,7 @@ import typing
 import pytest
 from omegaconf import OmegaConf
 
+from masf_jax.dynamics import Kolmogorov
 from masf_jax.experiments.builders.dynamics import DYNAMICS
 from masf_jax.experiments.builders.filters import FILTERS
 from masf_jax.experiments.builders.measurement import MEASUREMENTS, Network
@@ -59,6 +60,25 @@ def test_every_filter_builds(choice):
 def test_every_model_builds(choice):
     settings = compose([f"dynamics={choice}", "dynamics.model_error=0.5"])
     assert DYNAMICS.build(settings.dynamics).step_noise_variance is not None
+
+
+@pytest.mark.parametrize("n", [64, 128, 256, 512])
+def test_kolmogorov_presets_are_the_paper_flow(n):
+    model = DYNAMICS.build(compose([f"dynamics=kolmogorov_{n}"]).dynamics)
+    assert isinstance(model, Kolmogorov)
+    assert model.state_shape == (2, n, n)
+    assert (model.viscosity, model.drag, model.forcing, model.forcing_waves) == (1e-3, 0.1, 1.0, 4)
+    assert float(model.dt) == pytest.approx(0.2)
+
+
+def test_kolmogorov_takes_two_sides():
+    model = DYNAMICS.build(
+        compose(["dynamics=kolmogorov_64", "dynamics.shape=[32,48]", "dynamics.length=[1,2.5]"]).dynamics
+    )
+    assert isinstance(model, Kolmogorov)
+    assert (model.state_shape, model.length) == ((2, 32, 48), (1.0, 2.5))
+    with pytest.raises(InputError, match="dynamics kolmogorov: shape must be two numbers"):
+        DYNAMICS.build(compose(["dynamics=kolmogorov_64", "dynamics.shape=[32]"]).dynamics)
 
 
 @pytest.mark.parametrize("choice", choices("experiment"))

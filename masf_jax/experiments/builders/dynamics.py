@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -50,6 +51,54 @@ def kuramoto_sivashinsky(
 ) -> models.Dynamics:
     """The Kuramoto-Sivashinsky equation on a periodic line."""
     return _with_error(models.KuramotoSivashinsky(n, length, dt, dealias), model_error)
+
+
+@DYNAMICS.register
+def kolmogorov(
+    *,
+    shape: tuple[int, ...] = (64, 64),
+    reynolds: float = 1000.0,
+    dt: float = 0.2,
+    length: tuple[float, ...] = (2 * math.pi, 2 * math.pi),
+    drag: float = 0.1,
+    forcing: float = 1.0,
+    forcing_waves: int = 4,
+    stepper: Literal["etdrk4", "etdrk2", "cnab2", "rkcn"] = "etdrk4",
+    dealias: Literal["two_thirds", "exponential"] = "two_thirds",
+    max_speed: float = 5.0,
+    n_inner: int | None = None,
+    hyperviscosity: float = 0.0,
+    hyperviscosity_order: int = 4,
+    random_forcing: float = 0.0,
+    random_waves: float = 4.0,
+    initial_speed: float = 3.0,
+    initial_waves: float = 4.0,
+    model_error: float = 0.0,
+) -> models.Dynamics:
+    """Two-dimensional Kolmogorov flow, state (2, ny, nx): velocity."""
+    for name, pair in (("shape", shape), ("length", length)):
+        if len(pair) != 2:
+            raise ValueError(f"{name} must be two numbers, of y and of x; got {list(pair)}.")
+    model = models.Kolmogorov(
+        (shape[0], shape[1]),
+        reynolds,
+        dt,
+        length=(length[0], length[1]),
+        drag=drag,
+        forcing=forcing,
+        forcing_waves=forcing_waves,
+        stepper=stepper,
+        dealias=dealias,
+        max_speed=max_speed,
+        n_inner=n_inner,
+        hyperviscosity=hyperviscosity,
+        hyperviscosity_order=hyperviscosity_order,
+        random_forcing=random_forcing,
+        random_waves=random_waves,
+        initial_speed=initial_speed,
+        initial_waves=initial_waves,
+    )
+    return _with_error(model, model_error)
 
 
 @DYNAMICS.register

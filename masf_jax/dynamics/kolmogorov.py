@@ -1,0 +1,344 @@
+"""Kolmogorov flow: two-dimensional Navier-Stokes turbulence on a periodic box, stirred by a shear force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+
+from ..coordinates import Coordinates
+from . import integrate, spectral
+from .base import Dynamics, positive
+
+__all__ = ["EnergyBudget", "Kolmogorov"]
+
+
+class _Stepper(NamedTuple):
+    """Weights and step of a scheme, evaluations of N per step, largest stable step × |eigenvalue|."""
+
+    coefficients: Callable[..., Any]
+    step: Callable[..., Any]
+    stages: int
+    stability: float
+
+
+_STEPPERS = {
+    "etdrk4": _Stepper(integrate.etdrk4_coefficients, integrate.etdrk4_step, 4, 2.8),
+    "etdrk2": _Stepper(integrate.etdrk2_coefficients, integrate.etdrk2_step, 2, 0.9),
+    "rkcn": _Stepper(integrate.crank_nicolson_coefficients, integrate.rkcn_step, 5, 3.3),
+    "cnab2": _Stepper(integrate.crank_nicolson_coefficients, integrate.cnab2_step, 1, 0.5),
+}
+"""Advection has imaginary eigenvalues, where ETDRK2 and CNAB2 grow slowly: their limits are empirical."""
+
+_FILTERS = {
+    "two_thirds": (spectral.two_thirds_filter, 2 / 3),
+    "exponential": (spectral.exponential_filter, 1.0),
+}
+"""Filters, and the largest wavenumber each lets through as a fraction of π / spacing."""
+
+
+class EnergyBudget(NamedTuple):
+    """Energy per unit area and its rates of change: d(energy)/dt = input - drag - viscous - hyperviscous."""
+
+    energy: Float[Array, ""]
+    input: Float[Array, ""]
+    drag: Float[Array, ""]
+    viscous: Float[Array, ""]
+    hyperviscous: Float[Array, ""]
+
+
+class Kolmogorov(Dynamics):
+    """∂u/∂t + u·∇u = -∇p + ν∇²u - μu + A sin(κy) x̂, ∇·u = 0; ν = 1 / reynolds, κ = 2π·forcing_waves / Ly.
+
+    The state is the velocity (2, ny, nx): u along x (the last axis), then v along y. A step `dt` goes to the
+    vorticity's Fourier coefficients once, makes `n_inner` steps there, and comes back once, so what is not
+    divergence-free or not resolved in the state (in an analysis increment, say) is projected out. There
+
+        dω/dt = -(ν|k|² + μ + ν_h|k|^2p) ω + (kx² - ky²) F[uv] - kx ky F[u² - v²] - κA F[cos κy],
+
+    with two inverse and two forward real transforms per right-hand side, the products filtered. The mean flow
+    is kept: it decays by the drag and carries the vortices along.
+
+    Sources: Basdevant (1983, doi 10.1016/0021-9991(83)90095-4) for the products; Chandler & Kerswell (2013),
+    Kochkov et al. (2021, doi 10.1073/pnas.2101784118) for the flow.
+
+    Args:
+        shape: grid points, (ny, nx) or one number for both; at least 8 each way.
+        reynolds: 1 / ν; inf for an inviscid flow.
+        dt: time of one transition.
+        length: (Ly, Lx), or one number for a square.
+        drag: μ ≥ 0.
+        forcing: A.
+        forcing_waves: waves of the force across Ly; with Ly = 2π this is k_f.
+        stepper: "etdrk4", "etdrk2", "cnab2" (Crank-Nicolson, Adams-Bashforth), "rkcn" (five-stage RK-CN).
+        dealias: "two_thirds" (no aliasing: the products conserve energy and enstrophy), or "exponential"
+            (36th order: 1.4 times the wavenumbers of the same grid, few aliases); see docs/kolmogorov.md.
+        max_speed: largest |velocity| the inner step is made for.
+        cfl: the Courant number h·(|u|/dx + |v|/dy) at that speed, 45° to the grid; None: 3/4 of `cfl_limit`.
+        n_inner: inner steps per transition, instead of what `max_speed` and `cfl` give.
+        hyperviscosity, hyperviscosity_order: ν_h and p of the optional term -ν_h (-∇²)^p u.
+        random_forcing: energy per unit area and time put in by noise that is white in time (added once per
+            transition) in the ring of wavenumbers within half a wave of `random_waves` across Ly.
+        initial_speed, initial_waves: largest speed, and most energetic waves across Ly, of `initial_state`.
+    """
+
+    dt: Float[Array, ""]
+    weights: Any
+    velocity_weights: Float[Array, "2 ny modes"]
+    product_weights: Float[Array, "2 ny modes"]
+    force: Float[Array, "ny modes"]
+    noise: Float[Array, "ny modes"] | None
+    grid: spectral.SpectralGrid = eqx.field(static=True)
+    viscosity: float = eqx.field(static=True)
+    drag: float = eqx.field(static=True)
+    forcing: float = eqx.field(static=True)
+    forcing_waves: int = eqx.field(static=True)
+    hyperviscosity: float = eqx.field(static=True)
+    hyperviscosity_order: int = eqx.field(static=True)
+    initial_speed: float = eqx.field(static=True)
+    initial_waves: float = eqx.field(static=True)
+    stepper: str = eqx.field(static=True)
+    dealias: str = eqx.field(static=True)
+    n_inner: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: int | tuple[int, int] = 64,
+        reynolds: float = 1000.0,
+        dt: float = 0.2,
+        *,
+        length: float | tuple[float, float] = 2 * np.pi,
+        drag: float = 0.1,
+        forcing: float = 1.0,
+        forcing_waves: int = 4,
+        stepper: Literal["etdrk4", "etdrk2", "cnab2", "rkcn"] = "etdrk4",
+        dealias: Literal["two_thirds", "exponential"] = "two_thirds",
+        max_speed: float = 5.0,
+        cfl: float | None = None,
+        n_inner: int | None = None,
+        hyperviscosity: float = 0.0,
+        hyperviscosity_order: int = 4,
+        random_forcing: float = 0.0,
+        random_waves: float = 4.0,
+        initial_speed: float = 3.0,
+        initial_waves: float = 4.0,
+    ):
+        shape = (shape, shape) if isinstance(shape, int) else shape
+        if len(shape) != 2 or min(shape) < 8:
+            raise ValueError(f"shape must be (ny, nx), at least 8 points each way; got {shape}.")
+        if stepper not in _STEPPERS or dealias not in _FILTERS:
+            known = f"{', '.join(_STEPPERS)}; {', '.join(_FILTERS)}"
+            raise ValueError(f"stepper and dealias must be among {known}; got {stepper!r}, {dealias!r}.")
+        if min(drag, hyperviscosity, random_forcing) < 0 or hyperviscosity_order < 1:
+            raise ValueError(
+                "drag, hyperviscosity and random_forcing must not be negative and hyperviscosity_order be at "
+                f"least 1; got {drag}, {hyperviscosity}, {random_forcing}, {hyperviscosity_order}."
+            )
+        self.grid = grid = spectral.SpectralGrid.of(shape, length)
+        self.dt = positive("dt", dt)
+        self.viscosity = 1 / float(positive("reynolds", reynolds))
+        self.drag, self.forcing, self.forcing_waves = float(drag), float(forcing), int(forcing_waves)
+        self.hyperviscosity, self.hyperviscosity_order = float(hyperviscosity), int(hyperviscosity_order)
+        self.initial_speed = float(positive("initial_speed", initial_speed))
+        self.initial_waves = float(positive("initial_waves", initial_waves))
+        self.stepper, self.dealias = stepper, dealias
+        retain = _FILTERS[dealias][0](grid)
+        (ky, kx), (my, mx) = grid.derivative, grid.waves
+        over_k2 = grid.inverse_k_squared * (retain > 0)
+        self.velocity_weights = jnp.asarray(np.stack([ky * over_k2, -kx * over_k2]), dtype=float)
+        self.product_weights = jnp.asarray(
+            np.stack([(kx**2 - ky**2) * retain, -kx * ky * retain]), dtype=float
+        )
+
+        forced = (np.abs(my) == forcing_waves) & (mx == 0) & (retain > 0)
+        if forced.sum() != 2:
+            most = int(np.abs(my)[retain[:, 0] > 0].max())
+            raise ValueError(
+                f"forcing_waves must be a whole number of resolved waves across Ly, 1 to {most} with "
+                f"{shape[0]} points; got {forcing_waves}."
+            )
+        kappa = 2 * np.pi * self.forcing_waves / grid.length[0]
+        self.force = jnp.asarray(
+            np.where(forced, -kappa * self.forcing * np.prod(shape) / 2, 0.0), dtype=float
+        )
+
+        self.noise = None
+        if random_forcing > 0:
+            ring = np.abs(np.sqrt(grid.k_squared) * grid.length[0] / (2 * np.pi) - random_waves) <= 0.5
+            ring = ring & (retain > 0) & (grid.k_squared > 0)
+            if not ring.any():
+                raise ValueError(f"random_waves must name resolved waves across Ly; got {random_waves}.")
+            per_unit = (grid.multiplicity * ring * grid.inverse_k_squared).sum() / (2 * np.prod(shape))
+            self.noise = jnp.asarray(np.sqrt(random_forcing * float(dt) / per_unit) * ring, dtype=float)
+
+        if n_inner is None:
+            courant = 0.75 * self.cfl_limit if cfl is None else float(positive("cfl", cfl))
+            rate = float(positive("max_speed", max_speed)) * np.sqrt(
+                sum(1 / step**2 for step in grid.spacing)
+            )
+            n_inner = int(np.ceil(float(dt) * rate / courant - 1e-9))
+        if n_inner < 1:
+            raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
+        self.n_inner = int(n_inner)
+        values, where = np.unique(self._linear(), return_inverse=True)
+        weights = _STEPPERS[stepper].coefficients(values, float(dt) / self.n_inner)
+        self.weights = jax.tree.map(
+            lambda w: jnp.asarray(w[where].reshape(1, *self.force.shape) if w.ndim else w, dtype=float),
+            weights,
+        )
+
+    def _linear(self) -> np.ndarray:
+        k2 = self.grid.k_squared
+        return -self.drag - self.viscosity * k2 - self.hyperviscosity * k2**self.hyperviscosity_order
+
+    def _retained(self) -> np.ndarray:
+        return _FILTERS[self.dealias][0](self.grid) > 0
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return (2, *self.grid.shape)
+
+    @property
+    def length(self) -> tuple[float, float]:
+        """(Ly, Lx)."""
+        return self.grid.length
+
+    @property
+    def cfl_limit(self) -> float:
+        """Largest stable Courant number max(|u|/dx + |v|/dy)·h of the stepper and filter."""
+        return _STEPPERS[self.stepper].stability / (np.pi * _FILTERS[self.dealias][1])
+
+    @property
+    def ffts_per_transition(self) -> int:
+        """Real two-dimensional transforms in one call without random forcing."""
+        first = 1 if self.stepper == "cnab2" else 0
+        return 4 * (_STEPPERS[self.stepper].stages * self.n_inner + first) + 4
+
+    def __call__(
+        self, x: Float[Array, "2 ny nx"], time: Scalar, key: PRNGKeyArray | None
+    ) -> Float[Array, "2 ny nx"]:
+        if self.noise is not None and key is None:
+            raise ValueError(
+                "Kolmogorov with random_forcing is random: call it with a key, or use mean_step."
+            )
+        return self._transition(x, key)
+
+    def mean_step(self, x: Float[Array, "2 ny nx"], time: Scalar) -> Float[Array, "2 ny nx"]:
+        return self._transition(x, None)
+
+    def _transition(self, x: Array, key: PRNGKeyArray | None) -> Array:
+        model = self._in(x.dtype)
+        w = model._advance(model._from_velocity(x))
+        if model.noise is not None and key is not None:
+            drawn = jnp.fft.rfft2(jax.random.normal(key, x.shape[1:], model.force.dtype))
+            w = w + model.noise[None] * jnp.stack([drawn.real, drawn.imag])
+        return jnp.stack(model._to_velocity(w)).astype(x.dtype)
+
+    def _in(self, dtype: Any) -> Kolmogorov:
+        """The model with its arrays in the type that a state of `dtype` is computed in."""
+        dtype = spectral.computing(dtype)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
+
+    def _advance(self, w: Array) -> Array:
+        """`n_inner` steps of w, the real and imaginary part (2, ny, modes) of the vorticity's coefficients.
+
+        The mean coefficient of a vorticity is 0; its two numbers hold the sums of u and of v instead, which
+        any stepper takes through the linear decay -μ.
+        """
+        scheme = _STEPPERS[self.stepper]
+
+        def body(i: Any, carry: Any) -> Any:
+            return scheme.step(self._nonlinear, carry, self.weights)
+
+        if self.stepper == "cnab2":
+            start = integrate.cnab2_start(self._nonlinear, w, self.weights)
+            return jax.lax.fori_loop(1, self.n_inner, body, start)[0]
+        return jax.lax.fori_loop(0, self.n_inner, body, w)
+
+    def _from_velocity(self, x: Array) -> Array:
+        u, v = jnp.fft.rfft2(x.astype(self.force.dtype))
+        ky, kx = (jnp.asarray(k, self.force.dtype) for k in self.grid.derivative)
+        retain = jnp.asarray(self._retained(), self.force.dtype)
+        parts = jnp.stack([ky * u.imag - kx * v.imag, kx * v.real - ky * u.real]) * retain[None]
+        return parts.at[:, 0, 0].set(jnp.stack([u[0, 0].real, v[0, 0].real]))
+
+    def _to_velocity(self, w: Array) -> tuple[Array, Array]:
+        """u = ∂ψ/∂y and v = -∂ψ/∂x plus the mean flow, with ψ = ω / |k|²."""
+        n = self.grid.shape[0] * self.grid.shape[1]
+
+        def component(weights: Array, total: Array) -> Array:
+            spectrum = jax.lax.complex(-weights * w[1], weights * w[0])
+            return jnp.fft.irfft2(spectrum, self.grid.shape) + total / n
+
+        return (
+            component(self.velocity_weights[0], w[0, 0, 0]),
+            component(self.velocity_weights[1], w[1, 0, 0]),
+        )
+
+    def _nonlinear(self, w: Array) -> Array:
+        u, v = self._to_velocity(w)
+        cross, difference = jnp.fft.rfft2(u * v), jnp.fft.rfft2(u * u - v * v)
+        first, second = self.product_weights
+        real = first * cross.real + second * difference.real + self.force
+        return jnp.stack([real, first * cross.imag + second * difference.imag])
+
+    @property
+    def step_noise_variance(self) -> Array | None:
+        """Variance at a grid point of what random forcing adds in one transition (correlated in space)."""
+        if self.noise is None:
+            return None
+        each = self.noise**2 * jnp.asarray(self.grid.multiplicity / np.prod(self.grid.shape), dtype=float)
+        variance = (self.velocity_weights**2 * each[None]).sum((1, 2))
+        return jnp.broadcast_to(variance[:, None, None], self.state_shape)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Positions in grid spacings of the x axis: grid points, where cells are square."""
+        dy, dx = self.grid.spacing
+        ny, nx = self.grid.shape
+        return Coordinates.grid((ny, nx), (ny * (dy / dx), float(nx)))
+
+    @property
+    def spin_up_steps(self) -> int:
+        return 50
+
+    def initial_state(self, key: PRNGKeyArray) -> Float[Array, "2 ny nx"]:
+        """A Gaussian divergence-free field, scaled to a largest speed of `initial_speed`.
+
+        See `spectral.random_velocity`; the spectrum's peak is at `initial_waves` across Ly.
+        """
+        return spectral.random_velocity(
+            key, self.grid, self.initial_waves, self.initial_speed, jnp.asarray(self._retained(), dtype=float)
+        )
+
+    def courant_number(self, x: Float[Array, "2 ny nx"]) -> Float[Array, ""]:
+        """max(|u|/dx + |v|/dy) times the inner step, of one member; inf if it is not finite."""
+        dy, dx = self.grid.spacing
+        u, v = jnp.abs(x.astype(spectral.computing(x.dtype)))
+        rate = jnp.where(jnp.isfinite(u + v), u / dx + v / dy, jnp.inf).max()  # XLA's max may drop NaN
+        return rate * (self.dt / self.n_inner).astype(u.dtype)
+
+    def energy_budget(self, x: Float[Array, "2 ny nx"]) -> EnergyBudget:
+        """Energy of one member and what feeds and drains it, per unit area (random forcing left out)."""
+        x = x.astype(spectral.computing(x.dtype))
+        ny = self.grid.shape[0]
+        wave = jnp.asarray(np.sin(2 * np.pi * self.forcing_waves * np.arange(ny) / ny), x.dtype)
+        k2, power = self.grid.k_squared, (jnp.abs(jnp.fft.rfft2(x)) ** 2).sum(0)
+        weight = self.grid.multiplicity / np.prod(self.grid.shape, dtype=float) ** 2
+
+        def moment(p: int) -> Array:
+            return (power * jnp.asarray(weight * k2**p, x.dtype)).sum()
+
+        total = spectral.energy(x)
+        return EnergyBudget(
+            energy=total,
+            input=self.forcing * (x[0] * wave[:, None]).mean(),
+            drag=2 * self.drag * total,
+            viscous=self.viscosity * moment(1),
+            hyperviscous=self.hyperviscosity * moment(self.hyperviscosity_order),
+        )
