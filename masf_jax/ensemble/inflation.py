@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from .statistics import anomalies, recentre
+from .statistics import anomalies, member_mean, recentre
 
 __all__ = ["AdaptiveInflation", "Inflation", "multiplicative", "rtpp", "rtps"]
 
@@ -38,8 +38,8 @@ def rtps(
 ) -> Float[Array, "N *x"]:
     """Relaxation to prior spread: X_a ← X_a (1 + α (σ_f - σ_a)/σ_a) (Whitaker & Hamill 2012, eq. 2)."""
     mean, deviations = anomalies(analysis)
-    spread_f = jnp.sqrt((anomalies(forecast)[1] ** 2).mean(0))
-    spread_a = jnp.sqrt((deviations**2).mean(0))
+    spread_f = jnp.sqrt(member_mean(anomalies(forecast)[1] ** 2))
+    spread_a = jnp.sqrt(member_mean(deviations**2))
     positive = spread_a > 0
     ratio = jnp.where(positive, (spread_f - spread_a) / jnp.where(positive, spread_a, 1.0), 0.0)
     return recentre(mean, deviations * (1.0 + alpha.astype(analysis.dtype) * ratio)[None])

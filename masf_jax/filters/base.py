@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
-from ..ensemble.statistics import member_variance, weighted_moments
+from ..ensemble.statistics import member_mean, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
 
 __all__ = ["EnsembleFilter", "EnsembleState", "Filter", "GaussianState", "Info"]
@@ -40,7 +40,7 @@ class EnsembleState(eqx.Module):
     def moments(self) -> tuple[Float[Array, "*state"], Float[Array, "*state"]]:
         """Mean and unbiased variance of each state component."""
         if self.log_weights is None:
-            return self.ensemble.mean(0), member_variance(self.ensemble)
+            return member_mean(self.ensemble), member_variance(self.ensemble)
         return weighted_moments(self.ensemble, jnp.exp(self.log_weights))
 
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats as st
 import scoringrules as sr
 
+from masf_jax.ensemble.statistics import member_sum
 from masf_jax.filters import EnsembleState, GaussianState
 from masf_jax.metrics import (
     SCORES,
@@ -205,3 +206,15 @@ def test_fair_scores_are_unbiased_in_ensemble_size(key):
     found = float(crps_ensemble(x, jnp.full((200_000,), y)).mean())
     exact = float(sr.crps_normal(y, 0.0, 1.0))
     assert abs(found - exact) < 4 * 1.0 / np.sqrt(200_000)
+
+
+def test_crps_in_blocks_equals_scoringrules():
+    key_x, key_y = jax.random.split(jax.random.key(11))
+    ensemble, truth = jax.random.normal(key_x, (7, 2, 2500)), jax.random.normal(key_y, (2, 2500))
+    expected = sr.crps_ensemble(np.asarray(truth), np.asarray(ensemble), m_axis=0, estimator="fair")
+    np.testing.assert_allclose(crps_ensemble(ensemble, truth), expected, atol=2e-6)
+
+
+def test_sums_over_members_of_large_states():
+    ensemble = jax.random.normal(jax.random.key(12), (6, 200_000))
+    np.testing.assert_allclose(member_sum(ensemble), np.asarray(ensemble, np.float64).sum(0), atol=1e-5)
