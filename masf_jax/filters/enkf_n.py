@@ -24,9 +24,9 @@ class EnKFN(EnsembleFilter):
 
         J(λ) = Σ_i u_i² / (λ σ_i² + N - 1) + e/λ + c log λ,   e = (N+1)/N,  c = N/(N-1),
 
-    after which the ETKF is applied with anomalies inflated by √λ. e and c are divided by
-    (e/c)^{k/2}, k = mean_i (N-1)/(σ_i² + N-1) (so that without sampling error the most likely λ is 1),
-    and multiplied by `certainty`.
+    after which the ETKF is applied with anomalies inflated by √λ. e is divided and c multiplied by
+    (e/c)^{k/2}, k = mean_i (N-1)/(σ_i² + N-1), so that the hyperprior's mode e/c becomes (e/c)^{1-k}: 1 where
+    the measurements say nothing; both are multiplied by `certainty`.
 
     Source: Bocquet, Raanes & Hannart (2015), doi 10.5194/npg-22-645-2015 (dual form; eq. 36 for the
     correction of e and c).
@@ -78,8 +78,8 @@ def _inflation(values: Array, square: Array, n_members: int, certainty: Array) -
     ridge = jnp.asarray(n_members - 1, values.dtype)
     e = jnp.asarray((n_members + 1) / n_members, values.dtype)
     c = jnp.asarray(n_members / (n_members - 1), values.dtype)
-    correction = jnp.sqrt((e / c) ** (ridge / (values + ridge)).mean())
-    e, c = e / correction * certainty, c / correction * certainty
+    correction = (e / c) ** (0.5 * (ridge / (values + ridge)).mean())
+    e, c = e / correction * certainty, c * correction * certainty
 
     def slope(u: Array) -> Array:
         lam = jnp.exp(u)

@@ -277,12 +277,19 @@ def test_relaxation_is_towards_the_forecast_before_inflation(key):
     np.testing.assert_allclose(both.ensemble, expected, atol=1e-10)
 
 
+def mean_noise_share(y):
+    """k = mean over the N directions of ensemble space of (N-1)/(σ² + N-1)."""
+    members = y.shape[0]
+    return ((members - 1) / (np.linalg.eigvalsh(y @ y.T) + members - 1)).mean()
+
+
 @pytest.mark.usefixtures("x64")
 def test_certain_finite_size_filter_is_an_inflated_etkf(key):
-    """With an infinitely certain hyperprior λ = e/c = (N² - 1)/N², whatever the innovation."""
+    """With an infinitely certain hyperprior λ = (e/c)^{1-k}, e/c = (N² - 1)/N², whatever the innovation."""
     measurement = Measurement(Identity(), Gaussian(STD))
     _, certain = analyse(EnKFN(certainty=1e9), key, measurement, VALUES)
-    _, etkf = analyse(ETKF(Inflation(prior=np.sqrt(48 / 49))), key, measurement, VALUES)
+    lam = (48 / 49) ** (1 - mean_noise_share((MEMBERS - MEMBERS.mean(0)) / STD))
+    _, etkf = analyse(ETKF(Inflation(prior=np.sqrt(lam))), key, measurement, VALUES)
     np.testing.assert_allclose(certain.ensemble, etkf.ensemble, atol=1e-7)
 
 
@@ -301,9 +308,8 @@ def test_finite_size_filter_minimises_its_cost(scale, key):
     _, sigma, vt = np.linalg.svd(y, full_matrices=False)
     along = (vt @ d) ** 2
     e, c = (members + 1) / members, members / (members - 1)
-    ratio = (members - 1) / (sigma**2 + members - 1)
-    k = ((e / c) ** ratio).mean()  # the correction as implemented: mean over directions
-    e, c = e / np.sqrt(k), c / np.sqrt(k)
+    correction = (e / c) ** (0.5 * mean_noise_share(y))
+    e, c = e / correction, c * correction
 
     def cost(log_lam):
         lam = np.exp(log_lam)
