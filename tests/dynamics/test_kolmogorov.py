@@ -191,19 +191,23 @@ def test_members_together_equal_members_alone(key):
     np.testing.assert_allclose(together, jnp.stack([step(member) for member in x]), atol=1e-5)
 
 
-@pytest.mark.parametrize("stepper", ["etdrk4", "cnab2"])
-def test_types_follow_the_state(stepper, dtype, key):
-    model = Kolmogorov(32, stepper=stepper, n_inner=12)
+def test_types_follow_the_state(dtype, key):
+    model = Kolmogorov(16, forcing_waves=2, n_inner=3, stepper="etdrk2")
     x = model.initial_state(key)
     full = run(model, x)
     assert x.dtype == full.dtype == dtype
-    half = run(model, x.astype(jnp.bfloat16))
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(dtype), full, atol=0.1)
-    if dtype == "float64":
-        single = run(model, x.astype(jnp.float32))
-        assert single.dtype == jnp.float32
-        np.testing.assert_allclose(single.astype(dtype), full, atol=1e-4)
+    for other, tolerance in [(jnp.bfloat16, 0.1), (jnp.float32, 1e-5)]:
+        out = run(model, x.astype(other))
+        assert out.dtype == other
+        np.testing.assert_allclose(out.astype(dtype), full, atol=tolerance)
+
+
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_steppers_agree_in_single_precision(stepper, key):
+    model = Kolmogorov(16, forcing_waves=2, stepper=stepper)
+    x = model.initial_state(key)
+    expected = Kolmogorov(16, forcing_waves=2, n_inner=20).mean_step(x, 0.0)
+    np.testing.assert_allclose(run(model, x), expected, atol=5e-3)
 
 
 def test_no_retrace_and_gradients(key):
@@ -293,12 +297,12 @@ def test_energy_budget_closes(key):
 
 @pytest.mark.usefixtures("x64")
 def test_random_forcing_puts_in_its_energy_and_its_variance(key):
-    model = Kolmogorov((16, 24), length=(2.0, 3.0), forcing_waves=2, random_forcing=0.3, n_inner=2)
+    model = Kolmogorov((16, 24), length=(2.0, 3.0), forcing_waves=2, random_forcing=0.3, n_inner=1)
     x = jnp.zeros(model.state_shape)
     plain = model.mean_step(x, 0.0)
-    keys = jax.random.split(key, 4000)
+    keys = jax.random.split(key, 2000)
     kick = jax.vmap(lambda key: model(x, jnp.asarray(0.0), key) - plain)(keys)
-    np.testing.assert_allclose(0.5 * (kick**2).sum(1).mean(), 0.3 * 0.2, rtol=0.03)
+    np.testing.assert_allclose(0.5 * (kick**2).sum(1).mean(), 0.3 * 0.2, rtol=0.04)
     np.testing.assert_allclose(kick.var((0, 2, 3)), model.step_noise_variance[:, 0, 0], rtol=0.05)
     assert float(jnp.abs(spectral.divergence(kick[0], model.length)).max()) < 1e-10
     with pytest.raises(ValueError, match="call it with a key"):
