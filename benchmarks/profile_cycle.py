@@ -17,7 +17,6 @@ from _common import arguments, finish, header, interleaved, looped, table
 from _sakov2008 import CASES, RADIUS, Run, make_filter, problem, twin
 
 import masf_jax as mj
-from masf_jax.assimilate import repair
 from masf_jax.dynamics.rollout import advance, spun_up_ensemble
 from masf_jax.ensemble.localization import localize, taper_matrix
 from masf_jax.ensemble.statistics import anomalies
@@ -28,6 +27,7 @@ from masf_jax.ensemble.transforms import (
     random_orthogonal,
 )
 from masf_jax.filters.base import EnsembleState
+from masf_jax.filters.repair import repair
 from masf_jax.metrics.cycle import DEFAULT_SCORES, cycle_scores
 
 LENGTH, REPEATS = 1000, 7

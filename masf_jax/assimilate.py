@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .dynamics.base import Dynamics
 from .filters.base import EnsembleState, Filter, State
+from .filters.repair import repair
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
 
@@ -62,29 +63,6 @@ class _Problem(eqx.Module):
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
     extra_scores: tuple[tuple[str, Score], ...] = eqx.field(static=True)
-
-
-def repair(key: PRNGKeyArray, state: State) -> tuple[State, Int[Array, ""], Bool[Array, ""]]:
-    """Replaces each member that is not finite by a copy of a randomly chosen finite one.
-
-    Returns the state, how many members were replaced, and whether fewer than two finite members
-    remain (then nothing is replaced: the filter has diverged).
-    """
-    if not isinstance(state, EnsembleState):
-        return state, jnp.asarray(0, jnp.int32), ~jnp.isfinite(state.mean).all()
-    n = state.ensemble.shape[0]
-    finite = jnp.isfinite(state.ensemble).reshape(n, -1).all(1)
-    count = finite.sum().astype(jnp.int32)
-
-    def mend(ensemble: Array) -> Array:
-        finite_first = jnp.argsort(~finite)
-        donor = finite_first[jax.random.randint(key, (n,), 0, jnp.maximum(count, 1))]
-        return ensemble[jnp.where(finite, jnp.arange(n), donor)]
-
-    broken = (count < n) & (count >= 2)
-    ensemble = jax.lax.cond(broken, mend, lambda ensemble: ensemble, state.ensemble)
-    mended = EnsembleState(ensemble, state.log_weights, state.memory)
-    return mended, jnp.where(broken, n - count, 0).astype(jnp.int32), count < 2
 
 
 def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
