@@ -106,7 +106,6 @@ def test_order_with_viscosity_drag_and_forcing(stepper, key):
 def test_right_hand_side_is_the_textbook_one(key):
     """dω/dt = -u·∇ω + ν∇²ω - μω - κA cos κy, taken by finite differences in time, on an oblong box."""
     model = Kolmogorov((48, 40), 30.0, 1e-4, length=(4.0, 7.0), drag=0.3, forcing=1.3, n_inner=1)
-    model = eqx.tree_at(lambda m: m.dt, model, jnp.asarray(1e-4))
     x = Kolmogorov((48, 40), length=(4.0, 7.0), initial_waves=2.0).initial_state(key)
     x = x + jnp.asarray([0.5, -0.3])[:, None, None]
     # keep 1/4 of the modes, so that products are exact on the grid
@@ -158,7 +157,7 @@ def test_agrees_with_exponax(key):
         )
         w = exponax.repeat(peer, 100)(-spectral.vorticity(x0).T[None])
     ours = spectral.vorticity(run(model, x0, 5))
-    np.testing.assert_allclose(ours, -w[0].T, atol=1e-6)
+    np.testing.assert_allclose(ours, -w[0].T, atol=1e-10)
 
 
 @pytest.mark.parametrize("dealias", ["two_thirds", "exponential"])
