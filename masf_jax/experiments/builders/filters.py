@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
 
 from ... import filters as f
 from ...ensemble.inflation import Inflation
@@ -14,95 +16,68 @@ FILTERS = Registry("filter")
 
 
 def _inflation(
-    inflation: float | None,
-    prior_inflation: float | None,
-    rtps: float | None,
-    rtpp: float | None,
-    additive: float | None,
-    adaptive: bool,
+    *,
+    inflation: float | None = None,
+    prior_inflation: float | None = None,
+    rtps: float | None = None,
+    rtpp: float | None = None,
+    additive: float | None = None,
+    adaptive: bool = False,
 ) -> Inflation:
     return Inflation(inflation, prior_inflation, rtps, rtpp, additive, adaptive)
 
 
-@FILTERS.register
-def enkf(
-    *,
-    inflation: float | None = None,
-    prior_inflation: float | None = None,
-    rtps: float | None = None,
-    rtpp: float | None = None,
-    additive: float | None = None,
-    adaptive: bool = False,
-) -> f.Filter:
+def _register_inflated(builder: Callable[..., f.Filter], left_out: tuple[str, ...] = ()) -> None:
+    """Registers a builder whose first argument is an `Inflation`, made from keys all such filters share."""
+    inflation_keys = inspect.signature(_inflation).parameters.values()
+    shared = [parameter for parameter in inflation_keys if parameter.name not in left_out]
+    own = [p for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    def build(**arguments: Any) -> f.Filter:
+        chosen = {p.name: arguments.pop(p.name) for p in shared if p.name in arguments}
+        return builder(_inflation(**chosen), **arguments)
+
+    build.__name__, build.__doc__ = builder.__name__, builder.__doc__
+    build.__annotations__ = {p.name: p.annotation for p in [*shared, *own]}
+    build.__signature__ = inspect.Signature([*shared, *own])  # pyright: ignore[reportFunctionMemberAccess]
+    FILTERS.register(build)
+
+
+def enkf(inflation: Inflation) -> f.Filter:
     """Stochastic ensemble Kalman filter (Burgers et al. 1998)."""
-    return f.EnKF(_inflation(inflation, prior_inflation, rtps, rtpp, additive, adaptive))
+    return f.EnKF(inflation)
 
 
-@FILTERS.register
-def etkf(
-    *,
-    inflation: float | None = None,
-    prior_inflation: float | None = None,
-    rtps: float | None = None,
-    rtpp: float | None = None,
-    additive: float | None = None,
-    adaptive: bool = False,
-    rotation: bool = True,
-) -> f.Filter:
+def etkf(inflation: Inflation, *, rotation: bool = True) -> f.Filter:
     """Ensemble transform Kalman filter (Bishop et al. 2001)."""
-    return f.ETKF(_inflation(inflation, prior_inflation, rtps, rtpp, additive, adaptive), rotation)
+    return f.ETKF(inflation, rotation)
 
 
-@FILTERS.register
-def ensrf(
-    *,
-    inflation: float | None = None,
-    prior_inflation: float | None = None,
-    rtps: float | None = None,
-    rtpp: float | None = None,
-    additive: float | None = None,
-    adaptive: bool = False,
-    rotation: bool = False,
-    radius: float = float("inf"),
-) -> f.Filter:
+def ensrf(inflation: Inflation, *, rotation: bool = False, radius: float = float("inf")) -> f.Filter:
     """Serial ensemble square-root filter (Whitaker & Hamill 2002)."""
-    inflations = _inflation(inflation, prior_inflation, rtps, rtpp, additive, adaptive)
-    return f.EnSRF(inflations, rotation, radius)
+    return f.EnSRF(inflation, rotation, radius)
 
 
-@FILTERS.register
 def letkf(
+    inflation: Inflation,
     *,
     radius: float = 7.28,
-    inflation: float | None = None,
-    prior_inflation: float | None = None,
-    rtps: float | None = None,
-    rtpp: float | None = None,
-    additive: float | None = None,
-    adaptive: bool = False,
     rotation: bool = False,
     solver: Literal["cg", "eigh"] = "cg",
     batch_size: int | None = None,
 ) -> f.Filter:
     """Local ensemble transform Kalman filter (Hunt et al. 2007)."""
-    inflations = _inflation(inflation, prior_inflation, rtps, rtpp, additive, adaptive)
-    return f.LETKF(radius, inflations, rotation, solver, batch_size)
+    return f.LETKF(radius, inflation, rotation, solver, batch_size)
 
 
-@FILTERS.register
-def enkf_n(
-    *,
-    rotation: bool = True,
-    certainty: float = 1.0,
-    inflation: float | None = None,
-    prior_inflation: float | None = None,
-    rtps: float | None = None,
-    rtpp: float | None = None,
-    additive: float | None = None,
-) -> f.Filter:
+def enkf_n(inflation: Inflation, *, rotation: bool = True, certainty: float = 1.0) -> f.Filter:
     """Finite-size ensemble Kalman filter (Bocquet et al. 2015)."""
-    inflations = _inflation(inflation, prior_inflation, rtps, rtpp, additive, False)
-    return f.EnKFN(inflations, rotation, certainty)
+    return f.EnKFN(inflation, rotation, certainty)
+
+
+for _builder in (enkf, etkf, ensrf, letkf):
+    _register_inflated(_builder)
+_register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
 
 
 @FILTERS.register
