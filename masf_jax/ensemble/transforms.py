@@ -18,14 +18,7 @@ __all__ = [
     "inverse_and_inverse_sqrt",
     "mean_preserving_rotation",
     "random_orthogonal",
-    "symmetric_power",
 ]
-
-
-def symmetric_power(matrix: Float[Array, "N N"], power: float) -> Float[Array, "N N"]:
-    """matrix^power of a symmetric positive definite matrix, by its eigendecomposition."""
-    values, vectors = jnp.linalg.eigh(matrix)
-    return (vectors * (values**power)[None, :]) @ vectors.T
 
 
 def helmert(n: int) -> Float[np.ndarray, "n n-1"]:

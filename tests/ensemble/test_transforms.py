@@ -10,7 +10,6 @@ from masf_jax.ensemble.transforms import (
     inverse_and_inverse_sqrt,
     mean_preserving_rotation,
     random_orthogonal,
-    symmetric_power,
 )
 
 SOLVE = jax.jit(inverse_and_inverse_sqrt)
@@ -49,15 +48,6 @@ def test_random_orthogonal_is_haar(key):
     np.testing.assert_allclose((q**2).mean(0), 1 / n, atol=0.02)
     np.testing.assert_allclose(q.mean(0), 0.0, atol=5 / np.sqrt(n * draws))
     assert abs((np.linalg.det(q) > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(draws)
-
-
-@pytest.mark.usefixtures("x64")
-def test_symmetric_power():
-    a = np.random.default_rng(0).normal(size=(5, 5))
-    a = a @ a.T + np.eye(5)
-    root = symmetric_power(jnp.asarray(a), -0.5)
-    np.testing.assert_allclose(root @ a @ root, np.eye(5), atol=1e-12)
-    np.testing.assert_allclose(root, root.T, atol=1e-14)
 
 
 def matrices(kind, n, m, batch, rng):
