@@ -104,5 +104,24 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
 
     console = Console()
     console.print(table)
+    for line in over_seeds(rows):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     (path,) = write_all(folder, {"summary.csv": summary})
     console.print(f"Summary: {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> list[str]:
+    """Mean ± standard error of the analysis RMSE of runs that differ in their seed only, a line each."""
+    from ..metrics.summary import mean_and_standard_error
+
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        if _exists(row.get("rmse_analysis")):
+            words = [word for word in row["overrides"].split() if not word.startswith("seed=")]
+            groups.setdefault(" ".join(words) or "all runs", []).append(row["rmse_analysis"])
+    lines = []
+    for name, values in groups.items():
+        if len(values) > 1:
+            mean, error = mean_and_standard_error(values)
+            lines.append(f"{name}: RMSE of the analysis {mean:.4g} ± {error:.2g} over {len(values)} seeds")
+    return lines

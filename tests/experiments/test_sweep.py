@@ -9,6 +9,7 @@ import pytest
 
 from masf_jax.experiments.cli import main
 from masf_jax.experiments.errors import InputError
+from masf_jax.experiments.report import over_seeds
 from masf_jax.experiments.sweep import expand
 
 SMALL = ["dynamics.n=8", "n_cycles=5", "burn_in=1", "ensemble_size=4", "figures=false", "scores=[rmse]"]
@@ -57,3 +58,13 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path, capsys):
 
 def test_a_sweep_has_one_output_folder():
     assert main(["run", "-m", *SMALL, "output_dir=a,b"]) == 2
+
+
+def test_runs_that_differ_in_their_seed_are_averaged():
+    rows = [
+        {"overrides": "filter=etkf seed=0", "rmse_analysis": 1.0},
+        {"overrides": "filter=etkf seed=1", "rmse_analysis": 3.0},
+        {"overrides": "filter=enkf seed=0", "rmse_analysis": 2.0},
+        {"overrides": "filter=enkf seed=1", "status": "failed"},
+    ]
+    assert over_seeds(rows) == ["filter=etkf: RMSE of the analysis 2 ± 1 over 2 seeds"]
