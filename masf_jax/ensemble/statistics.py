@@ -22,8 +22,8 @@ __all__ = [
 def member_sum(values: Float[Array, "N *x"]) -> Float[Array, "*x"]:
     """Σ_i values_i over members.
 
-    Large states are added member by member: XLA's CPU reduction over the leading axis is ten times slower
-    there (n = 10⁶, N = 20: .3 s against .03 s).
+    Large states are added member by member, where XLA's CPU reduction over the leading axis is far slower
+    (the scores of benchmarks/lorenz96_million.py rest on it).
     """
     n = values.shape[0]
     if n <= 64 and values.size >= 2**20:

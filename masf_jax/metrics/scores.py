@@ -26,7 +26,7 @@ __all__ = [
 _PAIRWISE = 64
 """Up to this ensemble size all pairs are faster than sorting."""
 _BLOCK = 2048
-"""Components whose pairs are summed at once: blocks that fit the cache are 20 times faster at n = 10⁶."""
+"""Components whose pairs are summed at once: blocks that fit the cache are far faster at n = 10⁶."""
 
 
 def masked_mean(values: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None) -> Float[Array, ""]:
