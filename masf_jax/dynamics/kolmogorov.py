@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -14,33 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ..coordinates import Coordinates
 from . import integrate, spectral
 from .base import Dynamics, positive
+from .kolmogorov_setup import FILTERS, SCHEMES, force_spectrum, inner_steps, noise_spectrum, nonlinear_weights
 
 __all__ = ["EnergyBudget", "Kolmogorov"]
-
-
-class _Stepper(NamedTuple):
-    """Weights and step of a scheme, evaluations of N per step, largest stable h·k_max·(|u| + |v|)."""
-
-    coefficients: Callable[..., Any]
-    step: Callable[..., Any]
-    stages: int
-    stability: float
-
-
-_STEPPERS = {
-    "etdrk4": _Stepper(integrate.etdrk4_coefficients, integrate.etdrk4_step, 4, 4.2),
-    "etdrk2": _Stepper(integrate.etdrk2_coefficients, integrate.etdrk2_step, 2, 1.05),
-    "rkcn": _Stepper(integrate.crank_nicolson_coefficients, integrate.rkcn_step, 5, 4.8),
-    "cnab2": _Stepper(integrate.crank_nicolson_coefficients, integrate.cnab2_step, 1, 0.85),
-}
-"""The limits are measured, at Re = 1000 (docs/kolmogorov.md): the fastest spot of a flow moves on before a
-step over the linear limit (2.8 for RK4) does harm, and viscosity holds what ETDRK2 and CNAB2 let grow."""
-
-_FILTERS = {
-    "two_thirds": (spectral.two_thirds_filter, 2 / 3),
-    "exponential": (spectral.exponential_filter, 1.0),
-}
-"""Filters, and the largest wavenumber each lets through as a fraction of π / spacing."""
 
 
 class EnergyBudget(NamedTuple):
@@ -132,8 +107,8 @@ class Kolmogorov(Dynamics):
         shape = (shape, shape) if isinstance(shape, int) else shape
         if len(shape) != 2 or min(shape) < 8:
             raise ValueError(f"shape must be (ny, nx), at least 8 points each way; got {shape}.")
-        if stepper not in _STEPPERS or dealias not in _FILTERS:
-            known = f"{', '.join(_STEPPERS)}; {', '.join(_FILTERS)}"
+        if stepper not in SCHEMES or dealias not in FILTERS:
+            known = f"{', '.join(SCHEMES)}; {', '.join(FILTERS)}"
             raise ValueError(f"stepper and dealias must be among {known}; got {stepper!r}, {dealias!r}.")
         if min(drag, hyperviscosity, random_forcing) < 0 or hyperviscosity_order < 1:
             raise ValueError(
@@ -148,46 +123,23 @@ class Kolmogorov(Dynamics):
         self.initial_speed = float(positive("initial_speed", initial_speed))
         self.initial_waves = float(positive("initial_waves", initial_waves))
         self.stepper, self.dealias = stepper, dealias
-        retain = _FILTERS[dealias][0](grid)
-        (ky, kx), (my, mx) = grid.derivative, grid.waves
-        over_k2 = grid.inverse_k_squared * (retain > 0)
-        self.velocity_weights = jnp.asarray(np.stack([ky * over_k2, -kx * over_k2]), dtype=float)
-        self.product_weights = jnp.asarray(
-            np.stack([(kx**2 - ky**2) * retain, -kx * ky * retain]), dtype=float
-        )
-
-        forced = (np.abs(my) == forcing_waves) & (mx == 0) & (retain > 0)
-        if forced.sum() != 2:
-            most = int(np.abs(my)[retain[:, 0] > 0].max())
-            raise ValueError(
-                f"forcing_waves must be a whole number of resolved waves across Ly, 1 to {most} with "
-                f"{shape[0]} points; got {forcing_waves}."
-            )
-        kappa = 2 * np.pi * self.forcing_waves / grid.length[0]
-        self.force = jnp.asarray(
-            np.where(forced, -kappa * self.forcing * np.prod(shape) / 2, 0.0), dtype=float
-        )
-
+        retain = FILTERS[dealias][0](grid)
+        velocity, product = nonlinear_weights(grid, retain)
+        self.velocity_weights = jnp.asarray(velocity, dtype=float)
+        self.product_weights = jnp.asarray(product, dtype=float)
+        self.force = jnp.asarray(force_spectrum(grid, retain, self.forcing, forcing_waves), dtype=float)
         self.noise = None
         if random_forcing > 0:
-            ring = np.abs(np.sqrt(grid.k_squared) * grid.length[0] / (2 * np.pi) - random_waves) <= 0.5
-            ring = ring & (retain > 0) & (grid.k_squared > 0)
-            if not ring.any():
-                raise ValueError(f"random_waves must name resolved waves across Ly; got {random_waves}.")
-            per_unit = (grid.multiplicity * ring * grid.inverse_k_squared).sum() / (2 * np.prod(shape))
-            self.noise = jnp.asarray(np.sqrt(random_forcing * float(dt) / per_unit) * ring, dtype=float)
-
+            noise = noise_spectrum(grid, retain, random_forcing * float(dt), random_waves)
+            self.noise = jnp.asarray(noise, dtype=float)
         if n_inner is None:
             courant = 0.75 * self.cfl_limit if cfl is None else float(positive("cfl", cfl))
-            rate = float(positive("max_speed", max_speed)) * np.sqrt(
-                sum(1 / step**2 for step in grid.spacing)
-            )
-            n_inner = int(np.ceil(float(dt) * rate / courant - 1e-9))
+            n_inner = inner_steps(float(dt), grid.spacing, max_speed, courant)
         if n_inner < 1:
             raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
         self.n_inner = int(n_inner)
         values, where = np.unique(self._linear(), return_inverse=True)
-        weights = _STEPPERS[stepper].coefficients(values, float(dt) / self.n_inner)
+        weights = SCHEMES[stepper].coefficients(values, float(dt) / self.n_inner)
         self.weights = jax.tree.map(
             lambda w: jnp.asarray(w[where].reshape(1, *self.force.shape) if w.ndim else w, dtype=float),
             weights,
@@ -198,7 +150,7 @@ class Kolmogorov(Dynamics):
         return -self.drag - self.viscosity * k2 - self.hyperviscosity * k2**self.hyperviscosity_order
 
     def _retained(self) -> np.ndarray:
-        return _FILTERS[self.dealias][0](self.grid) > 0
+        return FILTERS[self.dealias][0](self.grid) > 0
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -212,13 +164,13 @@ class Kolmogorov(Dynamics):
     @property
     def cfl_limit(self) -> float:
         """Largest Courant number max(|u|/dx + |v|/dy)·h at which stepper and filter proved stable."""
-        return _STEPPERS[self.stepper].stability / (np.pi * _FILTERS[self.dealias][1])
+        return SCHEMES[self.stepper].stability / (np.pi * FILTERS[self.dealias][1])
 
     @property
     def ffts_per_transition(self) -> int:
         """Real two-dimensional transforms in one call without random forcing."""
         first = 1 if self.stepper == "cnab2" else 0
-        return 4 * (_STEPPERS[self.stepper].stages * self.n_inner + first) + 4
+        return 4 * (SCHEMES[self.stepper].stages * self.n_inner + first) + 4
 
     def __call__(
         self, x: Float[Array, "2 ny nx"], time: Scalar, key: PRNGKeyArray | None
@@ -251,7 +203,7 @@ class Kolmogorov(Dynamics):
         The mean coefficient of a vorticity is 0; its two numbers hold the sums of u and of v instead, which
         any stepper takes through the linear decay -μ.
         """
-        scheme = _STEPPERS[self.stepper]
+        scheme = SCHEMES[self.stepper]
 
         def body(i: Any, carry: Any) -> Any:
             return scheme.step(self._nonlinear, carry, self.weights)
