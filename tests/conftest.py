@@ -8,7 +8,19 @@ from jaxtyping import install_import_hook
 
 # Shapes and types of the library core are checked at run time. `experiments` is left out: it handles
 # files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
-_CHECKED = ("assimilate", "coordinates", "dynamics", "ensemble", "filters", "measurements", "metrics", "twin")
+_CHECKED = (
+    "assimilate",
+    "bases",
+    "coordinates",
+    "denoisers",
+    "diffusion",
+    "dynamics",
+    "ensemble",
+    "filters",
+    "measurements",
+    "metrics",
+    "twin",
+)
 install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -7,3 +7,4 @@ from .localization import (
     localize as localize,
     taper_matrix as taper_matrix,
 )
+from .taper import Taper as Taper, taper as taper

@@ -1,0 +1,15 @@
+"""Denoisers D(x, φ) ≈ E[x0 | x]: the one thing a score-based filter has to know."""
+
+from .base import Denoiser as Denoiser
+from .covariance import (
+    Covariance as Covariance,
+    DenseCovariance as DenseCovariance,
+    LowRankCovariance as LowRankCovariance,
+    TaperedCovariance as TaperedCovariance,
+)
+from .gaussian import GaussianDenoiser as GaussianDenoiser, ensemble_gaussian as ensemble_gaussian
+from .kernel import (
+    KernelDenoiser as KernelDenoiser,
+    ensemble_kernel as ensemble_kernel,
+    silverman_factor as silverman_factor,
+)

@@ -1,0 +1,30 @@
+"""The contract of a denoiser: what is known of x0 once a noisy version of it is seen."""
+
+from __future__ import annotations
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+__all__ = ["Denoiser"]
+
+
+class Denoiser(eqx.Module):
+    """D(x, φ) ≈ E[x0 | x] for ONE member, where x = cos φ · x0 + sin φ · η, η ~ N(0, I).
+
+    The noise level φ is an angle in [0, π/2] per component (a *noise-level map*): 0 where x0 is seen
+    exactly, π/2 where nothing of it is seen. Any linear process with independent noise per component is of
+    this form after scaling: g x0 + s η, divided by √(g² + s²), has φ = atan2(s, g). An angle, because
+    both cos φ and sin φ keep their relative precision near either end.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        """The mean of x0 given x."""
+
+    def sample(
+        self, key: PRNGKeyArray, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> Float[Array, "*x"]:
+        """A draw of x0 given x; where a denoiser knows no covariance, its mean."""
+        return self(x, angle)

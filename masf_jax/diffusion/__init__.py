@@ -1,0 +1,10 @@
+"""Diffusion processes from a state to its measurement, and samplers of what lies between."""
+
+from .measurement_aware import (
+    MeasurementAwareProcess as MeasurementAwareProcess,
+    measurement_aware as measurement_aware,
+)
+from .process import Frame as Frame, Process as Process, Transition as Transition
+from .samplers import bridge as bridge, guided as guided
+from .schedules import cosine_schedule as cosine_schedule, time_grid as time_grid
+from .vp_bridge import VPBridge as VPBridge, vp_bridge as vp_bridge

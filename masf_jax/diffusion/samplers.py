@@ -1,0 +1,97 @@
+"""Samplers of p(x0 | z) for ONE member, as plain `lax.scan` loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+
+from ..denoisers.base import Denoiser
+from .process import Process
+
+__all__ = ["bridge", "guided", "paper_guidance_scale", "paper_score_scale"]
+
+
+def bridge(
+    key: PRNGKeyArray,
+    process: Process,
+    denoiser: Denoiser,
+    times: Float[Array, " K+1"],
+    corrected: bool = True,
+) -> Float[Array, "*v"]:
+    """A draw of v_0 given v_1 = the measurement: the unconditional reverse process started there.
+
+    Each of the K steps takes x0 from the denoiser and draws v_t given v_s and x0 (`Process.reverse`). Exact
+    for the exact denoiser: with `corrected`, x0 is a draw of x0 | v_s and any number of steps will do; without,
+    it is the mean, which loses Var[x0 | v_s] at few steps.
+
+    Args:
+        times: diffusion times from 1 down to 0 (see `time_grid`).
+    """
+
+    def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
+        v, key = carry
+        key, key_draw, key_step = jax.random.split(key, 3)
+        x, angle = process.rescaled(v, ends[0]), process.angle(ends[0])
+        v0 = denoiser.sample(key_draw, x, angle) if corrected else denoiser(x, angle)
+        return (process.reverse(key_step, v, v0, ends[0], ends[1]), key), None
+
+    key_start, key_steps = jax.random.split(key)
+    start = process.endpoint(key_start)
+    times = times.astype(start.dtype)
+    (v, _), _ = jax.lax.scan(step, (start, key_steps), jnp.stack([times[:-1], times[1:]], 1))
+    return v
+
+
+def paper_score_scale(t: Scalar) -> Scalar:
+    """c_s = .95 + .65 t^1.5, the paper's factor on the prior score (linear measurements)."""
+    return 0.95 + 0.65 * t**1.5
+
+
+def paper_guidance_scale(t: Scalar) -> Scalar:
+    """c_g = 1.1 + .4 (1 - t)², the paper's factor on the likelihood score."""
+    return 1.1 + 0.4 * (1 - t) ** 2
+
+
+def guided(
+    key: PRNGKeyArray,
+    process: Process,
+    denoiser: Denoiser,
+    times: Float[Array, " K+1"],
+    v0: Float[Array, "*v"],
+    score_scale: Callable[[Scalar], Scalar] = paper_score_scale,
+    guidance_scale: Callable[[Scalar], Scalar] = paper_guidance_scale,
+) -> Float[Array, "*v"]:
+    """The paper's sampler: the reverse step with c_s ∇log p_s + c_g ∇log p(z | v_s) for the score.
+
+    From s to t < s: v_t = M v_s - S (c_s ∇log p_s(v_s) + c_g ∇log p(z | v_s)) + |S|^{1/2} ξ with M and S < 0 of
+    `Process.transition`, started from the noised forecast member v0.
+
+    It counts the measurement twice, since the process already ends in it: for a N(0, 1) forecast and
+    z = 2 of noise 1, with both scales 1 and many steps, it gives 1.39 ± .48 where the posterior is 1.00 ± .71.
+    Use it to reproduce the paper; `bridge` is exact. Source: arXiv 2604.02889.
+
+    Args:
+        times: from below 1 (the paper: .992) down to about 0 (the paper: 1e-5).
+        v0: a forecast member, in the process's coordinates.
+    """
+    key_start, key_steps = jax.random.split(key)
+    times = times.astype(v0.dtype)
+
+    def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
+        v, key = carry
+        key, key_noise = jax.random.split(key)
+        s, t = ends
+        mean = denoiser(process.rescaled(v, s), process.angle(s))
+        score = score_scale(s) * process.score(v, mean, s) + guidance_scale(s) * process.likelihood_score(
+            v, s
+        )
+        factor, variance = process.transition(s, t)
+        noise = jax.random.normal(key_noise, v.shape, v.dtype)
+        return (factor * v - variance * score + jnp.sqrt(jnp.abs(variance)) * noise, key), None
+
+    start = process.noised(key_start, v0, times[0])
+    (v, _), _ = jax.lax.scan(step, (start, key_steps), jnp.stack([times[:-1], times[1:]], 1))
+    return v
