@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
 from ..ensemble.statistics import anomalies
+from ..ensemble.taper import Taper
 from .base import Denoiser
 from .covariance import Covariance, DenseCovariance, LowRankCovariance, TaperedCovariance
-from ..ensemble.taper import Taper
 
 __all__ = ["GaussianDenoiser", "ensemble_gaussian"]
 
@@ -21,10 +21,10 @@ _DENSE_TAPERED = 512
 class GaussianDenoiser(Denoiser):
     """D(x, φ) = m + P C (C P C + S²)⁻¹ (x - C m) for x0 ~ N(m, P), C = diag(cos φ), S = diag(sin φ).
 
-    `sample` draws from N(D, Cov[x0 | x]) by conditioning a prior draw: with x' = C x0' + S η for x0' ~ N(m, P),
-    x0' + D(x) - D(x') has that law, and needs nothing but D. With `coupled`, x0' is a given forecast
-    member instead of a fresh draw, so that the bridge moves that member (one step: an ensemble Kalman filter
-    with perturbed observations).
+    `sample` draws from N(D, Cov[x0 | x]) by conditioning a prior draw: with x' = C x0' + S η for
+    x0' ~ N(m, P), x0' + D(x) - D(x') has that law, and needs nothing but D. With `member`, x0' is that
+    forecast member instead of a fresh draw, so that the bridge moves it (one step: an ensemble Kalman
+    filter with perturbed observations).
 
     Args:
         mean: m; covariance: P.

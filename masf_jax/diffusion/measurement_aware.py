@@ -9,8 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Scalar
 
-from ..measurements.measurement import Measurement
 from ..bases import FourierBasis, MatrixBasis
+from ..measurements.measurement import Measurement
 from .process import Frame, Process
 from .schedules import cosine_schedule
 from .whitened import DENSE_LIMIT, whitened
@@ -63,11 +63,11 @@ def measurement_aware(
 
     H must map states to states: an identity, a mask (what it leaves out ends in noise of the mean measured
     noise level), a symmetric convolution, or a square matrix that is symmetric in the metric of R
-    (L⁻¹ H L symmetric, R = L Lᵀ). Of the last two, nothing counts as measured where single values are missing.
+    (L⁻¹ H L symmetric, R = L Lᵀ). Of the last two, nothing counts as measured where any value is missing.
 
     Raises:
-        ValueError: a measurement that is none of these, or an eigenvalue of H outside [0, 1]; `vp_bridge` takes
-            any linear one.
+        ValueError: a measurement that is none of these, or an eigenvalue of H outside [0, 1];
+            `vp_bridge` takes any linear one.
     """
     structure = measurement.operator.structure
     if structure in ("identity", "mask") and measurement.noise.diagonal:

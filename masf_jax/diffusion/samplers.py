@@ -24,8 +24,8 @@ def bridge(
     """A draw of v_0 given v_1 = the measurement: the unconditional reverse process started there.
 
     Each of the K steps takes x0 from the denoiser and draws v_t given v_s and x0 (`Process.reverse`). Exact
-    for the exact denoiser: with `corrected`, x0 is a draw of x0 | v_s and any number of steps will do; without,
-    it is the mean, which loses Var[x0 | v_s] at few steps.
+    for the exact denoiser: with `corrected`, x0 is a draw of x0 | v_s and any number of steps will do;
+    without, it is the mean, which loses Var[x0 | v_s] at few steps.
 
     Args:
         times: diffusion times from 1 down to 0 (see `time_grid`).
@@ -66,12 +66,11 @@ def guided(
 ) -> Float[Array, "*v"]:
     """The paper's sampler: the reverse step with c_s ∇log p_s + c_g ∇log p(z | v_s) for the score.
 
-    From s to t < s: v_t = M v_s - S (c_s ∇log p_s(v_s) + c_g ∇log p(z | v_s)) + |S|^{1/2} ξ with M and S < 0 of
-    `Process.transition`, started from the noised forecast member v0.
+    From s to t < s: v_t = M v_s - S (c_s ∇log p_s(v_s) + c_g ∇log p(z | v_s)) + |S|^{1/2} ξ, with M and
+    S < 0 of `Process.transition`, started from the noised forecast member v0.
 
-    It counts the measurement twice, since the process already ends in it: for a N(0, 1) forecast and
-    z = 2 of noise 1, with both scales 1 and many steps, it gives 1.39 ± .48 where the posterior is 1.00 ± .71.
-    Use it to reproduce the paper; `bridge` is exact. Source: arXiv 2604.02889.
+    It counts the measurement twice, since the process already ends in it: for a N(0, 1) forecast and z = 2
+    of noise 1, both scales 1 and many steps, it gives 1.39 ± .48 where the posterior is 1.00 ± .71. Use it to reproduce the paper; `bridge` is exact. Source: arXiv 2604.02889.
 
     Args:
         times: from below 1 (the paper: .992) down to about 0 (the paper: 1e-5).

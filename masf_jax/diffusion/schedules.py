@@ -45,8 +45,8 @@ def time_grid(n_steps: int, kind: TimeGrid = "uniform", first: float = 1.0) -> F
     if kind == "quadratic":
         u = u**2
     elif kind == "log_snr" and n_steps > 1:
-        ends = np.tan(0.5 * np.pi * np.array([63 / 64, 1 / 64]))
-        inner = np.arctan(np.geomspace(*ends, n_steps)) * 2 / np.pi
+        largest = np.tan(0.5 * np.pi * 63 / 64)
+        inner = np.arctan(np.geomspace(largest, 1 / largest, n_steps)) * 2 / np.pi
         inner[0] = 1.0
         u = np.append(inner, 0.0)
     return jnp.asarray(first * u, dtype=float)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
-from ..measurements.measurement import Measurement
 from ..bases import Basis
+from ..measurements.measurement import Measurement
 from .process import Frame, Process
 from .whitened import whitened
 

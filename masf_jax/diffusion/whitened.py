@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..bases import Basis, BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
 from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
-from ..bases import Basis, BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
 from .process import Frame
 
 __all__ = ["WhitenedProblem", "check_structure", "whitened"]
@@ -38,20 +38,20 @@ def check_structure(measurement: Measurement, scale_shape: tuple[int, ...], n: i
     structure = operator.structure
     if structure is None:
         raise ValueError(
-            f"the bridge needs a linear measurement, and {name} is not (structure None): use a linear operator, "
-            "or a Kalman-type filter such as LETKF."
+            f"the bridge needs a linear measurement, and {name} is not (structure None): use a linear "
+            "operator, or a Kalman-type filter such as LETKF."
         )
     if structure == "fourier":
         uniform = isinstance(measurement.noise, Gaussian) and measurement.noise.std.size == 1
         if not uniform or math.prod(scale_shape[-2:]) != 1:
             raise ValueError(
-                f"{name} acts on Fourier modes, which needs noise Gaussian(std) and a normalising scale that are "
-                "the same at all grid points: give one number each."
+                f"{name} acts on Fourier modes, which needs noise Gaussian(std) and a normalising scale that "
+                "are the same at all grid points: give one number each."
             )
     elif _dense(measurement) and n > DENSE_LIMIT:
         raise ValueError(
-            f"{name} with {type(measurement.noise).__name__} noise has no structure that helps, and {n} components "
-            f"are too many for an {n} × {n} matrix (largest: {DENSE_LIMIT})."
+            f"{name} with {type(measurement.noise).__name__} noise has no structure that helps, and {n} "
+            f"components are too many for an {n} × {n} matrix (largest: {DENSE_LIMIT})."
         )
 
 

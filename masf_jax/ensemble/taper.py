@@ -78,8 +78,8 @@ def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float)
         return Taper(None, jnp.asarray(spectrum, dtype=float), grid)
     if p > _DENSE_LIMIT:
         raise ValueError(
-            f"localisation radius {radius} over {p} points that are not a regular periodic grid needs a matrix of "
-            f"{p} × {p} (largest: {_DENSE_LIMIT}); use radius inf, or LETKF."
+            f"localisation radius {radius} over {p} points that are not a regular periodic grid needs a "
+            f"{p} × {p} matrix (largest: {_DENSE_LIMIT}); use radius inf, or LETKF."
         )
     values, vectors = np.linalg.eigh(taper_matrix(coordinates, coordinates, radius))
     root = vectors * np.sqrt(np.maximum(values, 0.0))[None, :]
