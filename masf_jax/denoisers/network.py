@@ -1,0 +1,170 @@
+"""A neural network as denoiser."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .base import Denoiser
+
+__all__ = ["NetworkDenoiser"]
+
+_LARGEST_LOG = 5.0  # the learned spread stays within e^±5 of sin φ
+
+
+class NetworkDenoiser(Denoiser):
+    """D(x, φ) = cos φ · x + sin φ · F(x, φ) with a network F ("edm"), or D = F ("x0").
+
+    x = cos φ · x0 + sin φ · η is EDM's noisy state x0 + σ η, σ = tan φ, times cos φ = 1/√(1 + σ²), which is
+    EDM's c_in for data of unit variance. Its c_skip = 1/(1 + σ²) acts on x0 + σ η and so is cos φ on x; its
+    c_out = σ/√(1 + σ²) = sin φ. F then fits (x0 - cos φ · x)/sin φ = sin φ · x0 - cos φ · η, of unit variance
+    at every φ, and D is exact at φ = 0 and, with F = 0 (a fresh network), for x0 ~ N(0, I). So states should
+    be normalised to about zero mean and unit variance.
+
+    F sees x, the map sin φ (with `noise_map`), the features, and t = mean(φ)/(π/2) ∈ [0, 1].
+
+    With a variance head, a second output L of the network, x0 given x has standard deviation
+    sin φ · exp(5 tanh(L/5)) per component, which for L = 0 (a fresh network) is exact for x0 ~ N(0, I);
+    `sample` adds that much independent noise to the mean. Without it `sample` returns the mean.
+
+    How the state is laid out for the network, channels last:
+        "vector": (n,) as it is, features (f,) appended.
+        "ring": (n,) → (n, 1), or (C, n) → (n, C); features (f, n).
+        "field": (ny, nx) → (ny, nx, 1), or (C, ny, nx) → (ny, nx, C); features (f, ny, nx).
+
+    Attributes:
+        net: A network with `init(key, x, t)` and `apply(params, x, t)`, such as those of `masf_jax.nn`; with
+            `second_head` set to the number of its outputs, if there is to be a variance head.
+        params: Its parameters.
+        features: What else the network sees, the same for every noise level; None for nothing.
+        layout: See above.
+        noise_map: Whether the network sees sin φ per component; without, only the mean of φ.
+        preconditioning: "edm" or "x0".
+        variance_head: Whether the network has a second output for the spread.
+
+    Source: Karras et al. (2022), arXiv 2206.00364, table 1 ("x0": Yoon et al., arXiv 2604.02889).
+    """
+
+    net: Any = eqx.field(static=True)
+    params: Any
+    features: Float[Array, "..."] | None = None
+    layout: Literal["vector", "ring", "field"] = eqx.field(static=True, default="vector")
+    noise_map: bool = eqx.field(static=True, default=True)
+    preconditioning: Literal["edm", "x0"] = eqx.field(static=True, default="edm")
+    variance_head: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if self.layout not in ("vector", "ring", "field"):
+            raise ValueError(f"layout must be 'vector', 'ring' or 'field', got {self.layout!r}")
+        if self.preconditioning not in ("edm", "x0"):
+            raise ValueError(f"preconditioning must be 'edm' or 'x0', got {self.preconditioning!r}")
+
+    @classmethod
+    def create(
+        cls,
+        key: PRNGKeyArray,
+        net: Any,
+        state_shape: tuple[int, ...],
+        *,
+        features: Float[Array, "..."] | None = None,
+        layout: Literal["vector", "ring", "field"] = "vector",
+        noise_map: bool = True,
+        preconditioning: Literal["edm", "x0"] = "edm",
+        variance_head: bool = False,
+    ) -> NetworkDenoiser:
+        """With fresh parameters for states of this shape.
+
+        Raises:
+            ValueError: The shape does not suit the layout, or the network's outputs do not suit the shape.
+        """
+        empty = cls(net, None, features, layout, noise_map, preconditioning, variance_head)
+        x = jnp.zeros(state_shape)
+        inputs, t = empty._inputs(x, x)
+        denoiser = empty.with_params(net.init(key, inputs, t))
+        outputs = jax.eval_shape(net.apply, denoiser.params, inputs, t)
+        wanted = empty._channels_last(x).shape
+        if isinstance(outputs, tuple) != variance_head:
+            raise ValueError(
+                f"variance_head={variance_head}, but the network returns "
+                f"{'a pair' if isinstance(outputs, tuple) else 'one array'}: a variance head needs "
+                f"second_head={wanted[-1]} in the network, and without one second_head=None"
+            )
+        for out in jax.tree.leaves(outputs):
+            if out.shape != wanted:
+                raise ValueError(
+                    f"the network returns shape {out.shape} for a state of shape {state_shape}, which needs "
+                    f"{wanted}: give it {wanted[-1]} outputs"
+                )
+        return denoiser
+
+    def with_params(self, params: Any) -> Self:
+        """The same with other parameters."""
+        return dataclasses.replace(self, params=params)
+
+    def with_features(self, features: Float[Array, "..."] | None) -> Self:
+        """The same with other features."""
+        return dataclasses.replace(self, features=features)
+
+    def mean_and_log_factor(
+        self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
+        """Mean of x0 given x and log((standard deviation)/sin φ); None for that without a variance head."""
+        outputs = self.net.apply(self.params, *self._inputs(x, angle))
+        first, second = outputs if self.variance_head else (outputs, None)
+        mean = self._state_order(first, x.shape)
+        if self.preconditioning == "edm":
+            mean = jnp.cos(angle) * x + jnp.sin(angle) * mean
+        if second is None:
+            return mean, None
+        return mean, _LARGEST_LOG * jnp.tanh(self._state_order(second, x.shape) / _LARGEST_LOG)
+
+    def moments(
+        self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
+        """Mean and standard deviation of x0 given x; None for the latter without a variance head."""
+        mean, log = self.mean_and_log_factor(x, angle)
+        return mean, None if log is None else jnp.sin(angle) * jnp.exp(log)
+
+    def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        return self.moments(x, angle)[0]
+
+    def sample(
+        self, key: PRNGKeyArray, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> Float[Array, "*x"]:
+        mean, deviation = self.moments(x, angle)
+        if deviation is None:
+            return mean
+        return mean + deviation * jax.random.normal(key, x.shape, x.dtype)
+
+    def _inputs(self, x: Array, angle: Array) -> tuple[Array, Array]:
+        """What the network sees: states and maps channels last, and the scalar t."""
+        parts = [self._channels_last(x)]
+        if self.noise_map:
+            parts.append(self._channels_last(jnp.sin(angle)))
+        if self.features is not None:
+            features = self.features.astype(x.dtype)
+            parts.append(features if self.layout == "vector" else jnp.moveaxis(features, 0, -1))
+        return jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2)
+
+    def _channels_last(self, x: Array) -> Array:
+        space = {"vector": 0, "ring": 1, "field": 2}[self.layout]
+        if x.ndim == space + 1:
+            return x if space == 0 else jnp.moveaxis(x, 0, -1)
+        if x.ndim == space and space > 0:
+            return x[..., None]
+        shapes = {"vector": "(n,)", "ring": "(n,) or (C, n)", "field": "(ny, nx) or (C, ny, nx)"}
+        raise ValueError(
+            f"layout '{self.layout}' takes states of shape {shapes[self.layout]}, got {x.shape}; "
+            "choose another layout"
+        )
+
+    def _state_order(self, out: Array, shape: tuple[int, ...]) -> Array:
+        if self.layout == "vector":
+            return out
+        return out[..., 0] if out.ndim > len(shape) else jnp.moveaxis(out, -1, 0)

@@ -1,0 +1,188 @@
+"""A U-Net on a ring or a doubly periodic grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .convolution import CircularConv, upsample
+from .embedding import TimeEmbedding, scale_and_shift
+
+__all__ = ["UNet"]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(film(norm(conv(silu(norm(x)))), t))), the second convolution zero at first."""
+
+    channels: int
+    kinds: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch_and_space C"], time: Float[Array, "*batch E"]) -> Array:
+        space = x.ndim - time.ndim
+        h = CircularConv(self.channels, space, **self.kinds)(nn.silu(_norm(x, space, self.kinds)))
+        film = nn.Dense(2 * self.channels, **self.kinds)(time)
+        h = nn.silu(scale_and_shift(_norm(h, space, self.kinds), film))
+        h = CircularConv(self.channels, space, kernel_init=nn.initializers.zeros, **self.kinds)(h)
+        if x.shape[-1] != self.channels:
+            x = nn.Dense(self.channels, **self.kinds)(x)
+        return x + h
+
+
+class Attention(nn.Module):
+    """x + self-attention of norm(x) over all places; it knows no positions, so shifts pass through it."""
+
+    heads: int
+    kinds: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch_and_space C"], space: int) -> Array:
+        channels = x.shape[-1]
+        batch = x.shape[: x.ndim - 1 - space]
+        h = _norm(x, space, self.kinds).reshape((*batch, -1, channels))
+        qkv = nn.Dense(3 * channels, **self.kinds)(h)
+        qkv = qkv.reshape((*qkv.shape[:-1], 3, self.heads, channels // self.heads))
+        h = jax.nn.dot_product_attention(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+        h = nn.Dense(channels, kernel_init=nn.initializers.zeros, **self.kinds)(
+            h.reshape((*batch, -1, channels))
+        )
+        return x + h.reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """Residual blocks at ever coarser resolution and back, with skips; circular in every direction.
+
+    One class for rings, x of shape (*batch, n, C), and for periodic grids, (*batch, ny, nx, C): channels come
+    last. Shifting x by a multiple of 2^(levels-1) cells shifts the result. `net.init(key, x, t)` makes
+    parameters, `net.apply(params, x, t)` evaluates; t has the batch axes of x.
+
+    Attributes:
+        out_channels: Channels of the result.
+        channels: Channels at full resolution, before the multipliers.
+        multipliers: Channels of each level over `channels`; level l has sizes divided by 2^l.
+        blocks: Residual blocks a level on the way down; one more on the way up.
+        attention: Levels with self-attention after each block (0 is full resolution); the coarsest level
+            always has one in the middle if this is not empty.
+        heads: Attention heads; must divide the channels there.
+        embedding: Length of the time embedding; 4·`channels` by default.
+        second_head: Channels of a second result read from the same trunk; with it, a pair is returned.
+        space: Number of spatial axes, 1 or 2.
+        dtype: What is computed in (`jnp.bfloat16`, say); None follows x. The result has the type of x.
+        param_dtype: What parameters are kept in.
+
+    Source: Ronneberger, Fischer & Brox (2015), arXiv 1505.04597; blocks as in Dhariwal & Nichol (2021),
+    arXiv 2105.05233.
+    """
+
+    out_channels: int
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    blocks: int = 2
+    attention: tuple[int, ...] = ()
+    heads: int = 4
+    embedding: int | None = None
+    second_head: int | None = None
+    space: int = 2
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @classmethod
+    def paper(cls, out_channels: int, **changes: Any) -> UNet:
+        """The size of Yoon et al. (arXiv 2604.02889): 17.0 million parameters for two channels in 2-d."""
+        size = {
+            "channels": 32,
+            "multipliers": (1, 2, 4, 8),
+            "blocks": 2,
+            "attention": (2, 3),
+            "embedding": 256,
+        }
+        return cls(out_channels, **{**size, **changes})
+
+    @classmethod
+    def small(cls, out_channels: int, **changes: Any) -> UNet:
+        """A smaller one: 2.8 million parameters for two channels in 2-d."""
+        size = {"channels": 16, "multipliers": (1, 2, 4, 8), "blocks": 1, "attention": (2, 3)}
+        return cls(out_channels, **{**size, **changes})
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*batch_and_space C"], t: Float[Array, "*times"]
+    ) -> Float[Array, "*batch_and_space D"] | tuple[Array, Array]:
+        self._check(x)
+        dtype = x.dtype if self.dtype is None else self.dtype
+        kinds = {"dtype": dtype, "param_dtype": self.param_dtype}
+        batch = x.shape[: x.ndim - 1 - self.space]
+        time = TimeEmbedding(self.embedding or 4 * self.channels, **kinds)(jnp.broadcast_to(t, batch))
+        last = len(self.multipliers) - 1
+
+        def block(h: Array, level: int) -> Array:
+            h = ResidualBlock(self.channels * self.multipliers[level], kinds)(h, time)
+            return Attention(self.heads, kinds)(h, self.space) if level in self.attention else h
+
+        h = CircularConv(self.channels, self.space, **kinds)(x.astype(dtype))
+        skips = [h]
+        for level in range(last + 1):
+            for _ in range(self.blocks):
+                h = block(h, level)
+                skips.append(h)
+            if level < last:
+                h = CircularConv(h.shape[-1], self.space, stride=2, **kinds)(h)
+                skips.append(h)
+
+        middle = self.channels * self.multipliers[last]
+        h = ResidualBlock(middle, kinds)(h, time)
+        if self.attention:
+            h = Attention(self.heads, kinds)(h, self.space)
+        h = ResidualBlock(middle, kinds)(h, time)
+
+        for level in range(last, -1, -1):
+            for _ in range(self.blocks + 1):
+                h = block(jnp.concatenate([h, skips.pop()], axis=-1), level)
+            if level > 0:
+                h = CircularConv(h.shape[-1], self.space, **kinds)(upsample(h, self.space))
+
+        h = nn.silu(_norm(h, self.space, kinds))
+        zero = {**kinds, "kernel_init": nn.initializers.zeros}
+        first = CircularConv(self.out_channels, self.space, name="head", **zero)(h).astype(x.dtype)
+        if self.second_head is None:
+            return first
+        second = CircularConv(self.second_head, self.space, name="second_head", **zero)(h)
+        return first, second.astype(x.dtype)
+
+    def _check(self, x: Array) -> None:
+        """Refuses sizes the levels cannot halve, with a message that says which."""
+        if self.space not in (1, 2):
+            raise ValueError(f"a U-Net works in 1 or 2 spatial dimensions, got space={self.space}")
+        if x.ndim < self.space + 1:
+            raise ValueError(
+                f"a U-Net with space={self.space} needs {self.space} spatial axes and channels last, "
+                f"got an array of shape {x.shape}"
+            )
+        factor = 2 ** (len(self.multipliers) - 1)
+        sizes = x.shape[-1 - self.space : -1]
+        if any(size % factor for size in sizes):
+            raise ValueError(
+                f"{len(self.multipliers)} levels halve the grid {len(self.multipliers) - 1} times, so its "
+                f"sizes must be multiples of {factor}, got {sizes}; use fewer multipliers or another grid"
+            )
+        levels = range(len(self.multipliers))
+        if any(level not in levels for level in self.attention):
+            raise ValueError(f"attention names levels {self.attention}, but there are only {list(levels)}")
+        used = {self.channels * self.multipliers[level] for level in (*self.attention, -1) if self.attention}
+        if any(width % self.heads for width in used):
+            raise ValueError(
+                f"heads={self.heads} must divide the channels where attention is, {sorted(used)}"
+            )
+
+
+def _norm(x: Array, space: int, kinds: Any) -> Array:
+    """Group normalisation over the places of one sample, with at most 8 groups of at least 4 channels."""
+    groups = 8
+    while x.shape[-1] % groups or x.shape[-1] // groups < min(4, x.shape[-1]):
+        groups //= 2
+    axes = tuple(range(-1 - space, 0))
+    return nn.GroupNorm(num_groups=groups, reduction_axes=axes, **kinds)(x)

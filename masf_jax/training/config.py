@@ -1,0 +1,91 @@
+"""How long and how fast to train."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+__all__ = ["FitConfig"]
+
+
+class FitConfig(eqx.Module):
+    """Settings of `fit`; the defaults are those of Yoon et al. (arXiv 2604.02889) where the paper names them.
+
+    Attributes:
+        learning_rate: Of AdamW, at the schedule's peak.
+        weight_decay: Of AdamW.
+        ema_decay: Parameters are averaged as e ← d_k e + (1 - d_k) p after step k = 1, 2, …, with
+            d_k = min(d, k/(k + 9)), so that the start is soon forgotten; None for no averaging.
+        clip: Largest global norm of the gradient; None for no clipping.
+        steps: Optimiser steps.
+        batch_size: Samples a step, drawn without repetition within an epoch; with fewer samples than that,
+            all of them, some several times (each time with its own noise).
+        schedule: "cosine" falls to zero over the steps, "constant" stays, both after the warm-up.
+        warmup_steps: Steps of linear growth of the learning rate from 0.
+        betas: Of AdamW.
+        validation_fraction: Share of the samples held back for validation, chosen at random; 0 for none.
+        validation_draws: Noise draws per validation sample; the same at every validation.
+        validate_every: Steps between validations; a twentieth of the steps by default.
+        patience: Validations without improvement after which training ends; None for never.
+    """
+
+    learning_rate: float | Float[Array, ""] = 3e-4
+    weight_decay: float | Float[Array, ""] = 0.01
+    ema_decay: float | Float[Array, ""] | None = 0.999
+    clip: float | Float[Array, ""] | None = 1.0
+    steps: int = eqx.field(static=True, default=1000)
+    batch_size: int = eqx.field(static=True, default=32)
+    schedule: Literal["cosine", "constant"] = eqx.field(static=True, default="cosine")
+    warmup_steps: int = eqx.field(static=True, default=0)
+    betas: tuple[float, float] = eqx.field(static=True, default=(0.9, 0.99))
+    validation_fraction: float = eqx.field(static=True, default=0.1)
+    validation_draws: int = eqx.field(static=True, default=1)
+    validate_every: int | None = eqx.field(static=True, default=None)
+    patience: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        for name in ("steps", "batch_size", "validation_draws", "validate_every", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps must be at least 0 and below steps={self.steps}, got {self.warmup_steps}"
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}"
+            )
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be 'cosine' or 'constant', got {self.schedule!r}")
+
+    @property
+    def round_length(self) -> int:
+        """Steps between validations."""
+        return min(self.steps, self.validate_every or max(1, math.ceil(self.steps / 20)))
+
+    @property
+    def rounds(self) -> int:
+        """Number of validations after the first one, which is before any step."""
+        return math.ceil(self.steps / self.round_length)
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """AdamW with the schedule, behind the clipping."""
+        warmup = self.warmup_steps
+        factor = optax.constant_schedule(1.0)
+        if self.schedule == "cosine":
+            factor = optax.cosine_decay_schedule(1.0, self.steps - warmup)
+        if warmup:
+            factor = optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), factor], [warmup])
+
+        def rate(step: Any) -> Array:
+            return jnp.asarray(self.learning_rate, jnp.float32) * jnp.asarray(factor(step), jnp.float32)
+
+        b1, b2 = self.betas
+        adamw = optax.adamw(rate, b1=b1, b2=b2, weight_decay=self.weight_decay)
+        return adamw if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), adamw)
