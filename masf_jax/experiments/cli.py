@@ -1,4 +1,4 @@
-"""The command line: `masf-jax run`, `masf-jax list`."""
+"""The command line: `masf-jax run`, `animate`, `figures`, `list`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _HELP = """\
 masf-jax: data assimilation experiments
 
   masf-jax run [KEY=VALUE …]     run an experiment         (masf-jax run --help)
+  masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
+  masf-jax figures RUN_DIR       draw a run's figures anew
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax --version
 
@@ -87,7 +89,11 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command == "run":
         return _run(rest)
-    raise unknown("command", command, ("run", "list", "--help", "--version"))
+    if command in ("animate", "figures"):
+        from . import finished
+
+        return finished.animate(rest) if command == "animate" else finished.figures(rest)
+    raise unknown("command", command, ("run", "animate", "figures", "list", "--help", "--version"))
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .files import write_all
+from .flow_data import is_flow
+from .flow_plots import default_cycles, spectra_figure, vorticity_figure
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURES", "write_figures"]
 
-FIGURES = ("error_spread.png", "states.png", "rank_histogram.png")
+FIGURES = ("error_spread.png", "states.png", "spectra.png", "rank_histogram.png")
 _SMALL = 4
 """States of up to so many components are drawn as lines, larger ones as space-time diagrams."""
 _RECENT_LINES, _RECENT = 100, 200
@@ -23,14 +26,25 @@ _RECENT_LINES, _RECENT = 100, 200
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 
 
-def write_figures(folder: Path, data: xr.Dataset, burn_in: int) -> list[Path]:
-    """Draws error and spread, states, and the rank histogram, each where its data exist."""
-    drawn = zip(
-        FIGURES, (_error_and_spread(data, burn_in), _states(data), _ranks(data, burn_in)), strict=True
+def write_figures(
+    folder: Path, data: xr.Dataset, burn_in: int, cycles: Sequence[int] | None = None, dpi: int = 130
+) -> list[Path]:
+    """Draws error and spread, states, spectra of a flow, and the rank histogram, each where its data exist.
+
+    Args:
+        cycles: those shown of a flow's states; None: the first, the middle and the last.
+        dpi: pixels per inch.
+    """
+    figures = (
+        _error_and_spread(data, burn_in),
+        _states(data, cycles),
+        spectra_figure(data, burn_in) if is_flow(data) else None,
+        _ranks(data, burn_in),
     )
+    drawn = zip(FIGURES, figures, strict=True)
 
     def saver(figure: Figure) -> Any:
-        return lambda path: figure.savefig(path, dpi=130, bbox_inches="tight")
+        return lambda path: figure.savefig(path, dpi=dpi, bbox_inches="tight")
 
     return write_all(folder, {name: saver(figure) for name, figure in drawn if figure is not None})
 
@@ -83,16 +97,16 @@ def _times(data: xr.Dataset) -> np.ndarray:
     return data["observation_time" if "observation_time" in data.coords else "time"].values
 
 
-def _states(data: xr.Dataset) -> Figure | None:
+def _states(data: xr.Dataset, cycles: Sequence[int] | None) -> Figure | None:
     if "analysis_mean" not in data:
         return None
+    if is_flow(data):
+        return vorticity_figure(data, default_cycles(data) if cycles is None else cycles)
     recent = data.isel(cycle=slice(-_RECENT, None))
     mean = recent["analysis_mean"]
     if mean[0].size <= _SMALL:
         return _lines(data.isel(cycle=slice(-_RECENT_LINES, None)))
-    if mean.ndim == 2:
-        return _hovmoeller(recent)
-    return _maps(recent)
+    return _hovmoeller(recent)
 
 
 def _lines(data: xr.Dataset) -> Figure:
@@ -160,23 +174,6 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         figure.colorbar(image, ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")
-    figure.suptitle(data.attrs["title"])
-    return figure
-
-
-def _maps(data: xr.Dataset) -> Figure:
-    """The last cycle of a field in two dimensions: truth and analysis of the first channel."""
-    from matplotlib.figure import Figure
-
-    names = [name for name in ("truth", "analysis_mean") if name in data]
-    figure = Figure(figsize=(4.0 * len(names), 3.4), layout="constrained")
-    for i, name in enumerate(names):
-        field = data[name].isel(cycle=-1).values
-        while field.ndim > 2:
-            field = field[0]
-        axis = figure.add_subplot(1, len(names), i + 1)
-        figure.colorbar(axis.imshow(field, origin="lower", cmap="RdBu_r"), ax=axis)
-        axis.set_title(name.replace("_", " "))
     figure.suptitle(data.attrs["title"])
     return figure
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset", "write_results"]
 
+_POSITION = {"long_name": "position of the grid point", "units": "1"}
 _DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
 
 
@@ -95,18 +96,31 @@ def _coordinates(
         attributes = {"long_name": "time in the observation file", "units": "1"}
         data.coords["observation_time"] = ("cycle", problem.times, attributes)
     points = problem.dynamics.coordinates
-    positions = np.arange(problem.dynamics.state_shape[-1], dtype=float)
-    if points is not None and len(space) == 1:
-        positions = points.positions[:, 0]
-    data.coords["x"] = (
-        "x",
-        positions,
-        {"long_name": "position of the grid point", "units": "1", "axis": "X"},
-    )
+    spacing = 1.0
+    if len(space) == 3:
+        spacing = _grid_of_a_flow(data, settings, problem.dynamics.state_shape)
+    else:
+        positions = np.arange(problem.dynamics.state_shape[-1], dtype=float)
+        if points is not None and len(space) == 1:
+            positions = points.positions[:, 0]
+        data.coords["x"] = ("x", positions, _POSITION | {"axis": "X"})
     place = None if points is None else problem.measurement.operator.coordinates(points)
-    if measured is not None and place is not None and place.positions.shape[1] == 1:
+    if measured is None or place is None or len(problem.observations.values.shape) != 2:
+        return
+    names = {1: ("observation_x",), 2: ("observation_y", "observation_x")}[place.positions.shape[1]]
+    for name, positions in zip(names, place.positions.T, strict=True):
         attributes = {"long_name": "position of the observed value", "units": "1"}
-        data.coords["observation_x"] = (measured, place.positions[:, 0], attributes)
+        data.coords[name] = (measured, positions * spacing, attributes)
+
+
+def _grid_of_a_flow(data: xr.Dataset, settings: Settings, shape: tuple[int, ...]) -> float:
+    """Adds positions and names of the components of a velocity (2, ny, nx); returns the spacing along x."""
+    spacing = [side / n for side, n in zip(settings.dynamics["length"], shape[1:], strict=True)]
+    for name, n, step in zip("yx", shape[1:], spacing, strict=True):
+        data.coords[name] = (name, step * np.arange(n), _POSITION | {"axis": name.upper()})
+    attributes = {"long_name": "component of the velocity", "units": "1"}
+    data.coords["channel"] = ("channel", ["u", "v"], attributes)
+    return spacing[1]
 
 
 def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:

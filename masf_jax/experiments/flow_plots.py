@@ -1,0 +1,222 @@
+"""Figures of two-dimensional flows: vorticity of truth, analysis and error, and energy spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .colormaps import diverging
+from .flow_data import Vorticity, energy_spectra, measured_points, sides, vorticity_fields
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Panels", "add_legend", "default_cycles", "spectra_figure", "vorticity_figure"]
+
+_FEW = 0.1
+"""Up to this share of the grid, measured points are drawn one by one; above it, the region's outline."""
+_ROUND_OFF = 1e-11
+"""Energies below this fraction of the largest are not shown: float32 transforms do not resolve them."""
+_DOT = {"ms": 2.4, "mfc": "black", "mec": "white", "mew": 0.4}
+_STYLES = {
+    "truth": {"color": "#b4b4b4", "lw": 5.0},
+    "forecast mean": {"color": "#b4b4b4", "lw": 5.0},
+    "analysis members": {"color": "#4fa3dc", "lw": 2.0},
+    "analysis mean": {"color": "#173f73", "lw": 1.4, "ls": "--"},
+    "error of the analysis mean": {"color": "#c0392b", "lw": 1.3},
+    "increment": {"color": "#c0392b", "lw": 1.3},
+}
+
+
+def default_cycles(data: xr.Dataset) -> list[int]:
+    """The first, the middle and the last cycle."""
+    last = data.sizes["cycle"] - 1
+    return sorted({0, (last + 1) // 2, last})
+
+
+def vorticity_figure(data: xr.Dataset, cycles: Sequence[int], points: bool = True) -> Figure:
+    """Vorticity of truth, analysis mean and error, a row per cycle.
+
+    Truth and analysis share one colour scale, symmetric about zero, in all rows; the error has its own.
+
+    Args:
+        points: mark the measured grid points in the error's panels, where the measurement has places.
+
+    Raises:
+        InputError: a cycle that the run does not have.
+    """
+    fields = vorticity_fields(data, cycles)
+    figure, panels = Panels.figure(data, fields, len(cycles))
+    for row, (panel, cycle) in enumerate(zip(panels, cycles, strict=True)):
+        panel.show(row, measured_points(data, cycle) if points else None)
+        panel.axes[0].set_ylabel(f"{panel.moment(row)}\n\ny")
+    add_legend(figure, panels)
+    return figure
+
+
+def add_legend(figure: Figure, panels: Sequence[Panels]) -> None:
+    """Says at the lower left what the marks are, if there are any."""
+    lines = [line for panel in panels for line in (panel.dots, panel.outline) if np.size(line.get_xdata())]
+    unique = {line.get_label(): line for line in lines}
+    if unique:
+        figure.legend(handles=list(unique.values()), loc="lower left", frameon=False, fontsize="small")
+
+
+class Panels:
+    """Three panels in a row, whose images and marks can be replaced: a figure's row, an animation's frame."""
+
+    def __init__(self, axes: Sequence[Axes], fields: Vorticity, box: tuple[float, float]):
+        self.axes, self.fields, self.box = axes, fields, box
+        (ly, lx), (ny, nx) = box, fields.analysis.shape[1:]
+        dy, dx = ly / ny, lx / nx
+        limit, of_error = _limit(fields.reference), _limit(fields.difference)
+        self.images = []
+        for axis, name in zip(axes, ("vorticity", "vorticity", "error"), strict=True):
+            half = of_error if name == "error" else limit
+            self.images.append(
+                axis.imshow(
+                    np.zeros((ny + 1, nx + 1)),
+                    cmap=diverging(name),
+                    vmin=-half,
+                    vmax=half,
+                    origin="lower",
+                    interpolation="bicubic",
+                    extent=(-dx / 2, lx + dx / 2, -dy / 2, ly + dy / 2),
+                    aspect="equal",
+                )
+            )
+        (self.dots,) = axes[2].plot([], [], "o", clip_on=False, label="measured points", **_DOT)
+        (self.outline,) = axes[2].plot([], [], color="black", lw=0.9, label="edge of the measured region")
+        for axis in axes:
+            _ticks(axis.xaxis, lx)
+            _ticks(axis.yaxis, ly)
+            axis.set(xlim=(0.0, lx), ylim=(0.0, ly))
+            axis.tick_params(labelsize="small", length=2.5)
+            axis.label_outer()
+
+    @staticmethod
+    def figure(data: xr.Dataset, fields: Vorticity, rows: int) -> tuple[Figure, list[Panels]]:
+        """A figure with rows of panels, names above, and the two colour bars below."""
+        from matplotlib.figure import Figure
+
+        box = sides(data)
+        width = 8.4
+        height = (width - 0.9) / 3 * min(max(box[0] / box[1], 0.25), 3.0)
+        figure = Figure(figsize=(width, rows * (height + 0.06) + 1.35), layout="constrained")
+        grid = np.asarray(figure.subplots(rows, 3, sharex=True, sharey=True)).reshape(rows, 3)
+        panels = [Panels(list(row), fields, box) for row in grid]
+        for axis, name in zip(grid[0], fields.names, strict=True):
+            axis.set_title(name, fontsize="medium")
+        for axis in grid[-1]:
+            axis.set_xlabel("x")
+        for axes, image, label, shrink in (
+            (grid[:, :2], panels[0].images[0], "vorticity ω", 0.5),
+            (grid[:, 2:], panels[0].images[2], f"{fields.names[2].split()[0]} of ω", 1.0),
+        ):
+            bar = figure.colorbar(
+                image,
+                ax=axes,
+                location="bottom",
+                extend="both",
+                shrink=shrink,
+                aspect=24,
+                pad=0.03,
+                fraction=0.08,
+            )
+            bar.set_label(label, fontsize="small")
+            bar.ax.tick_params(labelsize="small")
+        figure.suptitle(data.attrs["title"], fontsize="medium", wrap=True)
+        return figure, panels
+
+    def moment(self, index: int) -> str:
+        """Cycle and time of entry `index`."""
+        return f"cycle {self.fields.cycle[index]},  t = {self.fields.time[index]:.4g}"
+
+    def show(self, index: int, points: np.ndarray | None) -> None:
+        """Puts entry `index` of the fields, and the measured points, into the panels."""
+        shown = (self.fields.reference, self.fields.analysis, self.fields.difference)
+        for image, values in zip(self.images, shown, strict=True):
+            periodic = np.pad(
+                values[index], ((0, 1), (0, 1)), mode="wrap"
+            )  # the far edge repeats the near one
+            image.set_data(np.ma.masked_invalid(periodic))
+        dots, outline = _marks(points, self.box)
+        self.dots.set_data(*dots)
+        self.outline.set_data(*outline)
+
+
+def _limit(values: np.ndarray) -> float:
+    """A symmetric limit that all but a few thousandths of the values keep."""
+    finite = np.abs(values[np.isfinite(values)])
+    limit = float(np.percentile(finite, 99.7)) if finite.size else 0.0
+    return limit if limit > 0 else 1.0
+
+
+def _ticks(axis: Any, side: float) -> None:
+    """Ticks at both ends and in the middle of the box, as multiples of π where the side is one."""
+    multiple = side / np.pi
+    whole = abs(multiple - round(multiple)) < 1e-4 and round(multiple) >= 1
+    labels = [f"{part * round(multiple):g}π" if whole else f"{part * side:.3g}" for part in (0.5, 1.0)]
+    axis.set_ticks(
+        [0.0, side / 2, side], labels=["0", *("π" if label == "1π" else label for label in labels)]
+    )
+
+
+_NOTHING = (np.zeros(0), np.zeros(0))
+
+
+def _marks(points: np.ndarray | None, box: tuple[float, float]) -> tuple[tuple, tuple]:
+    """(x, y) of the dots and of the outline, empty where there is nothing to tell.
+
+    Few points are dots. Many are outlined if they form regions, not if they are scattered.
+    """
+    if points is None or points.all() or not points.any():
+        return _NOTHING, _NOTHING
+    ny, nx = points.shape
+    dy, dx = box[0] / ny, box[1] / nx
+    if points.mean() <= _FEW:
+        rows, columns = np.nonzero(points)
+        return (columns * dx, rows * dy), _NOTHING
+    i, j = np.nonzero(points[:, 1:] != points[:, :-1])  # edges between columns j and j + 1
+    k, l = np.nonzero(points[1:] != points[:-1])
+    if i.size + k.size > 4 * (ny + nx):
+        return _NOTHING, _NOTHING
+    gap_y, gap_x = np.full(i.size, np.nan), np.full(k.size, np.nan)
+    x = [np.stack([j + 0.5, j + 0.5, gap_y], 1).ravel(), np.stack([l - 0.5, l + 0.5, gap_x], 1).ravel()]
+    y = [np.stack([i - 0.5, i + 0.5, gap_y], 1).ravel(), np.stack([k + 0.5, k + 0.5, gap_x], 1).ravel()]
+    return _NOTHING, (np.concatenate(x) * dx, np.concatenate(y) * dy)
+
+
+def spectra_figure(data: xr.Dataset, first: int) -> Figure:
+    """Energy spectra averaged over the cycles from `first` on; the members' too, where they were saved."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    k, spectra = energy_spectra(data, first)
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axis = figure.add_subplot()
+    axis.spines[["top", "right"]].set_visible(False)
+    for name, style in _STYLES.items():
+        if name in spectra:
+            axis.loglog(k, np.where(spectra[name] > 0, spectra[name], np.nan), label=name, **style)
+    axis.set(xlabel="wavenumber k", ylabel="energy spectrum E(k)", xlim=(k[0], k[-1]) if k.size else None)
+    axis.set_ylim(_smallest(spectra), None)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.legend(frameon=False, fontsize="small", loc="lower left")
+    last = data.sizes["cycle"] - 1
+    axis.set_title(f"mean of cycles {first} … {last}", fontsize="small", loc="right")
+    figure.suptitle(data.attrs["title"], fontsize="medium", wrap=True)
+    return figure
+
+
+def _smallest(spectra: dict[str, np.ndarray]) -> float | None:
+    """Where to end the axis: below everything that is not round-off."""
+    values = np.concatenate([np.zeros(0), *spectra.values()])
+    values = values[values > _ROUND_OFF * values.max()] if values.size else values
+    return 0.5 * float(values.min()) if values.size else None
