@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .dynamics.base import Dynamics
+from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
 from .filters.repair import repair
 from .measurements.measurement import Measurement, Observations
@@ -63,13 +64,16 @@ class _Problem(eqx.Module):
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
     extra_scores: tuple[tuple[str, Score], ...] = eqx.field(static=True)
+    layout: MemberLayout = eqx.field(static=True)
 
 
 def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
     state, step = carry
     key_forecast, key_repair, key_analysis = jax.random.split(jax.random.fold_in(problem.key, xs["cycle"]), 3)
     n_steps = xs["step"] - step if problem.interval is None else problem.interval
-    forecast = problem.filter.forecast(key_forecast, state, problem.dynamics, step, n_steps)
+    layout = problem.layout
+    forecast = problem.filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
+    forecast = jax.tree.map(layout.replicate, forecast)  # the members meet here, once a cycle
     forecast, repaired, diverged = repair(key_repair, forecast)
     analysis, info = problem.filter.analysis(key_analysis, forecast, xs["z"], problem.measurement, xs["mask"])
     out: dict[str, Any] = {"info": info, "repaired": repaired, "diverged": diverged}
@@ -80,7 +84,7 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
             if "truth" in xs
             else {}
         )
-    return (analysis, xs["step"]), out
+    return (jax.tree.map(layout.replicate, analysis), xs["step"]), out
 
 
 def _saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
@@ -106,7 +110,8 @@ def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.cond(x["valid"], lambda c: _cycle(problem, c, x), lambda c: (c, empty), carry)
 
-    return jax.lax.scan(body, carry, xs)
+    final, out = jax.lax.scan(body, carry, xs)
+    return jax.tree.map(problem.layout.replicate, final), out
 
 
 def assimilate(
@@ -124,6 +129,7 @@ def assimilate(
     chunk: int | None = None,
     progress: bool = False,
     timed: bool = False,
+    layout: MemberLayout = ALL_AT_ONCE,
 ) -> Assimilation:
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
@@ -145,13 +151,17 @@ def assimilate(
             memory, so that device memory does not grow with K.
         progress: show a progress bar with the time left (implies chunks).
         timed: measure compile and run time separately.
+        layout: how many members are forecast at once (bounds memory), and over which devices forecasts are
+            spread; each device then has all members, and makes the whole analysis.
 
     Raises:
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
-            unknown name in `save` or `scores`, or what `filter.prepare` refuses.
+            unknown name in `save` or `scores`, members that the devices do not divide, or what
+            `filter.prepare` refuses.
     """
     ensemble = jnp.asarray(ensemble)
     truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
+    layout.check(ensemble.shape[0])
     _check(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
@@ -169,6 +179,7 @@ def assimilate(
         tuple(save),
         tuple(scores),
         tuple((extra_scores or {}).items()),
+        layout,
     )
     n_cycles = observations.n_cycles
     xs = {
@@ -180,6 +191,7 @@ def assimilate(
     if truth is not None:
         xs["truth"] = truth
     carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), jnp.asarray(0, jnp.int32))
+    carry = jax.tree.map(layout.replicate, carry)
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
     (final, _), out, seconds = _execute(problem, carry, xs, n_cycles, chunk, progress, timed)

@@ -5,6 +5,7 @@ from .blackbox import BlackBox as BlackBox, Function as Function
 from .courant import cfl_violations as cfl_violations, check_cfl as check_cfl
 from .kolmogorov import EnergyBudget as EnergyBudget, Kolmogorov as Kolmogorov
 from .kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
+from .layout import MemberLayout as MemberLayout
 from .linear import Linear as Linear
 from .lorenz63 import Lorenz63 as Lorenz63
 from .lorenz96 import Lorenz96 as Lorenz96

@@ -9,13 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .base import Dynamics
+from .layout import ALL_AT_ONCE, MemberLayout
 
 __all__ = ["Climatology", "advance", "climatology", "rollout", "spun_up_ensemble"]
-
-
-def member_keys(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
-    """One key per member, folded in by member index: the same whichever way members are sharded."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n, dtype=jnp.uint32))
 
 
 def advance(
@@ -24,25 +20,35 @@ def advance(
     step: Int[Array, ""],
     key: PRNGKeyArray,
     n_steps: int | Int[Array, ""],
+    layout: MemberLayout = ALL_AT_ONCE,
 ) -> Float[Array, "N *state"]:
     """All members `n_steps` model steps ahead of step number `step` (model time step·dt).
+
+    Member i draws from `fold_in(key, i)`: the same whichever way members are batched and spread.
 
     Args:
         ensemble: (N, *state_shape).
         n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
+        layout: how many members are computed at once, and on which devices.
     """
-    keys = member_keys(key, ensemble.shape[0])
 
-    def one(i: Int[Array, ""] | int, members: Array) -> Array:
-        now = step + i
-        time = now.astype(dynamics.dt.dtype) * dynamics.dt
-        time = time.astype(members.dtype)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, now)
-        return jax.vmap(dynamics, (0, None, 0))(members, time, step_keys)
+    def member(i: Int[Array, ""], x: Array) -> Array:
+        own = jax.random.fold_in(key, i)
 
-    if isinstance(n_steps, int) and n_steps <= 1:
-        return one(0, ensemble) if n_steps == 1 else ensemble
-    return jax.lax.fori_loop(0, n_steps, one, ensemble)
+        def one(j: Int[Array, ""] | int, x: Array) -> Array:
+            now = step + j
+            time = now.astype(dynamics.dt.dtype) * dynamics.dt
+            return dynamics(x, time.astype(x.dtype), jax.random.fold_in(own, now))
+
+        if isinstance(n_steps, int) and n_steps <= 1:
+            return one(0, x) if n_steps == 1 else x
+        return jax.lax.fori_loop(0, n_steps, one, x)
+
+    return layout.map(member, _members(ensemble.shape[0]), ensemble)
+
+
+def _members(n: int) -> Int[Array, " n"]:
+    return jnp.arange(n, dtype=jnp.uint32)
 
 
 def rollout(
@@ -64,9 +70,11 @@ def rollout(
     return jax.lax.scan(body, start, jnp.arange(n))[1]
 
 
-def spun_up_ensemble(dynamics: Dynamics, key: PRNGKeyArray, n: int) -> Float[Array, "n *state"]:
+def spun_up_ensemble(
+    dynamics: Dynamics, key: PRNGKeyArray, n: int, layout: MemberLayout = ALL_AT_ONCE
+) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
-    return jax.vmap(dynamics.sample_climatology)(member_keys(key, n))
+    return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), _members(n))
 
 
 class Climatology(NamedTuple):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import member_mean, member_variance, weighted_moments
@@ -85,8 +86,12 @@ class Filter(eqx.Module):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> State:
-        """The state `n_steps` model steps after step number `step`."""
+        """The state `n_steps` model steps after step number `step`.
+
+        `layout`: how members are batched and spread; filters without members ignore it.
+        """
 
     @abc.abstractmethod
     def update(
@@ -155,8 +160,9 @@ class EnsembleFilter(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
-        members = advance(dynamics, state.ensemble, step, key, n_steps)
+        members = advance(dynamics, state.ensemble, step, key, n_steps, layout)
         return EnsembleState(members, state.log_weights, state.memory)
 
     def update(

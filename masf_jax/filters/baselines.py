@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import Climatology as ClimateMoments, climatology
 from ..measurements.measurement import Measurement
 from .base import Filter, GaussianState, Info
@@ -65,6 +66,7 @@ class Climatology(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
         return state
 
@@ -104,6 +106,7 @@ class OptimalInterpolation(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
         return GaussianState(_advance_mean(state.mean, dynamics, step, n_steps), state.covariance)
 
@@ -161,6 +164,7 @@ class ThreeDVar(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
         mean = _advance_mean(state.mean, dynamics, step, n_steps)
         return GaussianState(mean, self._background(mean.dtype))

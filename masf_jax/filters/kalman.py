@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..ensemble.statistics import anomalies
 from ..measurements.measurement import Measurement
 from .base import Filter, GaussianState, Info
@@ -97,6 +98,7 @@ class KalmanFilter(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
         shape = state.mean.shape
         n = state.mean.size

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
@@ -52,8 +53,9 @@ class ParticleFilter(Filter):
         dynamics: Dynamics,
         step: Int[Array, ""],
         n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
-        return EnsembleState(advance(dynamics, state.ensemble, step, key, n_steps), state.log_weights)
+        return EnsembleState(advance(dynamics, state.ensemble, step, key, n_steps, layout), state.log_weights)
 
     def update(
         self,
