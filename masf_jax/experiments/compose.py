@@ -24,7 +24,6 @@ _HARMLESS = (
     "save",
     "scores",
     "n_cycles",
-    "burn_in",
     "precision",
     "experiment",
 )
@@ -74,16 +73,20 @@ def parse(overrides: list[str]) -> list[Override]:
 def compose(overrides: list[str]) -> Settings:
     """Settings from overrides such as `filter=letkf`, `filter.radius=5`.
 
-    A preset may hold `experiment.tuned`, settings by filter name; those of the chosen filter apply,
-    below the user's own overrides.
+    A preset may hold `experiment.by_dynamics`, what it changes for other choices of `dynamics` than its
+    own, and `experiment.tuned`, settings by filter name; those of the chosen model and filter apply, in
+    this order, below the user's own overrides.
     """
     parsed = _plain(parse(overrides))
     groups = [o for o in parsed if o.key_or_group in GROUPS]
     config = _compose_groups([f"{o.key_or_group}={o.value()}" for o in groups])
     values = [o for o in parsed if o.key_or_group not in GROUPS]
+    chosen = next((str(o.value()) for o in reversed(groups) if o.key_or_group == "dynamics"), None)
+    harmless = (*_HARMLESS, "filter", "dynamics") if _for_dynamics(config, chosen) else (*_HARMLESS, "filter")
     _apply_tuning(config)
     _apply(config, values)
-    changed = [o for o in parsed if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
+    changed = [o for o in groups if o.key_or_group not in harmless]
+    changed += [o for o in values if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
     changed += [o for o in values if o.key_or_group.startswith("filter.")]
     if changed:
         config["experiment"]["expected"] = None
@@ -142,6 +145,20 @@ def _compose_groups(overrides: list[str]) -> DictConfig:
         config = compose("config", overrides=overrides)
     OmegaConf.set_struct(config, False)
     return config
+
+
+def _for_dynamics(config: DictConfig, chosen: str | None) -> bool:
+    """Lays what the preset says of the chosen `dynamics` over the rest; False if it says nothing.
+
+    The RMSE to expect of another model is not that of the preset's own: only its own numbers stay.
+    """
+    variants = config.experiment.pop("by_dynamics", {})
+    if chosen not in variants:
+        return False
+    for tuned in config.experiment.get("tuned", {}).values():
+        tuned.pop("expected", None)
+    config.merge_with(variants[chosen])
+    return True
 
 
 def _apply_tuning(config: DictConfig) -> None:

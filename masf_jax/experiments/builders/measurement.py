@@ -144,9 +144,15 @@ _pointwise(m.square, "(scale · x)².")
 
 @MEASUREMENTS.register
 def speed(
-    shape: tuple[int, ...], *, squared: bool = False, offset: float = 0.0, noise: NoiseSettings = _UNIT
+    shape: tuple[int, ...],
+    *,
+    squared: bool = False,
+    offset: float = 0.0,
+    sigmoid: bool = False,
+    noise: NoiseSettings = _UNIT,
 ) -> Network:
-    """Flow speed of a velocity state (channels, *grid)."""
+    """Flow speed of a velocity state (channels, *grid), or a sigmoid of it."""
     if len(shape) < 2:
         raise ValueError(f"speed needs a velocity state (channels, *grid); this state has shape {shape}.")
-    return _network(m.Speed(squared, offset), noise)
+    operator = m.Speed(squared, offset)
+    return _network(m.sigmoid() @ operator if sigmoid else operator, noise)
