@@ -1,6 +1,8 @@
 """Measurement operators and noise laws, as pytrees."""
 
 from .base import Compose as Compose, Operator as Operator
+from .coarsen import Coarsen as Coarsen
+from .fourier import Blur as Blur
 from .linear import Linear as Linear
 from .measurement import Measurement as Measurement, Observations as Observations
 from .noise import (

@@ -16,7 +16,7 @@ from ..coordinates import Coordinates
 
 __all__ = ["Compose", "Operator", "output_shape"]
 
-Structure = Literal["identity", "mask", "dense"] | None
+Structure = Literal["identity", "mask", "fourier", "block", "dense"] | None
 
 
 class Operator(eqx.Module):
@@ -26,7 +26,8 @@ class Operator(eqx.Module):
     """
 
     structure: ClassVar[Structure] = None
-    """How H is linear: "identity", "mask" (picks components), "dense" (a matrix), None (nonlinear)."""
+    """How H is linear: "identity", "mask" (picks components), "fourier" (HᵀH is diagonal in Fourier space),
+    "block" (averages disjoint blocks), "dense" (a matrix), None (nonlinear)."""
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
@@ -65,6 +66,18 @@ class Compose(Operator):
 
     outer: Operator
     inner: Operator
+
+    @property
+    def structure(self) -> Structure:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """An identity changes nothing, masks of masks are masks, other products are "dense"."""
+        outer, inner = self.outer.structure, self.inner.structure
+        if outer is None or inner is None:
+            return None
+        if inner == "identity":
+            return outer
+        if outer == "identity":
+            return inner
+        return "mask" if outer == inner == "mask" else "dense"
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         return self.outer(self.inner(x))

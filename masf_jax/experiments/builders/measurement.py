@@ -116,6 +116,24 @@ def moving(
     return Network(m.Measurement(m.Identity(), _law(noise)), mask)
 
 
+@MEASUREMENTS.register
+def blur(shape: tuple[int, ...], *, width: float = 2.0, noise: NoiseSettings = _UNIT) -> Network:
+    """A Gaussian blur of the whole state."""
+    return _network(m.Blur.gaussian(shape, width), noise)
+
+
+@MEASUREMENTS.register
+def low_pass(shape: tuple[int, ...], *, cutoff: float = 8.0, noise: NoiseSettings = _UNIT) -> Network:
+    """The state without its short waves."""
+    return _network(m.Blur.low_pass(shape, cutoff), noise)
+
+
+@MEASUREMENTS.register
+def coarsen(shape: tuple[int, ...], *, factor: int = 2, noise: NoiseSettings = _UNIT) -> Network:
+    """Block averages."""
+    return _network(m.Coarsen(factor, shape), noise)
+
+
 def _pointwise(function: Callable[[float], m.Pointwise], summary: str) -> None:
     """Registers an elementwise operator on every stride-th component."""
 
