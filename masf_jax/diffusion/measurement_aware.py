@@ -63,7 +63,7 @@ def measurement_aware(
 
     H must map states to states: an identity, a mask (what it leaves out ends in noise of the mean measured
     noise level), a symmetric convolution, or a square matrix that is symmetric in the metric of R
-    (L⁻¹ H L symmetric, R = L Lᵀ). Of the last two, nothing counts as measured where any value is missing.
+    (L⁻¹ H L symmetric, R = L Lᵀ). Of the last two nothing counts as measured (h = 0) if any value is missing.
 
     Raises:
         ValueError: a measurement that is none of these, or an eigenvalue of H outside [0, 1];
@@ -93,7 +93,7 @@ def measurement_aware(
         frame=frame,
         measured=measured,
         observed=observed,
-        eigenvalues=eigenvalues,
+        eigenvalues=jnp.where(observed, eigenvalues, 0.0),
         noise_std=noise_std,
         schedule_offset=schedule_offset,
     )

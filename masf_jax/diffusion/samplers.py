@@ -18,7 +18,7 @@ def bridge(
     key: PRNGKeyArray,
     process: Process,
     denoiser: Denoiser,
-    times: Float[Array, " K+1"],
+    times: Float[Array, " n_times"],
     corrected: bool = True,
 ) -> Float[Array, "*v"]:
     """A draw of v_0 given v_1 = the measurement: the unconditional reverse process started there.
@@ -59,7 +59,7 @@ def guided(
     key: PRNGKeyArray,
     process: Process,
     denoiser: Denoiser,
-    times: Float[Array, " K+1"],
+    times: Float[Array, " n_times"],
     v0: Float[Array, "*v"],
     score_scale: Callable[[Scalar], Scalar] = paper_score_scale,
     guidance_scale: Callable[[Scalar], Scalar] = paper_guidance_scale,
@@ -70,7 +70,8 @@ def guided(
     S < 0 of `Process.transition`, started from the noised forecast member v0.
 
     It counts the measurement twice, since the process already ends in it: for a N(0, 1) forecast and z = 2
-    of noise 1, both scales 1 and many steps, it gives 1.39 ± .48 where the posterior is 1.00 ± .71. Use it to reproduce the paper; `bridge` is exact. Source: arXiv 2604.02889.
+    of noise 1, both scales 1 and many steps, it gives 1.39 ± .48 where the posterior is 1.00 ± .71. Use
+    it to reproduce the paper; `bridge` is exact. Source: arXiv 2604.02889.
 
     Args:
         times: from below 1 (the paper: .992) down to about 0 (the paper: 1e-5).

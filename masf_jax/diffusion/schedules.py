@@ -25,7 +25,7 @@ def cosine_schedule(t: Scalar, offset: float = 0.008) -> Scalar:
     return jnp.maximum(jnp.cos((t + offset) / (1 + offset) * quarter), 0.0) / scale
 
 
-def time_grid(n_steps: int, kind: TimeGrid = "uniform", first: float = 1.0) -> Float[Array, " n_steps+1"]:
+def time_grid(n_steps: int, kind: TimeGrid = "uniform", first: float = 1.0) -> Float[Array, " {n_steps}+1"]:
     """Diffusion times from `first` down to 0, at which a reverse process with `n_steps` steps stops.
 
     With u = 1 - j/n: "uniform" t = u; "quadratic" t = u² (fine near the data); "log_snr" equal steps in

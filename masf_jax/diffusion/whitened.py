@@ -41,13 +41,19 @@ def check_structure(measurement: Measurement, scale_shape: tuple[int, ...], n: i
             f"the bridge needs a linear measurement, and {name} is not (structure None): use a linear "
             "operator, or a Kalman-type filter such as LETKF."
         )
+    one_scale = math.prod(scale_shape[-2:]) == 1
     if structure == "fourier":
         uniform = isinstance(measurement.noise, Gaussian) and measurement.noise.std.size == 1
-        if not uniform or math.prod(scale_shape[-2:]) != 1:
+        if not uniform or not one_scale:
             raise ValueError(
                 f"{name} acts on Fourier modes, which needs noise Gaussian(std) and a normalising scale that "
                 "are the same at all grid points: give one number each."
             )
+    elif not _dense(measurement) and isinstance(operator, Coarsen) and not one_scale:
+        raise ValueError(
+            f"{name} averages blocks, which needs a normalising scale that is the same at all grid points: "
+            f"give one number (or one a channel); got shape {scale_shape}."
+        )
     elif _dense(measurement) and n > DENSE_LIMIT:
         raise ValueError(
             f"{name} with {type(measurement.noise).__name__} noise has no structure that helps, and {n} "
