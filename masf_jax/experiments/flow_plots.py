@@ -91,6 +91,8 @@ class Panels:
             )
         (self.dots,) = axes[2].plot([], [], "o", clip_on=False, label="measured points", **_DOT)
         (self.outline,) = axes[2].plot([], [], color="black", lw=0.9, label="edge of the measured region")
+        for line in (self.dots, self.outline):
+            line.set_in_layout(False)  # empty ones have no place, and the layout would make room for none
         for axis in axes:
             _ticks(axis.xaxis, lx)
             _ticks(axis.yaxis, ly)

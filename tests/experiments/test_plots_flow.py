@@ -136,6 +136,14 @@ def test_marks_that_would_tell_nothing_are_left_out(flow):
     ]
 
 
+def test_panels_fill_the_figure_with_and_without_marks(flow):
+    for points in (True, False):
+        figure = vorticity_figure(flow, [0], points=points)
+        figure.draw_without_rendering()
+        widths = [row.axes.get_position().width for row in images(figure)[0]]
+        assert min(widths) > 0.25
+
+
 def test_spectra_of_single_modes(flow):
     """⟨½ a² cos²⟩ = a²/4 at k = 1; the error's a²/64 at 4/3, which is nearest to two shells of width 2/3."""
     flow = flow.assign(
