@@ -1,10 +1,11 @@
-"""jax-cfd's Kolmogorov flow in its own Python: times transitions and returns the fields after them.
+"""jax-cfd's Kolmogorov flow in its own Python: fields after some transitions, then timings on request.
 
     python _jaxcfd_worker.py IN.npz OUT.npz
 
-IN: reynolds, dt, max_speed, repeats, sizes, and for each size n `x_n`, velocities (N, 2, ny, nx) on jax-cfd's
-staggered faces, `n_steps_n` inner steps per transition, `n_check` transitions to return. OUT: `seconds_n`
-(best seconds per transition), `x_n` (the fields after n_check transitions, on the faces).
+IN: reynolds, dt, n_check, sizes, and for each size n `x_n`, velocities (N, 2, ny, nx) on jax-cfd's staggered
+faces, and `n_steps_n` inner steps per transition. OUT: `x_n` (the fields after n_check transitions, on the
+faces) and `version` (of JAX). Prints a line when OUT is written; then, for each line "n burst" on standard
+input, the mean seconds of a transition at n² over about `burst` seconds.
 """
 
 import sys
@@ -39,21 +40,25 @@ def transition(n, reynolds, step, n_steps):
 
 
 def main():
-    given, out = np.load(sys.argv[1]), {}
+    given, out, calls = np.load(sys.argv[1]), {}, {}
     for n in given["sizes"]:
         n, n_steps = int(n), int(given[f"n_steps_{n}"])
         run = transition(n, float(given["reynolds"]), float(given["dt"]) / n_steps, n_steps)
         x = start = jnp.asarray(given[f"x_{n}"], jnp.float32)
         for _ in range(int(given["n_check"])):
             x = run(x)
-        out[f"x_{n}"], best = np.asarray(x), np.inf
-        for _ in range(int(given["repeats"])):
-            begin = time.perf_counter()
-            run(start).block_until_ready()
-            best = min(best, time.perf_counter() - begin)
-        out[f"seconds_{n}"] = best
+        out[f"x_{n}"] = np.asarray(x)
+        calls[n] = lambda run=run, start=start: run(start).block_until_ready()
     out["version"] = jax.__version__
     np.savez(sys.argv[2], **out)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        n, burst = line.split()
+        count, begin = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - begin < float(burst):
+            calls[int(n)]()
+            count += 1
+        print((time.perf_counter() - begin) / count, flush=True)
 
 
 if __name__ == "__main__":

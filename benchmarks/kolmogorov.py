@@ -6,68 +6,103 @@ staggered grid, forward Euler, Courant number 0.5 at speed 5) runs in a virtual 
 from the same smooth random fields. Error: RMS of the velocity after 5 transitions, over its RMS, mean over
 `--check` members, against our solver on `--reference`² points evaluated at each scheme's own grid points.
 
-    python benchmarks/kolmogorov.py [--peer] [--jaxcfd-python PATH] [--sizes 64 128 256]
+With --time-to-accuracy, coarser grids of ours against jax-cfd: both errors are taken at jax-cfd's points,
+where our field is evaluated from its Fourier modes, so modes our grid does not carry count as error. The
+inner step is the longest whose Courant number at speed 5, at 45° to the grid, is within the stepper's limit.
+
+All are timed in turn, in bursts of about `--burst` seconds: milliseconds are the best burst's mean, ratios
+the median (and quartiles) of those of each turn.
+
+    python benchmarks/kolmogorov.py [--peer] [--time-to-accuracy] [--jaxcfd-python PATH] [--sizes 64 128 256]
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _common import arguments, finish, header, interleaved, table
+from _common import arguments, finish, header, table
+from _jaxcfd import Peer, jaxcfd_python
 
 from masf_jax.dynamics import Kolmogorov
 
-HERE = Path(__file__).resolve().parent
 N_MEMBERS, N_CHECK, SPEED = 10, 5, 5.0
 
-
-def jaxcfd_python(given: str | None) -> str:
-    """A Python with jax-cfd: the one given, or that of a venv made here, beside the same JAX as ours."""
-    if given:
-        return given
-    venv = HERE / ".jaxcfd-venv"
-    python = venv / "bin" / "python"
-    if (
-        not python.exists()
-        or subprocess.run([python, "-c", "import jax_cfd"], capture_output=True).returncode
-    ):
-        print(f"installing jax-cfd into {venv} ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "jax-cfd==0.2.1", f"jax=={jax.__version__}"]
-        done = subprocess.run(pip, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"jax-cfd could not be installed:\n{done.stderr[-2000:]}")
-    return str(python)
-
-
-def sampled(x: np.ndarray, n: int, shifts: tuple[tuple[float, float], ...] = ((0, 0), (0, 0))) -> np.ndarray:
-    """Fields (…, 2, m, m) evaluated on n² points, component c moved by shifts[c] spacings in (y, x)."""
-    m = x.shape[-1]
-    k = min(m, n) // 2
-    spectrum = np.fft.fftshift(np.fft.fft2(np.asarray(x, np.float64)), (-2, -1)) * (n / m) ** 2
-    wide = np.zeros((*x.shape[:-2], n, n), complex)
-    if m > n:  # all modes count at a coarse point: evaluate on a multiple of the coarse grid, and pick
-        fine = sampled(x, m, tuple((a * m / n, b * m / n) for a, b in shifts))
-        return fine[..., :: m // n, :: m // n]
-    wide[..., n // 2 - k : n // 2 + k, n // 2 - k : n // 2 + k] = spectrum
-    waves = np.arange(n) - n // 2
-    for c, (sy, sx) in enumerate(shifts):
-        wide[..., c, :, :] *= np.exp(2j * np.pi / n * (sy * waves[:, None] + sx * waves[None, :]))
-    return np.fft.ifft2(np.fft.ifftshift(wide, (-2, -1))).real
-
+CANDIDATES = {
+    64: ((48, "exponential"), (54, "two_thirds")),
+    128: ((60, "exponential"), (64, "exponential"), (80, "two_thirds")),
+    256: ((80, "exponential"), (90, "exponential"), (112, "two_thirds")),
+}
+"""jax-cfd's points each way: ours, and the filter."""
 
 FACES = ((0.5, 1.0), (1.0, 0.5))
 """Where jax-cfd keeps u and v, in spacings (y, x) from a grid point."""
 
 
-def floor(n: int, n_ffts: int) -> Any:
+def shared_modes(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Full Fourier coefficients on n² points of the modes that m² and n² points both carry; their numbers."""
+    m = x.shape[-1]
+    most = (min(m, n) - 1) // 2
+    waves = np.arange(-most, most + 1)
+    at = np.ix_(waves, waves)
+    out = np.zeros((*x.shape[:-2], n, n), complex)
+    out[..., *at] = np.fft.fft2(np.asarray(x, np.float64))[..., *at] * (n / m) ** 2
+    return out, np.fft.fftfreq(n, 1 / n)
+
+
+def truncated(x: np.ndarray, n: int) -> np.ndarray:
+    """Fields (…, m, m) on n² points, without the modes these do not carry."""
+    return np.fft.ifft2(shared_modes(x, n)[0]).real
+
+
+def sampled(x: np.ndarray, n: int, shifts: tuple[tuple[float, float], ...] = ((0, 0), (0, 0))) -> np.ndarray:
+    """Fields (…, 2, m, m) evaluated on n² points, component c moved by shifts[c] spacings in (y, x)."""
+    m = x.shape[-1]
+    if m > n:  # all modes count at a coarse point: evaluate on a multiple of the coarse grid, and pick
+        if m % n:
+            raise ValueError(f"n must divide the field's {m} points each way; got {n}.")
+        fine = sampled(x, m, tuple((a * m / n, b * m / n) for a, b in shifts))
+        return fine[..., :: m // n, :: m // n]
+    wide, waves = shared_modes(x, n)
+    for c, (sy, sx) in enumerate(shifts):
+        wide[..., c, :, :] *= np.exp(2j * np.pi / n * (sy * waves[:, None] + sx * waves[None, :]))
+    return np.fft.ifft2(wide).real
+
+
+def relative_error(x: np.ndarray, truth: np.ndarray) -> float:
+    each = np.sqrt(((x - truth) ** 2).mean((1, 2, 3)) / (truth**2).mean((1, 2, 3)))
+    return float(each.mean())
+
+
+def in_turn(runs: dict[str, Callable[[], float]], turns: int) -> dict[str, np.ndarray]:
+    """What each run returned (its seconds) in every turn; one turn before is not counted."""
+    seconds = [[run() for run in runs.values()] for _ in range(turns + 1)][1:]
+    return dict(zip(runs, np.array(seconds).T, strict=True))
+
+
+def mean_seconds(run: Callable[[], Any], burst: float) -> float:
+    """Seconds per call, mean over about `burst` seconds."""
+    count, begin = 0, time.perf_counter()
+    while count == 0 or time.perf_counter() - begin < burst:
+        run()
+        count += 1
+    return (time.perf_counter() - begin) / count
+
+
+def best(seconds: np.ndarray) -> str:
+    return f"{1e3 * seconds.min():.1f}"
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> str:
+    low, middle, high = np.quantile(a / b, [0.25, 0.5, 0.75])
+    return f"{middle:.3g} ({low:.3g}-{high:.3g})"
+
+
+def floor(n: int, n_ffts: int) -> Callable[[], Any]:
     """n_ffts real transforms of N_MEMBERS fields."""
     pairs = n_ffts // 2
 
@@ -79,92 +114,126 @@ def floor(n: int, n_ffts: int) -> Any:
     return lambda: run(x).block_until_ready()
 
 
-def relative_error(x: np.ndarray, truth: np.ndarray) -> float:
-    each = np.sqrt(((x - truth) ** 2).mean((1, 2, 3)) / (truth**2).mean((1, 2, 3)))
-    return float(each.mean())
+class Ours:
+    """A model with the fields it starts from: one transition to time, and the fields after N_CHECK."""
+
+    def __init__(self, model: Kolmogorov, start: np.ndarray):
+        self.model = model
+        self.step = jax.jit(jax.vmap(lambda x: model.mean_step(x, jnp.zeros(()))))
+        self.start = jnp.asarray(truncated(start, model.grid.shape[0]), jnp.float32)
+
+    def once(self) -> Any:
+        return self.step(self.start).block_until_ready()
+
+    def after(self) -> np.ndarray:
+        x = self.start
+        for _ in range(N_CHECK):
+            x = self.step(x)
+        return np.asarray(x)
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=11)
+    parser.add_argument("--burst", type=float, default=0.3, help="seconds of one run in a turn")
     parser.add_argument("--peer", action="store_true", help="run jax-cfd too, and measure errors")
+    parser.add_argument(
+        "--time-to-accuracy", action="store_true", help="coarser grids of ours; implies --peer"
+    )
     parser.add_argument("--jaxcfd-python", metavar="PATH")
     parser.add_argument("--check", type=int, default=2, help="members whose error is measured")
     parser.add_argument("--reference", type=int, default=512, help="points each way of the reference")
     args = parser.parse_args()
 
     smooth = Kolmogorov(64)  # band-limited: the same fields on every grid
-    keys = jax.random.split(jax.random.key(0), N_MEMBERS)
-    start = np.asarray(jax.vmap(smooth.initial_state)(keys))
-    models = {n: Kolmogorov(n, max_speed=SPEED) for n in args.sizes}
-    fields = {n: jnp.asarray(sampled(start, n), jnp.float32) for n in args.sizes}
-    steps = {n: jax.jit(jax.vmap(lambda x, model=models[n]: model.mean_step(x, 0.0))) for n in args.sizes}
-    numbers: dict[int, dict[str, Any]] = {}
-    for n, model in models.items():
-        runs = {
-            "floor": floor(n, model.ffts_per_transition),
-            "ours": lambda n=n: steps[n](fields[n]).block_until_ready(),
-        }
-        numbers[n] = interleaved(runs, args.repeats if n < 256 else max(2, args.repeats // 2))
-        numbers[n] |= {"n_inner": model.n_inner, "ffts": model.ffts_per_transition}
+    start = np.asarray(jax.vmap(smooth.initial_state)(jax.random.split(jax.random.key(0), N_MEMBERS)))
+    peer: Peer | None = None
+    truth: Any = None
     note = ""
-    if args.peer:
-        note = compare(args, start, steps, fields, numbers)
+    if args.peer or args.time_to_accuracy:
+        given: dict[str, Any] = dict(sizes=args.sizes, reynolds=1000.0, dt=0.2, n_check=N_CHECK)
+        for n in args.sizes:
+            given[f"x_{n}"] = sampled(start, n, FACES)
+            given[f"n_steps_{n}"] = int(np.ceil(0.2 / (0.5 * (2 * np.pi / n) / SPEED)))
+        peer = Peer(jaxcfd_python(args.jaxcfd_python), given)
+        fine = Kolmogorov(args.reference, max_speed=SPEED)
+        truth = np.concatenate([Ours(fine, start[i : i + 1]).after() for i in range(args.check)])
+        inner = ", ".join(str(given[f"n_steps_{n}"]) for n in args.sizes)
+        note = f"jax-cfd 0.2.1 on jax {peer.fields['version']}: {inner} inner steps; "
+        note += f"reference {args.reference}², {args.check} members\n"
 
-    rows = []
-    for n, each in numbers.items():
-        row = [
-            f"{n}²",
-            each["n_inner"],
-            each["ffts"],
-            f"{1e3 * each['ours']:.1f}",
-            f"{1e3 * each['floor']:.1f}",
-        ]
-        row.append(f"{each['ours'] / each['floor']:.2f}")
-        if args.peer:
-            row += [f"{1e3 * each['peer']:.1f}", f"{each['peer'] / each['ours']:.2f}"]
-            row += [f"{each['error']:.1e}", f"{each['error_peer']:.1e}"]
-        rows.append(row)
-    head = ["grid", "inner steps", "FFTs", "ours ms", "FFT floor ms", "ours/floor"]
-    head += ["jax-cfd ms", "jax-cfd/ours", "error ours", "error jax-cfd"] if args.peer else []
+    numbers: dict[str, Any] = {}
     title = f"Kolmogorov flow: milliseconds per transition of {N_MEMBERS} members"
-    finish(args, "kolmogorov", header(title) + "\n" + table(rows, head) + note, numbers)
+    text = header(title) + "\n" + same_grid(args, start, peer, truth, numbers) + "\n" + note
+    if peer is not None and args.time_to_accuracy:
+        text += "\nTime to accuracy: errors of both at jax-cfd's grid points\n"
+        text += time_to_accuracy(args, start, peer, truth, numbers)
+    if peer is not None:
+        peer.close()
+    finish(args, "kolmogorov", text.rstrip(), numbers)
 
 
-def compare(args: Any, start: np.ndarray, steps: dict, fields: dict, numbers: dict) -> str:
-    """Adds jax-cfd's seconds and both errors to `numbers`; returns a note for the table."""
-    given: dict[str, Any] = dict(
-        sizes=args.sizes, reynolds=1000.0, dt=0.2, repeats=args.repeats, n_check=N_CHECK
-    )
+def same_grid(args: Any, start: np.ndarray, peer: Peer | None, truth: Any, numbers: dict) -> str:
+    rows = []
     for n in args.sizes:
-        given[f"x_{n}"] = sampled(start, n, FACES)
-        given[f"n_steps_{n}"] = numbers[n]["n_inner_peer"] = int(
-            np.ceil(0.2 / (0.5 * (2 * np.pi / n) / SPEED))
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        inside, outside = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(inside, **given)
-        script = [jaxcfd_python(args.jaxcfd_python), HERE / "_jaxcfd_worker.py", inside, outside]
-        subprocess.run(script, check=True)
-        answer = dict(np.load(outside))
-    fine = Kolmogorov(args.reference, max_speed=SPEED)
-    advance = jax.jit(lambda x: fine.mean_step(x, 0.0))
-    truth = jnp.asarray(sampled(start[: args.check], args.reference), jnp.float32)
-    truth = np.stack([np.asarray(advance_times(advance, x)) for x in truth])
+        ours = Ours(Kolmogorov(n, max_speed=SPEED), start)
+        alone = floor(n, ours.model.ffts_per_transition)
+        runs = {
+            "floor": lambda alone=alone: mean_seconds(alone, args.burst),
+            "ours": lambda ours=ours: mean_seconds(ours.once, args.burst),
+        }
+        if peer is not None:
+            runs["peer"] = lambda n=n: peer.seconds(n, args.burst)
+        seconds = in_turn(runs, args.turns)
+        row = [f"{n}²", ours.model.n_inner, ours.model.ffts_per_transition]
+        row += [best(seconds["ours"]), best(seconds["floor"]), ratio(seconds["ours"], seconds["floor"])]
+        numbers[f"{n}"] = {name: each.tolist() for name, each in seconds.items()}
+        if peer is not None:
+            errors = (
+                relative_error(ours.after()[: args.check], sampled(truth, n)),
+                relative_error(peer.fields[f"x_{n}"][: args.check], sampled(truth, n, FACES)),
+            )
+            row += [best(seconds["peer"]), ratio(seconds["peer"], seconds["ours"])]
+            row += [f"{error:.2g}" for error in errors]
+            numbers[f"{n}"] |= dict(zip(("error", "error_peer"), errors, strict=True))
+        rows.append(row)
+    head = ["grid", "inner steps", "FFTs", "ours ms", "FFTs alone ms", "ours/FFTs"]
+    head += ["jax-cfd ms", "jax-cfd/ours", "error ours", "error jax-cfd"] if peer is not None else []
+    return table(rows, head)
+
+
+def time_to_accuracy(args: Any, start: np.ndarray, peer: Peer, truth: np.ndarray, numbers: dict) -> str:
+    rows = []
     for n in args.sizes:
-        ours = np.asarray(advance_times(steps[n], fields[n]))[: args.check]
-        numbers[n]["peer"] = float(answer[f"seconds_{n}"])
-        numbers[n]["error"] = relative_error(ours, sampled(truth, n))
-        numbers[n]["error_peer"] = relative_error(answer[f"x_{n}"][: args.check], sampled(truth, n, FACES))
-    inner = ", ".join(str(numbers[n]["n_inner_peer"]) for n in args.sizes)
-    return f"\njax-cfd 0.2.1 on jax {answer['version']}: {inner} inner steps; reference {args.reference}²"
-
-
-def advance_times(step: Any, x: Any) -> Any:
-    for _ in range(N_CHECK):
-        x = step(x)
-    return x
+        wanted = sampled(truth, n, FACES)
+        allowed = relative_error(peer.fields[f"x_{n}"][: args.check], wanted)
+        ours = {}
+        for points, dealias in CANDIDATES.get(n, ()):
+            limit = Kolmogorov(points, dealias=dealias).cfl_limit
+            model = Kolmogorov(points, dealias=dealias, max_speed=SPEED, cfl=limit)
+            ours[f"{points}² {dealias}"] = Ours(model, start)
+        runs = {name: lambda each=each: mean_seconds(each.once, args.burst) for name, each in ours.items()}
+        seconds = in_turn({"peer": lambda n=n: peer.seconds(n, args.burst), **runs}, args.turns)
+        for name, each in ours.items():
+            error = relative_error(sampled(each.after()[: args.check], n, FACES), wanted)
+            enough = "yes" if error <= allowed else "no"
+            row = [f"{n}²", f"{allowed:.3g}", best(seconds["peer"]), name, each.model.n_inner]
+            row += [f"{error:.3g}", best(seconds[name]), ratio(seconds[name], seconds["peer"]), enough]
+            rows.append(row)
+            numbers[f"{n} {name}"] = {"seconds": seconds[name].tolist(), "error": error, "allowed": allowed}
+    head = [
+        "jax-cfd",
+        "its error",
+        "its ms",
+        "ours",
+        "inner steps",
+        "error",
+        "ms",
+        "ours/jax-cfd",
+        "as accurate",
+    ]
+    return table(rows, head)
 
 
 if __name__ == "__main__":
