@@ -8,8 +8,10 @@ from .covariance import (
     TaperedCovariance as TaperedCovariance,
 )
 from .gaussian import GaussianDenoiser as GaussianDenoiser, ensemble_gaussian as ensemble_gaussian
+from .hybrid import HybridDenoiser as HybridDenoiser
 from .kernel import (
     KernelDenoiser as KernelDenoiser,
     ensemble_kernel as ensemble_kernel,
     silverman_factor as silverman_factor,
 )
+from .network import NetworkDenoiser as NetworkDenoiser

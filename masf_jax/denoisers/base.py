@@ -28,3 +28,7 @@ class Denoiser(eqx.Module):
     ) -> Float[Array, "*x"]:
         """A draw of x0 given x; where a denoiser knows no covariance, its mean."""
         return self(x, angle)
+
+    def for_member(self, member: Float[Array, "*x"]) -> Denoiser:
+        """This denoiser for the analysis of one forecast member; most treat all alike."""
+        return self

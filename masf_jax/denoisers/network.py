@@ -115,14 +115,21 @@ class NetworkDenoiser(Denoiser):
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
         """Mean of x0 given x and log((standard deviation)/sin φ); None for that without a variance head."""
+        first, log = self.outputs(x, angle)
+        if self.preconditioning == "edm":
+            first = jnp.cos(angle) * x + jnp.sin(angle) * first
+        return first, log
+
+    def outputs(
+        self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
+        """What the network gives, in the state's layout: F, and the log-factor of the variance head."""
         outputs = self.net.apply(self.params, *self._inputs(x, angle))
         first, second = outputs if self.variance_head else (outputs, None)
-        mean = self._state_order(first, x.shape)
-        if self.preconditioning == "edm":
-            mean = jnp.cos(angle) * x + jnp.sin(angle) * mean
+        first = self._state_order(first, x.shape)
         if second is None:
-            return mean, None
-        return mean, _LARGEST_LOG * jnp.tanh(self._state_order(second, x.shape) / _LARGEST_LOG)
+            return first, None
+        return first, _LARGEST_LOG * jnp.tanh(self._state_order(second, x.shape) / _LARGEST_LOG)
 
     def moments(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]

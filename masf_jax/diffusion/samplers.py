@@ -20,6 +20,7 @@ def bridge(
     denoiser: Denoiser,
     times: Float[Array, " n_times"],
     corrected: bool = True,
+    first: Denoiser | None = None,
 ) -> Float[Array, "*v"]:
     """A draw of v_0 given v_1 = the measurement: the unconditional reverse process started there.
 
@@ -29,19 +30,28 @@ def bridge(
 
     Args:
         times: diffusion times from 1 down to 0 (see `time_grid`).
+        first: what the first step takes x0 from, if not from `denoiser`. A denoiser that moves a forecast
+            member (`Denoiser.for_member`) belongs here only: from the second step on v_s depends on the
+            member, and a draw made of it again would have too much variance.
     """
 
-    def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
-        v, key = carry
+    def move(denoiser: Denoiser, v: Array, key: PRNGKeyArray, ends: Array) -> tuple[Array, PRNGKeyArray]:
         key, key_draw, key_step = jax.random.split(key, 3)
         x, angle = process.rescaled(v, ends[0]), process.angle(ends[0])
         v0 = denoiser.sample(key_draw, x, angle) if corrected else denoiser(x, angle)
-        return (process.reverse(key_step, v, v0, ends[0], ends[1]), key), None
+        return process.reverse(key_step, v, v0, ends[0], ends[1]), key
+
+    def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
+        return move(denoiser, *carry, ends), None
 
     key_start, key_steps = jax.random.split(key)
     start = process.endpoint(key_start)
     times = times.astype(start.dtype)
-    (v, _), _ = jax.lax.scan(step, (start, key_steps), jnp.stack([times[:-1], times[1:]], 1))
+    ends = jnp.stack([times[:-1], times[1:]], 1)
+    carry = (start, key_steps)
+    if first is not None:
+        carry, ends = move(first, *carry, ends[0]), ends[1:]
+    (v, _), _ = jax.lax.scan(step, carry, ends)
     return v
 
 

@@ -11,10 +11,12 @@ from .baselines import (
     OptimalInterpolation as OptimalInterpolation,
     ThreeDVar as ThreeDVar,
 )
+from .denoiser_fit import DenoiserFit as DenoiserFit, GaussianFit as GaussianFit, KernelFit as KernelFit
 from .enkf import EnKF as EnKF
 from .enkf_n import EnKFN as EnKFN
 from .ensrf import EnSRF as EnSRF
 from .etkf import ETKF as ETKF
 from .kalman import KalmanFilter as KalmanFilter
 from .letkf import LETKF as LETKF
+from .masf import MASF as MASF
 from .particle import ParticleFilter as ParticleFilter

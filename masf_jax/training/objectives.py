@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..denoisers.hybrid import HybridDenoiser
 from ..denoisers.network import NetworkDenoiser
 
 __all__ = ["denoising_loss", "uniform_angle"]
@@ -30,7 +31,7 @@ def uniform_angle(lowest: float = 0.0, highest: float = math.pi / 2) -> AngleSam
 
 
 def denoising_loss(
-    denoiser: NetworkDenoiser, angles: AngleSampler, *, weighted: bool = True
+    denoiser: NetworkDenoiser | HybridDenoiser, angles: AngleSampler, *, weighted: bool = True
 ) -> Callable[[Any, PRNGKeyArray, Any], Float[Array, ""]]:
     """The loss(params, key, batch) that makes D(x, φ) the mean of x0 given x = cos φ · x0 + sin φ · η.
 
@@ -50,7 +51,7 @@ def denoising_loss(
 
     def one(params: Any, key: PRNGKeyArray, x0: Array, features: Array | None) -> Array:
         member = denoiser.with_params(params)
-        if features is not None:
+        if features is not None and isinstance(member, NetworkDenoiser):
             member = member.with_features(features)
         key_angle, key_noise = jax.random.split(key)
         angle = jnp.broadcast_to(angles(key_angle).astype(x0.dtype), x0.shape)

@@ -1,0 +1,106 @@
+"""How a filter makes its denoiser from each cycle's forecast ensemble, without training."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..denoisers.base import Denoiser
+from ..denoisers.gaussian import GaussianDenoiser, ensemble_gaussian
+from ..denoisers.kernel import ensemble_kernel
+from ..diffusion.process import Process
+from ..dynamics.base import Dynamics
+from ..ensemble.taper import Taper, taper
+from ..measurements.measurement import Measurement
+
+__all__ = ["DenoiserFit", "GaussianFit", "KernelFit"]
+
+
+class DenoiserFit(eqx.Module):
+    """From a forecast ensemble, in a process's coordinates, to a denoiser; may remember across cycles."""
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> DenoiserFit:
+        """This fit with what it derives from the model; raises ValueError where it does not suit them."""
+        return self
+
+    def init(self) -> Any:
+        """What is remembered before the first cycle."""
+        return None
+
+    @abc.abstractmethod
+    def __call__(
+        self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
+    ) -> tuple[Denoiser, Any, dict[str, Array]]:
+        """The denoiser, the memory for the next cycle, and scalars to report."""
+
+
+class GaussianFit(DenoiserFit):
+    """The ensemble's mean and (localised) covariance: the bridge is then an ensemble Kalman analysis.
+
+    Args:
+        radius: Gaspari-Cohn length of the taper in the coordinates' unit; inf: no localisation.
+        coupled: each analysis member comes from a forecast member of its own, instead of being drawn
+            afresh from the Gaussian.
+        taper: filled in by `prepare`.
+    """
+
+    radius: float = eqx.field(static=True, default=math.inf)
+    coupled: bool = eqx.field(static=True, default=False)
+    taper: Taper | None = None
+
+    def __check_init__(self) -> None:
+        if not self.radius > 0:
+            raise ValueError(f"localisation radius must be positive (inf: none); got {self.radius}.")
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> GaussianFit:
+        if math.isinf(self.radius):
+            return self
+        if dynamics.coordinates is None:
+            raise ValueError(
+                f"localisation radius {self.radius} needs coordinates, and {type(dynamics).__name__} has "
+                "none: give the model coordinates, or use radius inf."
+            )
+        chosen = taper(dynamics.coordinates, dynamics.state_shape, self.radius)
+        return GaussianFit(self.radius, self.coupled, chosen)
+
+    def __call__(
+        self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
+    ) -> tuple[Denoiser, Any, dict[str, Array]]:
+        return self.gaussian(ensemble, process), memory, {}
+
+    def gaussian(self, ensemble: Float[Array, "N *v"], process: Process) -> GaussianDenoiser:
+        """The denoiser itself."""
+        if self.taper is None and not math.isinf(self.radius):
+            raise ValueError(
+                "the Gaussian denoiser needs its taper: call filter.prepare(dynamics, measurement)."
+            )
+        return ensemble_gaussian(ensemble, self.taper, process.frame.basis, self.coupled)
+
+
+class KernelFit(DenoiserFit):
+    """The ensemble as a Gaussian mixture.
+
+    Args:
+        bandwidth: in standard deviations of each component; None: Silverman's rule for the state's size.
+        shrink: whether the mixture keeps the ensemble's variance (see `ensemble_kernel`).
+    """
+
+    bandwidth: Float[Array, ""] | None = None
+    shrink: bool = eqx.field(static=True, default=True)
+
+    def __init__(self, bandwidth: float | None = None, shrink: bool = True):
+        if bandwidth is not None and not isinstance(bandwidth, Tracer) and not bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive; got {bandwidth}.")
+        self.bandwidth = None if bandwidth is None else jnp.asarray(bandwidth, dtype=float)
+        self.shrink = shrink
+
+    def __call__(
+        self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
+    ) -> tuple[Denoiser, Any, dict[str, Array]]:
+        return ensemble_kernel(ensemble, self.bandwidth, self.shrink), memory, {}
