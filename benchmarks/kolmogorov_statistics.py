@@ -8,12 +8,13 @@ states are cut to the modes of the 64² grid. Every run is measured over the mod
 integrated autocorrelation time over total time.
 
     python benchmarks/kolmogorov_statistics.py [--transitions 10000] [--members 4] [--reference-minutes 20]
+        [--keep FOLDER]
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from kolmogorov import sampled
 from masf_jax.dynamics import Kolmogorov, spectral
 
 N = 64
-SPIN_UP, CHUNK = 250, 25
+SPIN_UP, CHUNK, REFERENCE_CFL = 250, 25, 1.0
 BANDS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (7, 9), (10, 13), (14, 17), (18, 21))
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "kolmogorov_statistics.txt"
 
@@ -85,18 +86,31 @@ def reference_run(n: int, members: int, settle: int, transitions: int, minutes: 
     small = Kolmogorov(128)
     start = jax.vmap(small.initial_state)(jax.random.split(jax.random.key(77), members))
     spun_up = run(small, start, SPIN_UP)[0]
-    model = Kolmogorov(n, cfl=1.7)
+    model = Kolmogorov(n, cfl=REFERENCE_CFL)
     x = jnp.asarray(sampled(np.asarray(spun_up), n), jnp.float32)
     parts, begin = [], time.perf_counter()
     while len(parts) * CHUNK < settle + transitions and time.perf_counter() - begin < 60 * minutes:
         x, part = run(model, x, CHUNK)
         parts.append(jax.tree.map(np.asarray, part))
+        if not np.isfinite(parts[-1].energy).all():
+            raise SystemExit(f"{n}² with n_inner={model.n_inner} blew up by transition {len(parts) * CHUNK}.")
     kept = parts[settle // CHUNK :]
     if len(kept) < 4:
         raise SystemExit(
             f"{minutes} minutes made {len(parts) * CHUNK} transitions: too few; allow more time."
         )
     return Series(*(np.concatenate(each) for each in zip(*kept, strict=True)))
+
+
+def kept(folder: Path | None, name: str, make: Callable[[], Series]) -> Series:
+    """make(), or what an earlier call left in `folder`."""
+    if folder is None:
+        return make()
+    file = folder / f"{name}.npz"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **make()._asdict())
+    return Series(**np.load(file))
 
 
 def mean_and_error(x: np.ndarray) -> tuple[float, float]:
@@ -130,33 +144,42 @@ def main() -> None:
     parser.add_argument("--reference-transitions", type=int, default=1000)
     parser.add_argument("--reference-minutes", type=float, default=20.0, help="stop the resolved flow then")
     parser.add_argument("--settle", type=int, default=100, help="its transitions before it is measured")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep each run's numbers there, and use them"
+    )
     args = parser.parse_args()
 
-    runs = {
-        f"{N}² two_thirds": long_run("two_thirds", 1, args.members, args.transitions),
-        f"{N}² exponential": long_run("exponential", 2, args.members, args.transitions),
-    }
-    limits = {f"{N}² {name}": Kolmogorov(N, dealias=name).cfl_limit for name in ("two_thirds", "exponential")}
-    print(f"{N}² done after {time.process_time():.0f} s of CPU time", file=sys.stderr, flush=True)
-    fine = f"{args.reference}²"
-    runs[fine] = reference_run(
-        args.reference,
-        args.reference_members,
-        args.settle,
-        args.reference_transitions,
-        args.reference_minutes,
-    )
+    fine, runs, limits = f"{args.reference}²", {}, {}
+    for seed, dealias in enumerate(("two_thirds", "exponential"), 1):
+        name = f"{N}² {dealias}"
+        limits[name] = Kolmogorov(N, dealias=dealias).cfl_limit
+        runs[name] = kept(
+            args.keep,
+            f"{N}_{dealias}_{args.members}_{args.transitions}",
+            lambda seed=seed, dealias=dealias: long_run(dealias, seed, args.members, args.transitions),
+        )
     limits[fine] = Kolmogorov(args.reference).cfl_limit
+    runs[fine] = kept(
+        args.keep,
+        f"{args.reference}_{args.reference_members}_{args.reference_transitions}_{args.settle}",
+        lambda: reference_run(
+            args.reference,
+            args.reference_members,
+            args.settle,
+            args.reference_transitions,
+            args.reference_minutes,
+        ),
+    )
 
     first = []
     for name, each in runs.items():
         finite = all(np.isfinite(values).all() for values in each)
-        kept = each if name == fine else Series(*(values[SPIN_UP:] for values in each))
-        runs[name] = kept
+        counted = each if name == fine else Series(*(values[SPIN_UP:] for values in each))
+        runs[name] = counted
         first.append(
-            [name, kept.energy.shape[1], len(each.energy), "yes" if finite else "NO"]
+            [name, counted.energy.shape[1], len(each.energy), "yes" if finite else "NO"]
             + [f"{each.courant.max():.2f} of {limits[name]:.2f}", f"{each.speed.max():.2f}"]
-            + [shown(*mean_and_error(v)) for v in (kept.energy, kept.enstrophy, kept.enstrophy_all)]
+            + [shown(*mean_and_error(v)) for v in (counted.energy, counted.enstrophy, counted.enstrophy_all)]
         )
     head = ["run", "members", "transitions", "all finite", "largest Courant", "largest speed"]
     head += ["energy", "enstrophy, |m| <= 21", "|m| <= 31"]
