@@ -56,7 +56,8 @@ class Taper(eqx.Module):
     def _filtered(self, x: Array, response: Array) -> Array:
         axes = tuple(range(1, 1 + len(self.grid)))
         fields = x.reshape(x.shape[0], *self.grid)
-        spectrum = jnp.fft.rfftn(fields, axes=axes) * response[None]
+        spectrum = jnp.fft.rfftn(fields, axes=axes)
+        spectrum = spectrum * response[None].astype(spectrum.dtype)
         return jnp.fft.irfftn(spectrum, s=self.grid, axes=axes).reshape(x.shape).astype(x.dtype)
 
 
