@@ -1,0 +1,83 @@
+"""Changes of coordinates: their inverses, orthonormality, and what they diagonalise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax.bases import BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
+
+SHAPES = [(12,), (7,), (4, 6), (2, 4, 6), (3, 5, 9)]
+
+
+def cases():
+    for shape in SHAPES:
+        axes = 1 if len(shape) == 1 else 2
+        yield pytest.param(IdentityBasis(), shape, id=f"identity-{shape}")
+        yield pytest.param(FourierBasis(axes), shape, id=f"fourier-{shape}")
+        for factor in (1, 2, 3):
+            if all(n % factor == 0 for n in shape[-axes:]):
+                yield pytest.param(BlockBasis(factor, axes), shape, id=f"block-{factor}-{shape}")
+
+
+def matrix(f, shape):
+    n = int(np.prod(shape))
+    rows = jax.vmap(lambda x: f(x.reshape(shape)).reshape(-1))(jnp.eye(n))
+    return np.asarray(rows, np.float64).T
+
+
+@pytest.mark.parametrize(("basis", "shape"), cases())
+def test_orthonormal_and_undone(basis, shape, dtype):
+    to, back = matrix(basis.to, shape), matrix(basis.back, shape)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(to @ to.T, np.eye(len(to)), atol=tolerance)
+    np.testing.assert_allclose(back, to.T, atol=tolerance)
+    assert basis.to(jnp.ones(shape)).dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(12,), (7,), (4, 6), (2, 4, 6)])
+def test_hartley_by_its_formula_and_on_convolutions(shape, x64):
+    """v_k = n^{-1/2} Σ x_j [cos + sin](2π j·k/n), and CᵀC of a convolution C is diagonal in it."""
+    axes = 1 if len(shape) == 1 else 2
+    basis, grid = FourierBasis(axes), shape[-axes:]
+    x = np.random.default_rng(0).normal(size=shape)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid), indexing="ij")).reshape(axes, -1)
+    phase = 2 * np.pi * (index / np.reshape(grid, (-1, 1))).T @ index
+    expected = x.reshape(*shape[:-axes], -1) @ (np.cos(phase) + np.sin(phase)) / np.sqrt(phase.shape[0])
+    np.testing.assert_allclose(basis.to(jnp.asarray(x)), expected.reshape(shape), atol=1e-12)
+
+    kernel = np.random.default_rng(1).normal(size=grid)
+    last = tuple(range(-axes, 0))
+
+    def convolve(x):
+        return jnp.fft.ifftn(jnp.fft.fftn(x, axes=last) * np.fft.fftn(kernel), axes=last).real
+
+    c, v = matrix(convolve, grid), matrix(basis.to, grid)
+    np.testing.assert_allclose(
+        v @ c.T @ c @ v.T, np.diag(np.abs(np.fft.fftn(kernel)).ravel() ** 2), atol=1e-10
+    )
+
+
+def test_a_blocks_mean_sits_at_its_first_cell():
+    x = np.random.default_rng(2).normal(size=(2, 4, 6))
+    v = np.asarray(BlockBasis(2, 2).to(jnp.asarray(x, dtype=float)))
+    means = x.reshape(2, 2, 2, 3, 2).mean((2, 4))
+    np.testing.assert_allclose(v[:, ::2, ::2], 2 * means, rtol=1e-4, atol=1e-5)
+    flat = np.asarray(BlockBasis(2, 2).to(jnp.full((4, 6), 3.0)))
+    np.testing.assert_allclose(flat[1::2], 0, atol=1e-6)
+    np.testing.assert_allclose(flat[:, 1::2], 0, atol=1e-6)
+
+
+def test_matrix_basis_with_and_without_an_inverse(dtype):
+    rng = np.random.default_rng(3)
+    general = rng.normal(size=(6, 6)) + 3 * np.eye(6)
+    orthogonal = np.linalg.qr(general)[0]
+    x = jnp.asarray(rng.normal(size=(2, 3)), dtype=float)
+    for v, inverse in ((general, np.linalg.inv(general)), (orthogonal, None)):
+        arrays = [None if a is None else jnp.asarray(a, dtype=float) for a in (v, inverse)]
+        basis = MatrixBasis(arrays[0], arrays[1], (2, 3))
+        assert basis.to(x).shape == (6,)
+        np.testing.assert_allclose(
+            basis.to(x), np.linalg.solve(v, np.asarray(x).ravel()), rtol=1e-3, atol=1e-4
+        )
+        np.testing.assert_allclose(basis.back(basis.to(x)), x, rtol=1e-4, atol=1e-5)
