@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -32,7 +32,7 @@ class HybridDenoiser(Denoiser):
     network: NetworkDenoiser
     basis: Basis
 
-    def with_params(self, params: Any) -> Self:
+    def with_params(self, params: Any) -> HybridDenoiser:
         """The same with other parameters of the network."""
         return dataclasses.replace(self, network=self.network.with_params(params))
 
@@ -60,6 +60,6 @@ class HybridDenoiser(Denoiser):
         correction = self._correction(self.gaussian(x, angle), x, angle)
         return self.gaussian.sample(key, x, angle) + correction
 
-    def for_member(self, member: Float[Array, "*v"]) -> Self:
+    def for_member(self, member: Float[Array, "*v"]) -> HybridDenoiser:
         gaussian = self.gaussian.for_member(member)
         return dataclasses.replace(self, gaussian=gaussian)

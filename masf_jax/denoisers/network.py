@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -103,11 +103,11 @@ class NetworkDenoiser(Denoiser):
                 )
         return denoiser
 
-    def with_params(self, params: Any) -> Self:
+    def with_params(self, params: Any) -> NetworkDenoiser:
         """The same with other parameters."""
         return dataclasses.replace(self, params=params)
 
-    def with_features(self, features: Float[Array, "..."] | None) -> Self:
+    def with_features(self, features: Float[Array, "..."] | None) -> NetworkDenoiser:
         """The same with other features."""
         return dataclasses.replace(self, features=features)
 
