@@ -27,8 +27,8 @@ class Covariance(eqx.Module):
         """P C (C P C + S²)⁻¹ y with C = diag(cos), S = diag(sin): from C x0 + S η to x0, both centred."""
 
     @abc.abstractmethod
-    def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
-        """A draw of N(0, P)."""
+    def draw(self, key: PRNGKeyArray) -> Float[Array, "..."]:
+        """A draw of N(0, P), raveled where P is a matrix."""
 
 
 class LowRankCovariance(Covariance):
@@ -67,7 +67,7 @@ class DenseCovariance(Covariance):
         solved = cho_solve(cho_factor(total), y.reshape(-1))
         return (self.matrix @ (c * solved)).reshape(y.shape)
 
-    def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
+    def draw(self, key: PRNGKeyArray) -> Float[Array, " n"]:
         n = self.matrix.shape[0]
         jitter = 10 * n * jnp.finfo(self.matrix.dtype).eps * jnp.trace(self.matrix) / n
         root = jnp.linalg.cholesky(self.matrix + jitter * jnp.eye(n, dtype=self.matrix.dtype))
