@@ -182,7 +182,9 @@ class MASF(Filter):
 
         def one(key: PRNGKeyArray, member: Array) -> Array:
             if self.sampler == "bridge":
-                return bridge(key, process, denoiser.for_member(member), times, self.corrected)
+                own = denoiser.for_member(member)
+                first = None if own is denoiser else own
+                return bridge(key, process, denoiser, times, self.corrected, first)
             if self.paper_scales:
                 return guided(key, process, denoiser, times, member, paper_score_scale, paper_guidance_scale)
             return guided(key, process, denoiser, times, member, jnp.ones_like, jnp.ones_like)
