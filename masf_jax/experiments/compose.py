@@ -19,6 +19,7 @@ _HARMLESS = (
     "seed",
     "output_dir",
     "chunk",
+    "layout",
     "progress",
     "figures",
     "save",

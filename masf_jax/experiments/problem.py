@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics import Dynamics, spun_up_ensemble
+from ..dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ..filters import Filter, KalmanFilter
 from ..measurements import Measurement, Observations
 from ..twin import simulate
@@ -19,7 +19,7 @@ from .builders.measurement import MEASUREMENTS, Network
 from .errors import InputError
 from .settings import Settings
 
-__all__ = ["Problem", "build"]
+__all__ = ["Problem", "build", "member_layout"]
 
 _TRUTH, _RUN, _START, _ENSEMBLE, _FILTER = range(5)
 """Purposes of the random keys: `fold_in(key(seed), purpose)`."""
@@ -64,6 +64,15 @@ def build(settings: Settings) -> Problem:
     return Problem(key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, truth)
 
 
+def member_layout(settings: Settings) -> MemberLayout:
+    """How members are batched, and which of this machine's devices they are spread over."""
+    wanted, found = settings.layout.devices, jax.devices()
+    if wanted is not None and wanted > len(found):
+        raise InputError(f"layout.devices = {wanted}, but this machine has {len(found)} for JAX: {found}.")
+    devices = None if wanted is None else tuple(found[:wanted])
+    return MemberLayout(settings.layout.batch_size, devices)
+
+
 def _with_initial(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
     """The Kalman filter starts from N(mean, std² I) itself where that is given, not from a sample."""
     mean, std = settings.initial.mean, settings.initial.std
@@ -87,7 +96,7 @@ def _first_ensemble(settings: Settings, dynamics: Dynamics, start: jax.Array, ke
     if initial.mean is not None and initial.std is not None:
         return initial.mean + initial.std * jax.random.normal(key, shape)
     if initial.spread is None:
-        return eqx.filter_jit(spun_up_ensemble)(dynamics, key, n)
+        return eqx.filter_jit(spun_up_ensemble)(dynamics, key, n, member_layout(settings))
     key_mean, key_members = jax.random.split(key)
     centre = start + initial.spread * jax.random.normal(key_mean, dynamics.state_shape)
     return centre[None] + initial.spread * jax.random.normal(key_members, shape)

@@ -18,7 +18,7 @@ from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
 from .errors import InputError
 from .files import check_writable
 from .metrics import summarize
-from .problem import Problem, build
+from .problem import Problem, build, member_layout
 from .results import dataset, write_results
 from .settings import Settings
 
@@ -90,6 +90,7 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
                 save=settings.save,
                 scores=settings.scores,
                 chunk=settings.chunk,
+                layout=member_layout(settings),
                 progress=settings.progress,
                 timed=True,
             )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from .errors import InputError
 from .typed import checked_section
 
-__all__ = ["About", "Initial", "ObservationFile", "Settings", "read_settings", "write_settings"]
+__all__ = ["About", "Initial", "Layout", "ObservationFile", "Settings", "read_settings", "write_settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,14 @@ class ObservationFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout:
+    """Keys under `layout`: how forecasts of the members are batched and spread; no result hangs on it."""
+
+    batch_size: int | None = None
+    devices: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Every key of a run; see `configs/config.yaml` for what each means."""
 
@@ -69,6 +77,7 @@ class Settings:
     )
     save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
     chunk: int | None = None
+    layout: Layout = Layout()
     progress: bool = False
     figures: bool = True
     output_dir: str | None = None
@@ -120,6 +129,9 @@ def _check_ranges(settings: Settings) -> None:
             f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
             "give a smaller burn_in or a larger n_cycles."
         )
+    for key, value in dataclasses.asdict(settings.layout).items():
+        if value is not None and value < 1:
+            raise InputError(f"layout.{key} must be at least 1, or null; got {value}.")
     initial = settings.initial
     if (initial.mean is None) != (initial.std is None):
         raise InputError("initial.mean and initial.std go together: give both or neither.")

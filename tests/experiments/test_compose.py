@@ -161,6 +161,7 @@ BAD = {
     "filter=[etkf": ("cannot read",),
     "seed=${nothing}": ("cannot resolve",),
     "ensemble_size=1": ("ensemble_size must be at least 2",),
+    "layout.batch_size=0": ("layout.batch_size must be at least 1, or null; got 0",),
     "seed=-1": ("seed must be at least 0",),
     "burn_in=1000": ("burn_in (1000)",),
     "n_cycles=null": ("observations.path",),

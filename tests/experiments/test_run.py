@@ -165,6 +165,14 @@ def test_moving_network_with_gaps_in_double_precision(tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == []
 
 
+def test_the_layout_of_members_changes_no_result(finished, tmp_path, capsys):
+    arguments = ["run", *SMALL, "measurement=every_second", "figures=false", f"output_dir={tmp_path}"]
+    assert main([*arguments, "layout.batch_size=4", "layout.devices=1"]) == 0
+    np.testing.assert_allclose(load(tmp_path)["analysis_mean"], load(finished)["analysis_mean"], atol=1e-2)
+    assert main([*arguments, "layout.devices=1000"]) == 2
+    assert "layout.devices = 1000, but this machine has" in capsys.readouterr().err
+
+
 def test_truth_ensemble_and_filter_have_keys_of_their_own():
     import jax
 
