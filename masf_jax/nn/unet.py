@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from .convolution import CircularConv, upsample
 from .embedding import TimeEmbedding, scale_and_shift
+from .norm import GroupNorm
 
 __all__ = ["UNet"]
 
@@ -24,9 +25,9 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch_and_space C"], time: Float[Array, "*batch E"]) -> Array:
         space = x.ndim - time.ndim
-        h = CircularConv(self.channels, space, **self.kinds)(nn.silu(_norm(x, space, self.kinds)))
+        h = CircularConv(self.channels, space, **self.kinds)(nn.silu(GroupNorm(space, **self.kinds)(x)))
         film = nn.Dense(2 * self.channels, **self.kinds)(time)
-        h = nn.silu(scale_and_shift(_norm(h, space, self.kinds), film))
+        h = nn.silu(scale_and_shift(GroupNorm(space, **self.kinds)(h), film))
         h = CircularConv(self.channels, space, kernel_init=nn.initializers.zeros, **self.kinds)(h)
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, **self.kinds)(x)
@@ -43,7 +44,7 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "*batch_and_space C"], space: int) -> Array:
         channels = x.shape[-1]
         batch = x.shape[: x.ndim - 1 - space]
-        h = _norm(x, space, self.kinds).reshape((*batch, -1, channels))
+        h = GroupNorm(space, **self.kinds)(x).reshape((*batch, -1, channels))
         qkv = nn.Dense(3 * channels, **self.kinds)(h)
         qkv = qkv.reshape((*qkv.shape[:-1], 3, self.heads, channels // self.heads))
         h = jax.nn.dot_product_attention(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
@@ -145,7 +146,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = CircularConv(h.shape[-1], self.space, **kinds)(upsample(h, self.space))
 
-        h = nn.silu(_norm(h, self.space, kinds))
+        h = nn.silu(GroupNorm(self.space, **kinds)(h))
         zero = {**kinds, "kernel_init": nn.initializers.zeros}
         first = CircularConv(self.out_channels, self.space, name="head", **zero)(h).astype(x.dtype)
         if self.second_head is None:
@@ -177,12 +178,3 @@ class UNet(nn.Module):
             raise ValueError(
                 f"heads={self.heads} must divide the channels where attention is, {sorted(used)}"
             )
-
-
-def _norm(x: Array, space: int, kinds: Any) -> Array:
-    """Group normalisation over the places of one sample, with at most 8 groups of at least 4 channels."""
-    groups = 8
-    while x.shape[-1] % groups or x.shape[-1] // groups < min(4, x.shape[-1]):
-        groups //= 2
-    axes = tuple(range(-1 - space, 0))
-    return nn.GroupNorm(num_groups=groups, reduction_axes=axes, **kinds)(x)

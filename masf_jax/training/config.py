@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Literal
 
@@ -73,6 +74,14 @@ class FitConfig(eqx.Module):
     def rounds(self) -> int:
         """Number of validations after the first one, which is before any step."""
         return math.ceil(self.steps / self.round_length)
+
+    def held_back(self, samples: int) -> int:
+        """Number of samples, of as many as given, that are held back for validation."""
+        return max(1, round(self.validation_fraction * samples)) if self.validation_fraction > 0 else 0
+
+    def for_epochs(self, epochs: int, samples: int) -> FitConfig:
+        """The same with as many steps as `epochs` passes over this many training samples take."""
+        return dataclasses.replace(self, steps=epochs * max(1, samples // self.batch_size))
 
     def optimiser(self) -> optax.GradientTransformation:
         """AdamW with the schedule, behind the clipping."""

@@ -100,7 +100,7 @@ class _Problem(eqx.Module):
         )
         chosen = order[(position * config.batch_size + jnp.arange(config.batch_size)) % count]
         loss, gradient = jax.value_and_grad(self.loss)(params, key, _rows(self.training, chosen))
-        good = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
 
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
             updates, new_optimiser = config.optimiser().update(gradient, optimiser, params)

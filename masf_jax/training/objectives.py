@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..denoisers.hybrid import HybridDenoiser
 from ..denoisers.network import NetworkDenoiser
+from ..diffusion.process import Process
 
-__all__ = ["denoising_loss", "uniform_angle"]
+__all__ = ["denoising_loss", "process_angles", "uniform_angle"]
 
 AngleSampler = Callable[[PRNGKeyArray], Float[Array, "..."]]
 
@@ -26,6 +27,15 @@ def uniform_angle(lowest: float = 0.0, highest: float = math.pi / 2) -> AngleSam
 
     def sample(key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.uniform(key, minval=lowest, maxval=highest)
+
+    return sample
+
+
+def process_angles(process: Process, last: float = 1.0) -> AngleSampler:
+    """From a key, the noise-level map of `process` at a time uniform in [0, last]."""
+
+    def sample(key: PRNGKeyArray) -> Array:
+        return process.angle(jax.random.uniform(key, (), process.measured.dtype, maxval=last))
 
     return sample
 
