@@ -1,0 +1,120 @@
+"""The Gaussian denoiser: its mean, its draws, and how an ensemble gives one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import Coordinates
+from masf_jax.bases import FourierBasis
+from masf_jax.denoisers import (
+    DenseCovariance,
+    GaussianDenoiser,
+    LowRankCovariance,
+    TaperedCovariance,
+    ensemble_gaussian,
+)
+from masf_jax.ensemble.localization import taper_matrix
+from masf_jax.ensemble.taper import taper
+
+N = 6
+RNG = np.random.default_rng(12)
+ROOT = RNG.normal(size=(N, N)) / 2
+P = ROOT @ ROOT.T + 0.1 * np.eye(N)
+MEAN = RNG.normal(size=N)
+ANGLE = RNG.uniform(0.1, 1.5, N)
+X = RNG.normal(size=N)
+
+
+def conditional(mean, p, x, angle):
+    """Mean and covariance of x0 | x by dense conditioning of x = C x0 + S η."""
+    c, s = np.diag(np.cos(angle)), np.diag(np.sin(angle))
+    gain = p @ c @ np.linalg.inv(c @ p @ c + s @ s)
+    return mean + gain @ (x - c @ mean), p - gain @ c @ p
+
+
+def as_float(*values):
+    return tuple(jnp.asarray(value, dtype=float) for value in values)
+
+
+def test_mean_and_draws_by_dense_conditioning(dtype, key):
+    mean, p, x, angle = as_float(MEAN, P, X, ANGLE)
+    denoiser = GaussianDenoiser(mean, DenseCovariance(p))
+    expected, covariance = conditional(MEAN, P, X, ANGLE)
+    np.testing.assert_allclose(denoiser(x, angle), expected, rtol=1e-4, atol=1e-5)
+    count = 40_000
+    draws = jax.jit(jax.vmap(lambda k: denoiser.sample(k, x, angle)))(jax.random.split(key, count))
+    draws = np.asarray(draws, np.float64)
+    away = draws.mean(0) - expected
+    assert count * away @ np.linalg.solve(covariance, away) < 28  # 99.99% of χ² with 6 degrees of freedom
+    norm = np.linalg.norm(covariance)
+    noise = np.sqrt((np.trace(covariance) ** 2 + norm**2) / count)
+    assert np.linalg.norm(np.cov(draws.T) - covariance) < 2.5 * noise
+
+
+def test_ends_of_the_noise_levels():
+    """Nothing seen: the mean of the forecast, and its draws; nearly everything seen: x itself."""
+    mean, p, x = as_float(MEAN, P, X)
+    denoiser = GaussianDenoiser(mean, DenseCovariance(p))
+    np.testing.assert_allclose(denoiser(x, jnp.full(N, np.pi / 2)), mean, atol=1e-5)
+    np.testing.assert_allclose(denoiser(x, jnp.full(N, 1e-3)), x, atol=1e-2)
+
+
+def test_a_member_stands_in_for_the_prior_draw(key):
+    """Seen almost exactly in its own noise-free place, a member stays; unseen, it is returned as it is."""
+    mean, p, member = as_float(MEAN, P, X)
+    denoiser = GaussianDenoiser(mean, DenseCovariance(p), member=member)
+    unseen = denoiser.sample(key, jnp.zeros(N), jnp.full(N, np.pi / 2))
+    np.testing.assert_allclose(unseen, member, atol=1e-5)
+
+
+def test_fields_keep_their_shape():
+    mean, x, angle = (value.reshape(2, 3) for value in as_float(MEAN, X, ANGLE))
+    denoiser = GaussianDenoiser(mean, DenseCovariance(jnp.asarray(P, dtype=float)))
+    flat = GaussianDenoiser(mean.reshape(-1), denoiser.covariance)
+    np.testing.assert_allclose(denoiser(x, angle).reshape(-1), flat(x.reshape(-1), angle.reshape(-1)))
+
+
+@pytest.mark.parametrize("n_members", [4, 20])
+def test_ensemble_gaussian_has_the_sample_moments(n_members, dtype, key):
+    """Few members: low rank; more members than components: dense; the same conditioning."""
+    ensemble = np.random.default_rng(1).normal(size=(n_members, N)) @ ROOT + MEAN[None]
+    denoiser = ensemble_gaussian(jnp.asarray(ensemble, dtype=float))
+    kind = LowRankCovariance if n_members <= N else DenseCovariance
+    assert isinstance(denoiser.covariance, kind)
+    x, angle = as_float(X, ANGLE)
+    expected, _ = conditional(ensemble.mean(0), np.cov(ensemble.T), X, ANGLE)
+    np.testing.assert_allclose(denoiser(x, angle), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("points", [12, 600])
+def test_a_tapered_ensemble_is_the_schur_product(points, x64):
+    """Dense below 513 components, conjugate gradients beyond; the taper holds for the state, in any basis."""
+    grid = Coordinates.grid((points,), (float(points),))
+    ensemble = np.random.default_rng(2).normal(size=(5, points))
+    basis = FourierBasis(1)
+    encoded = jax.vmap(basis.to)(jnp.asarray(ensemble))
+    denoiser = ensemble_gaussian(encoded, taper(grid, (points,), 3.0), basis)
+    kind = DenseCovariance if points <= 512 else TaperedCovariance
+    assert isinstance(denoiser.covariance, kind)
+    p = np.cov(ensemble.T) * taper_matrix(grid, grid, 3.0)
+    turn = np.asarray(jax.vmap(basis.to)(jnp.eye(points)))  # symmetric
+    rng = np.random.default_rng(3)
+    x, angle = rng.normal(size=points), rng.uniform(0.3, 1.5, points)
+    expected, _ = conditional(turn @ ensemble.mean(0), turn @ p @ turn, x, angle)
+    got = np.asarray(denoiser(jnp.asarray(x), jnp.asarray(angle)))
+    np.testing.assert_allclose(got, expected, atol=1e-6 if points <= 512 else 2e-3)
+
+
+def test_a_smooth_tapered_covariance_draws_in_single_precision(key):
+    """512 components with correlations far beyond a grid spacing: eigenvalues down to rounding."""
+    points = 512
+    grid = Coordinates.grid((points,), (float(points),))
+    waves = np.random.default_rng(4).normal(size=(10, 8))
+    angles = 2 * np.pi * np.arange(points)[None] / points
+    ensemble = sum(waves[:, [k]] * np.cos((k // 2 + 1) * angles + k) for k in range(8))
+    denoiser = ensemble_gaussian(jnp.asarray(ensemble, jnp.float32), taper(grid, (points,), 60.0))
+    draws = jax.vmap(denoiser.covariance.draw)(jax.random.split(key, 2000))
+    assert bool(jnp.isfinite(draws).all())
+    variance = np.var(ensemble, axis=0, ddof=1)
+    np.testing.assert_allclose(draws.var(0), variance, rtol=5 * np.sqrt(2 / 2000), atol=1e-3)
