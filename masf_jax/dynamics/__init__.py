@@ -13,6 +13,7 @@ from .model_error import ModelError as ModelError
 from .rollout import (
     Climatology as Climatology,
     advance as advance,
+    climatological_states as climatological_states,
     climatology as climatology,
     rollout as rollout,
     spun_up_ensemble as spun_up_ensemble,

@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .base import Dynamics
 from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Climatology", "advance", "climatology", "rollout", "spun_up_ensemble"]
+__all__ = ["Climatology", "advance", "climatological_states", "climatology", "rollout", "spun_up_ensemble"]
+
+_CHAINS = 64
 
 
 def advance(
@@ -75,6 +77,33 @@ def spun_up_ensemble(
 ) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
     return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), _members(n))
+
+
+def climatological_states(
+    dynamics: Dynamics, key: PRNGKeyArray, n: int, held_back: int = 0, every: int | None = None
+) -> tuple[Float[Array, "n *state"], Float[Array, "held_back *state"]]:
+    """`n` states of the model's long run, and `held_back` more from other trajectories, for validation.
+
+    At most 64 spun-up trajectories, sampled each `every` steps (None: a tenth of the spin-up); neighbours
+    in the result belong to different trajectories as far as possible.
+    """
+    if n < 1 or held_back < 0:
+        raise ValueError(f"n must be at least 1 and held_back at least 0; got {n}, {held_back}.")
+    every = max(1, dynamics.spin_up_steps // 10) if every is None else every
+    spare = -(-min(_CHAINS, n + held_back) * held_back // (n + held_back))
+    chains = max(1, min(_CHAINS, n + held_back) - spare)
+    rounds = max(-(-n // chains), -(-held_back // spare) if spare else 0)
+    key_start, key_run = jax.random.split(key)
+    start = spun_up_ensemble(dynamics, key_start, chains + spare)
+
+    def body(members: Array, k: Array) -> tuple[Array, Array]:
+        members = advance(dynamics, members, k * every, jax.random.fold_in(key_run, k), every)
+        return members, members
+
+    later = jax.lax.scan(body, start, jnp.arange(rounds - 1, dtype=jnp.int32))[1]
+    states = jnp.concatenate([start[None], later])
+    shape = (-1, *dynamics.state_shape)
+    return states[:, :chains].reshape(shape)[:n], states[:, chains:].reshape(shape)[:held_back]
 
 
 class Climatology(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from ..diffusion.process import Process
 from ..dynamics.base import Dynamics
 from ..ensemble.taper import Taper, taper
 from ..measurements.measurement import Measurement
+from .climate import Climate
 
 __all__ = ["DenoiserFit", "GaussianFit", "KernelFit"]
 
@@ -25,8 +27,18 @@ __all__ = ["DenoiserFit", "GaussianFit", "KernelFit"]
 class DenoiserFit(eqx.Module):
     """From a forecast ensemble, in a process's coordinates, to a denoiser; may remember across cycles."""
 
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> DenoiserFit:
-        """This fit with what it derives from the model; raises ValueError where it does not suit them."""
+    @property
+    def climatological(self) -> bool:
+        """Whether it knows states in units of the model's climatology only (a fixed normalisation)."""
+        return False
+
+    def prepare(
+        self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
+    ) -> DenoiserFit:
+        """This fit with what it derives from the model; raises ValueError where it does not suit them.
+
+        `climate()` is the model's climatology in the filter's normalisation and process.
+        """
         return self
 
     def init(self) -> Any:
@@ -58,7 +70,9 @@ class GaussianFit(DenoiserFit):
         if not self.radius > 0:
             raise ValueError(f"localisation radius must be positive (inf: none); got {self.radius}.")
 
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> GaussianFit:
+    def prepare(
+        self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
+    ) -> GaussianFit:
         if math.isinf(self.radius):
             return self
         if dynamics.coordinates is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -11,26 +13,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
-from ..diffusion.measurement_aware import measurement_aware
 from ..diffusion.process import Process
 from ..diffusion.samplers import bridge, guided, paper_guidance_scale, paper_score_scale
 from ..diffusion.schedules import TimeGrid, time_grid
-from ..diffusion.vp_bridge import vp_bridge
 from ..diffusion.whitened import check_structure
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
-from ..dynamics.rollout import advance, spun_up_ensemble
+from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
-from ..ensemble.normalization import Moments, Normalization
-from ..ensemble.statistics import member_mean, member_variance
+from ..ensemble.normalization import Normalization
 from ..measurements.measurement import Measurement
 from .base import EnsembleState, Filter, Info
+from .climate import Climate, ProcessKind, climate, make_process
 from .denoiser_fit import DenoiserFit, GaussianFit
 
 __all__ = ["MASF"]
-
-_CLIMATOLOGY = 1000
-"""Model states behind a fixed normalisation."""
 
 
 class MASF(Filter):
@@ -53,19 +50,21 @@ class MASF(Filter):
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
         paper_scales: the paper's c_s and c_g in the guided sampler; else both are 1.
-        seed: of the climatological states of a fixed normalisation.
+        climatology, seed: number and random seed of the model states behind a fixed normalisation without
+            moments, and behind the pretraining of a network: the same states.
     """
 
     denoiser: DenoiserFit
     inflation: Inflation
     normalization: Normalization
-    process: Literal["vp", "measurement_aware"] = eqx.field(static=True)
+    process: ProcessKind = eqx.field(static=True)
     sampler: Literal["bridge", "guided"] = eqx.field(static=True)
     n_steps: int = eqx.field(static=True)
     grid: TimeGrid = eqx.field(static=True)
     first: float = eqx.field(static=True)
     corrected: bool = eqx.field(static=True)
     paper_scales: bool = eqx.field(static=True)
+    climatology: int = eqx.field(static=True)
     seed: int = eqx.field(static=True)
 
     def __init__(
@@ -74,13 +73,14 @@ class MASF(Filter):
         inflation: Inflation | None = None,
         normalization: Normalization | None = None,
         *,
-        process: Literal["vp", "measurement_aware"] = "vp",
+        process: ProcessKind = "vp",
         sampler: Literal["bridge", "guided"] = "bridge",
         n_steps: int = 4,
         grid: TimeGrid = "uniform",
         first: float | None = None,
         corrected: bool = True,
         paper_scales: bool = True,
+        climatology: int = 1000,
         seed: int = 1,
     ):
         for name, value, known in (
@@ -94,35 +94,43 @@ class MASF(Filter):
             raise ValueError(f"the bridge starts at the measurement, diffusion time 1; got first={first}.")
         if sampler == "guided" and not first < 1:
             raise ValueError(f"the guided sampler has no score at diffusion time 1: first < 1; got {first}.")
+        if climatology < 2:
+            raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
         time_grid(n_steps, grid, first)
         self.denoiser = GaussianFit() if denoiser is None else denoiser
         self.inflation = Inflation() if inflation is None else inflation
         self.normalization = Normalization() if normalization is None else normalization
         self.process, self.sampler, self.n_steps, self.grid = process, sampler, n_steps, grid
-        self.first, self.corrected, self.paper_scales, self.seed = first, corrected, paper_scales, seed
+        self.first, self.corrected, self.paper_scales = first, corrected, paper_scales
+        self.climatology, self.seed = climatology, seed
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> MASF:
         shape = dynamics.state_shape
         normalization = self.normalization
         if measurement.operator.structure == "fourier" and not normalization.uniform:
-            normalization = eqx.tree_at(lambda n: n.uniform, normalization, True)
-        if normalization.kind == "fixed" and normalization.moments is None:
-            normalization = eqx.tree_at(
-                lambda n: n.moments, normalization, _climate(dynamics, self.seed), is_leaf=lambda x: x is None
-            )
+            normalization = dataclasses.replace(normalization, uniform=True)
         scale_shape = (1,) * len(shape) if normalization.uniform else shape
         check_structure(measurement, scale_shape, math.prod(shape))
-        prepared = eqx.tree_at(
-            lambda f: (f.denoiser, f.normalization),
-            self,
-            (self.denoiser.prepare(dynamics, measurement), normalization),
-        )
         if self.process == "measurement_aware":  # concrete here: its validity can be looked at
             z = jnp.zeros(measurement.output_shape(shape))
-            measurement_aware(
-                measurement, z, jnp.ones(z.shape, bool), jnp.zeros(shape), jnp.ones(scale_shape)
+            make_process(
+                self.process, measurement, z, jnp.ones(z.shape, bool), jnp.zeros(shape), jnp.ones(scale_shape)
             )
-        return prepared
+        if self.denoiser.climatological and normalization.kind != "fixed":
+            raise ValueError(
+                "a denoiser trained on the model's climatology alone knows states in its units: it needs the "
+                f'normalisation "fixed"; got {normalization.kind!r}. Or train it on the forecasts too.'
+            )
+
+        @functools.cache
+        def states() -> Climate:
+            key = jax.random.key(self.seed)
+            return climate(dynamics, measurement, normalization, self.process, key, self.climatology)
+
+        denoiser = self.denoiser.prepare(dynamics, measurement, states)
+        if normalization.kind == "fixed" and normalization.moments is None:
+            normalization = dataclasses.replace(normalization, moments=states().moments)
+        return eqx.tree_at(lambda f: (f.denoiser, f.normalization), self, (denoiser, normalization))
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         memory = (
@@ -160,8 +168,7 @@ class MASF(Filter):
             forecast, inflation_memory, d, mask.sum().astype(d.dtype)
         )
         centre, scale, normalization_memory = self.normalization(inflated, normalization_memory)
-        make = vp_bridge if self.process == "vp" else measurement_aware
-        process = make(measurement, z, mask, centre, scale)
+        process = make_process(self.process, measurement, z, mask, centre, scale)
         members = jax.vmap(process.frame.encode)(inflated)
         denoiser, denoiser_memory, info = self.denoiser(key_fit, members, process, denoiser_memory)
         drawn = self.sample(key_sample, process, denoiser, members)
@@ -190,12 +197,3 @@ class MASF(Filter):
             return guided(key, process, denoiser, times, member, jnp.ones_like, jnp.ones_like)
 
         return jax.vmap(one)(keys, members)
-
-
-def _climate(dynamics: Dynamics, seed: int) -> Moments:
-    @eqx.filter_jit
-    def sample(dynamics: Dynamics, key: Any) -> Moments:
-        states = spun_up_ensemble(dynamics, key, _CLIMATOLOGY)
-        return Moments(member_mean(states), member_variance(states))
-
-    return sample(dynamics, jax.random.key(seed))

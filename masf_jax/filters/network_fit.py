@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,86 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import IdentityBasis
+from ..denoisers.architecture import Architecture
 from ..denoisers.base import Denoiser
 from ..denoisers.hybrid import HybridDenoiser
 from ..denoisers.network import NetworkDenoiser
 from ..diffusion.process import Process
 from ..dynamics.base import Dynamics
 from ..measurements.measurement import Measurement
-from ..nn import MLP, UNet
-from ..training import FitConfig, denoising_loss, fit
+from ..training import FitConfig, History, fit
+from ..training.objectives import denoising_loss, process_angles
+from ..training.pretraining import pretrain_network
+from .climate import Climate
 from .denoiser_fit import DenoiserFit, GaussianFit
 
-__all__ = ["Architecture", "NetworkFit", "process_angles"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A network by the shape of the state: an MLP for vectors, a circular U-Net for rings and fields.
-
-    Args:
-        width, depth: of the MLP.
-        channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
-        layout: "vector", "ring", "field"; None: by the state's shape, a vector below 16 components.
-        noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
-    """
-
-    width: int = 128
-    depth: int = 3
-    channels: int = 32
-    multipliers: tuple[int, ...] = (1, 2)
-    blocks: int = 1
-    attention: tuple[int, ...] = ()
-    layout: Literal["vector", "ring", "field"] | None = None
-    noise_map: bool = True
-    preconditioning: Literal["edm", "x0"] = "edm"
-    variance_head: bool = False
-
-    def create(self, key: PRNGKeyArray, shape: Sequence[int], with_mean: bool = False) -> NetworkDenoiser:
-        """A fresh denoiser for states of `shape`; `with_mean`: it sees a Gaussian estimate of the state too.
-
-        Raises:
-            ValueError: a shape that the network does not suit.
-        """
-        layout = self.layout or ("field" if len(shape) > 1 else "vector" if shape[0] < 16 else "ring")
-        space = {"vector": 0, "ring": 1, "field": 2}[layout]
-        channels = shape[0] if len(shape) == space + 1 else 1
-        head = channels if self.variance_head else None
-        net = (
-            MLP(channels, self.width, self.depth, second_head=head)
-            if layout == "vector"
-            else UNet(
-                channels,
-                self.channels,
-                self.multipliers,
-                self.blocks,
-                self.attention,
-                second_head=head,
-                space=space,
-            )
-        )
-        features = None
-        if with_mean:
-            features = jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
-        return NetworkDenoiser.create(
-            key,
-            net,
-            tuple(shape),
-            features=features,
-            layout=layout,
-            noise_map=self.noise_map,
-            preconditioning=self.preconditioning,
-            variance_head=self.variance_head,
-        )
-
-
-def process_angles(process: Process, last: float = 1.0) -> Any:
-    """From a key, the noise-level map of `process` at a time uniform in [0, last]."""
-
-    def sample(key: PRNGKeyArray) -> Array:
-        return process.angle(jax.random.uniform(key, (), process.measured.dtype, maxval=last))
-
-    return sample
+__all__ = ["Architecture", "NetworkFit"]
 
 
 class NetworkFit(DenoiserFit):
@@ -102,20 +36,50 @@ class NetworkFit(DenoiserFit):
         gaussian: the Gaussian part; None: the network alone.
         training: how the network is trained on every forecast ensemble, in its process's noise levels;
             None: it is used as it is. Training is a part of the compiled cycle.
+        pretraining: how `prepare` trains a network alone on the model's climatology, once and outside jit;
+            None: not. Nothing to do where there is a `denoiser`.
+        epochs: passes over the ensemble in each cycle, instead of `training.steps`.
         restart: whether each cycle's training starts from `denoiser`, or from the last cycle's result.
-        weighted: whether the loss is weighted by 1/(sin²φ + .01) (the paper: no).
+        weighted: whether the losses are weighted by 1/(sin²φ + .01) (the paper: no).
         architecture, seed: of a fresh network.
+        progress: show a progress bar while pretraining.
+        history: of the pretraining; filled in by `prepare`.
     """
 
     denoiser: NetworkDenoiser | None = None
     gaussian: GaussianFit | None = None
     training: FitConfig | None = None
+    pretraining: FitConfig | None = None
+    epochs: int | None = eqx.field(static=True, default=None)
     restart: bool = eqx.field(static=True, default=True)
     weighted: bool = eqx.field(static=True, default=True)
     architecture: Architecture = eqx.field(static=True, default=Architecture())
     seed: int = eqx.field(static=True, default=0)
+    progress: bool = eqx.field(static=True, default=False)
+    history: History | None = None
 
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> NetworkFit:
+    def __check_init__(self) -> None:
+        if self.gaussian is not None and self.architecture.variance_head:
+            raise ValueError("the hybrid denoiser draws with the Gaussian's covariance: no variance_head.")
+        if self.gaussian is not None and self.pretraining is not None:
+            raise ValueError(
+                "the hybrid denoiser's network corrects the Gaussian of a forecast ensemble, which the "
+                "model's climatology does not have: pretraining is for a network alone."
+            )
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, or None for training.steps; got {self.epochs}.")
+        if self.denoiser is None and self.training is None and self.pretraining is None:
+            raise ValueError(
+                "a fresh network knows nothing: give training, pretraining, or a trained denoiser."
+            )
+
+    @property
+    def climatological(self) -> bool:
+        return self.pretraining is not None and self.training is None
+
+    def prepare(
+        self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
+    ) -> NetworkFit:
         structure = measurement.operator.structure
         if self.gaussian is None and (
             structure not in ("identity", "mask") or not measurement.noise.diagonal
@@ -125,14 +89,25 @@ class NetworkFit(DenoiserFit):
                 f"{type(measurement.operator).__name__} with {type(measurement.noise).__name__} noise mixes: "
                 "use the hybrid denoiser."
             )
-        if self.gaussian is not None and self.architecture.variance_head:
-            raise ValueError("the hybrid denoiser draws with the Gaussian's covariance: no variance_head.")
         gaussian = None if self.gaussian is None else self.gaussian.prepare(dynamics, measurement)
-        denoiser = self.denoiser
-        if denoiser is None:
-            key = jax.random.key(self.seed)
+        denoiser, history, key = self.denoiser, self.history, jax.random.key(self.seed)
+        if denoiser is None and self.pretraining is not None:
+            if climate is None:
+                raise ValueError("pretraining needs the model's climatology: call the filter's own prepare.")
+            states, validation, process, _ = climate()
+            denoiser, history = pretrain_network(
+                key,
+                self.architecture,
+                states,
+                process,
+                self.pretraining,
+                validation=validation,
+                weighted=self.weighted,
+                progress=self.progress,
+            )
+        elif denoiser is None:
             denoiser = self.architecture.create(key, dynamics.state_shape, gaussian is not None)
-        return dataclasses.replace(self, denoiser=denoiser, gaussian=gaussian)
+        return dataclasses.replace(self, denoiser=denoiser, gaussian=gaussian, history=history)
 
     def init(self) -> Any:
         return None if self.restart or self.training is None else self._network().params
@@ -151,13 +126,19 @@ class NetworkFit(DenoiserFit):
             return denoiser, memory, {}
         loss = denoising_loss(denoiser, process_angles(process), weighted=self.weighted)
         start = network.params if memory is None else memory
-        params, history = fit(key, loss, start, ensemble, self.training)
+        params, history = fit(key, loss, start, ensemble, self._training(ensemble.shape[0]))
         info = {
             "training_loss": jnp.nanmin(history.loss).astype(ensemble.dtype),
             "training_steps": history.steps.astype(ensemble.dtype),
             "skipped_steps": history.skipped.astype(ensemble.dtype),
         }
         return denoiser.with_params(params), None if self.restart else params, info
+
+    def _training(self, n_members: int) -> FitConfig:
+        assert self.training is not None
+        if self.epochs is None:
+            return self.training
+        return self.training.for_epochs(self.epochs, n_members - self.training.held_back(n_members))
 
     def _network(self) -> NetworkDenoiser:
         if self.denoiser is None:

@@ -217,8 +217,8 @@ def _advance(problem: _Problem, state: _State) -> _State:
 def _problem(key: PRNGKeyArray, loss: Loss, data: Any, config: FitConfig, validation: Any) -> _Problem:
     key_split, key_steps, key_validation = jax.random.split(key, 3)
     count = _length(data)
-    if validation is None and config.validation_fraction > 0:
-        held = max(1, round(config.validation_fraction * count))
+    held = config.held_back(count)
+    if validation is None and held:
         if held >= count:
             raise ValueError(
                 f"validation_fraction={config.validation_fraction} of {count} samples leaves none for "

@@ -28,7 +28,7 @@ def pretrain_network(
     weighted: bool = False,
     progress: bool = False,
 ) -> tuple[NetworkDenoiser, History]:
-    """A denoiser of `states` at the noise levels of `process`, t uniform in [0, 1], and the training's history.
+    """A denoiser of `states` at the noise levels of `process`, t uniform in [0, 1], and how it was trained.
 
     Args:
         network: what to train: a fresh network of this architecture, or this one further.

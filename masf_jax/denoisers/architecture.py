@@ -1,0 +1,81 @@
+"""Which network for which state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ..nn import MLP, UNet
+from .network import NetworkDenoiser
+
+__all__ = ["Architecture"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network by the shape of the state: an MLP for vectors, a circular U-Net for rings and fields.
+
+    Args:
+        width, depth: of the MLP.
+        channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
+        layout: "vector", "ring", "field"; None: by the state's shape, a vector below 16 components.
+        noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
+    """
+
+    width: int = 128
+    depth: int = 3
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = ()
+    layout: Literal["vector", "ring", "field"] | None = None
+    noise_map: bool = True
+    preconditioning: Literal["edm", "x0"] = "edm"
+    variance_head: bool = False
+
+    def create(self, key: PRNGKeyArray, shape: Sequence[int], with_mean: bool = False) -> NetworkDenoiser:
+        """A fresh denoiser for states of `shape`; `with_mean`: it sees a Gaussian estimate of the state too.
+
+        Raises:
+            ValueError: a shape that the network does not suit.
+        """
+        layout, space, _ = self._form(shape)
+        features = None
+        if with_mean:
+            features = jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
+        return NetworkDenoiser.create(
+            key,
+            self.net(shape),
+            tuple(shape),
+            features=features,
+            layout=layout,
+            noise_map=self.noise_map,
+            preconditioning=self.preconditioning,
+            variance_head=self.variance_head,
+        )
+
+    def net(self, shape: Sequence[int]) -> MLP | UNet:
+        """The network itself, without parameters, for states of `shape`."""
+        layout, space, channels = self._form(shape)
+        head = channels if self.variance_head else None
+        if layout == "vector":
+            return MLP(channels, self.width, self.depth, second_head=head)
+        return UNet(
+            channels,
+            self.channels,
+            self.multipliers,
+            self.blocks,
+            self.attention,
+            second_head=head,
+            space=space,
+        )
+
+    def _form(self, shape: Sequence[int]) -> tuple[Literal["vector", "ring", "field"], int, int]:
+        """Layout, number of space axes and number of channels."""
+        layout = self.layout or ("field" if len(shape) > 1 else "vector" if shape[0] < 16 else "ring")
+        space = {"vector": 0, "ring": 1, "field": 2}[layout]
+        return layout, space, shape[0] if len(shape) == space + 1 else 1

@@ -1,0 +1,85 @@
+"""The model's climatology as a score-based filter sees it: normalised, and on its way to the measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from ..diffusion.measurement_aware import measurement_aware
+from ..diffusion.process import Process
+from ..diffusion.vp_bridge import vp_bridge
+from ..dynamics.base import Dynamics
+from ..dynamics.rollout import climatological_states
+from ..ensemble.normalization import Moments, Normalization
+from ..ensemble.statistics import member_mean, member_variance
+from ..measurements.measurement import Measurement
+
+__all__ = ["Climate", "ProcessKind", "climate", "make_process"]
+
+ProcessKind = Literal["vp", "measurement_aware"]
+
+
+def make_process(
+    kind: ProcessKind,
+    measurement: Measurement,
+    z: Float[Array, "*z"],
+    mask: Bool[Array, "*z"],
+    centre: Float[Array, "*x"],
+    scale: Float[Array, "..."],
+) -> Process:
+    """The process of this kind; arguments and errors as for `vp_bridge` and `measurement_aware`."""
+    make = vp_bridge if kind == "vp" else measurement_aware
+    return make(measurement, z, mask, centre, scale)
+
+
+class Climate(NamedTuple):
+    """What a network is pretrained on.
+
+    Attributes:
+        states: climatological states, in the coordinates of the process.
+        validation: some of other trajectories.
+        process: to a measurement without gaps; of its measured values nothing depends on the observations.
+        moments: that the states were normalised with.
+    """
+
+    states: Float[Array, "n *v"]
+    validation: Float[Array, "m *v"]
+    process: Process
+    moments: Moments
+
+
+def climate(
+    dynamics: Dynamics,
+    measurement: Measurement,
+    normalization: Normalization,
+    kind: ProcessKind,
+    key: PRNGKeyArray,
+    n: int = 1000,
+) -> Climate:
+    """`n` states of the model and a tenth as many for validation, normalised by `normalization`'s moments.
+
+    Without moments, by those of the `n` states themselves.
+
+    Raises:
+        ValueError: a model that blows up, or a measurement that the process cannot take.
+    """
+    states, validation = eqx.filter_jit(climatological_states)(dynamics, key, n, max(1, n // 10))
+    if not bool(jnp.isfinite(states).all()):
+        raise ValueError(
+            f"climatological states of {type(dynamics).__name__} are not finite: its time step dt = "
+            f"{float(dynamics.dt):g} may be too large."
+        )
+    moments = normalization.moments
+    if moments is None:
+        moments = Moments(member_mean(states), member_variance(states))
+    fixed = dataclasses.replace(normalization, kind="fixed", moments=moments)
+    centre, scale, _ = fixed(states, None)
+    z = jnp.zeros(measurement.output_shape(dynamics.state_shape), states.dtype)
+    process = make_process(kind, measurement, z, jnp.ones(z.shape, bool), centre, scale)
+    encode = jax.vmap(process.frame.encode)
+    return Climate(encode(states), encode(validation), process, moments)
