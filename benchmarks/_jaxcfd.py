@@ -61,12 +61,13 @@ class Peer:
             raise SystemExit(f"the jax-cfd worker ended with exit code {self.process.wait()}")
         return line
 
-    def seconds(self, n: int, burst: float) -> float:
-        """Seconds per transition at n² points, mean over about `burst` seconds."""
+    def seconds(self, n: int, burst: float) -> tuple[float, float]:
+        """Seconds and CPU seconds per transition at n² points, mean over about `burst` seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{n} {burst}\n")
         self.process.stdin.flush()
-        return float(self._answer())
+        wall, cpu = self._answer().split()
+        return float(wall), float(cpu)
 
     def close(self) -> None:
         assert self.process.stdin is not None

@@ -11,7 +11,8 @@ where our field is evaluated from its Fourier modes, so modes our grid does not 
 inner step is the longest whose Courant number at speed 5, at 45° to the grid, is within the stepper's limit.
 
 All are timed in turn, in bursts of about `--burst` seconds: milliseconds are the best burst's mean, ratios
-the median (and quartiles) of those of each turn.
+the median (and quartiles) of those of each turn; "CPU" is the same of the work of all cores, which a busy
+machine disturbs less.
 
     python benchmarks/kolmogorov.py [--peer] [--time-to-accuracy] [--jaxcfd-python PATH] [--sizes 64 128 256]
 """
@@ -78,28 +79,34 @@ def relative_error(x: np.ndarray, truth: np.ndarray) -> float:
     return float(each.mean())
 
 
-def in_turn(runs: dict[str, Callable[[], float]], turns: int) -> dict[str, np.ndarray]:
-    """What each run returned (its seconds) in every turn; one turn before is not counted."""
+Seconds = tuple[float, float]
+"""Of the clock, and of all cores' work (which other processes on the machine disturb less)."""
+
+
+def in_turn(runs: dict[str, Callable[[], Seconds]], turns: int) -> dict[str, np.ndarray]:
+    """Seconds and CPU seconds (turns, 2) of each run; one turn before is not counted."""
     seconds = [[run() for run in runs.values()] for _ in range(turns + 1)][1:]
-    return dict(zip(runs, np.array(seconds).T, strict=True))
+    return dict(zip(runs, np.array(seconds).swapaxes(0, 1), strict=True))
 
 
-def mean_seconds(run: Callable[[], Any], burst: float) -> float:
-    """Seconds per call, mean over about `burst` seconds."""
-    count, begin = 0, time.perf_counter()
+def mean_seconds(run: Callable[[], Any], burst: float) -> Seconds:
+    """Of a call, mean over about `burst` seconds."""
+    count, begin, cpu = 0, time.perf_counter(), time.process_time()
     while count == 0 or time.perf_counter() - begin < burst:
         run()
         count += 1
-    return (time.perf_counter() - begin) / count
+    return (time.perf_counter() - begin) / count, (time.process_time() - cpu) / count
 
 
-def best(seconds: np.ndarray) -> str:
-    return f"{1e3 * seconds.min():.1f}"
+def milliseconds(seconds: np.ndarray) -> list[str]:
+    """The best burst's, and its CPU milliseconds."""
+    return [f"{1e3 * best:.1f}" for best in seconds.min(0)]
 
 
-def ratio(a: np.ndarray, b: np.ndarray) -> str:
-    low, middle, high = np.quantile(a / b, [0.25, 0.5, 0.75])
-    return f"{middle:.3g} ({low:.3g}-{high:.3g})"
+def ratios(a: np.ndarray, b: np.ndarray) -> list[str]:
+    """Median and quartiles over turns, of the clock; median of CPU seconds."""
+    low, middle, high = np.quantile(a / b, [0.25, 0.5, 0.75], axis=0)
+    return [f"{middle[0]:.3g} ({low[0]:.2g}-{high[0]:.2g})", f"{middle[1]:.3g}"]
 
 
 def floor(n: int, n_ffts: int) -> Callable[[], Any]:
@@ -187,19 +194,21 @@ def same_grid(args: Any, start: np.ndarray, peer: Peer | None, truth: Any, numbe
             runs["peer"] = lambda n=n: peer.seconds(n, args.burst)
         seconds = in_turn(runs, args.turns)
         row = [f"{n}²", ours.model.n_inner, ours.model.ffts_per_transition]
-        row += [best(seconds["ours"]), best(seconds["floor"]), ratio(seconds["ours"], seconds["floor"])]
+        row += [*milliseconds(seconds["ours"]), *milliseconds(seconds["floor"])]
+        row += ratios(seconds["ours"], seconds["floor"])
         numbers[f"{n}"] = {name: each.tolist() for name, each in seconds.items()}
         if peer is not None:
             errors = (
                 relative_error(ours.after()[: args.check], sampled(truth, n)),
                 relative_error(peer.fields[f"x_{n}"][: args.check], sampled(truth, n, FACES)),
             )
-            row += [best(seconds["peer"]), ratio(seconds["peer"], seconds["ours"])]
+            row += [*milliseconds(seconds["peer"]), *ratios(seconds["peer"], seconds["ours"])]
             row += [f"{error:.2g}" for error in errors]
             numbers[f"{n}"] |= dict(zip(("error", "error_peer"), errors, strict=True))
         rows.append(row)
-    head = ["grid", "inner steps", "FFTs", "ours ms", "FFTs alone ms", "ours/FFTs"]
-    head += ["jax-cfd ms", "jax-cfd/ours", "error ours", "error jax-cfd"] if peer is not None else []
+    head = ["grid", "inner steps", "FFTs", "ours ms", "CPU", "FFTs alone ms", "CPU", "ours/FFTs", "CPU"]
+    if peer is not None:
+        head += ["jax-cfd ms", "CPU", "jax-cfd/ours", "CPU", "error ours", "error jax-cfd"]
     return table(rows, head)
 
 
@@ -218,8 +227,13 @@ def time_to_accuracy(args: Any, start: np.ndarray, peer: Peer, truth: np.ndarray
         for name, each in ours.items():
             error = relative_error(sampled(each.after()[: args.check], n, FACES), wanted)
             enough = "yes" if error <= allowed else "no"
-            row = [f"{n}²", f"{allowed:.3g}", best(seconds["peer"]), name, each.model.n_inner]
-            row += [f"{error:.3g}", best(seconds[name]), ratio(seconds[name], seconds["peer"]), enough]
+            row = [f"{n}²", f"{allowed:.3g}", *milliseconds(seconds["peer"]), name, each.model.n_inner]
+            row += [
+                f"{error:.3g}",
+                *milliseconds(seconds[name]),
+                *ratios(seconds[name], seconds["peer"]),
+                enough,
+            ]
             rows.append(row)
             numbers[f"{n} {name}"] = {"seconds": seconds[name].tolist(), "error": error, "allowed": allowed}
     head = [
