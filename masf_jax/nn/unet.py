@@ -47,7 +47,8 @@ class Attention(nn.Module):
         h = GroupNorm(space, **self.kinds)(x).reshape((*batch, -1, channels))
         qkv = nn.Dense(3 * channels, **self.kinds)(h)
         qkv = qkv.reshape((*qkv.shape[:-1], 3, self.heads, channels // self.heads))
-        h = jax.nn.dot_product_attention(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+        with jax.numpy_dtype_promotion("standard"):  # JAX's attention takes its softmax in float32
+            h = jax.nn.dot_product_attention(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
         h = nn.Dense(channels, kernel_init=nn.initializers.zeros, **self.kinds)(
             h.reshape((*batch, -1, channels))
         )

@@ -65,7 +65,7 @@ class _Problem(eqx.Module):
             best_loss=jnp.where(jnp.isfinite(initial), initial, jnp.inf),
             since_best=zero,
             round=zero,
-            order=jnp.arange(_length(self.training)),
+            order=jnp.arange(_length(self.training), dtype=jnp.int32),
             history=History(nothing, losses, zero, zero, zero),
         )
 
@@ -98,7 +98,9 @@ class _Problem(eqx.Module):
         order = jax.lax.cond(
             position == 0, lambda: jax.random.permutation(key_order, count).astype(order.dtype), lambda: order
         )
-        chosen = order[(position * config.batch_size + jnp.arange(config.batch_size)) % count]
+        chosen = order[
+            (position * config.batch_size + jnp.arange(config.batch_size, dtype=jnp.int32)) % count
+        ]
         loss, gradient = jax.value_and_grad(self.loss)(params, key, _rows(self.training, chosen))
         good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
 

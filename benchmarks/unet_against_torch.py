@@ -1,0 +1,132 @@
+"""Our U-Net takes no longer than the same one in PyTorch, forward and per training step, on the CPU.
+
+python benchmarks/unet_against_torch.py --torch-python PATH
+
+PATH is a Python with torch (`pip install "masf-jax[torch]"`, or torch alone in an environment of its own; by
+default this Python). The same layers with the same number of parameters, the paper's size and the small one,
+two channels, batches of 10, single precision, both with all cores; torch in its two memory layouts, of which
+the faster counts. A training step is loss, gradient, clipping and AdamW. Calls of both take turns; best wall
+clock of the repeats, and the CPU seconds of the best call, which depend less on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _common import arguments, finish, header, table
+
+from masf_jax.nn import UNet, parameter_count
+
+HERE = Path(__file__).resolve().parent
+
+
+class Torch:
+    """The worker process."""
+
+    def __init__(self, python: str):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        command = [python, str(HERE / "_torch_unet_worker.py"), str(cores)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, job: str, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"job": job, **request}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(
+                "the torch worker ended: is torch installed in that Python? Try --torch-python PATH"
+            )
+        return json.loads(line)
+
+
+def ours(net: UNet, size: int, batch: int) -> tuple[int, Callable[[], Any], Callable[[], Any]]:
+    """Number of parameters, a forward call and a training step of our network."""
+    x = jax.random.normal(jax.random.key(0), (batch, size, size, 2))
+    t = jnp.full(batch, 0.5)
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(net.init, jax.random.key(1), x[0], t[0])
+    params = jax.tree.map(lambda s: jnp.asarray(0.02 * rng.standard_normal(s.shape), s.dtype), shapes)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-6, weight_decay=0.01))
+    apply = jax.vmap(net.apply, (None, 0, 0))
+
+    def step(params: Any, state: Any, x: Any, t: Any) -> tuple[Any, Any]:
+        gradient = jax.grad(lambda params: jnp.mean((apply(params, x, t) - x) ** 2))(params)
+        updates, state = optimiser.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    forward = jax.jit(apply).lower(params, x, t).compile()
+    training = jax.jit(step, donate_argnums=(0, 1)).lower(params, optimiser.init(params), x, t).compile()
+    held = [jax.tree.map(jnp.copy, params), optimiser.init(params)]
+
+    def train() -> None:
+        held[:] = training(*held, x, t)
+        jax.block_until_ready(held)
+
+    return parameter_count(params), lambda: jax.block_until_ready(forward(params, x, t)), train
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float]:
+    begin, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - begin, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    args = parser.parse_args()
+    torch = Torch(args.torch_python)
+    version = torch.ask("version")["version"]
+    rows, numbers = [], {}
+    presets = {"small": (UNet.small(2), args.sizes[:1]), "paper": (UNet.paper(2), args.sizes)}
+    for name, (net, sizes) in presets.items():
+        embedding = net.embedding or 4 * net.channels
+        built = torch.ask("build", channels=net.channels, blocks=net.blocks, embedding=embedding)
+        for size in sizes:
+            count, forward, train = ours(net, size, args.batch)
+            if count != built["parameters"]:
+                raise SystemExit(f"not the same network: {count} and {built['parameters']} parameters")
+            for job, run in (("forward", forward), ("training", train)):
+                run()
+                best = {"jax": (float("inf"),) * 2, "first": (float("inf"),) * 2, "last": (float("inf"),) * 2}
+                for _ in range(args.repeats):
+                    best["jax"] = min(best["jax"], timed(run))
+                    for layout in ("first", "last"):
+                        answer = torch.ask(job, size=size, batch=args.batch, layout=layout)
+                        best[layout] = min(best[layout], (answer["seconds"], answer["cpu"]))
+                peer = min(best["first"], best["last"])
+                numbers[f"{name} {size} {job}"] = best
+                rows.append(
+                    [
+                        f"{name} ({count / 1e6:.2f} M) 2×{size}² {job}",
+                        f"{best['jax'][0]:.3f}",
+                        f"{best['first'][0]:.3f}",
+                        f"{best['last'][0]:.3f}",
+                        f"{best['jax'][0] / peer[0]:.2f}",
+                        f"{best['jax'][1]:.3f}",
+                        f"{peer[1]:.3f}",
+                    ]
+                )
+                print(" ".join(rows[-1]), flush=True)
+    head = ["", "ours", "torch NCHW", "torch NHWC", "ours/torch", "ours CPU s", "torch CPU s"]
+    title = f"U-Net, batch {args.batch}: seconds a call (torch {version})"
+    finish(args, "unet_against_torch", header(title) + "\n" + table(rows, head), numbers)
+
+
+if __name__ == "__main__":
+    main()

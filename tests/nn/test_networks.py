@@ -1,0 +1,161 @@
+"""Sizes, symmetry, precision and the refusals of the networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count
+from masf_jax.nn.convolution import CircularConv, pad_circular, upsample
+from masf_jax.nn.embedding import fourier_features, scale_and_shift
+from masf_jax.nn.norm import GroupNorm
+
+TINY = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2}
+
+
+def random_params(net, x, t, scale=0.3):
+    """Parameters without the zeros of a fresh network, made on the host: nothing to compile."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x, t)
+    return jax.tree.map(lambda s: jnp.asarray(scale * rng.standard_normal(s.shape), s.dtype), shapes)
+
+
+def noise(shape, dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape).astype(dtype))
+
+
+@pytest.mark.parametrize(("net", "count"), [(UNet.paper(2), 17.0), (UNet.small(2), 2.8)])
+def test_paper_sizes(net, count):
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((64, 64, 2)), jnp.zeros(()))
+    assert round(parameter_count(shapes) / 1e6, 1) == count
+
+
+def test_mlp_size():
+    net = MLP(2, width=5, depth=1, embedding=8)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(3), jnp.zeros(()))
+    time, film = 2 * (8 * 8 + 8), 8 * 10 + 10
+    assert parameter_count(shapes) == time + film + (3 * 5 + 5) + 2 * (5 * 5 + 5) + (5 * 2 + 2)
+
+
+@pytest.mark.parametrize(("space", "shift"), [(1, (2,)), (2, (4, 2))])
+def test_unet_is_circular(space, shift):
+    net = UNet(3, space=space, second_head=1, **TINY)
+    x, t = noise((*(8, 12)[:space], 2)), jnp.asarray(0.3)
+    params = random_params(net, x, t)
+    apply = jax.jit(net.apply)
+    axes = tuple(range(space))
+    first, second = apply(params, x, t)
+    assert first.shape == (*x.shape[:-1], 3)
+    assert second.shape == (*x.shape[:-1], 1)
+    shifted = apply(params, jnp.roll(x, shift, axes), t)
+    for out, moved in zip((first, second), shifted, strict=True):
+        assert float(jnp.std(out)) > 0.01
+        np.testing.assert_allclose(
+            moved, jnp.roll(out, shift, axes), atol=2e-4 * float(jnp.max(jnp.abs(out)))
+        )
+    assert not np.allclose(apply(params, x, jnp.asarray(0.9))[0], first, rtol=1e-3)
+
+
+def test_batch_is_vmap():
+    net = UNet(1, space=1, **TINY)
+    x, t = noise((3, 8, 2)), jnp.asarray([0.1, 0.5, 0.9])
+    params = random_params(net, x[0], t[0])
+    batched = jax.jit(net.apply)(params, x, t)
+    np.testing.assert_allclose(batched, jax.jit(jax.vmap(net.apply, (None, 0, 0)))(params, x, t), atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_circular_convolution_is_the_sum_it_says(stride):
+    x = noise((6, 4, 2))
+    layer = CircularConv(3, 2, stride)
+    kernel, bias = noise((3, 3, 2, 3)), noise((3,))
+    params = {"params": {"Conv_0": {"kernel": kernel, "bias": bias}}}
+    got = layer.apply(params, x)
+    expected = np.zeros((6, 4, 3), np.float32) + np.asarray(bias)
+    for i in range(3):
+        for j in range(3):
+            expected += np.roll(np.asarray(x), (1 - i, 1 - j), (0, 1)) @ np.asarray(kernel[i, j])
+    np.testing.assert_allclose(got, expected[::stride, ::stride], atol=1e-5)
+
+
+def test_padding_and_upsampling():
+    x = jnp.arange(4.0)[:, None]
+    np.testing.assert_array_equal(pad_circular(x, 1, 2, 1)[:, 0], [2, 3, 0, 1, 2, 3, 0])
+    np.testing.assert_array_equal(upsample(x, 1)[:, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def test_group_norm():
+    x = noise((2, 5, 6, 16)) * 3 + 1
+    out = GroupNorm(2).apply({"params": {"scale": jnp.full(16, 2.0), "bias": jnp.ones(16)}}, x)
+    groups = np.asarray(x).reshape(2, 5, 6, 4, 4)  # 16 channels: 4 groups of 4
+    mean = groups.mean((1, 2, 4), keepdims=True)
+    expected = (groups - mean) / np.sqrt(groups.var((1, 2, 4), keepdims=True) + 1e-5) * 2 + 1
+    np.testing.assert_allclose(out, expected.reshape(x.shape), atol=1e-4)
+
+
+def test_embedding():
+    got = fourier_features(jnp.asarray([0.0, 0.5]), 6, highest=100.0)
+    omega = np.array([1.0, 10.0, 100.0])
+    np.testing.assert_allclose(got[0], [0, 0, 0, 1, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(got[1], [*np.sin(omega / 2), *np.cos(omega / 2)], atol=1e-4)
+    with pytest.raises(ValueError, match="even and at least 4, got 5"):
+        fourier_features(jnp.zeros(()), 5)
+    h = jnp.ones((2, 3, 2))
+    np.testing.assert_allclose(
+        scale_and_shift(h, jnp.asarray([[1.0, 2, 3, 4], [0, 0, 0, 0]]))[:, 0], [[5, 7], [1, 1]]
+    )
+
+
+def test_bfloat16():
+    """Parameters stay float32 and results have the type of x; the values are near the full computation."""
+    net, half = (UNet(1, space=1, dtype=dtype, **TINY) for dtype in (None, jnp.bfloat16))
+    x, t = noise((8, 1)), jnp.asarray(0.3)
+    params = random_params(half, x, t, 0.1)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    full, out = jax.jit(lambda p: (net.apply(p, x, t), half.apply(p, x, t)))(params)
+    assert out.dtype == x.dtype
+    np.testing.assert_allclose(out, full, atol=0.05 * float(jnp.max(jnp.abs(full))))
+    assert not np.array_equal(out, full)
+
+
+def test_double_precision(x64):
+    net = MLP(2, width=8, depth=1, param_dtype=jnp.float64)
+    x, t = noise((3,), np.float64), jnp.asarray(0.3)
+    assert net.apply(random_params(net, x, t), x, t).dtype == jnp.float64
+
+
+def test_fresh_network_is_zero():
+    x = noise((3,))
+    net = MLP(2, width=8, depth=1, second_head=1)
+    t = jnp.asarray(0.5)
+    first, second = jax.jit(lambda key: net.apply(net.init(key, x, t), x, t))(jax.random.key(0))
+    np.testing.assert_array_equal(first, np.zeros(2))
+    np.testing.assert_array_equal(second, np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "message"),
+    [
+        (UNet(1, space=1), (12, 1), r"multiples of 8, got \(12,\)"),
+        (UNet(1), (16, 20, 1), r"multiples of 8, got \(16, 20\)"),
+        (UNet(1, space=3), (8, 8, 8, 1), "space=3"),
+        (UNet(1), (8, 1), r"channels last, got an array of shape \(8, 1\)"),
+        (UNet(1, channels=9, attention=(0,), space=1), (8, 1), r"heads=4 must divide"),
+        (UNet(1, attention=(4,), space=1), (8, 1), r"only \[0, 1, 2, 3\]"),
+    ],
+)
+def test_refusals(net, shape, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(shape), jnp.zeros(()))
+
+
+@pytest.mark.parametrize("net", [MLP(3, dtype=jnp.bfloat16), UNet.paper(2, second_head=2)])
+def test_description_and_back(net):
+    assert from_description(describe(net)) == net
+
+
+def test_description_refusals():
+    with pytest.raises(TypeError, match="class CircularConv"):
+        describe(CircularConv(1, 1))
+    with pytest.raises(ValueError, match="unknown network class 'Transformer'"):
+        from_description({"class": "Transformer"})
