@@ -236,17 +236,8 @@ def time_to_accuracy(args: Any, start: np.ndarray, peer: Peer, truth: np.ndarray
             ]
             rows.append(row)
             numbers[f"{n} {name}"] = {"seconds": seconds[name].tolist(), "error": error, "allowed": allowed}
-    head = [
-        "jax-cfd",
-        "its error",
-        "its ms",
-        "ours",
-        "inner steps",
-        "error",
-        "ms",
-        "ours/jax-cfd",
-        "as accurate",
-    ]
+    head = ["jax-cfd", "its error", "its ms", "CPU", "ours", "inner steps", "error", "ms", "CPU"]
+    head += ["ours/jax-cfd", "CPU", "as accurate"]
     return table(rows, head)
 
 
