@@ -1,4 +1,4 @@
-"""The command line: `masf-jax run`, `animate`, `figures`, `list`."""
+"""The command line: `masf-jax run`, `train`, `animate`, `figures`, `list`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _HELP = """\
 masf-jax: data assimilation experiments
 
   masf-jax run [KEY=VALUE …]     run an experiment         (masf-jax run --help)
+  masf-jax train [KEY=VALUE …]   pretrain the network of a score-based filter (masf-jax train --help)
   masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
   masf-jax figures RUN_DIR       draw a run's figures anew
   masf-jax list [GROUP]          choices of every group, one line each
@@ -48,6 +49,25 @@ Examples:
   masf-jax run -m experiment=lorenz96_sakov2008 filter=etkf,enkf,letkf seed=0,1,2
 
 Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter diverged.
+"""
+_TRAIN_HELP = """\
+masf-jax train [OPTIONS] [KEY=VALUE …]
+
+Pretrains the network of filter=masf_paper, or of filter=masf filter.denoiser=network, on the model's own
+climatology and writes a checkpoint, into checkpoints/<experiment or dynamics>-<filter> or output_dir=PATH.
+Groups and keys are those of masf-jax run; those of the run the network is for: it fits one model, one
+measurement and one set of filter.network keys, and no other.
+
+Options:
+  --config FILE    settings of a saved config.yaml; overrides may follow
+  --overwrite      replace a checkpoint that is there
+  --traceback      show the whole traceback of an error
+  -h, --help       this text
+
+Example:
+  masf-jax train experiment=lorenz63_sakov2012 filter=masf_paper
+  masf-jax run experiment=lorenz63_sakov2012 filter=masf_paper \\
+    filter.checkpoint=checkpoints/lorenz63_sakov2012-masf_paper
 """
 
 
@@ -89,11 +109,13 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command == "run":
         return _run(rest)
+    if command == "train":
+        return _train(rest)
     if command in ("animate", "figures"):
         from . import finished
 
         return finished.animate(rest) if command == "animate" else finished.figures(rest)
-    raise unknown("command", command, ("run", "animate", "figures", "list", "--help", "--version"))
+    raise unknown("command", command, ("run", "train", "animate", "figures", "list", "--help", "--version"))
 
 
 def _run(arguments: list[str]) -> int:
@@ -127,6 +149,20 @@ def _run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return DIVERGED
+    return 0
+
+
+def _train(arguments: list[str]) -> int:
+    if "-h" in arguments or "--help" in arguments:
+        print(_TRAIN_HELP, end="")
+        return 0
+    given = [argument for argument in arguments if argument != "--overwrite"]
+    path, overrides = _saved_config(given)
+    from .compose import compose, repeat
+    from .train import train
+
+    settings = compose(overrides) if path is None else repeat(path, overrides)
+    train(settings, given, overwrite="--overwrite" in arguments)
     return 0
 
 

@@ -56,7 +56,9 @@ def parse(overrides: list[str]) -> list[Override]:
 
     for text in overrides:
         if text.startswith("-"):
-            raise unknown("option", text, ("--config", "--help", "--multirun", "--traceback", "-m"))
+            raise unknown(
+                "option", text, ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
+            )
         if "=" not in text and not text.startswith("~"):
             raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
     try:

@@ -61,7 +61,6 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
         "diverged": bool(np.asarray(result.diverged).any()),
         "expected_rmse_analysis": settings.experiment.expected,
         "seconds_compile": result.seconds_compile,
-        "seconds_train": 0.0,
         "seconds_assimilate": seconds,
         "seconds_per_cycle": seconds / n_cycles,
         "device": str(jax.devices()[0].device_kind),

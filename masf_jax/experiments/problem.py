@@ -17,6 +17,7 @@ from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS, Network
 from .errors import InputError
+from .pretrained import with_checkpoint
 from .settings import Settings
 
 __all__ = ["Problem", "build", "member_layout"]
@@ -48,6 +49,7 @@ def build(settings: Settings) -> Problem:
     dynamics = DYNAMICS.build(settings.dynamics)
     network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
     filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
+    filter = with_checkpoint(filter, settings, dynamics)
     root = jax.random.key(settings.seed)
     key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
     try:

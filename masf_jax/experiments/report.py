@@ -25,9 +25,11 @@ _ROWS = (
     ("RMS of observation - analysis", "innovation_rms_analysis"),
     ("log-likelihood", "log_likelihood"),
     ("repaired members", "repaired_members"),
+    ("seconds to pretrain", "seconds_train"),
     ("seconds to compile", "seconds_compile"),
     ("seconds per cycle", "seconds_per_cycle"),
 )
+_ONLY_NONZERO = ("repaired_members", "seconds_train")
 _COLUMNS = {
     "job": "#",
     "overrides": "overrides",
@@ -66,7 +68,7 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
         table.add_row("members", str(metrics["ensemble_size"]))
     table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
     for label, key in _ROWS:
-        if _exists(metrics.get(key)) and not (key == "repaired_members" and metrics[key] == 0):
+        if _exists(metrics.get(key)) and not (key in _ONLY_NONZERO and metrics[key] == 0):
             table.add_row(label, _number(metrics[key]))
         if key == "rmse_analysis" and settings.experiment.expected is not None:
             table.add_row("  expected", _number(settings.experiment.expected))

@@ -18,6 +18,7 @@ from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
 from .errors import InputError
 from .files import check_writable
 from .metrics import summarize
+from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
 from .results import dataset, write_results
 from .settings import Settings
@@ -25,7 +26,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Outcome", "precision", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +52,14 @@ def run(settings: Settings, command: str = "") -> Outcome:
     """
     folder = Path(settings.output_dir or settings.automatic_output_dir)
     check_writable(folder)
-    with _precision(settings.precision):
+    with precision(settings.precision):
         start = time.perf_counter()
         problem = build(settings)
         seconds_prepare = time.perf_counter() - start
+        problem, seconds_train = _pretrained(problem, settings)
         result = _assimilate(problem, settings)
-        metrics = summarize(settings, problem, result) | {"seconds_prepare": seconds_prepare}
+        metrics = summarize(settings, problem, result)
+        metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
         data = dataset(settings, problem, result, metrics, command)
     files = write_results(folder, data, metrics, settings)
     figures = _draw(folder, data, settings)
@@ -73,6 +76,19 @@ def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
         if folder / name not in figures:
             (folder / name).unlink(missing_ok=True)
     return figures
+
+
+def _pretrained(problem: Problem, settings: Settings) -> tuple[Problem, float]:
+    """The problem with its filter's network pretrained, where it has one, and the seconds that took."""
+    if pretraining_fit(problem.filter) is None:
+        return problem, 0.0
+    filter = with_progress(problem.filter) if settings.progress else problem.filter
+    start = time.perf_counter()
+    try:
+        filter = filter.prepare(problem.dynamics, problem.measurement)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return problem._replace(filter=filter), time.perf_counter() - start
 
 
 def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
@@ -99,7 +115,7 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
 
 
 @contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
+def precision(name: str) -> Iterator[None]:
     """All arrays made inside are of this precision."""
     # the context manager moved from jax.experimental to jax in version 0.8
     module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ... import filters as f
 from ...ensemble.inflation import Inflation
+from .masf import masf, masf_gaussian, masf_kernel, masf_paper
 from .registry import Registry
 
 __all__ = ["FILTERS"]
@@ -31,7 +32,9 @@ def _register_inflated(builder: Callable[..., f.Filter], left_out: tuple[str, ..
     """Registers a builder whose first argument is an `Inflation`, made from keys all such filters share."""
     inflation_keys = inspect.signature(_inflation).parameters.values()
     shared = [parameter for parameter in inflation_keys if parameter.name not in left_out]
-    own = [p for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    own = [
+        p for p in inspect.signature(builder, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
 
     def build(**arguments: Any) -> f.Filter:
         chosen = {p.name: arguments.pop(p.name) for p in shared if p.name in arguments}
@@ -75,7 +78,7 @@ def enkf_n(inflation: Inflation, *, rotation: bool = True, certainty: float = 1.
     return f.EnKFN(inflation, rotation, certainty)
 
 
-for _builder in (enkf, etkf, ensrf, letkf):
+for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper):
     _register_inflated(_builder)
 _register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
 

@@ -1,0 +1,200 @@
+"""The score-based filter, whole and in the forms that have a name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from ... import filters as f
+from ...ensemble.inflation import Inflation
+from ...ensemble.normalization import Normalization
+
+if TYPE_CHECKING:
+    from ...filters.network_fit import NetworkFit
+
+__all__ = ["masf", "masf_gaussian", "masf_kernel", "masf_paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """Keys of `filter.network`; see `Architecture`."""
+
+    width: int = 128
+    depth: int = 3
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingSettings:
+    """Keys of `filter.pretraining`."""
+
+    states: int = 1000
+    epochs: int = 200
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """Keys of `filter.training`."""
+
+    epochs: int | None = None
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+    restart: bool = True
+
+
+_EPOCHS = 120  # the paper's
+_NETWORK = NetworkSettings()
+_PRETRAINING = PretrainingSettings()
+_TRAINING = TrainingSettings()
+
+
+def masf(
+    inflation: Inflation,
+    *,
+    denoiser: Literal["gaussian", "kernel", "hybrid", "network"] = "gaussian",
+    radius: float = 7.28,
+    coupled: bool = True,
+    bandwidth: float | None = None,
+    process: Literal["vp", "measurement_aware"] = "vp",
+    sampler: Literal["bridge", "guided"] = "bridge",
+    paper_scales: bool = True,
+    n_steps: int = 2,
+    grid: Literal["uniform", "quadratic", "log_snr"] = "uniform",
+    corrected: bool = True,
+    normalization: Literal["cycle", "moving", "fixed"] | None = None,
+    affine: bool = True,
+    network: NetworkSettings = _NETWORK,
+    pretraining: PretrainingSettings = _PRETRAINING,
+    training: TrainingSettings = _TRAINING,
+    checkpoint: str | None = None,
+    seed: int = 1,
+) -> f.Filter:
+    """Measurement-aware score-based filter, exact for every linear measurement."""
+    alone = denoiser == "network"
+    if checkpoint is not None and not alone:
+        raise ValueError(f"checkpoint is of a network alone (denoiser=network); the denoiser is {denoiser}.")
+    if denoiser == "hybrid" and training.epochs == 0:
+        raise ValueError("the hybrid denoiser needs training.epochs of at least 1: it is Gaussian without.")
+    gaussian = f.GaussianFit(radius, coupled)
+    fit: f.DenoiserFit = gaussian if denoiser == "gaussian" else f.KernelFit(bandwidth)
+    if denoiser in ("hybrid", "network"):
+        fit = _network_fit(
+            network,
+            pretraining,
+            training,
+            None if alone else gaussian,
+            paper=False,
+            head=corrected,
+            seed=seed,
+        )
+    return f.MASF(
+        fit,
+        inflation,
+        Normalization(normalization or ("fixed" if alone else "cycle"), affine),
+        process=process,
+        sampler=sampler,
+        n_steps=n_steps,
+        grid=grid,
+        corrected=corrected,
+        paper_scales=paper_scales,
+        climatology=pretraining.states,
+        seed=seed,
+    )
+
+
+def masf_gaussian(
+    inflation: Inflation, *, radius: float = float("inf"), coupled: bool = True, n_steps: int = 1
+) -> f.Filter:
+    """The score-based filter of a Gaussian forecast: an ensemble Kalman filter by diffusion."""
+    return f.MASF(f.GaussianFit(radius, coupled), inflation, n_steps=n_steps)
+
+
+def masf_kernel(
+    inflation: Inflation, *, bandwidth: float | None = None, shrink: bool = True, n_steps: int = 1
+) -> f.Filter:
+    """The score-based filter of the forecast's kernel density: exact for it, and training-free."""
+    return f.MASF(f.KernelFit(bandwidth, shrink), inflation, n_steps=n_steps)
+
+
+def masf_paper(
+    inflation: Inflation,
+    *,
+    n_steps: int = 150,
+    paper_scales: bool = True,
+    network: NetworkSettings = _NETWORK,
+    pretraining: PretrainingSettings = _PRETRAINING,
+    training: TrainingSettings = _TRAINING,
+    checkpoint: str | None = None,
+    seed: int = 1,
+) -> f.Filter:
+    """MASF as published (Yoon et al. 2026): guided sampler, network pretrained and fine-tuned."""
+    return f.MASF(
+        _network_fit(network, pretraining, training, None, paper=True, head=False, seed=seed),
+        inflation,
+        Normalization("fixed"),
+        process="measurement_aware",
+        sampler="guided",
+        n_steps=n_steps,
+        grid="quadratic",
+        paper_scales=paper_scales,
+        climatology=pretraining.states,
+        seed=seed,
+    )
+
+
+def _network_fit(
+    network: NetworkSettings,
+    pretraining: PretrainingSettings,
+    training: TrainingSettings,
+    gaussian: f.GaussianFit | None,
+    *,
+    paper: bool,
+    head: bool,
+    seed: int,
+) -> NetworkFit:
+    """`paper`: constant learning rate, the last parameters, plain x0 and its squared error, no noise map."""
+    from ...denoisers.architecture import Architecture  # Flax and Optax: only where they are needed
+    from ...filters.network_fit import NetworkFit
+    from ...training import FitConfig
+
+    for name, section in (("pretraining", pretraining), ("training", training)):
+        if section.epochs is not None and section.epochs < 0:
+            raise ValueError(f"{name}.epochs must not be negative; got {section.epochs}.")
+
+    def config(section: PretrainingSettings | TrainingSettings) -> FitConfig:
+        return FitConfig(
+            learning_rate=section.learning_rate,
+            batch_size=section.batch_size,
+            schedule="constant" if paper else "cosine",
+            ema_decay=None if paper else 0.999,
+            validation_fraction=0.0,
+        )
+
+    alone = gaussian is None
+    epochs = training.epochs
+    if epochs is None:
+        epochs = _EPOCHS if paper or not alone else 0
+    return NetworkFit(
+        gaussian=gaussian,
+        training=config(training) if epochs else None,
+        pretraining=(
+            config(pretraining).for_epochs(pretraining.epochs, pretraining.states)
+            if alone and pretraining.epochs > 0
+            else None
+        ),
+        epochs=epochs or None,
+        restart=training.restart,
+        weighted=not paper,
+        architecture=Architecture(
+            **dataclasses.asdict(network),
+            noise_map=not paper,
+            preconditioning="x0" if paper else "edm",
+            variance_head=head and alone,
+        ),
+        seed=seed,
+    )
