@@ -1,0 +1,206 @@
+"""The score-based filter: equal to known filters where it should be, and the same in every costume."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate
+from masf_jax.dynamics import Linear, Lorenz96, ModelError
+from masf_jax.ensemble import Inflation
+from masf_jax.ensemble.normalization import Moments, Normalization
+from masf_jax.filters import MASF, EnKF, GaussianFit, KernelFit
+from masf_jax.measurements import (
+    CorrelatedGaussian,
+    Gaussian,
+    Identity,
+    Linear as LinearOperator,
+    Measurement,
+    Observations,
+    Subset,
+    square,
+)
+
+N = 6
+RING = Lorenz96(N)
+WHOLE = Measurement(Identity(), Gaussian(0.8))
+HALF = Measurement(Subset(range(0, N, 2)), Gaussian(0.8))
+DENSE = Measurement(LinearOperator(np.random.default_rng(1).normal(size=(4, N))), Gaussian(0.8))
+MEMBERS = np.random.default_rng(0).normal(2.0, 1.5, size=(5, N))
+MANY = np.random.default_rng(2).normal(size=(20_000, N)) @ (np.eye(N) + 0.5 * np.eye(N, k=1)) + np.linspace(
+    -1, 2, N
+)
+
+FILTERS = {
+    "coupled": lambda: MASF(GaussianFit(2.0, coupled=True), Inflation(multiplicative=1.1), n_steps=2),
+    "kernel": lambda: MASF(KernelFit(), Inflation(rtps=0.3), n_steps=1),
+    "moving": lambda: MASF(normalization=Normalization("moving")),
+    "fixed": lambda: MASF(normalization=Normalization("fixed", affine=False), climatology=20),
+    "guided": lambda: MASF(process="measurement_aware", sampler="guided", n_steps=150, grid="quadratic"),
+    "guided, scales 1": lambda: MASF(sampler="guided", paper_scales=False, n_steps=100),
+}
+
+
+@eqx.filter_jit
+def _analyse(filter, key, state, z, measurement):
+    return filter.analysis(key, state, z, measurement)
+
+
+def analyse(filter, key, measurement, z, members=MEMBERS, dynamics=RING):
+    filter = filter.prepare(dynamics, measurement)
+    state = filter.init(key, jnp.asarray(members, dtype=float))
+    return state, *_analyse(filter, key, state, jnp.asarray(z, dtype=float), measurement)
+
+
+def moments(x):
+    x = np.asarray(x, np.float64)
+    return x.mean(0), np.cov(x.T)
+
+
+GIVEN = Normalization("fixed", moments=Moments(jnp.full(N, 3.0), jnp.full(N, 9.0)))
+
+
+@pytest.mark.parametrize(
+    ("filter", "measurement", "missing"),
+    [
+        (MASF(GaussianFit(coupled=True), n_steps=1), DENSE, []),
+        (MASF(GaussianFit(coupled=True), normalization=GIVEN, n_steps=3), HALF, []),
+        (MASF(n_steps=2, normalization=Normalization("moving", affine=False)), WHOLE, [1, 4]),
+    ],
+    ids=["coupled, 1 step", "coupled, 3 steps", "fresh draws, 2 steps, gaps"],
+)
+def test_a_gaussian_denoiser_gives_the_analysis_of_the_enkf(filter, measurement, missing, key):
+    z = np.linspace(1.0, -1.0, measurement.output_shape((N,))[0])
+    z[missing] = np.nan
+    mean, covariance = moments(analyse(filter, key, measurement, z, MANY)[1].ensemble)
+    wanted_mean, wanted = moments(analyse(EnKF(), key, measurement, z, MANY)[1].ensemble)
+    np.testing.assert_allclose(mean, wanted_mean, atol=0.03)
+    np.testing.assert_allclose(covariance, wanted, atol=0.04)
+
+
+@pytest.mark.parametrize("name", ["coupled", "kernel"])
+def test_without_a_valid_value_the_analysis_is_the_forecast_bit_for_bit(name, key):
+    before, after, _ = analyse(FILTERS[name](), key, WHOLE, np.full(N, np.nan))
+    chex.assert_trees_all_equal(after, before)
+
+
+@pytest.mark.parametrize("name", ["fixed", "guided"])
+def test_analysis_in_double_precision(name, key, x64):
+    z = np.full(N, 2.5)
+    before, after, info = analyse(FILTERS[name](), key, WHOLE, z, dynamics=Lorenz96(N))
+    assert after.ensemble.dtype == jnp.float64
+    chex.assert_tree_all_finite((after.ensemble, info))
+    assert np.abs(after.mean - 2.5).mean() < np.abs(before.mean - 2.5).mean()
+
+
+def problem(n_cycles=3):
+    values = np.random.default_rng(3).normal(2.0, 3.0, size=(n_cycles, N))
+    values[1, :4] = np.nan
+    return Observations(values, 1), jnp.asarray(MEMBERS, dtype=float)
+
+
+def test_a_run_is_the_same_as_one_of_a_batch():
+    observations, ensemble = problem()
+    filter = FILTERS["coupled"]().prepare(RING, WHOLE)
+
+    def run(key):
+        return assimilate(key, filter, RING, WHOLE, observations, ensemble).analysis["mean"]
+
+    keys = jax.random.split(jax.random.key(5), 2)
+    plain = run(keys[1])
+    chex.assert_tree_all_finite(plain)
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(keys)[1], plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["moving", "guided, scales 1"])
+def test_a_run_stays_finite_and_near_what_is_measured(name):
+    observations, ensemble = problem()
+    run = assimilate(jax.random.key(6), FILTERS[name](), RING, WHOLE, observations, ensemble)
+    chex.assert_tree_all_finite(run.analysis)
+    distance = [
+        np.abs(stage["mean"] - observations.values)[np.asarray(observations.mask)].mean()
+        for stage in (run.forecast, run.analysis)
+    ]
+    assert distance[1] < distance[0]
+
+
+def test_a_fixed_normalisation_is_made_of_the_models_climatology():
+    model = ModelError(Linear(0.2 * np.eye(N)), np.sqrt(0.96))  # long run: N(0, 1)
+    filter = MASF(normalization=Normalization("fixed"), climatology=2000).prepare(model, WHOLE)
+    known = filter.normalization.moments
+    assert known is not None
+    np.testing.assert_allclose(known.mean, 0.0, atol=0.12)
+    np.testing.assert_allclose(known.variance, 1.0, atol=0.15)
+    again = filter.prepare(model, WHOLE).normalization.moments
+    assert again is not None
+    assert again.mean is known.mean, "prepared once"
+
+
+def test_a_moving_normalisation_remembers(key):
+    filter = MASF(normalization=Normalization("moving", rate=0.25)).prepare(RING, WHOLE)
+    state = filter.init(key, jnp.zeros((5, N)) + jnp.asarray([-1.0, 0.0, 1.0, 2.0, 3.0])[:, None])
+    shifted = dataclasses.replace(state, ensemble=state.ensemble + 4.0)
+    after, _ = _analyse(filter, key, shifted, jnp.full(N, 4.0), WHOLE)
+    np.testing.assert_allclose(after.memory[1].mean, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(after.memory[1].variance, 2.5, rtol=1e-6)
+
+
+REFUSED = {
+    "nonlinear": (MASF, Measurement(square(), Gaussian(1.0)), "needs a linear measurement"),
+    "correlated noise without Fourier": (
+        lambda: MASF(process="measurement_aware"),
+        Measurement(LinearOperator(np.diag(np.r_[2.0, np.ones(N - 1)])), CorrelatedGaussian(np.eye(N))),
+        "every eigenvalue of H in",
+    ),
+    "dense for the paper's process": (
+        lambda: MASF(process="measurement_aware"),
+        DENSE,
+        "Use the VP bridge",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_prepare_refuses(case):
+    make, measurement, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        make().prepare(RING, measurement)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"process": "ddpm"}, "process must be one of vp, measurement_aware"),
+        ({"sampler": "heun"}, "sampler must be one of bridge, guided"),
+        ({"first": 0.9}, "the bridge starts at the measurement"),
+        ({"sampler": "guided", "first": 1.0}, "no score at diffusion time 1"),
+        ({"n_steps": 0}, "n_steps must be at least 1"),
+        ({"climatology": 1}, "climatology must be at least 2"),
+    ],
+)
+def test_impossible_settings(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MASF(**arguments)
+
+
+def test_a_fixed_normalisation_without_moments_says_so(key):
+    filter = MASF(normalization=Normalization("fixed"))
+    state = filter.init(key, jnp.asarray(MEMBERS, dtype=float))
+    with pytest.raises(ValueError, match="a fixed normalisation needs moments"):
+        filter.analysis(key, state, jnp.zeros(N), WHOLE)
+    localised = MASF(GaussianFit(radius=2.0))
+    state = localised.init(key, jnp.asarray(MEMBERS, dtype=float))
+    with pytest.raises(ValueError, match="needs its taper"):
+        localised.analysis(key, state, jnp.zeros(N), WHOLE)
+
+
+@pytest.mark.parametrize("model", [Linear(np.eye(2))], ids=["linear"])
+def test_a_radius_needs_coordinates(model):
+    with pytest.raises(ValueError, match="needs coordinates"):
+        MASF(GaussianFit(radius=2.0)).prepare(model, WHOLE)
