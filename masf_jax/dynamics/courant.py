@@ -28,7 +28,7 @@ def check_cfl(model: Kolmogorov, ensemble: Float[Array, "N 2 ny nx"]) -> None:
     if bad.size:
         shown = ", ".join(f"{i}: {courant[i]:.2f}" for i in bad[:10]) + (", …" if bad.size > 10 else "")
         largest = courant[np.isfinite(courant)].max(initial=0.0)
-        needed = max(model.n_inner, int(np.ceil(model.n_inner * largest / (0.75 * model.cfl_limit))))
+        needed = max(model.n_inner, int(np.ceil(model.n_inner * largest / model.cfl_default)))
         raise ValueError(
             f"{bad.size} of {len(courant)} members exceed the Courant number {model.cfl_limit:.2f} of "
             f"n_inner={model.n_inner} (member: number) {shown}; use n_inner={needed} or a larger max_speed."

@@ -13,7 +13,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ..coordinates import Coordinates
 from . import integrate, spectral
 from .base import Dynamics, positive
-from .kolmogorov_setup import FILTERS, SCHEMES, force_spectrum, inner_steps, noise_spectrum, nonlinear_weights
+from .kolmogorov_setup import (
+    FILTERS,
+    SCHEMES,
+    courant_limits,
+    force_spectrum,
+    inner_steps,
+    noise_spectrum,
+    nonlinear_weights,
+)
 
 __all__ = ["EnergyBudget", "Kolmogorov"]
 
@@ -55,7 +63,7 @@ class Kolmogorov(Dynamics):
         dealias: "two_thirds" (no aliasing: the products conserve energy and enstrophy), or "exponential"
             (36th order: 1.4 times the wavenumbers of the same grid, few aliases); see docs/kolmogorov.md.
         max_speed: largest |velocity| the inner step is made for.
-        cfl: the Courant number h·(|u|/dx + |v|/dy) at that speed, 45° to the grid; None: 3/4 of `cfl_limit`.
+        cfl: the Courant number h·(|u|/dx + |v|/dy) at that speed, 45° to the grid; None: `cfl_default`.
         n_inner: inner steps per transition, instead of what `max_speed` and `cfl` give.
         hyperviscosity, hyperviscosity_order: ν_h and p of the optional term -ν_h (-∇²)^p u.
         random_forcing: energy per unit area and time put in by noise that is white in time (added once per
@@ -133,7 +141,7 @@ class Kolmogorov(Dynamics):
             noise = noise_spectrum(grid, retain, random_forcing * float(dt), random_waves)
             self.noise = jnp.asarray(noise, dtype=float)
         if n_inner is None:
-            courant = 0.75 * self.cfl_limit if cfl is None else float(positive("cfl", cfl))
+            courant = self.cfl_default if cfl is None else float(positive("cfl", cfl))
             n_inner = inner_steps(float(dt), grid.spacing, max_speed, courant)
         if n_inner < 1:
             raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
@@ -164,7 +172,12 @@ class Kolmogorov(Dynamics):
     @property
     def cfl_limit(self) -> float:
         """Largest Courant number max(|u|/dx + |v|/dy)·h at which stepper and filter proved stable."""
-        return SCHEMES[self.stepper].stability / (np.pi * FILTERS[self.dealias][1])
+        return courant_limits(self.stepper, self.dealias, self.grid.shape)[0]
+
+    @property
+    def cfl_default(self) -> float:
+        """The Courant number that the default inner step has at `max_speed`."""
+        return courant_limits(self.stepper, self.dealias, self.grid.shape)[1]
 
     @property
     def ffts_per_transition(self) -> int:
