@@ -1,0 +1,177 @@
+"""Networks in the filter's cycle: pretrained, fine-tuned within the one compiled program, or both."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate
+from masf_jax.dynamics import Linear, Lorenz96, ModelError
+from masf_jax.ensemble import Inflation
+from masf_jax.ensemble.normalization import Normalization
+from masf_jax.filters import MASF, GaussianFit
+from masf_jax.filters.network_fit import Architecture, NetworkFit
+from masf_jax.measurements import Gaussian, Identity, Linear as LinearOperator, Measurement, Observations
+from masf_jax.training import FitConfig
+
+N = 6
+RING = Lorenz96(N)
+WHOLE = Measurement(Identity(), Gaussian(0.8))
+DENSE = Measurement(LinearOperator(np.random.default_rng(1).normal(size=(4, N))), Gaussian(0.8))
+MEMBERS = np.random.default_rng(0).normal(2.0, 1.5, size=(5, N))
+SHORT = FitConfig(steps=2, batch_size=4, validation_fraction=0.0)
+NET = Architecture(width=8, depth=1)
+SPREAD = Architecture(width=8, depth=1, variance_head=True)
+
+
+def run(filter, seed=0, n_cycles=3, model=RING):
+    values = np.random.default_rng(seed).normal(2.0, 3.0, size=(n_cycles, N))
+    ensemble = jnp.asarray(MEMBERS, dtype=float)
+    return assimilate(jax.random.key(seed), filter, model, WHOLE, Observations(values, 1), ensemble)
+
+
+class Counted(GaussianFit):
+    """A Gaussian fit that counts how often it is traced."""
+
+    def gaussian(self, ensemble, process):
+        TRACES.append(1)
+        return super().gaussian(ensemble, process)
+
+
+TRACES: list[int] = []
+
+
+def test_a_run_with_training_in_it_is_one_program_traced_once():
+    def filter(factor):
+        fit = NetworkFit(gaussian=Counted(), training=SHORT, architecture=NET)
+        return MASF(fit, Inflation(multiplicative=factor), n_steps=1).prepare(RING, WHOLE)
+
+    TRACES.clear()
+    short = run(filter(1.1), n_cycles=2)
+    per_run = len(TRACES)
+    assert per_run > 0
+    assert (np.asarray(short.info["training_steps"]) == 2).all()
+    assert short.final.memory[2] is None, "every cycle starts anew"
+    TRACES.clear()
+    run(filter(1.1), n_cycles=7)
+    assert len(TRACES) == per_run, "traces do not grow with the number of cycles"
+    TRACES.clear()
+    one, two = run(filter(1.1), seed=1, n_cycles=7), run(filter(1.3), seed=2, n_cycles=7)
+    assert not TRACES, "another seed, other observations, another inflation: the same program"
+    chex.assert_tree_all_finite((one.analysis, two.analysis))
+
+
+def test_training_can_go_on_where_the_last_cycle_left_it():
+    training = FitConfig(batch_size=2, validation_fraction=0.2)
+    fit = NetworkFit(training=training, epochs=3, restart=False, architecture=SPREAD)
+    filter = MASF(fit, n_steps=2).prepare(RING, WHOLE)
+    result = run(filter, n_cycles=2)
+    assert (np.asarray(result.info["training_steps"]) == 3 * 2).all(), "four of five members, in pairs"
+    moved = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max(), result.final.memory[2], filter.denoiser.denoiser.params
+    )
+    assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_training_makes_the_network_fit_the_forecast(key):
+    shifted = 0.3 * jax.random.normal(key, (200, N)) + jnp.asarray([[1.0, -1.0] * 3])
+    normalization = Normalization(affine=False)  # leaves the network the mean to learn
+
+    def error(training):
+        fit = NetworkFit(training=training, architecture=SPREAD, weighted=False)
+        filter = MASF(fit, normalization=normalization, n_steps=3).prepare(RING, VAGUE)
+        state = filter.init(key, shifted)
+        after, info = jax.jit(lambda s: filter.analysis(key, s, jnp.zeros(N), VAGUE))(state)
+        chex.assert_tree_all_finite((after.ensemble, info))
+        return float(jnp.abs(after.mean - shifted.mean(0)).mean())
+
+    assert error(FitConfig(steps=400, learning_rate=1e-2)) < 0.3 * error(
+        FitConfig(steps=1, learning_rate=1e-9)
+    )
+
+
+VAGUE = Measurement(Identity(), Gaussian(30.0))
+CLIMATE = ModelError(Linear(0.6 * np.eye(N)), 0.8)  # long run: N(0, 1)
+PRETRAINED = FitConfig(steps=150, learning_rate=1e-2, batch_size=16)
+
+
+def test_pretraining_on_the_climatology():
+    fit = NetworkFit(
+        pretraining=PRETRAINED,
+        architecture=Architecture(width=16, depth=1, preconditioning="x0"),
+        weighted=False,
+    )
+    filter = MASF(fit, normalization=Normalization("fixed"), climatology=400)
+    prepared = filter.prepare(CLIMATE, WHOLE)
+    history = prepared.denoiser.history
+    losses = np.asarray(history.validation_loss)
+    assert losses[0] == pytest.approx(1.0, abs=0.4), (
+        "a fresh network knows the mean of normalised states only"
+    )
+    assert losses[history.best_round] < 0.7 * losses[0]
+    again = prepared.prepare(CLIMATE, WHOLE)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(prepared), strict=True):
+        assert one is other, "pretrained once"
+
+
+def test_a_network_pretrained_and_fine_tuned_in_the_papers_filter(x64):
+    fit = NetworkFit(
+        pretraining=FitConfig(steps=3, batch_size=8),
+        training=SHORT,
+        architecture=Architecture(width=8, depth=1, noise_map=False, preconditioning="x0"),
+        weighted=False,
+    )
+    filter = MASF(
+        fit,
+        normalization=Normalization("fixed"),
+        process="measurement_aware",
+        sampler="guided",
+        n_steps=5,
+        grid="quadratic",
+        climatology=20,
+    )
+    result = run(filter, model=Lorenz96(N))
+    assert result.analysis["mean"].dtype == jnp.float64
+    chex.assert_tree_all_finite((result.analysis, result.info))
+
+
+REFUSED = {
+    "a dense H": (lambda: NetworkFit(training=SHORT), DENSE, "a network alone works on the state's own"),
+    "nothing learned": (NetworkFit, WHOLE, "a fresh network knows nothing"),
+    "a hybrid with two spreads": (
+        lambda: NetworkFit(gaussian=GaussianFit(), training=SHORT, architecture=SPREAD),
+        WHOLE,
+        "no variance_head",
+    ),
+    "a hybrid pretrained": (
+        lambda: NetworkFit(gaussian=GaussianFit(), pretraining=SHORT),
+        WHOLE,
+        "pretraining is for a network alone",
+    ),
+    "no epochs": (lambda: NetworkFit(training=SHORT, epochs=0), WHOLE, "epochs must be at least 1"),
+    "climatology in the forecast's units": (
+        lambda: NetworkFit(pretraining=SHORT),
+        WHOLE,
+        'it needs the normalisation "fixed"',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    make, measurement, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        MASF(make()).prepare(RING, measurement)
+
+
+def test_what_comes_before_prepare_says_so(key):
+    fit = NetworkFit(pretraining=SHORT)
+    with pytest.raises(ValueError, match="call the filter's own prepare"):
+        fit.prepare(RING, WHOLE)
+    filter = MASF(NetworkFit(training=SHORT))
+    state = filter.init(key, jnp.asarray(MEMBERS, dtype=float))
+    with pytest.raises(ValueError, match="the network is not there yet"):
+        filter.analysis(key, state, jnp.zeros(N), WHOLE)
