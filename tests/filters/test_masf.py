@@ -15,7 +15,7 @@ from masf_jax import assimilate
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments, Normalization
-from masf_jax.filters import MASF, EnKF, GaussianFit, KernelFit
+from masf_jax.filters import MASF, EnKF, EnsembleState, GaussianFit, KernelFit
 from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,
@@ -55,7 +55,10 @@ def _analyse(filter, key, state, z, measurement):
 def analyse(filter, key, measurement, z, members=MEMBERS, dynamics=RING):
     filter = filter.prepare(dynamics, measurement)
     state = filter.init(key, jnp.asarray(members, dtype=float))
-    return state, *_analyse(filter, key, state, jnp.asarray(z, dtype=float), measurement)
+    after, info = _analyse(filter, key, state, jnp.asarray(z, dtype=float), measurement)
+    assert isinstance(after, EnsembleState)
+    assert isinstance(state, EnsembleState)
+    return state, after, info
 
 
 def moments(x):

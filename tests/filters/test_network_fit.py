@@ -68,6 +68,8 @@ def test_training_can_go_on_where_the_last_cycle_left_it():
     training = FitConfig(batch_size=2, validation_fraction=0.2)
     fit = NetworkFit(training=training, epochs=3, restart=False, architecture=SPREAD)
     filter = MASF(fit, n_steps=2).prepare(RING, WHOLE)
+    assert isinstance(filter.denoiser, NetworkFit)
+    assert filter.denoiser.denoiser is not None
     result = run(filter, n_cycles=2)
     assert (np.asarray(result.info["training_steps"]) == 3 * 2).all(), "four of five members, in pairs"
     moved = jax.tree.map(
@@ -106,7 +108,9 @@ def test_pretraining_on_the_climatology():
     )
     filter = MASF(fit, normalization=Normalization("fixed"), climatology=400)
     prepared = filter.prepare(CLIMATE, WHOLE)
+    assert isinstance(prepared.denoiser, NetworkFit)
     history = prepared.denoiser.history
+    assert history is not None
     losses = np.asarray(history.validation_loss)
     assert losses[0] == pytest.approx(1.0, abs=0.4), (
         "a fresh network knows the mean of normalised states only"
