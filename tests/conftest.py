@@ -19,6 +19,8 @@ _CHECKED = (
     "filters",
     "measurements",
     "metrics",
+    "nn",
+    "training",
     "twin",
 )
 install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "beartype.beartype")

@@ -47,7 +47,7 @@ class CircularConv(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch_and_space C"]) -> Float[Array, "*batch_and_space D"]:
+    def __call__(self, x: Float[Array, "*batch_and_space C"]) -> Float[Array, "*batch_and_less_space D"]:
         after = 1 if self.stride == 1 else 0  # an even size in steps of two never reads beyond the last cell
         return nn.Conv(
             self.features,

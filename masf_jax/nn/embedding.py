@@ -47,7 +47,7 @@ class TimeEmbedding(nn.Module):
 
 
 def scale_and_shift(
-    h: Float[Array, "*batch_and_space C"], parameters: Float[Array, "*batch 2C"]
+    h: Float[Array, "*batch_and_space C"], parameters: Float[Array, "*batch 2*C"]
 ) -> Float[Array, "*batch_and_space C"]:
     """h·(1 + a) + b with (a, b) the halves of `parameters`, the same at every place (FiLM).
 

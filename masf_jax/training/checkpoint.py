@@ -176,7 +176,6 @@ def _differences(what: str, stored: dict[str, Any], expected: dict[str, Any] | N
     for name, value in (expected or {}).items():
         have = stored.get(name, missing)
         if have != value:
-            lines.append(
-                f"{what} {name}: stored {'nothing' if have is missing else have!r}, expected {value!r}"
-            )
+            found = "nothing" if have is missing else repr(have)
+            lines.append(f"{what} {name}: stored {found}, expected {value!r}")
     return lines

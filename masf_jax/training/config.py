@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class FitConfig(eqx.Module):
     clip: float | Float[Array, ""] | None = 1.0
     steps: int = eqx.field(static=True, default=1000)
     batch_size: int = eqx.field(static=True, default=32)
-    schedule: Literal["cosine", "constant"] = eqx.field(static=True, default="cosine")
+    schedule: str = eqx.field(static=True, default="cosine")
     warmup_steps: int = eqx.field(static=True, default=0)
     betas: tuple[float, float] = eqx.field(static=True, default=(0.9, 0.99))
     validation_fraction: float = eqx.field(static=True, default=0.1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .config import FitConfig
@@ -21,12 +22,12 @@ Loss = Callable[[Any, PRNGKeyArray, Any], Float[Array, ""]]
 
 
 class _State(eqx.Module):
-    """What a round hands to the next."""
+    """What a round hands to the next; parameters as one vector, so that the optimiser is a few operations."""
 
-    params: Any
+    params: Float[Array, " parameters"]
     optimiser: Any
-    averaged: Any
-    best: Any
+    averaged: Float[Array, " parameters"] | None
+    best: Float[Array, " parameters"] | None
     best_loss: Float[Array, ""]
     since_best: Int[Array, ""]
     round: Int[Array, ""]
@@ -43,37 +44,35 @@ class _Problem(eqx.Module):
     key_steps: PRNGKeyArray
     key_validation: PRNGKeyArray
     loss: Loss = eqx.field(static=True)
+    tree: Callable[[Array], Any] = eqx.field(static=True)  # parameters from their vector
 
     def unfinished(self, state: _State) -> Bool[Array, ""]:
-        go_on = state.round < self.config.rounds
+        go_on = state.round <= self.config.rounds
         if self.config.patience is not None and self.validation is not None:
             go_on &= state.since_best < self.config.patience
         return go_on
 
-    def start(self, params: Any) -> _State:
-        """The state before any step; the parameters it begins with are the best so far."""
+    def start(self, params: Array) -> _State:
+        """The state before anything; round 0 takes no step, but validates the parameters it begins with."""
         config = self.config
-        initial = self.validation_loss(params)
-        nothing = jnp.full(config.rounds, jnp.nan, initial.dtype)
+        batch = jax.eval_shape(lambda: _rows(self.training, jnp.arange(1)))
+        dtype = jax.eval_shape(self.loss, self.tree(params), self.key_validation, batch).dtype
         zero = jnp.zeros((), jnp.int32)
-        losses = jnp.append(initial, nothing)
+        losses, validation = (jnp.full(config.rounds + extra, jnp.nan, dtype) for extra in (0, 1))
         return _State(
             params=params,
             optimiser=config.optimiser().init(params),
             averaged=None if config.ema_decay is None else params,
             best=None if self.validation is None else params,
-            best_loss=jnp.where(jnp.isfinite(initial), initial, jnp.inf),
+            best_loss=jnp.full((), jnp.inf, dtype),
             since_best=zero,
             round=zero,
             order=jnp.arange(_length(self.training), dtype=jnp.int32),
-            history=History(nothing, losses, zero, zero, zero),
+            history=History(losses, validation, zero, zero, zero),
         )
 
-    def validation_loss(self, params: Any) -> Float[Array, ""]:
-        """Mean over nearly equal batches that leave out as few samples as possible; NaN without samples."""
-        if self.validation is None:
-            batch = jax.eval_shape(lambda: _rows(self.training, jnp.arange(1)))
-            return jnp.full((), jnp.nan, jax.eval_shape(self.loss, params, self.key_validation, batch).dtype)
+    def validation_loss(self, params: Array) -> Float[Array, ""]:
+        """Mean over nearly equal batches that leave out as few samples as possible."""
         count = _length(self.validation)
         batches = -(-count // self.config.batch_size)
         size = count // batches
@@ -82,7 +81,7 @@ class _Problem(eqx.Module):
         def one(carry: None, item: tuple[Array, Array]) -> tuple[None, Array]:
             number, chosen = item
             key = jax.random.fold_in(self.key_validation, number)
-            return carry, self.loss(params, key, _rows(self.validation, chosen))
+            return carry, self.loss(self.tree(params), key, _rows(self.validation, chosen))
 
         return jnp.mean(jax.lax.scan(one, None, (jnp.arange(len(rows)), rows))[1])
 
@@ -101,57 +100,67 @@ class _Problem(eqx.Module):
         chosen = order[
             (position * config.batch_size + jnp.arange(config.batch_size, dtype=jnp.int32)) % count
         ]
-        loss, gradient = jax.value_and_grad(self.loss)(params, key, _rows(self.training, chosen))
-        good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+        batch = _rows(self.training, chosen)
+        loss, gradients = jax.value_and_grad(self.loss)(self.tree(params), key, batch)
+        gradient = ravel_pytree(gradients)[0]
+        good = jnp.isfinite(loss) & jnp.isfinite(jnp.linalg.norm(gradient))
 
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
             updates, new_optimiser = config.optimiser().update(gradient, optimiser, params)
-            new_params = optax.apply_updates(params, updates)
-        params = _choose(good, new_params, params)
+        params = jnp.where(good, params + updates, params)
         optimiser = _choose(good, new_optimiser, optimiser)
         taken = taken + good.astype(jnp.int32)
         if averaged is not None:
-            averaged = _choose(good, _averaged(averaged, params, number + 1, config.ema_decay), averaged)
+            averaged = jnp.where(good, _averaged(averaged, params, number + 1, config.ema_decay), averaged)
         return params, optimiser, averaged, order, total + jnp.where(good, loss, 0.0), taken
 
     def advance(self, state: _State) -> _State:
         """One round: steps up to the next validation, and that."""
         config, history = self.config, state.history
-        first = state.round * config.round_length
-        last = jnp.minimum(first + config.round_length, config.steps)
+        first = jnp.maximum(state.round - 1, 0) * config.round_length
+        last = jnp.minimum(state.round * config.round_length, config.steps)
         zero = jnp.zeros_like(state.best_loss)
         carry = (state.params, state.optimiser, state.averaged, state.order, zero, jnp.zeros((), jnp.int32))
         params, optimiser, averaged, order, total, taken = jax.lax.fori_loop(
             first, last, lambda i, c: self.step(i, c), carry
         )
-
-        result = params if averaged is None else averaged
-        validation = self.validation_loss(result)
-        better = validation < state.best_loss
-        number = state.round + 1
+        mean = total / taken.astype(total.dtype)
         history = History(
-            loss=history.loss.at[state.round].set(total / taken.astype(total.dtype)),
-            validation_loss=history.validation_loss.at[number].set(validation),
-            best_round=number if self.validation is None else jnp.where(better, number, history.best_round),
+            loss=jnp.where(jnp.arange(config.rounds, dtype=jnp.int32) == state.round - 1, mean, history.loss),
+            validation_loss=history.validation_loss,
+            best_round=state.round,
             steps=last,
             skipped=history.skipped + (last - first) - taken,
         )
+        best, best_loss, since_best = state.best, state.best_loss, state.since_best
+        if best is not None:
+            result = params if averaged is None else averaged
+            validation = self.validation_loss(result)
+            better = validation < best_loss
+            best = jnp.where(better, result, best)
+            best_loss = jnp.where(better, validation, best_loss)
+            since_best = jnp.where(better, 0, since_best + 1)
+            history = dataclasses.replace(
+                history,
+                validation_loss=history.validation_loss.at[state.round].set(validation),
+                best_round=jnp.where(better, state.round, state.history.best_round),
+            )
         return _State(
             params=params,
             optimiser=optimiser,
             averaged=averaged,
-            best=None if self.validation is None else _choose(better, result, state.best),
-            best_loss=jnp.where(better, validation, state.best_loss),
-            since_best=jnp.where(better, 0, state.since_best + 1),
-            round=number,
+            best=best,
+            best_loss=best_loss,
+            since_best=since_best,
+            round=state.round + 1,
             order=order,
             history=history,
         )
 
     def result(self, state: _State) -> tuple[Any, History]:
-        if self.validation is not None:
-            return state.best, state.history
-        return (state.params if state.averaged is None else state.averaged), state.history
+        if state.best is not None:
+            return self.tree(state.best), state.history
+        return self.tree(state.params if state.averaged is None else state.averaged), state.history
 
 
 def fit(
@@ -175,10 +184,10 @@ def fit(
     Raises:
         ValueError: Arrays of `data` differ in their number of samples, or no sample is left for training.
     """
-    problem = _problem(key, loss, data, config, validation)
+    problem, start = _problem(key, loss, params, data, config, validation)
     # lambdas: JAX hashes what it is given, and a bound method of a module with arrays has no hash
     state = jax.lax.while_loop(
-        lambda state: problem.unfinished(state), lambda state: problem.advance(state), problem.start(params)
+        lambda state: problem.unfinished(state), lambda state: problem.advance(state), problem.start(start)
     )
     return problem.result(state)
 
@@ -197,8 +206,8 @@ def pretrain(
 
     Args and errors as for `fit`.
     """
-    problem = _problem(key, loss, data, config, validation)
-    state = eqx.filter_jit(_start)(problem, params)
+    problem, start = _problem(key, loss, params, data, config, validation)
+    state = eqx.filter_jit(_start)(problem, start)
     advance = eqx.filter_jit(_advance, donate="all-except-first")
     with progress_bar(config.steps, progress) as report:
         while problem.unfinished(state):
@@ -207,7 +216,7 @@ def pretrain(
     return problem.result(state)
 
 
-def _start(problem: _Problem, params: Any) -> _State:
+def _start(problem: _Problem, params: Array) -> _State:
     # copies: without validation, averaging or both, leaves would be shared, and donated twice
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), problem.start(params))
 
@@ -216,7 +225,10 @@ def _advance(problem: _Problem, state: _State) -> _State:
     return problem.advance(state)
 
 
-def _problem(key: PRNGKeyArray, loss: Loss, data: Any, config: FitConfig, validation: Any) -> _Problem:
+def _problem(
+    key: PRNGKeyArray, loss: Loss, params: Any, data: Any, config: FitConfig, validation: Any
+) -> tuple[_Problem, Array]:
+    """What there is to do, and the vector of the parameters to begin with."""
     key_split, key_steps, key_validation = jax.random.split(key, 3)
     count = _length(data)
     held = config.held_back(count)
@@ -228,7 +240,8 @@ def _problem(key: PRNGKeyArray, loss: Loss, data: Any, config: FitConfig, valida
             )
         order = jax.random.permutation(key_split, count)
         validation, data = _rows(data, order[:held]), _rows(data, order[held:])
-    return _Problem(data, validation, config, key_steps, key_validation, loss)
+    start, tree = ravel_pytree(params)
+    return _Problem(data, validation, config, key_steps, key_validation, loss, tree), start
 
 
 def _length(data: Any) -> int:
@@ -250,11 +263,7 @@ def _choose(good: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
-def _averaged(average: Any, params: Any, number: Array, decay: Any) -> Any:
+def _averaged(average: Array, params: Array, number: Array, decay: Any) -> Array:
     """e ← d e + (1 - d) p, d = min(decay, k/(k + 9))."""
-
-    def one(e: Array, p: Array) -> Array:
-        d = jnp.minimum(jnp.asarray(decay, e.dtype), (number / (number + 9)).astype(e.dtype))
-        return d * e + (1 - d) * p
-
-    return jax.tree.map(one, average, params)
+    d = jnp.minimum(jnp.asarray(decay, average.dtype), (number / (number + 9)).astype(average.dtype))
+    return d * average + (1 - d) * params

@@ -23,8 +23,9 @@ NET = MLP(3, width=8, depth=1, second_head=3)
 PRINT = {"dynamics": "lorenz63", "dt": 0.01, "seed": 3}
 
 
-@pytest.fixture
-def trained(key):
+@pytest.fixture(scope="module")
+def trained():
+    key = jax.random.key(7)
     data = jax.random.normal(key, (20, 3))
     denoiser = NetworkDenoiser.create(key, NET, (3,), variance_head=True, features=jnp.arange(2.0))
     loss = denoising_loss(denoiser, uniform_angle())
@@ -66,8 +67,8 @@ def test_relative_path(written):
 
 
 def test_bare(tmp_path, key):
-    net = UNet(1, channels=8, multipliers=(1, 2), blocks=1, space=1, dtype=jnp.bfloat16)
-    denoiser = NetworkDenoiser.create(key, net, (8,), layout="ring")
+    net = MLP(8, width=4, depth=1, embedding=4, dtype=jnp.bfloat16)
+    denoiser = NetworkDenoiser.create(key, net, (8,))
     save(tmp_path / "bare", denoiser, (8,))
     got = load(tmp_path / "bare", net=net)
     chex.assert_trees_all_equal(got.denoiser.params, denoiser.params)
