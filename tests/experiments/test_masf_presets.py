@@ -14,7 +14,8 @@ from masf_jax.filters import MASF, GaussianFit, KernelFit
 from masf_jax.filters.network_fit import NetworkFit
 
 TINY = ["filter.network.channels=8", "filter.network.multipliers=[1,2]", "filter.network.blocks=1"]
-TINY += ["filter.network.attention=[]", "filter.pretraining.states=20", "filter.pretraining.epochs=1"]
+TINY += ["filter.network.width=8", "filter.network.depth=1", "filter.network.attention=[]"]
+TINY += ["filter.pretraining.states=20", "filter.pretraining.epochs=1"]
 RUNS = {
     "masf": ["filter=masf"],
     "masf_gaussian": ["filter=masf_gaussian"],
@@ -27,7 +28,8 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_cycles(name, tmp_path):
-    problem = ["dynamics.n=16", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]
+    size = 16 if name == "hybrid" else 8  # a U-Net once, else MLPs
+    problem = [f"dynamics.n={size}", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]
     arguments = [*problem, *RUNS[name], "figures=false", "scores=[rmse]", f"output_dir={tmp_path}"]
     assert main(["run", *arguments]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
