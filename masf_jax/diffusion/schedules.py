@@ -22,7 +22,7 @@ def cosine_schedule(t: Scalar, offset: float = 0.008) -> Scalar:
     """
     quarter = 0.5 * math.pi
     scale = math.cos(offset / (1 + offset) * quarter)
-    return jnp.maximum(jnp.cos((t + offset) / (1 + offset) * quarter), 0.0) / scale
+    return jnp.sin((1 - t) / (1 + offset) * quarter) / scale  # the same cosine, exactly 0 at t = 1
 
 
 def time_grid(n_steps: int, kind: TimeGrid = "uniform", first: float = 1.0) -> Float[Array, " {n_steps}+1"]:
