@@ -6,7 +6,9 @@ PATH is a Python with torch (`pip install "masf-jax[torch]"`, or torch alone in 
 default this Python). The same layers with the same number of parameters, the paper's size and the small one,
 two channels, batches of 10, single precision, both with all cores; torch in its two memory layouts, of which
 the faster counts. A training step is loss, gradient, clipping and AdamW. Calls of both take turns; best wall
-clock of the repeats, and the CPU seconds of the best call, which depend less on what else the machine does.
+clock of the repeats, and the CPU seconds of the best call. On a machine that does other things besides, torch's
+threads wait for each other at full speed, and both its numbers are many times too large: give
+--torch-threads 1 there and compare CPU seconds only.
 """
 
 from __future__ import annotations
@@ -34,9 +36,8 @@ HERE = Path(__file__).resolve().parent
 class Torch:
     """The worker process."""
 
-    def __init__(self, python: str):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        command = [python, str(HERE / "_torch_unet_worker.py"), str(cores)]
+    def __init__(self, python: str, threads: int):
+        command = [python, str(HERE / "_torch_unet_worker.py"), str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, job: str, **request: Any) -> dict[str, Any]:
@@ -86,11 +87,13 @@ def timed(run: Callable[[], Any]) -> tuple[float, float]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--torch-threads", type=int, default=cores)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     args = parser.parse_args()
-    torch = Torch(args.torch_python)
+    torch = Torch(args.torch_python, args.torch_threads)
     version = torch.ask("version")["version"]
     rows, numbers = [], {}
     presets = {"small": (UNet.small(2), args.sizes[:1]), "paper": (UNet.paper(2), args.sizes)}
