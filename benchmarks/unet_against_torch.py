@@ -6,7 +6,7 @@ PATH is a Python with torch (`pip install "masf-jax[torch]"`, or torch alone in 
 default this Python). The same layers with the same number of parameters, the paper's size and the small one,
 two channels, batches of 10, single precision, both with all cores; torch in its two memory layouts, of which
 the faster counts. A training step is loss, gradient, clipping and AdamW. Calls of both take turns; best wall
-clock of the repeats, and the CPU seconds of the best call. On a machine that does other things besides, torch's
+clock of the repeats, and the CPU seconds of the best call. On a machine that does other things too, torch's
 threads wait for each other at full speed, and both its numbers are many times too large: give
 --torch-threads 1 there and compare CPU seconds only.
 """
