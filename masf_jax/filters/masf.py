@@ -22,6 +22,7 @@ from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
+from ..ensemble.statistics import anomalies, recentre
 from ..measurements.measurement import Measurement
 from .base import EnsembleState, Filter, Info
 from .climate import Climate, ProcessKind, climate, make_process
@@ -49,6 +50,8 @@ class MASF(Filter):
         n_steps, grid, first: number of reverse steps, their spacing, and the first diffusion time
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
+        centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
+            only): E[x | z] itself, without the sampling error of N draws.
         paper_scales: the paper's c_s and c_g in the guided sampler; else both are 1.
         climatology, seed: number and random seed of the model states behind a fixed normalisation without
             moments, and behind the pretraining of a network: the same states.
@@ -63,6 +66,7 @@ class MASF(Filter):
     grid: TimeGrid = eqx.field(static=True)
     first: float = eqx.field(static=True)
     corrected: bool = eqx.field(static=True)
+    centred: bool = eqx.field(static=True)
     paper_scales: bool = eqx.field(static=True)
     climatology: int = eqx.field(static=True)
     seed: int = eqx.field(static=True)
@@ -75,10 +79,11 @@ class MASF(Filter):
         *,
         process: ProcessKind = "vp",
         sampler: Literal["bridge", "guided"] = "bridge",
-        n_steps: int = 4,
+        n_steps: int = 1,
         grid: TimeGrid = "uniform",
         first: float | None = None,
         corrected: bool = True,
+        centred: bool = True,
         paper_scales: bool = True,
         climatology: int = 1000,
         seed: int = 1,
@@ -101,7 +106,8 @@ class MASF(Filter):
         self.inflation = Inflation() if inflation is None else inflation
         self.normalization = Normalization() if normalization is None else normalization
         self.process, self.sampler, self.n_steps, self.grid = process, sampler, n_steps, grid
-        self.first, self.corrected, self.paper_scales = first, corrected, paper_scales
+        self.first, self.corrected, self.centred = first, corrected, centred
+        self.paper_scales = paper_scales
         self.climatology, self.seed = climatology, seed
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> MASF:
@@ -196,4 +202,10 @@ class MASF(Filter):
                 return guided(key, process, denoiser, times, member, paper_score_scale, paper_guidance_scale)
             return guided(key, process, denoiser, times, member, jnp.ones_like, jnp.ones_like)
 
-        return jax.vmap(one)(keys, members)
+        drawn = jax.vmap(one)(keys, members)
+        if not self.centred or self.sampler != "bridge":
+            return drawn
+        start = process.endpoint(jax.random.fold_in(key, members.shape[0]))
+        one_time = jnp.ones((), start.dtype)
+        mean = denoiser(process.rescaled(start, one_time), process.angle(one_time))
+        return recentre(mean, anomalies(drawn)[1])
