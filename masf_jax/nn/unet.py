@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .attention import dot_product_attention
 from .convolution import CircularConv, upsample
 from .embedding import TimeEmbedding, scale_and_shift
 from .norm import GroupNorm
@@ -47,8 +47,8 @@ class Attention(nn.Module):
         h = GroupNorm(space, **self.kinds)(x).reshape((*batch, -1, channels))
         qkv = nn.Dense(3 * channels, **self.kinds)(h)
         qkv = qkv.reshape((*qkv.shape[:-1], 3, self.heads, channels // self.heads))
-        with jax.numpy_dtype_promotion("standard"):  # JAX's attention takes its softmax in float32
-            h = jax.nn.dot_product_attention(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+        h = dot_product_attention(*jnp.moveaxis(qkv, (-3, -2), (0, -3)))
+        h = jnp.moveaxis(h, -3, -2)
         h = nn.Dense(channels, kernel_init=nn.initializers.zeros, **self.kinds)(
             h.reshape((*batch, -1, channels))
         )

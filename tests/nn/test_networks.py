@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count
+from masf_jax.nn.attention import dot_product_attention
 from masf_jax.nn.convolution import CircularConv, pad_circular, upsample
 from masf_jax.nn.embedding import fourier_features, scale_and_shift
 from masf_jax.nn.norm import GroupNorm
@@ -159,3 +160,11 @@ def test_description_refusals():
         describe(CircularConv(1, 1))
     with pytest.raises(ValueError, match="unknown network class 'Transformer'"):
         from_description({"class": "Transformer"})
+
+
+def test_attention():
+    q, k, v = noise((3, 2, 5, 4))
+    expected = jax.nn.dot_product_attention(*(x.swapaxes(0, 1)[None] for x in (q, k, v)))[0].swapaxes(0, 1)
+    np.testing.assert_allclose(dot_product_attention(q, k, v), expected, atol=1e-5)
+    large = dot_product_attention(100 * q, 100 * k, v)
+    assert np.isfinite(np.asarray(large)).all()
