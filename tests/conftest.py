@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import absl.logging
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -24,6 +27,10 @@ _CHECKED = (
     "twin",
 )
 install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "beartype.beartype")
+
+# absl (of Chex and Orbax) logs to what is sys.stderr at its import, and closes it when a Hydra launcher
+# configures logging: let that not be the file that pytest captures into.
+absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
