@@ -17,7 +17,7 @@ from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import member_mean, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
 
-__all__ = ["EnsembleFilter", "EnsembleState", "Filter", "GaussianState", "Info"]
+__all__ = ["EnsembleFilter", "EnsembleState", "Filter", "GaussianState", "Info", "MemberFilter"]
 
 Info: TypeAlias = dict[str, Array]
 """Scalars a filter reports about one analysis (inflation used, effective sample size, …)."""
@@ -130,7 +130,23 @@ class Filter(eqx.Module):
         return jax.lax.cond(valid.any(), use, skip, state)
 
 
-class EnsembleFilter(Filter):
+class MemberFilter(Filter):
+    """Filters whose state is an ensemble: the model carries every member on by itself."""
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
+    ) -> EnsembleState:
+        members = advance(dynamics, state.ensemble, step, key, n_steps, layout)
+        return EnsembleState(members, state.log_weights, state.memory)
+
+
+class EnsembleFilter(MemberFilter):
     """Filters whose update sees members and whitened innovations only.
 
     A subclass gives `transform`. Row i of the innovations is R^{-1/2}(z - H(x_i)), zero where a value
@@ -152,18 +168,6 @@ class EnsembleFilter(Filter):
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         return EnsembleState(ensemble, None, self.inflation.init(ensemble.dtype))
-
-    def forecast(
-        self,
-        key: PRNGKeyArray,
-        state: EnsembleState,
-        dynamics: Dynamics,
-        step: Int[Array, ""],
-        n_steps: int | Int[Array, ""],
-        layout: MemberLayout = ALL_AT_ONCE,
-    ) -> EnsembleState:
-        members = advance(dynamics, state.ensemble, step, key, n_steps, layout)
-        return EnsembleState(members, state.log_weights, state.memory)
 
     def update(
         self,

@@ -10,7 +10,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
 from ..diffusion.process import Process
@@ -18,20 +18,18 @@ from ..diffusion.samplers import bridge, guided, paper_guidance_scale, paper_sco
 from ..diffusion.schedules import TimeGrid, time_grid
 from ..diffusion.whitened import check_structure
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
-from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
 from ..ensemble.statistics import anomalies, recentre
 from ..measurements.measurement import Measurement
-from .base import EnsembleState, Filter, Info
+from .base import EnsembleState, Info, MemberFilter
 from .climate import Climate, ProcessKind, climate, make_process
 from .denoiser_fit import DenoiserFit, GaussianFit
 
 __all__ = ["MASF"]
 
 
-class MASF(Filter):
+class MASF(MemberFilter):
     """Draws each analysis member from p(x | z) by a diffusion between the forecast and the measurement.
 
     Each cycle: normalise the forecast ensemble; build the process that ends in the measured values; get a
@@ -145,18 +143,6 @@ class MASF(Filter):
             self.denoiser.init(),
         )
         return EnsembleState(ensemble, None, memory)
-
-    def forecast(
-        self,
-        key: PRNGKeyArray,
-        state: EnsembleState,
-        dynamics: Dynamics,
-        step: Int[Array, ""],
-        n_steps: int | Int[Array, ""],
-        layout: MemberLayout = ALL_AT_ONCE,
-    ) -> EnsembleState:
-        members = advance(dynamics, state.ensemble, step, key, n_steps, layout)
-        return EnsembleState(members, state.log_weights, state.memory)
 
     def update(
         self,

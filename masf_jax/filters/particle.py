@@ -6,20 +6,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..dynamics.base import Dynamics
-from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
-from ..dynamics.rollout import advance
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
 from ..measurements.measurement import Measurement
-from .base import EnsembleState, Filter, Info
+from .base import EnsembleState, Info, MemberFilter
 
 __all__ = ["ParticleFilter"]
 
 
-class ParticleFilter(Filter):
+class ParticleFilter(MemberFilter):
     """Weights particles by p(z | x); resamples systematically when few carry the weight.
 
     When the effective sample size 1/Σw² falls below `threshold`·N, particles are resampled and
@@ -45,17 +42,6 @@ class ParticleFilter(Filter):
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         n = ensemble.shape[0]
         return EnsembleState(ensemble, jnp.full((n,), -jnp.log(float(n)), ensemble.dtype))
-
-    def forecast(
-        self,
-        key: PRNGKeyArray,
-        state: EnsembleState,
-        dynamics: Dynamics,
-        step: Int[Array, ""],
-        n_steps: int | Int[Array, ""],
-        layout: MemberLayout = ALL_AT_ONCE,
-    ) -> EnsembleState:
-        return EnsembleState(advance(dynamics, state.ensemble, step, key, n_steps, layout), state.log_weights)
 
     def update(
         self,
