@@ -19,6 +19,14 @@ class Denoiser(eqx.Module):
     both cos φ and sin φ keep their relative precision near either end.
     """
 
+    @property
+    def ignores_noise(self) -> bool:
+        """Whether components of x at φ = π/2, pure noise, do not change what is known of x0.
+
+        True for the closed forms; a learned denoiser only approximates it.
+        """
+        return False
+
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
         """The mean of x0 given x."""

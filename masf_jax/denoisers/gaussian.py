@@ -38,6 +38,10 @@ class GaussianDenoiser(Denoiser):
     coupled: bool = eqx.field(static=True, default=False)
     member: Float[Array, "*v"] | None = None
 
+    @property
+    def ignores_noise(self) -> bool:
+        return True
+
     def __call__(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         return self.mean + self.covariance.regress(x - cos * self.mean, cos, sin)

@@ -28,6 +28,10 @@ class KernelDenoiser(Denoiser):
     members: Float[Array, "N *v"]
     bandwidth: Float[Array, "*v"]
 
+    @property
+    def ignores_noise(self) -> bool:
+        return True
+
     def log_weights(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, " N"]:
         """log w_j, normalised."""
         cos, q = jnp.cos(angle).reshape(-1), self._total(angle).reshape(-1)

@@ -11,7 +11,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ..denoisers.base import Denoiser
 from .process import Process
 
-__all__ = ["bridge", "guided", "paper_guidance_scale", "paper_score_scale"]
+__all__ = ["bridge", "bridge_start", "guided", "paper_guidance_scale", "paper_score_scale"]
+
+
+def bridge_start(key: PRNGKeyArray, process: Process) -> tuple[Float[Array, "*v"], PRNGKeyArray]:
+    """v_1 that `bridge` starts from with this key, and the key of its steps."""
+    key_start, key_steps = jax.random.split(key)
+    return process.endpoint(key_start), key_steps
 
 
 def bridge(
@@ -44,8 +50,7 @@ def bridge(
     def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
         return move(denoiser, *carry, ends), None
 
-    key_start, key_steps = jax.random.split(key)
-    start = process.endpoint(key_start)
+    start, key_steps = bridge_start(key, process)
     times = times.astype(start.dtype)
     ends = jnp.stack([times[:-1], times[1:]], 1)
     carry = (start, key_steps)

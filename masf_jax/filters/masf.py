@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
 from ..diffusion.process import Process
-from ..diffusion.samplers import bridge, guided, paper_guidance_scale, paper_score_scale
+from ..diffusion.samplers import bridge, bridge_start, guided, paper_guidance_scale, paper_score_scale
 from ..diffusion.schedules import TimeGrid, time_grid
 from ..diffusion.whitened import check_structure
 from ..dynamics.base import Dynamics
@@ -49,7 +50,8 @@ class MASF(MemberFilter):
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
-            only): E[x | z] itself, without the sampling error of N draws.
+            only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
+            pure noise (a network) its mean over the members' own noise where nothing is measured.
         paper_scales: the paper's c_s and c_g in the guided sampler; else both are 1.
         climatology, seed: number and random seed of the model states behind a fixed normalisation without
             moments, and behind the pretraining of a network: the same states.
@@ -108,11 +110,17 @@ class MASF(MemberFilter):
         self.paper_scales = paper_scales
         self.climatology, self.seed = climatology, seed
 
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> MASF:
+    def climate(self, dynamics: Dynamics, measurement: Measurement) -> Climate:
+        """The model states behind a fixed normalisation and a pretrained network: the same at every call."""
+        key, normalization = jax.random.key(self.seed), self._normalization(measurement)
+        return climate(dynamics, measurement, normalization, self.process, key, self.climatology)
+
+    def prepare(
+        self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
+    ) -> MASF:
+        """See `Filter.prepare`; `climate()` stands in for `self.climate(dynamics, measurement)`."""
         shape = dynamics.state_shape
-        normalization = self.normalization
-        if measurement.operator.structure == "fourier" and not normalization.uniform:
-            normalization = dataclasses.replace(normalization, uniform=True)
+        normalization = self._normalization(measurement)
         scale_shape = (1,) * len(shape) if normalization.uniform else shape
         check_structure(measurement, scale_shape, math.prod(shape))
         if self.process == "measurement_aware":  # concrete here: its validity can be looked at
@@ -125,16 +133,16 @@ class MASF(MemberFilter):
                 "a denoiser trained on the model's climatology alone knows states in its units: it needs the "
                 f'normalisation "fixed"; got {normalization.kind!r}. Or train it on the forecasts too.'
             )
-
-        @functools.cache
-        def states() -> Climate:
-            key = jax.random.key(self.seed)
-            return climate(dynamics, measurement, normalization, self.process, key, self.climatology)
-
+        states = functools.cache(climate or (lambda: self.climate(dynamics, measurement)))
         denoiser = self.denoiser.prepare(dynamics, measurement, states)
         if normalization.kind == "fixed" and normalization.moments is None:
             normalization = dataclasses.replace(normalization, moments=states().moments)
         return eqx.tree_at(lambda f: (f.denoiser, f.normalization), self, (denoiser, normalization))
+
+    def _normalization(self, measurement: Measurement) -> Normalization:
+        if measurement.operator.structure != "fourier":
+            return self.normalization
+        return dataclasses.replace(self.normalization, uniform=True)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         memory = (
@@ -191,7 +199,13 @@ class MASF(MemberFilter):
         drawn = jax.vmap(one)(keys, members)
         if not self.centred or self.sampler != "bridge":
             return drawn
-        start = process.endpoint(jax.random.fold_in(key, members.shape[0]))
-        one_time = jnp.ones((), start.dtype)
-        mean = denoiser(process.rescaled(start, one_time), process.angle(one_time))
+        one_time = jnp.ones((), members.dtype)
+
+        def expected(start: Array) -> Array:
+            return denoiser(process.rescaled(start, one_time), process.angle(one_time))
+
+        if denoiser.ignores_noise:
+            mean = expected(process.endpoint(jax.random.fold_in(key, members.shape[0])))
+        else:  # one draw of what is not measured would be an error that all members share
+            mean = jax.vmap(lambda key: expected(bridge_start(key, process)[0]))(keys).mean(0)
         return recentre(mean, anomalies(drawn)[1])

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from masf_jax import assimilate
+from masf_jax.denoisers import Denoiser, ensemble_gaussian, ensemble_kernel
+from masf_jax.diffusion import vp_bridge
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments, Normalization
@@ -152,6 +154,41 @@ def test_a_moving_normalisation_remembers(key):
     after, _ = _analyse(filter, key, shifted, jnp.full(N, 4.0), WHOLE)
     np.testing.assert_allclose(after.memory[1].mean, 2.0, rtol=1e-6)
     np.testing.assert_allclose(after.memory[1].variance, 2.5, rtol=1e-6)
+
+
+class Leaky(Denoiser):
+    """As a network is: pure noise changes its mean by half of it."""
+
+    def __call__(self, x, angle):
+        return 1.0 + 0.5 * x
+
+
+def test_the_centre_of_a_network_is_the_mean_over_the_members_own_noise(key):
+    """One draw of noise would give all members an error of std 0.5; N of them leave 0.5/√N."""
+    process = vp_bridge(HALF, jnp.zeros(N // 2), jnp.ones(N // 2, bool), jnp.zeros(N), jnp.ones(N))
+    members = jnp.zeros((400, N))
+
+    @jax.jit
+    def sample(key):
+        filters = (MASF(n_steps=1, corrected=False, centred=centred) for centred in (True, False))
+        return tuple(filter.sample(key, process, Leaky(), members) for filter in filters)
+
+    centred, plain = sample(key)
+    np.testing.assert_allclose(centred, plain, atol=1e-6)
+    np.testing.assert_allclose(centred[:, ::2], 1.0, atol=1e-6)
+    np.testing.assert_allclose(centred[:, 1::2].mean(0), 1.0, atol=4 * 0.5 / 20)
+    np.testing.assert_allclose(centred[:, 1::2].std(0), 0.5, rtol=0.15)
+
+
+@pytest.mark.parametrize("fit", [ensemble_gaussian, ensemble_kernel])
+def test_closed_forms_ignore_pure_noise(fit, key):
+    denoiser = fit(jnp.asarray(MEMBERS, dtype=float))
+    assert denoiser.ignores_noise
+    angle = jnp.where(jnp.arange(N) % 2 == 0, 0.7, 0.5 * jnp.pi)
+    x, noise = jnp.linspace(-1.0, 1.0, N), jax.random.normal(key, (N,))
+    other = jnp.where(jnp.arange(N) % 2 == 0, x, noise)
+    np.testing.assert_allclose(denoiser(other, angle), denoiser(x, angle), rtol=1e-5)
+    assert jnp.abs(denoiser(x + 1.0, angle) - denoiser(x, angle)).max() > 0.05
 
 
 REFUSED = {
