@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..dynamics import Dynamics
 from ..ensemble.normalization import Moments
@@ -14,8 +14,11 @@ from .errors import InputError
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from ..filters.climate import Climate
     from ..filters.network_fit import NetworkFit
     from ..training import History
+
+F = TypeVar("F", bound=Filter)
 
 __all__ = ["pretraining_fit", "with_checkpoint", "with_progress", "write_checkpoint"]
 
@@ -32,7 +35,7 @@ def pretraining_fit(filter: Filter) -> NetworkFit | None:
     return None
 
 
-def with_progress(filter: Filter) -> Filter:
+def with_progress(filter: F) -> F:
     """The same filter, with a bar while it pretrains."""
     fit = pretraining_fit(filter)
     if fit is None:
@@ -70,9 +73,13 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
 
 
 def write_checkpoint(
-    path: Path, settings: Settings, filter: Filter, dynamics: Dynamics, overwrite: bool
+    path: Path, settings: Settings, filter: Filter, climate: Climate, overwrite: bool
 ) -> tuple[Path, History, int]:
-    """Writes the network of a prepared filter; returns the folder, its training's history and its size.
+    """Writes the network of a filter prepared with this climate; returns the folder, history and size.
+
+    Of the fingerprint a run compares what `_description` has. The hash of the training states and the keys of
+    the training say where the network comes from: another run could make those states anew only at the
+    price that a checkpoint is to save.
 
     Raises:
         InputError: a filter without a pretrained network, or a folder that exists and may not be replaced.
@@ -90,9 +97,14 @@ def write_checkpoint(
         where = save(
             path,
             fit.denoiser,
-            dynamics.state_shape,
+            moments.mean.shape,
             normaliser=moments._asdict(),
-            fingerprint=fingerprint(moments, **_description(settings, filter, fit)),
+            fingerprint=fingerprint(
+                (climate.states, climate.validation),
+                **_description(settings, filter, fit),
+                **_flat("pretraining", settings.filter["pretraining"]),
+                seed=filter.seed,
+            ),
             history=fit.history,
             overwrite=overwrite,
         )
@@ -109,7 +121,8 @@ def _description(settings: Settings, filter: MASF, fit: NetworkFit) -> dict[str,
         **_flat("measurement", settings.measurement),
         **{f"network.{name}": getattr(fit.architecture, name) for name in options},
         "process": filter.process,
-        "affine": filter.normalization.affine,
+        "normalization.kind": filter.normalization.kind,
+        "normalization.affine": filter.normalization.affine,
     }
 
 

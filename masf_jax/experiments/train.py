@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import time
 from pathlib import Path
 
 import numpy as np
 
+from ..filters import MASF
 from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
@@ -40,6 +42,8 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     if folder.exists() and not overwrite:
         raise InputError(f"{folder} exists: add --overwrite, or choose another folder with output_dir=PATH")
     check_writable(folder)
+    from ..training import inspect  # Flax, Optax and Orbax: only where a network is
+
     with precision(settings.precision):
         dynamics = DYNAMICS.build(settings.dynamics)
         network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
@@ -51,18 +55,24 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
                 "filter=masf_paper, or filter=masf filter.denoiser=network (with pretraining.epochs above 0 "
                 "and no checkpoint)."
             )
+        assert isinstance(filter, MASF)
+        climate = functools.cache(functools.partial(filter.climate, dynamics, network.measurement))
         start = time.perf_counter()
         try:
-            prepared = with_progress(filter).prepare(dynamics, network.measurement)
+            prepared = with_progress(filter).prepare(dynamics, network.measurement, climate)
         except (ValueError, NotImplementedError) as error:
             raise InputError(str(error)) from error
         seconds = time.perf_counter() - start
-        where, history, size = write_checkpoint(folder, settings, prepared, dynamics, overwrite)
+        where, history, size = write_checkpoint(folder, settings, prepared, climate(), overwrite)
     losses = np.asarray(history.validation_loss)
     best = losses[int(history.best_round)]
     print(
         f"{size} parameters, {int(history.steps)} steps, {seconds:.0f} s; "
         f"loss on other trajectories {losses[0]:.4g} before, {best:.4g} after"
+    )
+    print(
+        f"Training data: {len(climate().states)} states, {len(climate().validation)} of other trajectories, "
+        f"fingerprint {inspect(where)['fingerprint']['data']}"
     )
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]

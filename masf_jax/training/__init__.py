@@ -4,6 +4,7 @@ from .checkpoint import (
     Checkpoint as Checkpoint,
     CheckpointError as CheckpointError,
     fingerprint as fingerprint,
+    inspect as inspect,
     load as load,
     save as save,
 )

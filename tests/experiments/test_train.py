@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf_jax.dynamics import Lorenz63
+from masf_jax.ensemble.normalization import Normalization
 from masf_jax.experiments.cli import main
+from masf_jax.filters import MASF
+from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.training import fingerprint, inspect, load
 
 PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_paper", "n_cycles=2", "burn_in=0", "ensemble_size=4"]
 SMALL = [
@@ -65,13 +70,30 @@ def test_it_says_what_was_trained_and_how_to_use_it(said, trained):
     assert trained.endswith("checkpoints/lorenz63_sakov2012-masf_paper")
     line = f"Use it: masf-jax run {' '.join([*PROBLEM, *SMALL])} filter.checkpoint={trained}"
     assert line in said.replace("'", "")
+    stored = inspect(trained)["fingerprint"]
+    assert f"Training data: 40 states, 4 of other trajectories, fingerprint {stored['data']}" in said
+    assert (stored["pretraining.states"], stored["pretraining.epochs"], stored["seed"]) == (40, 100, 1)
     before, after = (float(word) for word in said.split("trajectories ")[1].replace(",", "").split()[:3:2])
     assert after < 0.9 * before
+
+
+def test_the_fingerprint_is_of_the_training_states(trained):
+    """Made anew from the settings, the states are the same; of another seed they are not."""
+    measurement = Measurement(Identity(), Gaussian(1.0))
+
+    def states(seed):
+        filter = MASF(normalization=Normalization("fixed"), climatology=40, seed=seed)
+        climate = filter.climate(Lorenz63(), measurement)
+        return fingerprint((climate.states, climate.validation))["data"], climate.moments
+
+    stored = load(trained, normaliser=states(1)[1]._asdict())
+    assert stored.fingerprint["data"] == states(1)[0] != states(2)[0]
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("filter.network.depth=2 dynamics.rho=20", "net depth: stored 1, expected 2"),
         ("dynamics.rho=20", "fingerprint dynamics.rho: stored 28.0, expected 20.0"),
         ("measurement.noise.std=0.5", "fingerprint measurement.noise.std: stored"),
         ("filter.network.width=16", "net width: stored 8, expected 16"),
@@ -80,11 +102,13 @@ def test_it_says_what_was_trained_and_how_to_use_it(said, trained):
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(trained, override, message, tmp_path, capsys):
-    arguments = [*PROBLEM, *SMALL, f"filter.checkpoint={trained}", override, f"output_dir={tmp_path}"]
+    checkpoint = f"filter.checkpoint={trained}"
+    arguments = [*PROBLEM, *SMALL, checkpoint, *override.split(), f"output_dir={tmp_path}"]
     assert main(["run", *arguments]) == 2
     error = capsys.readouterr().err
     assert "filter.checkpoint" in error
     assert message in error
+    assert "rho=" not in override or "dynamics.rho: stored 28.0, expected 20.0" in error
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Checkpoints come back as they were, or not at all."""
 
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from masf_jax.training import (
     denoising_loss,
     fingerprint,
     fit,
+    inspect,
     load,
     save,
     uniform_angle,
@@ -87,6 +90,9 @@ def test_bare(tmp_path, key):
         ({"fingerprint": {"seed": 4}}, "seed: stored 3, expected 4"),
         ({"fingerprint": {"measurement": "mask"}}, "measurement: stored nothing, expected 'mask'"),
         ({"fingerprint": fingerprint(np.zeros(3))}, "fingerprint data: stored"),
+        ({"normaliser": {"scale": np.asarray(2.5)}}, "normaliser scale: differs by up to 0.5"),
+        ({"normaliser": {"mean": np.ones(4)}}, r"mean: stored shape \(3,\), expected shape \(4,\)"),
+        ({"normaliser": {"variance": np.ones(3)}}, "normaliser variance: stored nothing"),
     ],
 )
 def test_refuses_another(written, expected, message):
@@ -96,9 +102,30 @@ def test_refuses_another(written, expected, message):
 
 def test_names_every_difference(written):
     with pytest.raises(CheckpointError) as caught:
-        load(written, state_shape=(4,), fingerprint={"dynamics": "lorenz63", "dt": 0.02, "seed": 5})
-    assert all(word in str(caught.value) for word in ("state shape", "dt", "seed"))
+        load(
+            written,
+            state_shape=(4,),
+            normaliser={"mean": np.ones(3), "scale": np.zeros(())},
+            fingerprint={"dynamics": "lorenz63", "dt": 0.02, "seed": 5},
+        )
+    assert all(word in str(caught.value) for word in ("state shape", "dt", "seed", "normaliser scale"))
+    assert "mean" not in str(caught.value)
     assert "dynamics" not in str(caught.value)
+
+
+def test_refuses_arrays_of_another_checkpoint(written, trained, tmp_path):
+    other = save(tmp_path / "other", trained[0], (3,), normaliser={"mean": jnp.zeros(3)})
+    shutil.rmtree(written / "arrays")
+    shutil.copytree(other / "arrays", written / "arrays")
+    with pytest.raises(CheckpointError, match="arrays: not those that were saved"):
+        load(written)
+
+
+def test_inspect_tells_what_was_trained_on(written, trained):
+    about = inspect(written)
+    assert about["fingerprint"] == fingerprint(trained[2], **PRINT)
+    assert about["net"]["width"] == 8
+    assert about["state_shape"] == [3]
 
 
 def test_refuses_what_is_no_checkpoint(tmp_path):
