@@ -47,7 +47,8 @@ class MASF(MemberFilter):
         process: "vp" (any linear measurement), or the paper's "measurement_aware".
         sampler: "bridge", or the paper's "guided" (counts the measurement twice).
         n_steps, grid, first: number of reverse steps, their spacing, and the first diffusion time
-            (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid).
+            (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid, where it needs at
+            least 64 steps; see `guided`).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
             only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
@@ -99,6 +100,11 @@ class MASF(MemberFilter):
             raise ValueError(f"the bridge starts at the measurement, diffusion time 1; got first={first}.")
         if sampler == "guided" and not first < 1:
             raise ValueError(f"the guided sampler has no score at diffusion time 1: first < 1; got {first}.")
+        if sampler == "guided" and n_steps < 3:
+            raise ValueError(
+                f"the guided sampler diverges in 1 or 2 steps, whatever the noise; got n_steps={n_steps}. "
+                "Give it 64 or more (the paper: 150), or use the bridge."
+            )
         if climatology < 2:
             raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
         time_grid(n_steps, grid, first)

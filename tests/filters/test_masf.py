@@ -220,6 +220,7 @@ def test_what_prepare_refuses(case):
         ({"sampler": "heun"}, "sampler must be one of bridge, guided"),
         ({"first": 0.9}, "the bridge starts at the measurement"),
         ({"sampler": "guided", "first": 1.0}, "no score at diffusion time 1"),
+        ({"sampler": "guided", "n_steps": 2}, "guided sampler diverges in 1 or 2 steps"),
         ({"n_steps": 0}, "n_steps must be at least 1"),
         ({"climatology": 1}, "climatology must be at least 2"),
     ],
