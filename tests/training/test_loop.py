@@ -154,7 +154,7 @@ def test_pretrain_is_fit(key, capsys):
     got = pretrain(jax.random.key(5), loss, start(), data, config, progress=True)
     chex.assert_trees_all_close(got, expected, rtol=1e-6)
     assert "steps" in capsys.readouterr().out
-    pretrain(jax.random.key(5), loss, start(), data, FitConfig(steps=2))
+    pretrain(jax.random.key(5), loss, start(), data, config)
     assert capsys.readouterr().out == ""
 
 
