@@ -27,7 +27,8 @@ def bridge(
     times: Float[Array, " n_times"],
     corrected: bool = True,
     first: Denoiser | None = None,
-) -> Float[Array, "*v"]:
+    path: bool = False,
+) -> Float[Array, "..."]:
     """A draw of v_0 given v_1 = the measurement: the unconditional reverse process started there.
 
     Each of the K steps takes x0 from the denoiser and draws v_t given v_s and x0 (`Process.reverse`). Exact
@@ -39,6 +40,7 @@ def bridge(
         first: what the first step takes x0 from, if not from `denoiser`. A denoiser that moves a forecast
             member (`Denoiser.for_member`) belongs here only: from the second step on v_s depends on the
             member, and a draw made of it again would have too much variance.
+        path: return v at all times, (n_times, *v), the draw last, instead of the draw alone.
     """
 
     def move(denoiser: Denoiser, v: Array, key: PRNGKeyArray, ends: Array) -> tuple[Array, PRNGKeyArray]:
@@ -47,17 +49,21 @@ def bridge(
         v0 = denoiser.sample(key_draw, x, angle) if corrected else denoiser(x, angle)
         return process.reverse(key_step, v, v0, ends[0], ends[1]), key
 
-    def step(carry: tuple[Array, PRNGKeyArray], ends: Array) -> tuple[tuple[Array, PRNGKeyArray], None]:
-        return move(denoiser, *carry, ends), None
+    def step(
+        carry: tuple[Array, PRNGKeyArray], ends: Array
+    ) -> tuple[tuple[Array, PRNGKeyArray], Array | None]:
+        carry = move(denoiser, *carry, ends)
+        return carry, carry[0] if path else None
 
     start, key_steps = bridge_start(key, process)
     times = times.astype(start.dtype)
     ends = jnp.stack([times[:-1], times[1:]], 1)
-    carry = (start, key_steps)
+    carry, before = (start, key_steps), [start]
     if first is not None:
         carry, ends = move(first, *carry, ends[0]), ends[1:]
-    (v, _), _ = jax.lax.scan(step, carry, ends)
-    return v
+        before.append(carry[0])
+    (v, _), later = jax.lax.scan(step, carry, ends)
+    return v if later is None else jnp.concatenate([jnp.stack(before), later])
 
 
 def paper_score_scale(t: Scalar) -> Scalar:

@@ -1,5 +1,7 @@
 """The bridge with a kernel denoiser against importance sampling: forecasts in two groups."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +96,24 @@ def test_members_are_moved_by_the_first_step_alone(n_steps, key):
         assert correlation == pytest.approx(np.sqrt(0.5), abs=0.02)  # x = x0'/2 + noise of variance ¼
     else:
         assert 0.1 < correlation < np.sqrt(0.5)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_path_leads_from_the_measurement_to_the_draw(moved, key):
+    measurement, mask = Measurement(Identity(), Gaussian(1.0)), jnp.asarray([True, False])
+    process = vp_bridge(measurement, jnp.asarray([2.0, 0.0]), mask, jnp.zeros(2), jnp.ones(2))
+    denoiser = GaussianDenoiser(jnp.zeros(2), DenseCovariance(jnp.eye(2)), coupled=True)
+    first = denoiser.for_member(jnp.ones(2)) if moved else None
+
+    @partial(jax.jit, static_argnums=0)
+    def run(path):
+        return bridge(key, process, denoiser, time_grid(4), first=first, path=path)
+
+    path = run(True)
+    assert path.shape == (5, 2)
+    np.testing.assert_array_equal(path[0, 0], process.measured[0])
+    np.testing.assert_array_equal(path[-1], run(False))
+    assert len(np.unique(path)) == path.size
 
 
 def test_one_program_for_all_numbers(key):
