@@ -1,5 +1,7 @@
 """Sizes, symmetry, precision and the refusals of the networks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count
 from masf_jax.nn.attention import dot_product_attention
-from masf_jax.nn.convolution import CircularConv, pad_circular, upsample
+from masf_jax.nn.convolution import CircularConv, circular_convolution, pad_circular, upsample
 from masf_jax.nn.embedding import fourier_features, scale_and_shift
 from masf_jax.nn.norm import GroupNorm
 
@@ -77,6 +79,26 @@ def test_circular_convolution_is_the_sum_it_says(stride):
         for j in range(3):
             expected += np.roll(np.asarray(x), (1 - i, 1 - j), (0, 1)) @ np.asarray(kernel[i, j])
     np.testing.assert_allclose(got, expected[::stride, ::stride], atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sizes", [(6,), (6, 4)])
+def test_gradients_of_circular_convolution(stride, sizes):
+    space = len(sizes)
+    x, kernel = noise((2, *sizes, 3)), noise((3,) * space + (3, 2))
+    weights = noise((2, *(size // stride for size in sizes), 2))
+
+    def sum_it_says(x, kernel):
+        out = 0.0
+        for taps in itertools.product(range(3), repeat=space):
+            out += jnp.roll(x, [1 - tap for tap in taps], range(1, space + 1)) @ kernel[taps]
+        return (out[(slice(None), *[slice(None, None, stride)] * space)] * weights).sum()
+
+    def ours(x, kernel):
+        return (circular_convolution(x, kernel, stride) * weights).sum()
+
+    for got, expected in zip(*(jax.grad(f, (0, 1))(x, kernel) for f in (ours, sum_it_says)), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_padding_and_upsampling():
