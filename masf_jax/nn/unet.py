@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .attention import dot_product_attention
 from .convolution import CircularConv, upsample
-from .embedding import TimeEmbedding, scale_and_shift
+from .embedding import TimeEmbedding
 from .norm import GroupNorm
 
 __all__ = ["UNet"]
@@ -25,9 +25,9 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch_and_space C"], time: Float[Array, "*batch E"]) -> Array:
         space = x.ndim - time.ndim
-        h = CircularConv(self.channels, space, **self.kinds)(nn.silu(GroupNorm(space, **self.kinds)(x)))
+        h = CircularConv(self.channels, space, **self.kinds)(GroupNorm(space, activate=True, **self.kinds)(x))
         film = nn.Dense(2 * self.channels, **self.kinds)(time)
-        h = nn.silu(scale_and_shift(GroupNorm(space, **self.kinds)(h), film))
+        h = GroupNorm(space, activate=True, **self.kinds)(h, film)
         h = CircularConv(self.channels, space, kernel_init=nn.initializers.zeros, **self.kinds)(h)
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, **self.kinds)(x)
@@ -147,7 +147,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = CircularConv(h.shape[-1], self.space, **kinds)(upsample(h, self.space))
 
-        h = nn.silu(GroupNorm(self.space, **kinds)(h))
+        h = GroupNorm(self.space, activate=True, **kinds)(h)
         zero = {**kinds, "kernel_init": nn.initializers.zeros}
         first = CircularConv(self.out_channels, self.space, name="head", **zero)(h).astype(x.dtype)
         if self.second_head is None:
