@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import anomalies
-from ..ensemble.transforms import helmert, random_orthogonal
+from ..ensemble.transforms import helmert, mean_preserving_rotation, random_orthogonal
 from .base import EnsembleFilter, Info
 
 __all__ = ["ETKF"]
@@ -47,6 +47,17 @@ class ETKF(EnsembleFilter):
         mean, deviations = anomalies(x)
         d, s = anomalies(innovations)
         s = -scale * s
+        if s.shape[1] < n_members:
+            # With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array.
+            values, vectors = jnp.linalg.eigh(s.T @ s)
+            values = 1.0 + jnp.maximum(values, 0.0)
+            root = jnp.sqrt(values)
+            w = s @ (vectors @ ((vectors.T @ d) / values)) * scale
+            turned = s @ vectors
+            updated = deviations - (turned / (root * (1.0 + root))[None]) @ (turned.T @ deviations)
+            if self.rotation:
+                updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
+            return (mean + w @ deviations)[None] + updated, {}
         if self.rotation:
             # In an orthonormal basis of the complement of 1, where all anomalies live.
             basis = jnp.asarray(helmert(n_members), x.dtype)
@@ -56,15 +67,6 @@ class ETKF(EnsembleFilter):
             turned = random_orthogonal(key, n_members - 1, x.dtype)
             root = solve_triangular(lower, turned.T, lower=True, trans=1).T
             transform = basis @ root @ basis.T  # T = Ω L^{-1}, so TᵀT = (L Lᵀ)^{-1} = A^{-1}
-        elif s.shape[1] < n_members:
-            # With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array.
-            values, vectors = jnp.linalg.eigh(s.T @ s)
-            values = 1.0 + jnp.maximum(values, 0.0)
-            root = jnp.sqrt(values)
-            w = s @ (vectors @ ((vectors.T @ d) / values)) * scale
-            turned = s @ vectors
-            updated = deviations - (turned / (root * (1.0 + root))[None]) @ (turned.T @ deviations)
-            return (mean + w @ deviations)[None] + updated, {}
         else:
             values, vectors = jnp.linalg.eigh(jnp.eye(n_members, dtype=x.dtype) + s @ s.T)
             w = vectors @ ((vectors.T @ (s @ d)) / values) * scale
