@@ -82,12 +82,12 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
         spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
     flipped = jnp.swapaxes(jnp.flip(kernel, range(space)), -1, -2)
     padded, sizes = pad_circular(x, space, 1, 1), x.shape[1:-1]
-    axes = tuple(range(space + 1))
+    columns = gradient.reshape(-1, gradient.shape[-1])
 
     def tap(start: tuple[int, ...]) -> Array:
         stop = [i + size for i, size in zip(start, sizes, strict=True)]
         seen = lax.slice(padded, (0, *start, 0), (len(x), *stop, x.shape[-1]), (1, *(stride,) * space, 1))
-        return lax.dot_general(seen, gradient, ((axes, axes), ((), ())))
+        return seen.reshape(-1, x.shape[-1]).T @ columns
 
     taps = [tap(start) for start in itertools.product(range(3), repeat=space)]
     return _convolve(spread, flipped, 1), jnp.stack(taps).reshape(kernel.shape)
