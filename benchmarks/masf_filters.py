@@ -1,6 +1,6 @@
 """Score-based filters beside Kalman filters of the same ensemble size, all tuned with as many trials.
 
-    python benchmarks/masf_filters.py SYSTEM [--methods PART ...] [--seeds 5] [--out FILE]
+    python benchmarks/masf_filters.py SYSTEM [--methods PART ...] [--trial N] [--seeds 5] [--out FILE]
 
 SYSTEM: lorenz63, lorenz96, lorenz96_half, kolmogorov (`_masf_systems.py` has networks, trials and lengths).
 Each method runs all its trials on two tuning seeds, and its best one, by the mean analysis RMSE, on the
@@ -128,7 +128,8 @@ class Bench:
         cells = [mean_and_error(kept[:, 0]), mean_and_error(kept[:, 1])]
         cells.append(mean_and_error(kept[:, 2] / kept[:, 0]))
         spent = f"{seconds:.0f} + {time.process_time() - start:.0f}"
-        return [name, *cells, f"{lost}/{n_seeds}", spent, str(trial)]
+        each = " ".join(f"{rmse:.3f}" for rmse in found[:, 0])
+        return [name, *cells, f"{lost}/{n_seeds}", spent, str(trial), each]
 
 
 def mean_and_error(values: np.ndarray) -> str:
@@ -145,6 +146,7 @@ def main() -> int:
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("--methods", nargs="*", default=[""], help="parts of names (default: all)")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trial", type=int, help="no tuning: this trial, counted from 0")
     parser.add_argument("--out", type=Path, help="rewritten after each method")
     arguments = parser.parse_args()
     system = SYSTEMS[arguments.system]()
@@ -155,12 +157,24 @@ def main() -> int:
         f"RMSE of the climatology {bench.climate:.2f}"
     )
     top, rows, trials = header(title).rstrip(), [], []
-    head = ["", "RMSE analysis", "RMSE forecast", "spread/RMSE", "lost", "CPU s (tuning + run)", "tuned"]
+    head = [
+        "",
+        "RMSE analysis",
+        "RMSE forecast",
+        "spread/RMSE",
+        "lost",
+        "CPU s (tuning + run)",
+        "tuned",
+        "each seed's analysis",
+    ]
     for name, method in system.methods.items():
         if not any(part in name for part in arguments.methods):
             continue
         start = time.process_time()
-        trial, text = bench.tuned(method)
+        if arguments.trial is None:
+            trial, text = bench.tuned(method)
+        else:
+            trial, text = method.trials[arguments.trial], "    not run: a trial was given"
         rows.append(bench.row(name, method, trial, arguments.seeds, time.process_time() - start))
         trials.append(f"{name}: {len(method.trials)} trials\n{text}")
         print("  ".join(rows[-1]), file=sys.stderr, flush=True)
