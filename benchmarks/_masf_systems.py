@@ -196,7 +196,7 @@ def kolmogorov() -> System:
     networks = learned(
         build.NetworkSettings(channels=8, multipliers=(1, 2, 4)),
         build.PretrainingSettings(states=200, epochs=30),
-        n_steps=20,
+        n_steps=100,
         several=False,
         members=10,
         hybrid=tuple(Trial(1.1, rate=1e-3, radius=5.0, epochs=e) for e in (5, 10))
