@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..nn import MLP, UNet
-from .network import NetworkDenoiser
+from .network import NetworkDenoiser, Preconditioning
 
 __all__ = ["Architecture"]
 
@@ -34,33 +34,36 @@ class Architecture:
     attention: tuple[int, ...] = ()
     layout: Literal["vector", "ring", "field"] | None = None
     noise_map: bool = True
-    preconditioning: Literal["edm", "x0"] = "edm"
+    preconditioning: Preconditioning = "edm"
     variance_head: bool = False
 
-    def create(self, key: PRNGKeyArray, shape: Sequence[int], with_mean: bool = False) -> NetworkDenoiser:
-        """A fresh denoiser for states of `shape`; `with_mean`: it sees a Gaussian estimate of the state too.
+    def create(
+        self, key: PRNGKeyArray, shape: Sequence[int], features: Float[Array, "..."] | None = None
+    ) -> NetworkDenoiser:
+        """A fresh denoiser for states of `shape`; `features`: what else it sees, of the right shape.
 
         Raises:
             ValueError: a shape that the network does not suit.
         """
-        layout, space, _ = self._form(shape)
-        features = None
-        if with_mean:
-            features = jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
         return NetworkDenoiser.create(
             key,
             self.net(shape),
             tuple(shape),
             features=features,
-            layout=layout,
+            layout=self.form(shape)[0],
             noise_map=self.noise_map,
             preconditioning=self.preconditioning,
             variance_head=self.variance_head,
         )
 
+    def mean_feature(self, shape: Sequence[int]) -> Float[Array, "..."]:
+        """Zeros of the shape of the features of a network that sees one estimate of the state."""
+        layout, space, _ = self.form(shape)
+        return jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
+
     def net(self, shape: Sequence[int]) -> MLP | UNet:
         """The network itself, without parameters, for states of `shape`."""
-        layout, space, channels = self._form(shape)
+        layout, space, channels = self.form(shape)
         head = channels if self.variance_head else None
         if layout == "vector":
             return MLP(channels, self.width, self.depth, second_head=head)
@@ -74,7 +77,7 @@ class Architecture:
             space=space,
         )
 
-    def _form(self, shape: Sequence[int]) -> tuple[Literal["vector", "ring", "field"], int, int]:
+    def form(self, shape: Sequence[int]) -> tuple[Literal["vector", "ring", "field"], int, int]:
         """Layout, number of space axes and number of channels."""
         layout = self.layout or ("field" if len(shape) > 1 else "vector" if shape[0] < 16 else "ring")
         space = {"vector": 0, "ring": 1, "field": 2}[layout]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import equinox as eqx
 import jax
@@ -15,17 +15,24 @@ from .base import Denoiser
 
 __all__ = ["NetworkDenoiser"]
 
+Preconditioning: TypeAlias = Literal["edm", "x0", "bounded"]
+
 _LARGEST_LOG = 5.0  # the learned spread stays within e^±5 of sin φ
+_BOUNDED_F, _BOUNDED_LOG = 3.0, 1.5  # the same for "bounded", and of its F
 
 
 class NetworkDenoiser(Denoiser):
-    """D(x, φ) = cos φ · x + sin φ · F(x, φ) with a network F ("edm"), or D = F ("x0").
+    """D(x, φ) = cos φ · x + sin φ · F(x, φ) with a network F ("edm"), D = F ("x0"), or bounded ("bounded").
 
     x = cos φ · x0 + sin φ · η is EDM's noisy state x0 + σ η, σ = tan φ, times cos φ = 1/√(1 + σ²), which is
     EDM's c_in for data of unit variance. Its c_skip = 1/(1 + σ²) acts on x0 + σ η and so is cos φ on x; its
     c_out = σ/√(1 + σ²) = sin φ. F then fits (x0 - cos φ · x)/sin φ = sin φ · x0 - cos φ · η, of unit variance
     at every φ, and D is exact at φ = 0 and, with F = 0 (a fresh network), for x0 ~ N(0, I). So states should
     be normalised to about zero mean and unit variance.
+
+    "bounded" is "edm" for a state that is about N(0, I) already, its features known: F is 3 tanh(F/3), the
+    log-factor below within ±1.5, and F sees cos φ · x, which is nothing at φ = π/2: there D is a function of
+    the features alone, the same for every draw of the noise.
 
     F sees x, the map sin φ (with `noise_map`), the features, and t = mean(φ)/(π/2) ∈ [0, 1].
 
@@ -45,7 +52,7 @@ class NetworkDenoiser(Denoiser):
         features: What else the network sees, the same for every noise level; None for nothing.
         layout: See above.
         noise_map: Whether the network sees sin φ per component; without, only the mean of φ.
-        preconditioning: "edm" or "x0".
+        preconditioning: "edm", "x0" or "bounded".
         variance_head: Whether the network has a second output for the spread.
 
     Source: Karras et al. (2022), arXiv 2206.00364, table 1 ("x0": Yoon et al., arXiv 2604.02889).
@@ -56,14 +63,17 @@ class NetworkDenoiser(Denoiser):
     features: Float[Array, "..."] | None = None
     layout: Literal["vector", "ring", "field"] = eqx.field(static=True, default="vector")
     noise_map: bool = eqx.field(static=True, default=True)
-    preconditioning: Literal["edm", "x0"] = eqx.field(static=True, default="edm")
+    preconditioning: Preconditioning = eqx.field(static=True, default="edm")
     variance_head: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         if self.layout not in ("vector", "ring", "field"):
             raise ValueError(f"layout must be 'vector', 'ring' or 'field', got {self.layout!r}")
-        if self.preconditioning not in ("edm", "x0"):
-            raise ValueError(f"preconditioning must be 'edm' or 'x0', got {self.preconditioning!r}")
+        if self.preconditioning not in get_args(Preconditioning):
+            raise ValueError(
+                f"preconditioning must be one of {', '.join(get_args(Preconditioning))}, "
+                f"got {self.preconditioning!r}"
+            )
 
     @classmethod
     def create(
@@ -75,7 +85,7 @@ class NetworkDenoiser(Denoiser):
         features: Float[Array, "..."] | None = None,
         layout: Literal["vector", "ring", "field"] = "vector",
         noise_map: bool = True,
-        preconditioning: Literal["edm", "x0"] = "edm",
+        preconditioning: Preconditioning = "edm",
         variance_head: bool = False,
     ) -> NetworkDenoiser:
         """With fresh parameters for states of this shape.
@@ -116,9 +126,9 @@ class NetworkDenoiser(Denoiser):
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
         """Mean of x0 given x and log((standard deviation)/sin φ); None for that without a variance head."""
         first, log = self.outputs(x, angle)
-        if self.preconditioning == "edm":
-            first = jnp.cos(angle) * x + jnp.sin(angle) * first
-        return first, log
+        if self.preconditioning == "x0":
+            return first, log
+        return jnp.cos(angle) * x + jnp.sin(angle) * first, log
 
     def outputs(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
@@ -126,10 +136,13 @@ class NetworkDenoiser(Denoiser):
         """What the network gives, in the state's layout: F, and the log-factor of the variance head."""
         outputs = self.net.apply(self.params, *self._inputs(x, angle))
         first, second = outputs if self.variance_head else (outputs, None)
+        bounded = self.preconditioning == "bounded"
         first = self._state_order(first, x.shape)
+        if bounded:
+            first = _within(_BOUNDED_F, first)
         if second is None:
             return first, None
-        return first, _LARGEST_LOG * jnp.tanh(self._state_order(second, x.shape) / _LARGEST_LOG)
+        return first, _within(_BOUNDED_LOG if bounded else _LARGEST_LOG, self._state_order(second, x.shape))
 
     def moments(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
@@ -151,7 +164,7 @@ class NetworkDenoiser(Denoiser):
 
     def _inputs(self, x: Array, angle: Array) -> tuple[Array, Array]:
         """What the network sees: states and maps channels last, and the scalar t."""
-        parts = [self._channels_last(x)]
+        parts = [self._channels_last(jnp.cos(angle) * x if self.preconditioning == "bounded" else x)]
         if self.noise_map:
             parts.append(self._channels_last(jnp.sin(angle)))
         if self.features is not None:
@@ -175,3 +188,8 @@ class NetworkDenoiser(Denoiser):
         if self.layout == "vector":
             return out
         return out[..., 0] if out.ndim > len(shape) else jnp.moveaxis(out, -1, 0)
+
+
+def _within(bound: float, x: Array) -> Array:
+    """x where it is small, and nowhere beyond ±bound."""
+    return bound * jnp.tanh(x / bound)

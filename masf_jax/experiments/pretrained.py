@@ -50,7 +50,7 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
         InputError: nothing there, or what is there was trained for another model, measurement or network.
     """
     path = settings.filter.get("checkpoint")
-    if path is None:
+    if path is None or settings.filter["name"] == "masf_amortised":
         return filter
     from ..filters.network_fit import NetworkFit
     from ..training import load

@@ -13,6 +13,7 @@ from ..dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ..filters import Filter, KalmanFilter
 from ..measurements import Measurement, Observations
 from ..twin import simulate
+from .amortised import with_trained_network
 from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS, Network
@@ -49,7 +50,7 @@ def build(settings: Settings) -> Problem:
     dynamics = DYNAMICS.build(settings.dynamics)
     network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
     filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
-    filter = with_checkpoint(filter, settings, dynamics)
+    filter = with_trained_network(with_checkpoint(filter, settings, dynamics), settings, dynamics)
     root = jax.random.key(settings.seed)
     key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
     try:

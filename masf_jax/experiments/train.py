@@ -48,12 +48,18 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
         dynamics = DYNAMICS.build(settings.dynamics)
         network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
         filter = FILTERS.build(settings.filter)
+        if settings.filter["name"] == "masf_amortised":
+            from .amortised import train_amortised
+
+            return train_amortised(
+                settings, arguments, folder, overwrite, filter, dynamics, network.measurement
+            )
         fit = pretraining_fit(filter)
         if fit is None or settings.filter.get("checkpoint") is not None:
             raise InputError(
                 f"the filter {settings.filter['name']!r} as set has no network to pretrain: use "
-                "filter=masf_paper, or filter=masf filter.denoiser=network (with pretraining.epochs above 0 "
-                "and no checkpoint)."
+                "filter=masf_amortised, filter=masf_paper, or filter=masf filter.denoiser=network (with "
+                "pretraining.epochs above 0 and no checkpoint)."
             )
         assert isinstance(filter, MASF)
         climate = functools.cache(functools.partial(filter.climate, dynamics, network.measurement))

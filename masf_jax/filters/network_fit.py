@@ -106,7 +106,9 @@ class NetworkFit(DenoiserFit):
                 progress=self.progress,
             )
         elif denoiser is None:
-            denoiser = self.architecture.create(key, dynamics.state_shape, gaussian is not None)
+            shape = dynamics.state_shape
+            seen = None if gaussian is None else self.architecture.mean_feature(shape)
+            denoiser = self.architecture.create(key, shape, seen)
         return dataclasses.replace(self, denoiser=denoiser, gaussian=gaussian, history=history)
 
     def init(self) -> Any:

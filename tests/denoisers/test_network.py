@@ -155,7 +155,7 @@ def test_unet_fits_two_fields():
     ("arguments", "message"),
     [
         ({"layout": "grid"}, "'vector', 'ring' or 'field', got 'grid'"),
-        ({"preconditioning": "vp"}, "'edm' or 'x0', got 'vp'"),
+        ({"preconditioning": "vp"}, "edm, x0, bounded, got 'vp'"),
         ({"state_shape": (2, 3)}, r"layout 'vector' takes states of shape \(n,\), got \(2, 3\)"),
         ({"state_shape": (2, 2, 8), "layout": "ring"}, r"\(n,\) or \(C, n\), got"),
         ({"state_shape": (4,)}, r"returns shape \(3,\) for a state of shape \(4,\).*give it 4 outputs"),

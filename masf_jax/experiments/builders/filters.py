@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ... import filters as f
 from ...ensemble.inflation import Inflation
+from .amortised import masf_amortised
 from .masf import masf, masf_gaussian, masf_kernel, masf_paper
 from .registry import Registry
 
@@ -78,7 +79,7 @@ def enkf_n(inflation: Inflation, *, rotation: bool = True, certainty: float = 1.
     return f.EnKFN(inflation, rotation, certainty)
 
 
-for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper):
+for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper, masf_amortised):
     _register_inflated(_builder)
 _register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
 

@@ -1,0 +1,151 @@
+"""The amortised filter: its base filter where the network is zero, and the process it draws with."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate, simulate
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.dynamics import Lorenz63, Lorenz96
+from masf_jax.ensemble import Inflation
+from masf_jax.ensemble.normalization import Moments
+from masf_jax.filters import ETKF, LETKF, ParticleFilter
+from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.filters.features import analysis_features
+from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
+
+MLP = Architecture(width=8, depth=1)
+RING = Architecture(channels=4, multipliers=(1,))
+
+
+def l63(**arguments):
+    measurement = Measurement(Identity(), Gaussian(2**0.5))
+    filter = AmortisedMASF(
+        ETKF(Inflation(1.05), rotation=True), architecture=MLP, climatology=64, **arguments
+    )
+    return Lorenz63(), measurement, filter.prepare(Lorenz63(), measurement)
+
+
+def forecast(key, dynamics, n=20):
+    key_x, key_e = jax.random.split(key)
+    x = dynamics.sample_climatology(key_x)
+    return x[None] + jax.random.normal(key_e, (n, *dynamics.state_shape))
+
+
+def cycle(filter, measurement, ensemble, key):
+    state = filter.init(key, ensemble)
+    z = measurement.operator(ensemble[0]) + 0.5
+    return eqx.filter_jit(type(filter).update)(filter, key, state, z, jnp.ones(z.shape, bool), measurement)
+
+
+@eqx.filter_jit
+def drawn_by(filter, measurement, ensemble, key):
+    """Context, members and mean factor of one analysis."""
+    mask = jnp.ones(ensemble.shape[1:], bool)
+    context, _ = filter.context(key, filter.init(key, ensemble), ensemble[0], mask, measurement)
+    return context, *filter.sample(key, context)
+
+
+@pytest.mark.parametrize("operator", [Identity(), arctan()])
+def test_a_fresh_network_leaves_the_base_filter_as_it_is(operator, key):
+    dynamics = Lorenz96(n=16)
+    measurement = Measurement(operator, Gaussian(0.5))
+    base = LETKF(3.0, Inflation(1.1), rotation=True)
+    filter = AmortisedMASF(base, architecture=RING, climatology=32).prepare(dynamics, measurement)
+    ensemble = forecast(key, dynamics)
+    key_base, _ = jax.random.split(key)
+    ours, info = cycle(filter, measurement, ensemble, key)
+    theirs, _ = cycle(base.prepare(dynamics, measurement), measurement, ensemble, key_base)
+    np.testing.assert_allclose(ours.ensemble, theirs.ensemble, atol=2e-5)
+    assert float(info["spread_factor"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+@pytest.mark.parametrize("members", ["transported", "fresh"])
+def test_a_fresh_network_draws_the_base_filters_gaussian(members, n_steps, key):
+    dynamics, measurement, filter = l63(members=members, n_steps=n_steps, centred=False)
+    ensemble = forecast(key, dynamics, 2000)
+    context, drawn, factor = drawn_by(filter, measurement, ensemble, key)
+    np.testing.assert_allclose(drawn.mean(0), context.analysis.mean, atol=0.1)
+    np.testing.assert_allclose(drawn.std(0) / context.analysis.spread, 1.0, rtol=0.05)
+    assert float(factor) == pytest.approx(1.0)
+
+
+def test_members_keep_their_deviations_and_the_calibration_scales_them(key):
+    dynamics, measurement, filter = l63(calibration=1.5)
+    ensemble = forecast(key, dynamics)
+    context, drawn, _ = drawn_by(filter, measurement, ensemble, key)
+    base, drawn = np.asarray(context.base.ensemble), np.asarray(drawn)
+    np.testing.assert_allclose(drawn - drawn.mean(0), 1.5 * (base - base.mean(0)), atol=1e-5)
+
+
+def test_several_steps_keep_the_mean_of_the_first(key):
+    dynamics, measurement, filter = l63(n_steps=3)
+    noisy = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(key, p.shape), filter.denoiser.params)
+    filter = eqx.tree_at(lambda f: f.denoiser.params, filter, noisy)
+    ensemble = forecast(key, dynamics)
+    context, drawn, _ = drawn_by(filter, measurement, ensemble, key)
+    network = filter.denoiser.with_features(context.features)
+    first, _ = network.moments(jnp.zeros(3), jnp.full(3, 0.5 * jnp.pi))
+    again, _ = network.moments(jnp.ones(3), jnp.full(3, 0.5 * jnp.pi))
+    np.testing.assert_allclose(first, again, atol=1e-5)  # at the start the noise says nothing
+    wanted = context.analysis.mean + context.analysis.spread * first
+    np.testing.assert_allclose(drawn.mean(0), wanted, atol=1e-4)
+    assert np.abs(first).max() > 0.05
+
+
+@pytest.mark.parametrize("operator", [Identity(), arctan()])
+def test_features_turn_with_the_ring_and_tell_what_was_measured(operator, key):
+    dynamics, measurement = Lorenz96(n=12), Measurement(operator, Gaussian(0.7))
+    before, after = forecast(key, dynamics), forecast(jax.random.fold_in(key, 1), dynamics)
+    z, mask = measurement.operator(before[3]), jnp.arange(12) % 3 > 0
+    climate = Moments(jnp.full(12, 2.0), jnp.full(12, 9.0))
+
+    def features(before, after, z, mask):
+        return analysis_features(before, after, z, mask, measurement, climate, "ring")
+
+    features = jax.jit(features)
+    seen = features(before, after, z, mask)
+    turned = features(*(jnp.roll(part, 5, -1) for part in (before, after, z, mask)))
+    np.testing.assert_allclose(jnp.roll(seen, 5, -1), turned, atol=1e-4)
+    assert bool(jnp.isfinite(seen).all())
+    assert not np.asarray(seen[5:8, ::3]).any()  # nothing is measured there
+    mean, spread = after.mean(0), after.std(0, ddof=1)
+    slope = jax.vmap(jax.grad(lambda x: measurement.operator(x[None])[0]))(mean)
+    score = slope * (z - measurement.operator(mean)) / 0.7**2
+    np.testing.assert_allclose(jnp.sinh(seen[6])[mask], (spread * score)[mask], rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_is_one_program_and_reports_its_factor(key):
+    dynamics, measurement, filter = l63()
+    twin = simulate(key, dynamics, measurement, 6, 25)
+    ensemble = forecast(jax.random.fold_in(key, 1), dynamics)
+    gaps = eqx.tree_at(lambda o: o.mask, twin.observations, twin.observations.mask.at[2].set(False))
+    result = assimilate(key, filter, dynamics, measurement, gaps, ensemble, truth=twin.truth)
+    assert np.isnan(result.info["spread_factor"][2])
+    assert np.isfinite(np.asarray(result.analysis_scores["rmse"])).all()
+    np.testing.assert_array_equal(result.forecast["mean"][2], result.analysis["mean"][2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"calibration": 0.0}, "calibration must be positive"),
+        ({"n_steps": 0}, "n_steps must be at least 1"),
+        ({"climatology": 1}, "at least 2"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AmortisedMASF(**arguments)
+
+
+def test_it_must_be_prepared_and_its_base_have_equal_weights(key):
+    measurement = Measurement(Identity(), Gaussian(1.0))
+    ensemble = forecast(key, Lorenz63())
+    with pytest.raises(ValueError, match=r"filter\.prepare"):
+        cycle(AmortisedMASF(ETKF()), measurement, ensemble, key)
+    with pytest.raises(ValueError, match="ParticleFilter has not"):
+        AmortisedMASF(ParticleFilter()).init(key, ensemble)

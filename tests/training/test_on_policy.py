@@ -1,0 +1,120 @@
+"""Training on simulated cycles: the pairs are those of real runs, and what is learnt helps."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from masf_jax import assimilate, simulate
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.dynamics import Lorenz63
+from masf_jax.ensemble import Inflation
+from masf_jax.filters import EnSRF
+from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.measurements import Gaussian, Identity, Laplace, Measurement
+from masf_jax.training import FitConfig
+from masf_jax.training.on_policy import Practice, practise, train_on_policy
+
+MODEL = Lorenz63()
+MEASUREMENT = Measurement(Identity(), Gaussian(2**0.5))
+PRACTICE = Practice(runs=32, cycles=60, burn_in=10, intervals=(25,), ensemble_sizes=(10,))
+
+
+def fresh(inflation=1.1, **arguments):
+    filter = AmortisedMASF(
+        EnSRF(Inflation(inflation), rotation=True),
+        architecture=Architecture(width=32, depth=1),
+        climatology=200,
+        **arguments,
+    )
+    return filter.prepare(MODEL, MEASUREMENT)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return jax.device_get(
+        eqx.filter_jit(practise)(jax.random.key(1), fresh(), MODEL, MEASUREMENT, PRACTICE, 25, 10)
+    )
+
+
+def test_simulated_cycles_are_those_of_a_run(simulated):
+    """Error and spread of a fresh filter's cycles agree with `assimilate` of its base filter."""
+
+    def run(key):
+        keys = jax.random.split(key, 3)
+        start = MODEL.sample_climatology(keys[0])
+        twin = simulate(keys[0], MODEL, MEASUREMENT, 60, 25, x0=start)
+        ensemble = start[None] + jax.random.normal(keys[1], (10, 3))
+        base = EnSRF(Inflation(1.1), rotation=True)
+        result = assimilate(keys[2], base, MODEL, MEASUREMENT, twin.observations, ensemble, truth=twin.truth)
+        return result.analysis_scores["rmse"], result.analysis_scores["spread"]
+
+    rmse, spread = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(2), 32))
+    for ours, theirs in ((simulated.rmse, rmse), (simulated.spread, spread)):
+        ours, theirs = (np.asarray(part)[:, 10:].mean(1) for part in (ours, theirs))
+        error = np.hypot(ours.std(), theirs.std()) / np.sqrt(32)
+        assert abs(ours.mean() - theirs.mean()) < 4 * error
+    normal = np.sqrt((simulated.truth[:, 10:] ** 2).mean((2,))) * np.sqrt(3)
+    assert 0.5 < np.median(normal) < 2.5  # truths in units of the analysis spread
+
+
+def test_what_is_learnt_helps():
+    config = FitConfig(steps=800, batch_size=128, learning_rate=3e-3, ema_decay=0.99)
+    told = []
+    practice = dataclasses.replace(PRACTICE, runs=128)
+    filter, rounds = train_on_policy(
+        jax.random.key(3), fresh(), MODEL, MEASUREMENT, practice, config, rounds=2, factors=(0.9, 1.0),
+        report=lambda number, found: told.append(number),
+    )  # fmt: skip
+    assert told == [0, 1, 2]
+    assert rounds[-1].rmse < 0.93 * rounds[0].rmse
+    assert float(filter.calibration) in (pytest.approx(0.9), pytest.approx(1.0))
+    for found in rounds[:-1]:
+        losses = np.asarray(found.history.validation_loss)
+        assert np.nanmin(losses) < losses[0]
+
+
+def test_runs_have_their_own_noise_and_gaps():
+    practice = Practice(
+        runs=4,
+        cycles=3,
+        burn_in=0,
+        intervals=(25,),
+        ensemble_sizes=(10,),
+        noise=(0.1, 10.0),
+        density=(0.2, 0.9),
+    )
+    made = practise(jax.random.key(5), fresh(), MODEL, MEASUREMENT, practice, 25, 10)
+    sensitivity = np.asarray(made.features)[:, :, 21:24]  # asinh of b Jᵀ1: zero where nothing is measured
+    missing = sensitivity == 0
+    assert missing.any()
+    assert not missing.all()
+    np.testing.assert_array_equal(missing, np.broadcast_to(missing[:, :1], missing.shape))
+    other = Measurement(Identity(), Laplace(1.0))
+    with pytest.raises(ValueError, match="scales Gaussian noise only"):
+        practise(jax.random.key(5), fresh(), MODEL, other, practice, 25, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"runs": 1}, "at least 2 runs"), ({"burn_in": 200}, "burn_in"), ({"noise": (0.0, 1.0)}, "lowest")],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Practice(**arguments)
+
+
+def test_a_filter_that_diverges_everywhere_is_an_error():
+    practice = dataclasses.replace(PRACTICE, runs=2, cycles=4, burn_in=1)
+    with pytest.raises(ValueError, match="diverged in every run"):
+        train_on_policy(
+            jax.random.key(3),
+            fresh(inflation=1e30),
+            MODEL,
+            MEASUREMENT,
+            practice,
+            FitConfig(steps=1),
+            rounds=1,
+        )
