@@ -141,56 +141,56 @@ def train_on_policy(
     config: FitConfig,
     *,
     rounds: int = 3,
-    replay: int = 2,
+    replay: float = 0.6,
     factors: tuple[float, ...] = (0.9, 1.0, 1.1),
     progress: bool = False,
     report: Callable[[int, Round], None] = lambda number, result: None,
 ) -> tuple[AmortisedMASF, list[Round]]:
     """Trains a filter's network on pairs of truth and forecast from the cycles it will meet.
 
-    Round 0 learns from the cycles of the base filter (which a fresh network leaves as they are), every later
-    one from the filter's own, and from the last `replay` rounds'; each starts from the last one's
-    parameters, at half the learning rate from round 1 on. Some runs are held back for validation. At the end
-    `calibration` becomes the factor among `factors` with the smallest error in cycles of its own.
+    Round 0 learns from the cycles of the base filter (which a fresh network leaves as they are). Every later
+    one takes a share `replay` of its pairs from those of the round before, so that these fade, and the rest
+    from the filter's own cycles; it starts from the last one's parameters, at half the learning rate. Some
+    runs are held back for validation. At the end `calibration` becomes the factor among `factors` with the
+    smallest error in cycles of its own.
 
     Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
 
     Raises:
         ValueError: no rounds or factors, or no finite pair in a round: the filter diverged everywhere.
     """
-    if rounds < 1 or replay < 0 or not factors:
+    if rounds < 1 or not 0 <= replay < 1 or not factors:
         raise ValueError(
-            "training needs rounds of at least 1, replay of at least 0 and a factor to calibrate with; got "
-            f"rounds={rounds}, replay={replay}, factors={factors}."
+            "training needs rounds of at least 1, a share replay in [0, 1) and a factor to calibrate with; "
+            f"got rounds={rounds}, replay={replay}, factors={factors}."
         )
     filter = filter.prepare(dynamics, measurement)
+    assert filter.denoiser is not None
+    loss = _loss(filter, filter.n_steps == 1)
     results: list[Round] = []
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    pairs = None
     simulate = eqx.filter_jit(practise)
     for number in range(rounds):
-        key, key_cycles, key_fit = jax.random.split(key, 3)
+        key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
         policy = _alone(filter) if number == 0 else filter
-        pairs, validation, rmse, spread = _collect(
+        new, validation, rmse, spread = _collect(
             simulate, key_cycles, policy, dynamics, measurement, practice
         )
-        kept = [pairs, *kept[:replay]]
-        data = _joined(kept)
+        chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
+        pairs = _mixed(chosen, pairs, new, replay, _nominal(practice))
+        rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5)
         assert filter.denoiser is not None
-        slower = (
-            config if number == 0 else dataclasses.replace(config, learning_rate=config.learning_rate / 2)
-        )
-        one_step = filter.n_steps == 1
         params, history = pretrain(
             key_fit,
-            _loss(filter, one_step),
+            loss,
             filter.denoiser.params,
-            jax.tree.map(jnp.asarray, data),
-            slower,
+            jax.tree.map(jnp.asarray, pairs),
+            dataclasses.replace(config, learning_rate=rate),
             validation=jax.tree.map(jnp.asarray, validation),
             progress=progress,
         )
         filter = eqx.tree_at(lambda f: f.denoiser.params, filter, params)
-        results.append(Round(rmse, spread, len(data[0]), history))
+        results.append(Round(rmse, spread, len(new[0]), history))
         report(number, results[-1])
     key, key_factors = jax.random.split(key)
     tried = [
@@ -245,7 +245,7 @@ def _collect(
     practice: Practice,
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], float, float]:
     """Pairs to train on, pairs of other runs, and time-mean error and spread."""
-    held = max(1, practice.runs // 16)
+    held = _held_back(practice)
     training, validation, scores = [], [], []
     for interval in practice.intervals:
         for n_members in practice.ensemble_sizes:
@@ -263,6 +263,37 @@ def _collect(
         )
     rmse, spread = np.mean(scores, axis=0)
     return pairs, held_back, float(rmse), float(spread)
+
+
+def _nominal(practice: Practice) -> int:
+    """Pairs of a round without any that are not finite."""
+    runs = practice.runs - _held_back(practice)
+    kinds = len(practice.intervals) * len(practice.ensemble_sizes)
+    return kinds * runs * (practice.cycles - practice.burn_in)
+
+
+def _held_back(practice: Practice) -> int:
+    return max(1, practice.runs // 16)
+
+
+def _mixed(
+    generator: np.random.Generator,
+    old: tuple[np.ndarray, np.ndarray] | None,
+    new: tuple[np.ndarray, np.ndarray],
+    replay: float,
+    size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`size` pairs, a share `replay` of them old: always as many, so that training is compiled once."""
+
+    def some(pairs: tuple[np.ndarray, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+        n = len(pairs[0])
+        rows = generator.choice(n, count, replace=count > n)
+        return pairs[0][rows], pairs[1][rows]
+
+    if old is None:
+        return some(new, size)
+    kept = round(replay * size)
+    return _joined([some(old, kept), some(new, size - kept)])
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ class OnPolicySettings:
     """Keys of `filter.training`."""
 
     rounds: int = 4
-    replay: int = 2
+    replay: float = 0.6
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3
