@@ -27,9 +27,9 @@ from _amortised_systems import SYSTEMS, System
 from _common import header, table
 
 from masf_jax import assimilate, simulate
+from masf_jax.amortised import load_amortised, pretrained_folder
 from masf_jax.filters import Filter
 from masf_jax.filters.amortised import AmortisedMASF
-from masf_jax.training.amortised import load_amortised, pretrained_folder
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("rmse", "spread", "rank_histogram")

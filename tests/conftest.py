@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 # Shapes and types of the library core are checked at run time. `experiments` is left out: it handles
 # files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
+    "amortised",
     "assimilate",
     "bases",
     "coordinates",

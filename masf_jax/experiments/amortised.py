@@ -18,8 +18,8 @@ from .errors import InputError
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from ..amortised import Practice, Round
     from ..filters.amortised import AmortisedMASF
-    from ..training.on_policy import Practice, Round
 
 __all__ = ["train_amortised", "with_trained_network"]
 
@@ -38,8 +38,8 @@ def with_trained_network(filter: Filter, settings: Settings, dynamics: Dynamics)
     """
     if settings.filter["name"] != _NAME:
         return filter
+    from ..amortised import load_amortised, pretrained_folder, pretrained_names
     from ..filters.amortised import AmortisedMASF
-    from ..training.amortised import load_amortised, pretrained_folder, pretrained_names
 
     assert isinstance(filter, AmortisedMASF)
     path, name = settings.filter["checkpoint"], settings.experiment.name
@@ -82,10 +82,9 @@ def train_amortised(
     Raises:
         InputError: practice or training settings that make no sense, or a filter that diverges everywhere.
     """
+    from ..amortised import save_amortised, train_on_policy
     from ..nn import parameter_count
     from ..training import FitConfig
-    from ..training.amortised import save_amortised
-    from ..training.on_policy import train_on_policy
 
     training = settings.filter["training"]
     start = time.perf_counter()
@@ -146,12 +145,14 @@ def train_amortised(
         )
     except FileExistsError as error:
         raise InputError(f"{error}") from error
-    base, own = scores[0]["rmse"], scores[-1]["rmse"]
+    base, own = scores[0]["rmse"], min(score["rmse"] for score in scores)
     print(
         f"{parameter_count(trained.denoiser.params)} parameters, {time.perf_counter() - start:.0f} s; in "
         f"simulated cycles: RMSE {own:.4g} against {base:.4g} of the base filter, calibration "
         f"{float(trained.calibration):.2f}"
     )
+    if own == base:
+        print("No round did better than the base filter: the network is zero, the filter is its base.")
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
@@ -159,7 +160,7 @@ def train_amortised(
 
 
 def _practice(settings: Settings) -> Practice:
-    from ..training.on_policy import Practice
+    from ..amortised import Practice
 
     keys = dataclasses.asdict(settings.filter["practice"])
     for name in ("noise", "density"):

@@ -85,7 +85,7 @@ class AmortisedMASF(MemberFilter):
     w_t = cos φ · w + sin φ · η, φ = tπ/2, begins at the state and ends at nothing but the base analysis: the
     measurement enters through the features (see `analysis_features`), so that any operator and any noise
     law will do. The denoiser D(w_t, φ, features) is trained on simulated pairs of truth and forecast
-    (`masf_jax.training.on_policy`); its network starts at zero, where D = E[w | w_t] for w ~ N(0, 1).
+    (`masf_jax.amortised`); its network starts at zero, where D = E[w | w_t] for w ~ N(0, 1).
 
     The reverse process starts at t = 1, where D is E[w | z] itself, one evaluation for the whole ensemble:
     x0 is D plus the learned spread times the base members' own deviations ("transported") or fresh noise

@@ -41,7 +41,11 @@ def process_angles(process: Process, last: float = 1.0) -> AngleSampler:
 
 
 def denoising_loss(
-    denoiser: NetworkDenoiser | HybridDenoiser, angles: AngleSampler, *, weighted: bool = True
+    denoiser: NetworkDenoiser | HybridDenoiser,
+    angles: AngleSampler,
+    *,
+    weighted: bool = True,
+    robust: bool = False,
 ) -> Callable[[Any, PRNGKeyArray, Any], Float[Array, ""]]:
     """The loss(params, key, batch) that makes D(x, φ) the mean of x0 given x = cos φ · x0 + sin φ · η.
 
@@ -55,6 +59,8 @@ def denoising_loss(
         denoiser: Its structure; its parameters are replaced by the loss's first argument.
         angles: From a key, a map φ of the state's shape, or one number for all components (radians).
         weighted: See above. The paper trains with w = 1.
+        robust: Divide the loss of a sample by max(1, mean(x0²)/4): samples far outside the others, as truths
+            where a filter lost track, then count like those two deviations out.
 
     The batch is an array (B, *state) of normalised x0, or a pair of that and features (B, f, *space).
     """
@@ -70,10 +76,11 @@ def denoising_loss(
         squared = (mean - x0) ** 2
         variance = jnp.sin(angle) ** 2
         loss = jnp.mean(squared / (variance + _FLOOR) if weighted else squared)
+        scale = jnp.maximum(1.0, jnp.mean(x0**2) / 4) if robust else 1.0
         if log is None:
-            return loss
+            return loss / scale
         ratio = jax.lax.stop_gradient(squared / (variance + _TINY)) * jnp.exp(-2 * log)
-        return loss + jnp.mean(0.5 * ratio + log)
+        return (loss + jnp.mean(0.5 * ratio + log)) / scale
 
     def loss(params: Any, key: PRNGKeyArray, batch: Any) -> Float[Array, ""]:
         x0, features = batch if isinstance(batch, tuple) else (batch, None)

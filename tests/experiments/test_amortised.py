@@ -9,10 +9,10 @@ import json
 import numpy as np
 import pytest
 
+from masf_jax.amortised import load_amortised, pretrained_folder, pretrained_names
 from masf_jax.experiments.cli import main
 from masf_jax.filters import EnSRF
 from masf_jax.training import inspect
-from masf_jax.training.amortised import load_amortised, pretrained_folder, pretrained_names
 
 PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=8", "n_cycles=4"]
 PROBLEM += ["burn_in=0", "figures=false", "filter.base=ensrf", "filter.network.width=8"]

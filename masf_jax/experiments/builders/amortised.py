@@ -14,7 +14,7 @@ __all__ = ["OnPolicySettings", "PracticeSettings", "masf_amortised"]
 
 @dataclasses.dataclass(frozen=True)
 class PracticeSettings:
-    """Keys of `filter.practice`; see `masf_jax.training.Practice`."""
+    """Keys of `filter.practice`; see `masf_jax.amortised.Practice`."""
 
     runs: int = 64
     cycles: int = 220

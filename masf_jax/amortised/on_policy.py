@@ -20,10 +20,10 @@ from ..filters.base import EnsembleState
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement
 from ..measurements.noise import Gaussian
-from .config import FitConfig
-from .history import History
-from .loop import pretrain
-from .objectives import denoising_loss
+from ..training.config import FitConfig
+from ..training.history import History
+from ..training.loop import pretrain
+from ..training.objectives import denoising_loss
 
 __all__ = ["Practice", "Round", "Simulated", "practise", "train_on_policy"]
 
@@ -152,7 +152,8 @@ def train_on_policy(
     one takes a share `replay` of its pairs from those of the round before, so that these fade, and the rest
     from the filter's own cycles; it starts from the last one's parameters, at half the learning rate. Some
     runs are held back for validation. At the end `calibration` becomes the factor among `factors` with the
-    smallest error in cycles of its own.
+    smallest error in cycles of its own. Rounds may do harm: what is returned is the filter with the smallest
+    error in cycles of its own, be it the last, that of an earlier round, or (a network of zeros) the base.
 
     Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
 
@@ -168,7 +169,7 @@ def train_on_policy(
     assert filter.denoiser is not None
     loss = _loss(filter, filter.n_steps == 1)
     results: list[Round] = []
-    pairs = None
+    pairs, best, smallest = None, filter, np.inf
     simulate = eqx.filter_jit(practise)
     for number in range(rounds):
         key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
@@ -176,6 +177,8 @@ def train_on_policy(
         new, validation, rmse, spread = _collect(
             simulate, key_cycles, policy, dynamics, measurement, practice
         )
+        if rmse < smallest:
+            best, smallest = _untrained(filter) if number == 0 else filter, rmse
         chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
         pairs = _mixed(chosen, pairs, new, replay, _nominal(practice))
         rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5)
@@ -204,19 +207,27 @@ def train_on_policy(
         )[2:]
         for factor in factors
     ]
-    best = int(np.nanargmin([rmse for rmse, _ in tried]))
-    filter = eqx.tree_at(
-        lambda f: f.calibration, filter, jnp.asarray(factors[best], filter.calibration.dtype)
-    )
-    results.append(Round(*tried[best], 0, None))
+    errors = np.nan_to_num([rmse for rmse, _ in tried], nan=np.inf)
+    chosen = int(np.argmin(errors))
+    results.append(Round(*tried[chosen], 0, None))
     report(rounds, results[-1])
-    return filter, results
+    if errors[chosen] < smallest:
+        factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
+        best = eqx.tree_at(lambda f: f.calibration, filter, factor)
+    return best, results
+
+
+def _untrained(filter: AmortisedMASF) -> AmortisedMASF:
+    """The filter with a network of zeros: its base, for one step and transported members."""
+    zeros = jax.tree.map(jnp.zeros_like, filter.denoiser)
+    return eqx.tree_at(
+        lambda f: (f.denoiser, f.calibration), filter, (zeros, jnp.ones_like(filter.calibration))
+    )
 
 
 def _alone(filter: AmortisedMASF) -> AmortisedMASF:
-    """The filter as it is with a network of zeros and one step: its base."""
-    zeros = jax.tree.map(jnp.zeros_like, filter.denoiser)
-    assert zeros is not None
+    """The base filter as an amortised one."""
+    zeros = _untrained(filter).denoiser
     return AmortisedMASF(
         filter.base, zeros, filter.climate, architecture=filter.architecture, members="transported"
     )
@@ -233,7 +244,7 @@ def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
         start = jax.random.bernoulli(key_start)
         return 0.5 * np.pi * jnp.where(start, 1.0, jax.random.uniform(key_angle))
 
-    return denoising_loss(filter.denoiser, angles)
+    return denoising_loss(filter.denoiser, angles, robust=True)
 
 
 def _collect(

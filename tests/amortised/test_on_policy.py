@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from masf_jax import assimilate, simulate
+from masf_jax.amortised import Practice, practise, train_on_policy
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Lorenz63
 from masf_jax.ensemble import Inflation
@@ -15,7 +16,6 @@ from masf_jax.filters import EnSRF
 from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.measurements import Gaussian, Identity, Laplace, Measurement
 from masf_jax.training import FitConfig
-from masf_jax.training.on_policy import Practice, practise, train_on_policy
 
 MODEL = Lorenz63()
 MEASUREMENT = Measurement(Identity(), Gaussian(2**0.5))
@@ -74,6 +74,18 @@ def test_what_is_learnt_helps():
     for found in rounds[:-1]:
         losses = np.asarray(found.history.validation_loss)
         assert np.nanmin(losses) < losses[0]
+
+
+def test_training_that_does_harm_is_not_kept():
+    practice = dataclasses.replace(PRACTICE, runs=16, cycles=20)
+    config = FitConfig(steps=5, batch_size=8, learning_rate=100.0, validation_fraction=0.0, clip=None)
+    start = fresh(calibration=3.0)
+    filter, rounds = train_on_policy(
+        jax.random.key(3), start, MODEL, MEASUREMENT, practice, config, rounds=1, factors=(8.0,)
+    )
+    assert rounds[-1].rmse > rounds[0].rmse
+    assert float(filter.calibration) == 1.0
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(filter.denoiser.params))
 
 
 def test_runs_have_their_own_noise_and_gaps():

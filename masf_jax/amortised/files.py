@@ -14,12 +14,12 @@ from ..denoisers.architecture import Architecture
 from ..ensemble.normalization import Moments
 from ..filters.amortised import AmortisedMASF
 from ..filters.base import MemberFilter
-from .checkpoint import fingerprint as with_data, load, save
-from .history import History
+from ..training.checkpoint import fingerprint as with_data, load, save
+from ..training.history import History
 
 __all__ = ["load_amortised", "pretrained_folder", "pretrained_names", "save_amortised"]
 
-_PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+_PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
 def pretrained_names() -> list[str]:
@@ -57,7 +57,7 @@ def save_amortised(
         ValueError: a filter that is not trained. FileExistsError: see `save`.
     """
     if filter.denoiser is None or filter.climate is None:
-        raise ValueError("the filter has no network yet: train it (masf_jax.training.on_policy).")
+        raise ValueError("the filter has no network yet: train it (masf_jax.amortised).")
     return save(
         path,
         filter.denoiser,
