@@ -6,9 +6,5 @@ from .files import (
     pretrained_names as pretrained_names,
     save_amortised as save_amortised,
 )
-from .on_policy import (
-    Practice as Practice,
-    Round as Round,
-    practise as practise,
-    train_on_policy as train_on_policy,
-)
+from .on_policy import Round as Round, train_on_policy as train_on_policy
+from .practice import Practice as Practice, practise as practise
