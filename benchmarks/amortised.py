@@ -7,7 +7,8 @@ SYSTEM: lorenz63, lorenz63_small, lorenz96, lorenz96_half, lorenz96_arctan_half,
 compare: the Kalman filters run all their trials on two tuning seeds and their best one on the evaluation
 seeds, with the same truths, observations and first members as the amortised filter. That one runs with what
 its checkpoint holds: its base filter's settings were not tuned, its network was trained on other seeds.
-steps: the amortised filter with 1, 2, 4, … evaluations of its network, members transported and fresh.
+steps: the amortised filter with 1 to 16 evaluations of its network, members transported and fresh. The
+checkpoint should be of a filter trained with n_steps above 1: others know the first step only.
 other: settings that the network has not seen (lorenz96_half), beside the tuned LETKF.
 """
 
@@ -33,6 +34,7 @@ from masf_jax.filters.amortised import AmortisedMASF
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("rmse", "spread", "rank_histogram")
+EVALUATIONS = (1, 2, 4, 8, 16)
 
 
 def run(system: System, n_cycles: int, filter: Filter, seed: jax.Array) -> tuple[jax.Array, ...]:
@@ -114,7 +116,7 @@ def compare(system: System, ours: AmortisedMASF, n_seeds: int) -> list[str]:
 def steps(system: System, ours: AmortisedMASF, n_seeds: int) -> list[str]:
     rows = []
     for members in ("transported", "fresh"):
-        for n in (1, 2, 4, 8, 16, 32, 64):
+        for n in EVALUATIONS:
             filter = AmortisedMASF(
                 ours.base, ours.denoiser, ours.climate, calibration=ours.calibration,
                 architecture=ours.architecture, n_steps=n, members=members,
