@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from ..dynamics import Dynamics
 from ..filters import Filter
@@ -124,6 +125,7 @@ def train_amortised(
         raise InputError(str(error)) from error
     assert trained.denoiser is not None
     scores = [{"rmse": found.rmse, "spread": found.spread} for found in rounds]
+    best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
     try:
         where = save_amortised(
             folder,
@@ -140,18 +142,18 @@ def train_amortised(
                 "seconds": round(time.perf_counter() - start),
                 "rounds": scores,
             },
-            history=rounds[-2].history,
+            history=rounds[best - 1].history if best else None,
             overwrite=overwrite,
         )
     except FileExistsError as error:
         raise InputError(f"{error}") from error
-    base, own = scores[0]["rmse"], min(score["rmse"] for score in scores)
+    base, own = rounds[0].rmse, rounds[best].rmse
     print(
         f"{parameter_count(trained.denoiser.params)} parameters, {time.perf_counter() - start:.0f} s; in "
         f"simulated cycles: RMSE {own:.4g} against {base:.4g} of the base filter, calibration "
         f"{float(trained.calibration):.2f}"
     )
-    if own == base:
+    if not best:
         print("No round did better than the base filter: the network is zero, the filter is its base.")
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
