@@ -79,11 +79,9 @@ class ParticleFilter(MemberFilter):
         mean = weights @ x
         deviations = jnp.sqrt(weights)[:, None] * (x - mean[None])
         width = self.regularization.astype(x.dtype) * n_particles ** (-1.0 / (n + 4))
-        if n <= n_particles:  # noise with the covariance's Cholesky factor
-            covariance = deviations.T @ deviations
-            floor = 1e-6 * jnp.trace(covariance) / n + jnp.finfo(x.dtype).tiny
-            factor = jnp.linalg.cholesky(covariance + floor * jnp.eye(n, dtype=x.dtype))
-            noise = jax.random.normal(key_jitter, x.shape, x.dtype) @ factor.T
+        if n <= n_particles:  # C = FᵀF, from the anomalies: their product can be singular in round-off
+            factor = jnp.linalg.qr(deviations, mode="r")
+            noise = jax.random.normal(key_jitter, x.shape, x.dtype) @ factor
         else:  # random combinations of the weighted anomalies: the same law, no n × n matrix
             noise = jax.random.normal(key_jitter, (n_particles, n_particles), x.dtype) @ deviations
         return picked + width * noise
