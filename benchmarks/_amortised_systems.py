@@ -77,8 +77,8 @@ def lorenz63_small() -> System:
 
 
 def lorenz96() -> System:
-    rivals = {"LETKF": _letkf((6, 8, 10, 12), (1.01, 1.02, 1.04))}
-    base = f.LETKF(7.28, Inflation(1.03), rotation=True)
+    rivals = {"LETKF": _letkf((8, 10, 12, 14), (1.01, 1.02, 1.04))}
+    base = f.LETKF(12.0, Inflation(1.02), rotation=True)
     measurement = _gaussian(m.Identity(), 1.0)
     return System(d.Lorenz96(40), measurement, 1, 20, base, rivals, "lorenz96_sakov2008")
 
@@ -106,9 +106,9 @@ def lorenz96_half() -> System:
 
 
 def lorenz96_arctan_half() -> System:
-    base = f.LETKF(4.0, Inflation(1.1), rotation=True)
+    base = f.LETKF(14.0, Inflation(1.03), rotation=True)
     operator = m.Compose(m.arctan(), m.Subset(np.arange(0, 40, 2)))
-    rivals = {"LETKF": _letkf((2, 3, 4, 6), (1.05, 1.1, 1.2))}
+    rivals = {"LETKF": _letkf((6, 9, 14, 20), (1.02, 1.04, 1.07))}
     model = d.Lorenz96(40, dt=0.01)
     return System(model, _gaussian(operator, 0.05), 10, 20, base, rivals, "lorenz96_arctan_half")
 

@@ -31,6 +31,7 @@ from masf_jax import assimilate, simulate
 from masf_jax.amortised import load_amortised, pretrained_folder
 from masf_jax.filters import Filter
 from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.metrics import spread_skill_ratio
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("rmse", "spread", "rank_histogram")
@@ -38,7 +39,10 @@ EVALUATIONS = (1, 2, 4, 8, 16)
 
 
 def run(system: System, n_cycles: int, filter: Filter, seed: jax.Array) -> tuple[jax.Array, ...]:
-    """Time means of analysis RMSE, forecast RMSE, analysis spread; counts of the truth's ranks."""
+    """Time means of analysis and forecast RMSE, the analysis's spread/RMSE, counts of the truth's ranks.
+
+    spread/RMSE is √((N+1)/N · Σ spread² / Σ RMSE²), 1 for a reliable ensemble however skewed its errors are.
+    """
     keys = [jax.random.fold_in(jax.random.key(4242), 4 * seed + i) for i in range(4)]
     start, ensemble = system.start(keys[0], keys[1])
     truth = simulate(
@@ -53,12 +57,18 @@ def run(system: System, n_cycles: int, filter: Filter, seed: jax.Array) -> tuple
         save=(), scores=SCORES,
     )  # fmt: skip
     analysis, burn = result.analysis_scores, system.burn_in
+    spread, error = quadratic(analysis["spread"][burn:]), quadratic(analysis["rmse"][burn:])
     return (
         analysis["rmse"][burn:].mean(),
         result.forecast_scores["rmse"][burn:].mean(),
-        analysis["spread"][burn:].mean(),
+        spread_skill_ratio(spread, error, system.members),
         analysis["rank_histogram"][burn:].sum(0),
     )
+
+
+def quadratic(values: jax.Array) -> jax.Array:
+    """Root of the mean square."""
+    return jnp.sqrt(jnp.mean(values**2))
 
 
 def evaluate(
@@ -88,13 +98,13 @@ def tuned(system: System, trials: dict[str, Filter]) -> tuple[str, list[str]]:
 
 
 def row(name: str, system: System, filter: Filter, n_seeds: int) -> list[str]:
-    (rmse, forecast, spread, ranks), seconds = evaluate(
+    (rmse, forecast, ratio, ranks), seconds = evaluate(
         system, filter, tuple(range(n_seeds)), system.burn_in + system.cycles
     )
     counts = ranks.sum(0)
     share = counts / counts.sum() * len(counts)
     edges = f"{share[[0, -1]].mean():.2f} / {share[1:-1].min():.2f}-{share[1:-1].max():.2f}"
-    return [name, mean_and_error(rmse), mean_and_error(forecast), mean_and_error(spread / rmse), edges,
+    return [name, mean_and_error(rmse), mean_and_error(forecast), mean_and_error(ratio), edges,
             f"{1e3 * seconds:.3g}"]  # fmt: skip
 
 
