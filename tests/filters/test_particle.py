@@ -1,7 +1,6 @@
 """The particle filter where particles lie on a line."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
