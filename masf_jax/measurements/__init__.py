@@ -1,7 +1,9 @@
 """Measurement operators and noise laws, as pytrees."""
 
+from .averages import AreaAverage as AreaAverage, LineAverage as LineAverage
 from .base import Compose as Compose, Operator as Operator
 from .coarsen import Coarsen as Coarsen
+from .flow import Vorticity as Vorticity
 from .fourier import Blur as Blur
 from .linear import Linear as Linear
 from .measurement import Measurement as Measurement, Observations as Observations
@@ -29,3 +31,5 @@ from .selection import (
     moving_window as moving_window,
     random_points as random_points,
 )
+from .sensors import Censored as Censored, Log as Log, Quantised as Quantised
+from .tracking import RangeBearing as RangeBearing

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..coordinates import Coordinates
 
-__all__ = ["Compose", "Operator", "output_shape"]
+__all__ = ["Compose", "Elementwise", "Operator", "output_shape"]
 
 Structure = Literal["identity", "mask", "fourier", "block", "dense"] | None
 
@@ -41,6 +41,15 @@ class Operator(eqx.Module):
         """For each measured value (raveled), the one raveled state component it depends on.
 
         None where values mix components.
+        """
+        return None
+
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, " m"] | None:
+        """For each measured value (raveled), the period it is known up to: 2π of an angle, 0 of a number.
+
+        None where no value is circular. `state` holds the periods of the raveled state's components.
         """
         return None
 
@@ -90,6 +99,22 @@ class Compose(Operator):
         first = self.inner.sources(state_shape)
         second = self.outer.sources(output_shape(self.inner, state_shape))
         return None if first is None or second is None else first[second]
+
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, " m"] | None:
+        middle = self.inner.periods(state_shape, state)
+        return self.outer.periods(output_shape(self.inner, state_shape), middle)
+
+
+class Elementwise(Operator):
+    """Operators that act on every component by itself: z has the state's shape and sits where it sits."""
+
+    def coordinates(self, state: Coordinates) -> Coordinates:
+        return state
+
+    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
+        return np.arange(math.prod(state_shape))
 
 
 def output_shape(operator: Operator, state_shape: tuple[int, ...]) -> tuple[int, ...]:

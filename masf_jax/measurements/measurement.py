@@ -27,17 +27,27 @@ class Measurement(eqx.Module):
         z = self.operator(x)
         return z + self.noise.sample(key, z.shape).astype(z.dtype)
 
+    def innovation(self, z: Float[Array, "*z"], x: Float[Array, "*state"]) -> Float[Array, "*z"]:
+        """z - H(x); of circular values (see `Operator.periods`) the residue in (-period/2, period/2]."""
+        difference = z - self.operator(x)
+        periods = self.operator.periods(x.shape)
+        if periods is None:
+            return difference
+        period = jnp.asarray(periods.reshape(z.shape), difference.dtype)
+        safe = jnp.where(period > 0, period, 1.0)
+        return jnp.where(period > 0, difference - safe * jnp.ceil(difference / safe - 0.5), difference)
+
     def log_prob(
         self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
         """log p(z | x) of the values that are True in `mask`."""
-        return self.noise.log_prob(z - self.operator(x), mask)
+        return self.noise.log_prob(self.innovation(z, x), mask)
 
     def whitened_innovation(
         self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, " m"]:
         """R^{-1/2}(z - H(x)), raveled; zero where `mask` is False."""
-        return self.noise.whiten(z - self.operator(x), mask).reshape(-1)
+        return self.noise.whiten(self.innovation(z, x), mask).reshape(-1)
 
     def output_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of z for a state of `state_shape`."""

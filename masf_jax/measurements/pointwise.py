@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ..coordinates import Coordinates
-from .base import Operator
+from .base import Elementwise, Operator
 
 __all__ = ["Pointwise", "Speed", "absolute", "arctan", "sigmoid", "square", "tanh"]
 
 
-class Pointwise(Operator):
+class Pointwise(Elementwise):
     """z = f(scale · x), component by component. Compose with `Subset` to measure some components only.
 
     Args:
@@ -33,12 +31,6 @@ class Pointwise(Operator):
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return self.function(self.scale.astype(x.dtype) * x)
-
-    def coordinates(self, state: Coordinates) -> Coordinates:
-        return state
-
-    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
-        return np.arange(math.prod(state_shape))
 
 
 def arctan(scale: float = 1.0) -> Pointwise:

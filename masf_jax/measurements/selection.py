@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,12 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
-from .base import Operator, Structure
+from .base import Elementwise, Operator, Structure
 
 __all__ = ["Identity", "Subset", "center_hole", "grid_stride", "moving_window", "random_points"]
 
 
-class Identity(Operator):
+class Identity(Elementwise):
     """H(x) = x."""
 
     structure: ClassVar[Structure] = "identity"
@@ -25,11 +24,10 @@ class Identity(Operator):
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return x
 
-    def coordinates(self, state: Coordinates) -> Coordinates:
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, " m"] | None:
         return state
-
-    def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
-        return np.arange(math.prod(state_shape))
 
     def lift(self, z: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         return z
@@ -79,6 +77,11 @@ class Subset(Operator):
 
     def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
         return self.indices
+
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, " m"] | None:
+        return None if state is None else state[self.indices]
 
     def lift(self, z: Float[Array, " m"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
         zero = jnp.zeros(int(np.prod(state_shape)), z.dtype)
