@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
@@ -67,6 +67,10 @@ State: TypeAlias = EnsembleState | GaussianState
 class Filter(eqx.Module):
     """A sequential filter: `init`, then alternately `forecast` and `analysis`; all pure and jittable."""
 
+    uses_noise_of_each_state: ClassVar[bool] = False
+    """Whether `update` uses p(z | x) of each state by itself. If not, noise that depends on H(x) is given to
+    it as the one law at the forecast's mean H(x)."""
+
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Filter:
         """This filter with what it derives from model and network (neighbour lists, climatology).
 
@@ -116,6 +120,8 @@ class Filter(eqx.Module):
 
         Without any such value the analysis is the forecast, bit for bit.
         """
+        if measurement.noise.depends_on_value and not self.uses_noise_of_each_state:
+            measurement = measurement.with_noise_at(mean_measurement(state, measurement))
         valid = jnp.isfinite(z) if mask is None else mask & jnp.isfinite(z)
         z = jnp.where(valid, z, 0.0)
 
@@ -128,6 +134,14 @@ class Filter(eqx.Module):
             return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
 
         return jax.lax.cond(valid.any(), use, skip, state)
+
+
+def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z"]:
+    """The mean of H(x) over the members by their weights; H(mean) of a Gaussian state."""
+    if isinstance(state, GaussianState):
+        return measurement.operator(state.mean)
+    values = jax.vmap(measurement.operator)(state.ensemble)
+    return EnsembleState(values, state.log_weights).mean
 
 
 class MemberFilter(Filter):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ class ParticleFilter(MemberFilter):
         regularization: factor of the jitter's bandwidth; 0: none (only for models with random error).
     """
 
+    uses_noise_of_each_state: ClassVar[bool] = True
     threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.5)
     regularization: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
 

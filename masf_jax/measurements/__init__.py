@@ -7,6 +7,7 @@ from .flow import Vorticity as Vorticity
 from .fourier import Blur as Blur
 from .linear import Linear as Linear
 from .measurement import Measurement as Measurement, Observations as Observations
+from .multiplicative import Multiplicative as Multiplicative
 from .noise import (
     CorrelatedGaussian as CorrelatedGaussian,
     Gaussian as Gaussian,
@@ -32,4 +33,5 @@ from .selection import (
     random_points as random_points,
 )
 from .sensors import Censored as Censored, Log as Log, Quantised as Quantised
+from .several import Concatenate as Concatenate, JointNoise as JointNoise, join as join
 from .tracking import RangeBearing as RangeBearing

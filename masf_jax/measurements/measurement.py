@@ -25,7 +25,7 @@ class Measurement(eqx.Module):
     def sample(self, key: PRNGKeyArray, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         """A noisy measurement of x."""
         z = self.operator(x)
-        return z + self.noise.sample(key, z.shape).astype(z.dtype)
+        return z + self.noise.at(z).sample(key, z.shape).astype(z.dtype)
 
     def innovation(self, z: Float[Array, "*z"], x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         """z - H(x); of circular values (see `Operator.periods`) the residue in (-period/2, period/2]."""
@@ -41,13 +41,20 @@ class Measurement(eqx.Module):
         self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
         """log p(z | x) of the values that are True in `mask`."""
-        return self.noise.log_prob(self.innovation(z, x), mask)
+        return self._law(x).log_prob(self.innovation(z, x), mask)
 
     def whitened_innovation(
         self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, " m"]:
         """R^{-1/2}(z - H(x)), raveled; zero where `mask` is False."""
-        return self.noise.whiten(self.innovation(z, x), mask).reshape(-1)
+        return self._law(x).whiten(self.innovation(z, x), mask).reshape(-1)
+
+    def _law(self, x: Float[Array, "*state"]) -> Noise:
+        return self.noise.at(self.operator(x)) if self.noise.depends_on_value else self.noise
+
+    def with_noise_at(self, value: Float[Array, "*z"]) -> Measurement:
+        """The same measurement with one noise law, that of H(x) = `value`, for all states."""
+        return Measurement(self.operator, self.noise.at(value))
 
     def output_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of z for a state of `state_shape`."""
@@ -60,7 +67,7 @@ class Measurement(eqx.Module):
         try:
             z = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
             mask = jax.ShapeDtypeStruct(shape, bool)
-            if eqx.filter_eval_shape(self.noise.whiten, z, mask).shape != shape:
+            if eqx.filter_eval_shape(_whitened, self.noise, z, mask).shape != shape:
                 fault = "its parameters have more dimensions"
         except (TypeError, ValueError) as error:
             fault = str(error).split("\n")[0]
@@ -68,6 +75,10 @@ class Measurement(eqx.Module):
             raise ValueError(
                 f"{type(self.noise).__name__} noise does not fit a measurement of shape {shape}: {fault}"
             )
+
+
+def _whitened(noise: Noise, z: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, "*z"]:
+    return noise.at(z).whiten(z, mask)
 
 
 class Observations(eqx.Module):

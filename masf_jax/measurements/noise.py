@@ -42,6 +42,22 @@ class Noise(eqx.Module):
         """Whether errors of different values are uncorrelated (localisation needs that)."""
         return True
 
+    @property
+    def depends_on_value(self) -> bool:
+        """Whether the law changes with H(x): then only `at(H(x))` can be drawn from, scored or whitened."""
+        return False
+
+    def at(self, value: Float[Array, "*z"]) -> Noise:
+        """The law where the noise-free measurement H(x) is `value`."""
+        return self
+
+    def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
+        """Standard deviation of each value's error, for a measurement of the shape and type of `like`.
+
+        Here 1 / (R^{-1/2} 1), which holds where R is diagonal.
+        """
+        return 1.0 / self.whiten(jnp.ones_like(like))
+
 
 def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
     scale = jnp.asarray(value, dtype=float)
@@ -133,6 +149,9 @@ class CorrelatedGaussian(Noise):
     @property
     def diagonal(self) -> bool:
         return False
+
+    def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
+        return jnp.sqrt(jnp.diagonal(self.covariance)).astype(like.dtype)
 
 
 class Laplace(Noise):
