@@ -41,7 +41,8 @@ def checked(key: str, value: Any, annotation: Any) -> Any:
         InputError: naming the key, the value that came and what was expected.
     """
     if dataclasses.is_dataclass(annotation):
-        return checked_section(key, value, annotation)
+        is_one = isinstance(annotation, type) and isinstance(value, annotation)
+        return value if is_one else checked_section(key, value, annotation)
     result = _convert(value, annotation)
     if result is _WRONG:
         shown = "null" if value is None else repr(value)

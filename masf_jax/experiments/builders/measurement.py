@@ -2,110 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ... import measurements as m
-from ..errors import InputError
+from .instruments import every, register_instruments
+from .noise import UNIT_NOISE, Network, NoiseSettings, network, noise_law
 from .registry import Registry
 
 __all__ = ["MEASUREMENTS", "Network", "NoiseSettings"]
 
 MEASUREMENTS = Registry("measurement")
-
-
-class Network(NamedTuple):
-    """What is measured: H and its noise; `mask(n_cycles)` where the network changes with time."""
-
-    measurement: m.Measurement
-    mask: Callable[[int], np.ndarray] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class NoiseSettings:
-    """Keys of `measurement.noise`. `std` is the standard deviation whatever the law."""
-
-    law: Literal["gaussian", "laplace", "student_t"] = "gaussian"
-    std: float | None = 1.0
-    scale: float | None = None
-    df: float = 5.0
-
-
-_UNIT = NoiseSettings()
-
-
-def _law(noise: NoiseSettings) -> m.Noise:
-    """The noise law: by its scale where given, else by its standard deviation."""
-    if noise.std is None and noise.scale is None:
-        raise InputError("measurement.noise needs std (standard deviation) or scale; both are null.")
-    factor = 1.0
-    if noise.law == "laplace":
-        factor = math.sqrt(2.0)
-    elif noise.law == "student_t" and noise.df > 2:  # StudentT itself refuses a smaller df
-        factor = math.sqrt(noise.df / (noise.df - 2.0))
-    scale = noise.scale if noise.scale is not None else (noise.std or 0.0) / factor
-    if noise.law == "gaussian":
-        return m.Gaussian(scale)
-    return m.Laplace(scale) if noise.law == "laplace" else m.StudentT(noise.df, scale)
-
-
-def _network(operator: m.Operator, noise: NoiseSettings) -> Network:
-    return Network(m.Measurement(operator, _law(noise)))
-
-
-def _every(shape: tuple[int, ...], stride: int, start: int) -> m.Operator:
-    if stride == 1 and start == 0:
-        return m.Identity()
-    mask = m.grid_stride(shape, stride, start)
-    if not mask.any():
-        raise ValueError(f"no component is measured: start {start} lies outside the grid {shape}.")
-    return m.Subset.from_mask(mask)
+register_instruments(MEASUREMENTS)
 
 
 @MEASUREMENTS.register
-def identity(shape: tuple[int, ...], *, noise: NoiseSettings = _UNIT) -> Network:
+def identity(shape: tuple[int, ...], *, noise: NoiseSettings = UNIT_NOISE) -> Network:
     """Every component."""
-    return _network(m.Identity(), noise)
+    return network(m.Identity(), noise)
 
 
 @MEASUREMENTS.register
 def grid_mask(
-    shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: NoiseSettings = _UNIT
+    shape: tuple[int, ...], *, stride: int = 2, start: int = 0, noise: NoiseSettings = UNIT_NOISE
 ) -> Network:
     """Every stride-th point of each grid direction."""
-    return _network(_every(shape, stride, start), noise)
+    return network(every(shape, stride, start), noise)
 
 
 @MEASUREMENTS.register
-def subset(shape: tuple[int, ...], *, indices: tuple[int, ...], noise: NoiseSettings = _UNIT) -> Network:
+def subset(shape: tuple[int, ...], *, indices: tuple[int, ...], noise: NoiseSettings = UNIT_NOISE) -> Network:
     """The listed components."""
     size = math.prod(shape)
     if any(index >= size for index in indices):
         raise ValueError(f"index {max(indices)} is outside a state of {size} components (0 … {size - 1}).")
-    return _network(m.Subset(indices), noise)
+    return network(m.Subset(indices), noise)
 
 
 @MEASUREMENTS.register
-def center_hole(shape: tuple[int, ...], *, fraction: float = 0.5, noise: NoiseSettings = _UNIT) -> Network:
+def center_hole(
+    shape: tuple[int, ...], *, fraction: float = 0.5, noise: NoiseSettings = UNIT_NOISE
+) -> Network:
     """Everything but a centred box."""
-    return _network(m.Subset.from_mask(m.center_hole(shape, fraction)), noise)
+    return network(m.Subset.from_mask(m.center_hole(shape, fraction)), noise)
 
 
 @MEASUREMENTS.register
 def random_mask(
-    shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: NoiseSettings = _UNIT
+    shape: tuple[int, ...], *, fraction: float = 0.5, seed: int = 0, noise: NoiseSettings = UNIT_NOISE
 ) -> Network:
     """A fixed random set of components."""
-    return _network(m.Subset.from_mask(m.random_points(shape, fraction, seed)), noise)
+    return network(m.Subset.from_mask(m.random_points(shape, fraction, seed)), noise)
 
 
 @MEASUREMENTS.register
 def moving(
-    shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: NoiseSettings = _UNIT
+    shape: tuple[int, ...], *, width: int = 10, shift: int = 1, noise: NoiseSettings = UNIT_NOISE
 ) -> Network:
     """A window that moves on each cycle."""
     m.moving_window(shape, width, shift, 1)  # refuses a bad width now
@@ -113,25 +67,25 @@ def moving(
     def mask(n_cycles: int) -> np.ndarray:
         return m.moving_window(shape, width, shift, n_cycles)
 
-    return Network(m.Measurement(m.Identity(), _law(noise)), mask)
+    return Network(m.Measurement(m.Identity(), noise_law(noise)), mask)
 
 
 @MEASUREMENTS.register
-def blur(shape: tuple[int, ...], *, width: float = 2.0, noise: NoiseSettings = _UNIT) -> Network:
+def blur(shape: tuple[int, ...], *, width: float = 2.0, noise: NoiseSettings = UNIT_NOISE) -> Network:
     """A Gaussian blur of the whole state."""
-    return _network(m.Blur.gaussian(shape, width), noise)
+    return network(m.Blur.gaussian(shape, width), noise)
 
 
 @MEASUREMENTS.register
-def low_pass(shape: tuple[int, ...], *, cutoff: float = 8.0, noise: NoiseSettings = _UNIT) -> Network:
+def low_pass(shape: tuple[int, ...], *, cutoff: float = 8.0, noise: NoiseSettings = UNIT_NOISE) -> Network:
     """The state without its short waves."""
-    return _network(m.Blur.low_pass(shape, cutoff), noise)
+    return network(m.Blur.low_pass(shape, cutoff), noise)
 
 
 @MEASUREMENTS.register
-def coarsen(shape: tuple[int, ...], *, factor: int = 2, noise: NoiseSettings = _UNIT) -> Network:
+def coarsen(shape: tuple[int, ...], *, factor: int = 2, noise: NoiseSettings = UNIT_NOISE) -> Network:
     """Block averages."""
-    return _network(m.Coarsen(factor, shape), noise)
+    return network(m.Coarsen(factor, shape), noise)
 
 
 def _pointwise(function: Callable[[float], m.Pointwise], summary: str) -> None:
@@ -143,11 +97,11 @@ def _pointwise(function: Callable[[float], m.Pointwise], summary: str) -> None:
         scale: float = 1.0,
         stride: int = 1,
         start: int = 0,
-        noise: NoiseSettings = _UNIT,
+        noise: NoiseSettings = UNIT_NOISE,
     ) -> Network:
-        picked = _every(shape, stride, start)
+        picked = every(shape, stride, start)
         operator = function(scale) if isinstance(picked, m.Identity) else function(scale) @ picked
-        return _network(operator, noise)
+        return network(operator, noise)
 
     builder.__name__, builder.__doc__ = function.__name__, summary
     MEASUREMENTS.register(builder)
@@ -167,10 +121,10 @@ def speed(
     squared: bool = False,
     offset: float = 0.0,
     sigmoid: bool = False,
-    noise: NoiseSettings = _UNIT,
+    noise: NoiseSettings = UNIT_NOISE,
 ) -> Network:
     """Flow speed of a velocity state (channels, *grid), or a sigmoid of it."""
     if len(shape) < 2:
         raise ValueError(f"speed needs a velocity state (channels, *grid); this state has shape {shape}.")
     operator = m.Speed(squared, offset)
-    return _network(m.sigmoid() @ operator if sigmoid else operator, noise)
+    return network(m.sigmoid() @ operator if sigmoid else operator, noise)
