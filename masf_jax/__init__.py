@@ -13,6 +13,7 @@ from .assimilate import (
     assimilate as assimilate,
 )
 from .coordinates import Coordinates as Coordinates
+from .quality_control import GrossErrorCheck as GrossErrorCheck
 from .twin import Twin as Twin, simulate as simulate
 
 __version__ = "0.1.0"

@@ -19,6 +19,8 @@ from .filters.base import EnsembleState, Filter, State
 from .filters.repair import repair
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
+from .progress import cycle_bar
+from .quality_control import GrossErrorCheck
 
 __all__ = ["Assimilation", "FilterDivergedWarning", "assimilate"]
 
@@ -36,6 +38,7 @@ class Assimilation(eqx.Module):
     forecast_scores, analysis_scores: scores by name; empty without truth.
     info: what the filter reported; repaired: members replaced after the forecast.
     final: the filter's state after the last cycle; steps: model step number of each cycle.
+    rejected: values that were there and did not pass quality control; None where there was none.
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
     """
 
@@ -48,6 +51,7 @@ class Assimilation(eqx.Module):
     diverged: Bool[Array, " K"]
     steps: Int[Array, " K"]
     final: State
+    rejected: Bool[Array, "K *z"] | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
 
@@ -60,6 +64,7 @@ class _Problem(eqx.Module):
     dynamics: Dynamics
     measurement: Measurement
     observed: Bool[Array, "*state"] | None
+    quality_control: GrossErrorCheck | None
     interval: int | None = eqx.field(static=True)
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
@@ -75,8 +80,14 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     forecast = problem.filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
     forecast = jax.tree.map(layout.replicate, forecast)  # the members meet here, once a cycle
     forecast, repaired, diverged = repair(key_repair, forecast)
-    analysis, info = problem.filter.analysis(key_analysis, forecast, xs["z"], problem.measurement, xs["mask"])
-    out: dict[str, Any] = {"info": info, "repaired": repaired, "diverged": diverged}
+    out: dict[str, Any] = {"repaired": repaired, "diverged": diverged}
+    mask = xs["mask"]
+    if problem.quality_control is not None:
+        accepted = problem.quality_control(forecast, xs["z"], problem.measurement)
+        out["rejected"], mask = mask & ~accepted, mask & accepted
+    analysis, out["info"] = problem.filter.analysis(
+        key_analysis, forecast, xs["z"], problem.measurement, mask
+    )
     for stage, now in (("forecast", forecast), ("analysis", analysis)):
         out[stage] = _saved(problem.save, now)
         out[f"{stage}_scores"] = (
@@ -130,6 +141,7 @@ def assimilate(
     progress: bool = False,
     timed: bool = False,
     layout: MemberLayout = ALL_AT_ONCE,
+    quality_control: GrossErrorCheck | None = None,
 ) -> Assimilation:
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
@@ -153,6 +165,7 @@ def assimilate(
         timed: measure compile and run time separately.
         layout: how many members are forecast at once (bounds memory), and over which devices forecasts are
             spread; each device then has all members, and makes the whole analysis.
+        quality_control: which values each analysis may use, given the forecast; None: all that are there.
 
     Raises:
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
@@ -163,6 +176,8 @@ def assimilate(
     truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
     layout.check(ensemble.shape[0])
     _check(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    if quality_control is not None:
+        quality_control.check(observations.values.shape[1:])
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
     filter = filter.prepare(dynamics, measurement)
@@ -175,6 +190,7 @@ def assimilate(
         dynamics,
         measurement,
         None if observed is None else jnp.asarray(observed),
+        quality_control,
         observations.interval,
         tuple(save),
         tuple(scores),
@@ -230,7 +246,7 @@ def _execute(
         carry, out = run(problem, carry, xs)
     else:
         pieces = []
-        with _progress_bar(progress, n_cycles) as advance:
+        with cycle_bar(progress, n_cycles) as advance:
             for i in range(n_chunks):
                 carry, piece = run(problem, carry, part(i))
                 pieces.append(jax.device_get(piece))
@@ -240,28 +256,6 @@ def _execute(
         carry, out = jax.block_until_ready((carry, out))
         seconds["seconds_assimilate"] = time.perf_counter() - start
     return carry, out, seconds
-
-
-class _progress_bar:
-    """A rich progress bar with time left, or nothing."""
-
-    def __init__(self, show: bool, total: int):
-        self.show, self.total = show, total
-
-    def __enter__(self):
-        if not self.show:
-            return lambda n: None
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("cycles"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns)
-        self.bar.start()
-        task = self.bar.add_task("cycles", total=self.total)
-        return lambda n: self.bar.advance(task, n)
-
-    def __exit__(self, *_: object) -> None:
-        if self.show:
-            self.bar.stop()
 
 
 def _warn_if_diverged(diverged: Array) -> None:

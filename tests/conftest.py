@@ -24,6 +24,8 @@ _CHECKED = (
     "measurements",
     "metrics",
     "nn",
+    "progress",
+    "quality_control",
     "training",
     "twin",
 )

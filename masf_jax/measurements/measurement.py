@@ -29,11 +29,17 @@ class Measurement(eqx.Module):
 
     def innovation(self, z: Float[Array, "*z"], x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         """z - H(x); of circular values (see `Operator.periods`) the residue in (-period/2, period/2]."""
-        difference = z - self.operator(x)
-        periods = self.operator.periods(x.shape)
+        return self.difference(z, self.operator(x), x.shape)
+
+    def difference(
+        self, first: Float[Array, "*z"], second: Float[Array, "*z"], state_shape: tuple[int, ...]
+    ) -> Float[Array, "*z"]:
+        """first - second of two measurements of states of one shape, circular values around the circle."""
+        difference = first - second
+        periods = self.operator.periods(state_shape)
         if periods is None:
             return difference
-        period = jnp.asarray(periods.reshape(z.shape), difference.dtype)
+        period = jnp.asarray(periods.reshape(difference.shape), difference.dtype)
         safe = jnp.where(period > 0, period, 1.0)
         return jnp.where(period > 0, difference - safe * jnp.ceil(difference / safe - 0.5), difference)
 
