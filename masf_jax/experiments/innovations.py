@@ -16,12 +16,19 @@ __all__ = ["innovation_statistics", "residuals"]
 
 
 def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray | None:
-    """z - H(mean) of each cycle, (cycles, *z), NaN where nothing was measured; None without means."""
+    """z - H(mean) of each cycle, (cycles, *z); None without means.
+
+    NaN where nothing was measured, or what was did not pass quality control.
+    """
     mean = getattr(result, stage).get("mean")
     if mean is None:
         return None
-    predicted = jax.vmap(problem.measurement.operator)(jnp.asarray(mean))
-    return np.asarray(jnp.where(problem.observations.mask, problem.observations.values - predicted, jnp.nan))
+    mean = jnp.asarray(mean)
+    values = problem.observations.values.astype(mean.dtype)
+    used = problem.observations.mask
+    if result.rejected is not None:
+        used = used & ~jnp.asarray(result.rejected)
+    return np.asarray(jnp.where(used, jax.vmap(problem.measurement.innovation)(values, mean), jnp.nan))
 
 
 def innovation_statistics(problem: Problem, result: Assimilation, burn_in: int) -> dict[str, float]:

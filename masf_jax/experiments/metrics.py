@@ -52,6 +52,11 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
             metrics[f"mean_{name}"] = float(np.nanmean(kept)) if np.isfinite(kept).any() else math.nan
     if problem.truth is None:
         metrics |= innovation_statistics(problem, result, burn_in)
+    if result.rejected is not None:
+        rejected, measured = int(np.sum(result.rejected)), int(np.sum(problem.observations.mask))
+        metrics |= {"rejected_values": rejected, "rejected_fraction": rejected / max(measured, 1)}
+    if problem.units is not None:
+        metrics["observation_units"] = problem.units
     seconds = result.seconds_assimilate or math.nan
     return metrics | {
         "ensemble_size": settings.ensemble_size if ensemble else None,

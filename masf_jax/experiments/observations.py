@@ -30,12 +30,16 @@ class Table(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Observations as `masf_jax.measurements.Observations` takes them, and the file's own times."""
+    """Observations as `masf_jax.measurements.Observations` takes them, and the file's own times and units.
+
+    units: the file's, or those expected where the file gives none.
+    """
 
     values: np.ndarray
     mask: np.ndarray
     steps: np.ndarray
     times: np.ndarray
+    units: str | None = None
 
 
 def read_observations(
@@ -73,7 +77,8 @@ def read_observations(
     if not mask.any():
         raise InputError(f"{path} holds no valid value (all missing) in its {len(times)} times.")
     origin = float(times[0]) if source.time_origin is None else source.time_origin
-    return Record(np.where(mask, values, 0.0), mask, _steps(path, times, origin, dt), times)
+    steps = _steps(path, times, origin, dt)
+    return Record(np.where(mask, values, 0.0), mask, steps, times, table.units or source.units)
 
 
 def _find(path: str) -> Path:

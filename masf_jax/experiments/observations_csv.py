@@ -99,6 +99,8 @@ def _number(path: Path, line: int, row: dict[str, str], column: str, missing: bo
     except ValueError as error:
         hint = " (dates: give numbers in the model's unit of time)" if column == "time" else ""
         raise InputError(f"{path}, line {line}: {column} must be a number; got {text!r}{hint}.") from error
+    if missing and not math.isfinite(number):
+        return math.nan
     if not math.isfinite(number):
         raise InputError(f"{path}, line {line}: {column} must be a finite number; got {text!r}.")
     return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,6 +20,9 @@ from .builders.measurement import MEASUREMENTS, Network
 from .errors import InputError
 from .pretrained import with_checkpoint
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .observations import Record
 
 __all__ = ["Problem", "build", "member_layout"]
 
@@ -39,6 +42,8 @@ class Problem(NamedTuple):
     truth: jax.Array | None
     times: np.ndarray | None = None
     """Times in the observation file, (cycles,)."""
+    units: str | None = None
+    """Of the observations, where they or the settings say."""
 
 
 def build(settings: Settings) -> Problem:
@@ -57,14 +62,25 @@ def build(settings: Settings) -> Problem:
         start = _truth_start(settings, dynamics, key[_START])
         ensemble = _first_ensemble(settings, dynamics, start, key[_ENSEMBLE])
         if settings.observations.path is not None:
-            observations, times = _from_file(settings, dynamics, network.measurement)
+            observations, record = _from_file(settings, dynamics, network.measurement)
             return Problem(
-                key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, None, times
+                key[_FILTER],
+                filter,
+                dynamics,
+                network.measurement,
+                observations,
+                ensemble,
+                truth=None,
+                times=record.times,
+                units=record.units,
             )
         truth, observations = _twin(settings, dynamics, network, start, key[_RUN])
     except (ValueError, NotImplementedError) as error:
         raise InputError(str(error)) from error
-    return Problem(key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, truth)
+    units = settings.observations.units
+    return Problem(
+        key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, truth, units=units
+    )
 
 
 def member_layout(settings: Settings) -> MemberLayout:
@@ -126,7 +142,7 @@ def _twin(
 
 def _from_file(
     settings: Settings, dynamics: Dynamics, measurement: Measurement
-) -> tuple[Observations, np.ndarray]:
+) -> tuple[Observations, Record]:
     from .observations import read_observations
 
     coordinates = None
@@ -139,4 +155,4 @@ def _from_file(
         settings.n_cycles,
         None if coordinates is None else coordinates.positions,
     )
-    return Observations(record.values, record.steps, record.mask), record.times
+    return Observations(record.values, record.steps, record.mask), record

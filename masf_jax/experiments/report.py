@@ -24,6 +24,8 @@ _ROWS = (
     ("RMS of observation - forecast", "innovation_rms_forecast"),
     ("RMS of observation - analysis", "innovation_rms_analysis"),
     ("log-likelihood", "log_likelihood"),
+    ("values rejected by quality control", "rejected_values"),
+    ("  of all that were measured", "rejected_fraction"),
     ("repaired members", "repaired_members"),
     ("seconds to pretrain", "seconds_train"),
     ("seconds to compile", "seconds_compile"),
@@ -57,6 +59,7 @@ def _exists(value: Any) -> bool:
 def print_outcome(settings: Settings, outcome: Outcome) -> None:
     """A table of the run's numbers, then the paths of its files and figures."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     metrics = outcome.metrics
@@ -69,6 +72,8 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
     for label, key in _ROWS:
         if _exists(metrics.get(key)) and not (key in _ONLY_NONZERO and metrics[key] == 0):
+            units = metrics.get("observation_units") if key.startswith("innovation_rms") else None
+            label = label if units is None else f"{label} ({escape(units)})"
             table.add_row(label, _number(metrics[key]))
         if key == "rmse_analysis" and settings.experiment.expected is not None:
             table.add_row("  expected", _number(settings.experiment.expected))

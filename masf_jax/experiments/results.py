@@ -38,7 +38,7 @@ def dataset(
     same = measured_shape == shape
     further = (f"observation_{i}" for i in range(1, len(measured_shape)))
     measured = space if same else ("observation", *further)
-    units = settings.observations.units or "1"
+    units = problem.units or "1"
     structure = problem.measurement.operator.structure
     state_units = units if structure in ("identity", "mask") else "1"
     data = xr.Dataset(attrs=_global_attributes(settings, metrics, command))
@@ -56,6 +56,13 @@ def dataset(
     add("observation", measured, values, "observed value", units, **operator)
     flags = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "missing valid"}
     add("observation_mask", measured, mask.astype(np.int8), "whether the value was measured", "1", **flags)
+    if result.rejected is not None:
+        rejected = np.asarray(result.rejected)
+        what = "whether quality control rejected the value"
+        add("observation_rejected", measured, rejected.astype(np.int8), what, "1", **flags)
+        data["observation_rejected"].attrs["flag_meanings"] = "no yes"
+        count = rejected.reshape(len(rejected), -1).sum(1)
+        add("rejected_values", (), count, "values that quality control rejected", "1")
     for stage in ("forecast", "analysis"):
         for name, values in getattr(result, stage).items():
             long_name = {"mean": "mean", "spread": "standard deviation", "ensemble": "members"}[name]

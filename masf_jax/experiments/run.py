@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
+from ..quality_control import GrossErrorCheck
 from .errors import InputError
 from .files import check_writable
 from .metrics import summarize
@@ -92,6 +93,7 @@ def _pretrained(problem: Problem, settings: Settings) -> tuple[Problem, float]:
 
 
 def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
+    threshold = settings.quality_control.threshold
     with warnings.catch_warnings():  # reported by the caller, once the results are written
         warnings.simplefilter("ignore", FilterDivergedWarning)
         try:
@@ -108,6 +110,7 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
                 chunk=settings.chunk,
                 layout=member_layout(settings),
                 progress=settings.progress,
+                quality_control=None if threshold is None else GrossErrorCheck(threshold),
                 timed=True,
             )
         except ValueError as error:

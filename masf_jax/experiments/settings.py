@@ -9,7 +9,16 @@ from typing import Any, Literal
 from .errors import InputError
 from .typed import checked_section
 
-__all__ = ["About", "Initial", "Layout", "ObservationFile", "Settings", "read_settings", "write_settings"]
+__all__ = [
+    "About",
+    "Initial",
+    "Layout",
+    "ObservationFile",
+    "QualityControl",
+    "Settings",
+    "read_settings",
+    "write_settings",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +56,13 @@ class ObservationFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class QualityControl:
+    """Keys under `quality_control`: which values the analyses may use; null: all."""
+
+    threshold: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """Keys under `layout`: how forecasts of the members are batched and spread; no result hangs on it."""
 
@@ -68,6 +84,7 @@ class Settings:
     burn_in: int = 200
     initial: Initial = Initial()
     observations: ObservationFile = ObservationFile()
+    quality_control: QualityControl = QualityControl()
     precision: Literal["float32", "float64"] = "float32"
     scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram"], ...] = (
         "rmse",
@@ -135,7 +152,9 @@ def _check_ranges(settings: Settings) -> None:
     initial = settings.initial
     if (initial.mean is None) != (initial.std is None):
         raise InputError("initial.mean and initial.std go together: give both or neither.")
-    for key, value in (("initial.spread", initial.spread), ("initial.std", initial.std)):
+    positive = {"initial.spread": initial.spread, "initial.std": initial.std}
+    positive["quality_control.threshold"] = settings.quality_control.threshold
+    for key, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{key} must be positive; got {value}.")
 

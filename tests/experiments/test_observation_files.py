@@ -53,6 +53,25 @@ def test_formats_agree(tmp_path, kind):
     np.testing.assert_array_equal(record.times, TIMES)
 
 
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "", "NA", "1e999"])
+def test_values_that_are_not_finite_are_missing(tmp_path, text):
+    record = read(write(tmp_path / "w.csv", f"time,value_0,value_1\n1,{text},2\n2,3,4\n"), shape=(2,))
+    assert record.mask.tolist() == [[False, True], [True, True]]
+    assert np.isfinite(record.values).all()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "kept"), [("K", None, "K"), ("K", "K", "K"), (None, "mm", "mm")]
+)
+def test_units_are_kept(tmp_path, found, expected, kept):
+    text = WIDE if found else WIDE.split("\n", 1)[1]
+    assert read(write(tmp_path / "w.csv", text), shape=(2,), units=expected).units == kept
+    data = dataset()
+    data["value"].attrs = {"units": found} if found else {}
+    data.to_netcdf(tmp_path / "w.nc", engine="h5netcdf")
+    assert read(tmp_path / "w.nc", shape=(2,), units=expected).units == kept
+
+
 def test_wide_csv_in_order(tmp_path):
     record = read(write(tmp_path / "wide.csv", WIDE), shape=(2,))
     np.testing.assert_array_equal(record.mask, np.isfinite(VALUES))
@@ -96,7 +115,7 @@ def test_first_cycles_only(tmp_path):
         (LONG, {"shape": (3,)}, ("index 3 is outside",)),
         ("time,value\n1,abc\n", {}, ("line 2", "value must be a number", "'abc'")),
         ("time,value\n2020-01-01,1\n", {}, ("line 2", "time must be a number", "dates")),
-        ("time,value\n1,inf\n", {}, ("line 2", "finite")),
+        ("time,value\ninf,1\n", {}, ("line 2", "time must be a finite number")),
         ("time,value\n1,2,3\n", {}, ("line 2", "3 cells", "2 columns")),
         ("when,value\n1,2\n", {}, ("no column 'time'", "when")),
         ("time,flow\n1,2\n", {}, ("time, flow", "expected time,value")),
