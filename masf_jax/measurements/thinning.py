@@ -36,8 +36,9 @@ def thin(observations: Observations, every: int, start: int = 0) -> Thinned:
     """Every `every`-th value along each grid direction.
 
     The measurement has shape (m,), (ny, nx) or (channels, ny, nx). Where errors are correlated over short
-    distances and filters take them for independent: thinned to more than that distance, they are. The values kept are a vector; so is what `operator @ H` gives. Noise
-    with an std per value needs `std.ravel()[operator.indices]`.
+    distances and filters take them for independent: thinned to more than that distance, they are. The values
+    kept are a vector; so is what `operator @ H` gives. Noise with an std per value needs
+    `std.ravel()[operator.indices]`.
 
     Args:
         every: 1 keeps all; with 2, a plane keeps a quarter.
@@ -72,8 +73,8 @@ def superob(
 
         std² = mean(σ²) · ((1 - ρ)/c + ρ),
 
-    exact for equal σ, and for unequal ones with ρ = 0 and c = b. Filters keep one noise law for all cycles, so c is
-    the fewest values a block is accepted with, ceil(least · b); blocks with fewer are missing. With
+    exact for equal σ, and for unequal ones with ρ = 0 and c = b. Filters keep one noise law for all cycles,
+    so c is the fewest values a block is accepted with, ceil(least · b); blocks with fewer are missing. With
     `least` < 1 a mean over some values stands for that over all, right where the field is smooth in a block.
 
     Args:
