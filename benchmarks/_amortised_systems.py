@@ -120,19 +120,24 @@ def ks() -> System:
     return System(model, _gaussian(m.Identity(), 1.0), 2, 16, base, rivals, "ks_bocquet2019")
 
 
-def kolmogorov() -> System:
-    from masf_jax.experiments.builders.dynamics import DYNAMICS
-    from masf_jax.experiments.builders.measurement import MEASUREMENTS
-    from masf_jax.experiments.compose import compose
+def kolmogorov(
+    kind: str, base: f.LETKF, radii: Sequence[float], inflations: Sequence[float]
+) -> Callable[[], System]:
+    """A preset of the 64² flow."""
 
-    settings = compose(["experiment=kolmogorov_grid"])
-    model = DYNAMICS.build(settings.dynamics)
-    measurement = MEASUREMENTS.build(settings.measurement, model.state_shape).measurement
-    base = f.LETKF(5, Inflation(1.1))
-    rivals = {"LETKF": _letkf((5, 7), (1.1, 1.2), rotation=False)}
-    return System(
-        model, measurement, 10, 10, base, rivals, "kolmogorov_grid", cycles=100, burn_in=10, spread=None
-    )
+    def make() -> System:
+        from masf_jax.experiments.builders.dynamics import DYNAMICS
+        from masf_jax.experiments.builders.measurement import MEASUREMENTS
+        from masf_jax.experiments.compose import compose
+
+        name = f"kolmogorov_{kind}"
+        settings = compose([f"experiment={name}"])
+        model = DYNAMICS.build(settings.dynamics)
+        measurement = MEASUREMENTS.build(settings.measurement, model.state_shape).measurement
+        rivals = {"LETKF": _letkf(radii, inflations, rotation=False)}
+        return System(model, measurement, 10, 10, base, rivals, name, cycles=100, burn_in=10, spread=None)
+
+    return make
 
 
 SYSTEMS: dict[str, Callable[[], System]] = {
@@ -142,5 +147,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "lorenz96_half": lorenz96_half,
     "lorenz96_arctan_half": lorenz96_arctan_half,
     "ks": ks,
-    "kolmogorov": kolmogorov,
+    "kolmogorov": kolmogorov("grid", f.LETKF(5, Inflation(1.1)), (5, 7), (1.1, 1.2)),
+    "kolmogorov_center": kolmogorov("center", f.LETKF(4, Inflation(1.1)), (3, 4, 5), (1.1, 1.2)),
+    "kolmogorov_sigmoid": kolmogorov("sigmoid", f.LETKF(2.5, Inflation(1.3)), (2, 2.5, 3.5), (1.15, 1.3)),
+    "kolmogorov_speed": kolmogorov("speed", f.LETKF(0.6, Inflation(1.0)), (0.6, 1.2, 2.5), (1.0, 1.2)),
 }

@@ -2,12 +2,13 @@
 
     python benchmarks/amortised.py SYSTEM [--checkpoint FOLDER] [--what compare|steps|other] [--seeds 5]
 
-SYSTEM: lorenz63, lorenz63_small, lorenz96, lorenz96_half, lorenz96_arctan_half, ks, kolmogorov.
+SYSTEM: lorenz63, lorenz63_small, lorenz96, lorenz96_half, lorenz96_arctan_half, ks, kolmogorov,
+kolmogorov_center, kolmogorov_sigmoid, kolmogorov_speed.
 
 compare: the Kalman filters run all their trials on two tuning seeds and their best one on the evaluation
 seeds, with the same truths, observations and first members as the amortised filter. That one runs with what
 its checkpoint holds: its base filter's settings were not tuned, its network was trained on other seeds.
-steps: the amortised filter with 1 to 16 evaluations of its network, members transported and fresh. The
+steps: the amortised filter with 1 to 64 evaluations of its network, members transported and fresh. The
 checkpoint should be of a filter trained with n_steps above 1: others know the first step only.
 other: settings that the network has not seen (lorenz96_half), beside the tuned LETKF.
 """
@@ -35,7 +36,7 @@ from masf_jax.metrics import spread_skill_ratio
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("rmse", "spread", "rank_histogram")
-EVALUATIONS = (1, 2, 4, 8, 16)
+EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def run(system: System, n_cycles: int, filter: Filter, seed: jax.Array) -> tuple[jax.Array, ...]:
