@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import assimilate
+from masf_jax import GrossErrorCheck, assimilate
 from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
 from masf_jax.filters import (
     ETKF,
@@ -25,6 +25,7 @@ from masf_jax.measurements import (
     Measurement,
     Observations,
     Subset,
+    join,
 )
 
 RING = Lorenz96(8)
@@ -76,6 +77,17 @@ CASES = {
     "save as text": ({"save": "mean"}, "save must be a tuple of names from .*; got 'mean'"),
     "scores": ({"scores": ("rmsd",)}, r"scores must be a tuple of names from \('rmse', .*; got \('rmsd',\)"),
     "chunk": ({"chunk": 0}, "chunk must be at least 1; got 0"),
+    "threshold shape": (
+        {"quality_control": GrossErrorCheck(np.ones(5))},
+        r"threshold of the gross-error check must be .* shape \(8,\); got shape \(5,\)",
+    ),
+    "joined for another state": (
+        {
+            "measurement": join([WHOLE, WHOLE], (9,)),
+            "values": np.zeros((3, 16)),
+        },
+        r"Concatenate does not apply to .* \(8,\): these instruments were joined for states of shape \(9,\)",
+    ),
     "index outside": (
         {"measurement": Measurement(Subset([9]), Gaussian(1.0)), "values": np.zeros((3, 1))},
         r"Subset does not apply to a state of shape \(8,\): index 9 is outside",

@@ -24,7 +24,7 @@ from ..dynamics.rollout import climatological_states
 from ..ensemble.normalization import Moments
 from ..ensemble.statistics import anomalies, member_mean, member_variance, recentre
 from ..measurements.measurement import Measurement
-from .base import EnsembleState, Info, MemberFilter
+from .base import EnsembleState, Info, MemberFilter, with_one_noise_law
 from .features import Scaled, analysis_features, scaled
 from .letkf import LETKF
 
@@ -195,6 +195,7 @@ class AmortisedMASF(MemberFilter):
     ) -> Float[Array, "..."]:
         """What the network sees (see `analysis_features`)."""
         assert self.climate is not None
+        measurement = with_one_noise_law(EnsembleState(forecast), measurement)
         layout = self.architecture.form(forecast.shape[1:])[0]
         return analysis_features(forecast, analysis, z, mask, measurement, self.climate, layout)
 
@@ -211,6 +212,7 @@ class AmortisedMASF(MemberFilter):
             raise ValueError(
                 "the filter needs the model's climatology: call filter.prepare(dynamics, measurement)."
             )
+        measurement = with_one_noise_law(state, measurement)
         base, info = self.base.update(key, state, z, mask, measurement)
         assert isinstance(base, EnsembleState)
         features = self.features(state.ensemble, base.ensemble, z, mask, measurement)

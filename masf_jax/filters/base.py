@@ -120,8 +120,8 @@ class Filter(eqx.Module):
 
         Without any such value the analysis is the forecast, bit for bit.
         """
-        if measurement.noise.depends_on_value and not self.uses_noise_of_each_state:
-            measurement = measurement.with_noise_at(mean_measurement(state, measurement))
+        if not self.uses_noise_of_each_state:
+            measurement = with_one_noise_law(state, measurement)
         valid = jnp.isfinite(z) if mask is None else mask & jnp.isfinite(z)
         z = jnp.where(valid, z, 0.0)
 
@@ -142,6 +142,13 @@ def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z
         return measurement.operator(state.mean)
     values = jax.vmap(measurement.operator)(state.ensemble)
     return EnsembleState(values, state.log_weights).mean
+
+
+def with_one_noise_law(state: State, measurement: Measurement) -> Measurement:
+    """`measurement`, its noise where it depends on H(x) fixed at the law of the forecast's mean H(x)."""
+    if not measurement.noise.depends_on_value:
+        return measurement
+    return measurement.with_noise_at(mean_measurement(state, measurement))
 
 
 class MemberFilter(Filter):

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from masf_jax import Coordinates
-from masf_jax.dynamics import Lorenz96
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.filters import ETKF, LETKF, MASF, KalmanFilter, ParticleFilter
+from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.filters.base import EnsembleState, GaussianState
 from masf_jax.measurements import (
     Concatenate,
@@ -188,6 +190,18 @@ def test_kalman_type_filters_take_the_law_at_the_mean(key, x64):
     oracle = KalmanFilter()
     expected, found = (analysis(oracle, key, gaussian, z, m) for m in (fixed, varying))
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
+
+
+def test_the_amortised_filter_takes_the_law_at_the_mean(key):
+    model = Lorenz63()
+    varying = Measurement(Identity(), Multiplicative(0.2, 0.5))
+    filter = AmortisedMASF(ETKF(), architecture=Architecture(width=8, depth=1), climatology=64)
+    filter = filter.prepare(model, varying)
+    x = 5 + jax.random.normal(key, (20, 3))
+    fixed = Measurement(Identity(), Gaussian(jnp.sqrt(0.25 + (0.2 * x.mean(0)) ** 2)))
+    z, state = jnp.asarray([6.0, 4.0, 5.0]), filter.init(key, x)
+    expected, found = (analysis(filter, key, state, z, m).ensemble for m in (fixed, varying))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_particles_weigh_by_their_own_noise(key, x64):
