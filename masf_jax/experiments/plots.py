@@ -109,6 +109,14 @@ def _states(data: xr.Dataset, cycles: Sequence[int] | None) -> Figure | None:
     return _hovmoeller(recent)
 
 
+def _observed(data: xr.Dataset) -> np.ndarray:
+    """Observed values, NaN where missing or rejected by quality control."""
+    values = data["observation"].values
+    if "observation_rejected" not in data:
+        return values
+    return np.where(data["observation_rejected"].values == 0, values, np.nan)
+
+
 def _lines(data: xr.Dataset) -> Figure:
     """Truth, observations and the analysis with its spread, a panel per component."""
     n = int(data["analysis_mean"][0].size)
@@ -122,7 +130,7 @@ def _lines(data: xr.Dataset) -> Figure:
                 time, data["truth"].values.reshape(len(time), -1)[:, i], color="k", lw=1.0, label="truth"
             )
         if same:
-            observed = data["observation"].values.reshape(len(time), -1)[:, i]
+            observed = _observed(data).reshape(len(time), -1)[:, i]
             axis.plot(time, observed, ".", color=_RED, ms=4, label="observations")
         axis.plot(time, mean, color=_BLUE, lw=1.2, label="analysis")
         if "analysis_spread" in data:
@@ -145,11 +153,11 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         panels["analysis - truth"] = panels["analysis"] - panels["truth"]
     observed = data["observation"]
     if observed.dims == data["analysis_mean"].dims:
-        panels["observations"] = observed.values
+        panels["observations"] = _observed(data)
     elif "observation_x" in data.coords and observed.ndim == 2:
         field = np.full(data["analysis_mean"].shape, np.nan)
-        where = np.searchsorted(data["x"].values, data["observation_x"].values)
-        field[:, where] = observed.values
+        away = np.abs(data["x"].values[:, None] - data["observation_x"].values[None])
+        field[:, away.argmin(0)] = _observed(data)
         panels["observations"] = field
     order = ("truth", "observations", "analysis", "analysis - truth")
     names = [name for name in order if name in panels]

@@ -153,6 +153,6 @@ def _from_file(
         measurement.output_shape(dynamics.state_shape),
         float(dynamics.dt),
         settings.n_cycles,
-        None if coordinates is None else coordinates.positions,
+        None if coordinates is None else coordinates.wrapped(),
     )
     return Observations(record.values, record.steps, record.mask), record

@@ -115,7 +115,7 @@ def _coordinates(
     if measured is None or place is None or len(problem.observations.values.shape) != 2:
         return
     names = {1: ("observation_x",), 2: ("observation_y", "observation_x")}[place.positions.shape[1]]
-    for name, positions in zip(names, place.positions.T, strict=True):
+    for name, positions in zip(names, place.wrapped().T, strict=True):
         attributes = {"long_name": "position of the observed value", "units": "1"}
         data.coords[name] = (measured, positions * spacing, attributes)
 

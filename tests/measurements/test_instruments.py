@@ -172,8 +172,8 @@ def test_range_and_bearing_and_their_jacobian(x64):
         [np.hypot(*(place - sensors).T), np.angle((place - sensors) @ np.asarray([1.0, 1.0j]))]
     )
     np.testing.assert_allclose(operator(x), expected, atol=1e-12)
-    steps = 1e-6 * np.eye(3)
-    numerical = np.stack([(operator(x + e) - operator(x - e)) / 2e-6 for e in steps], axis=1)
+    steps = jnp.asarray(1e-6 * np.eye(3))
+    numerical = jax.vmap(lambda e: (operator(x + e) - operator(x - e)) / 2e-6, out_axes=1)(steps)
     np.testing.assert_allclose(jax.jacfwd(operator)(x), numerical, atol=1e-8)
     np.testing.assert_allclose(RangeBearing(sensors, (2, 0), "range")(x), expected[:2], atol=1e-12)
     np.testing.assert_allclose(RangeBearing(sensors, (2, 0), "bearing")(x), expected[2:], atol=1e-12)
@@ -250,8 +250,6 @@ def test_tracking_a_target_behind_the_sensor(key, x64):
     [
         Vorticity(),
         LineAverage((2, 8, 8), [[0.0, 0.0], [1.0, 2.0]], [[0.0, 7.0], [6.5, 2.0]]),
-        AreaAverage.discs((2, 8, 8), [[4.0, 4.0], [0.0, 0.0]], 1.5, channel=1),
-        Quantised(0.25),
         Censored(-1.0, 1.0) @ Subset(np.arange(64)),
     ],
     ids=lambda operator: type(operator).__name__,

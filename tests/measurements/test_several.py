@@ -9,7 +9,8 @@ from scipy import stats
 
 from masf_jax import Coordinates
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Lorenz63, Lorenz96
+from masf_jax.dynamics import Lorenz96
+from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, MASF, KalmanFilter, ParticleFilter
 from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.filters.base import EnsembleState, GaussianState
@@ -70,14 +71,14 @@ def test_values_density_and_whitening_are_those_of_the_instruments(x64):
 
 
 def test_draws_are_independent_with_each_instruments_own_law(key):
-    noise = join(instruments(), SHAPE).noise
-    draws = np.asarray(jax.vmap(lambda key: noise.sample(key, (38,)))(jax.random.split(key, 20_000)))
+    noise = join([*instruments()[:2], Measurement(Speed(), Laplace(0.3))], SHAPE).noise
+    draws = np.asarray(jax.vmap(lambda key: noise.sample(key, (38,)))(jax.random.split(key, 5000)))
     covariance = np.cov(draws[:, :26].T)
     expected = np.zeros((26, 26))
     expected[:24, :24] = np.diag(np.linspace(0.5, 1.5, 24) ** 2)
     expected[24:, 24:] = [[1.0, 0.4], [0.4, 0.5]]
-    np.testing.assert_allclose(covariance, expected, atol=0.08)
-    assert stats.kstest(draws[:, 30] / 0.3, stats.t(4).cdf).pvalue > 1e-3
+    np.testing.assert_allclose(covariance, expected, atol=0.15)
+    assert stats.kstest(draws[:, 30] / 0.3, stats.laplace.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -180,28 +181,27 @@ def test_kalman_type_filters_take_the_law_at_the_mean(key, x64):
     mean = np.asarray(x.mean(0))
     fixed = Measurement(Identity(), Gaussian(np.sqrt(0.1**2 + (0.3 * mean) ** 2)))
     varying = Measurement(Identity(), Multiplicative(0.3, 0.1))
-    for measurement, filters in ((varying, (ETKF(), MASF())), (join([varying], (3,)), (ETKF(),))):
-        for filter in filters:
-            state = filter.init(key, x)
-            expected = analysis(filter, key, state, z, fixed)
-            found = analysis(filter, key, state, z, measurement)
-            np.testing.assert_allclose(found.ensemble, expected.ensemble, atol=1e-9)
+    filter = ETKF()
+    state = filter.init(key, x)
+    expected = analysis(filter, key, state, z, fixed)
+    for measurement in (varying, join([varying], (3,))):
+        found = analysis(filter, key, state, z, measurement)
+        np.testing.assert_allclose(found.ensemble, expected.ensemble, atol=1e-9)
     gaussian = GaussianState(x.mean(0), jnp.eye(3))
     oracle = KalmanFilter()
     expected, found = (analysis(oracle, key, gaussian, z, m) for m in (fixed, varying))
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
 
 
-def test_the_amortised_filter_takes_the_law_at_the_mean(key):
-    model = Lorenz63()
-    varying = Measurement(Identity(), Multiplicative(0.2, 0.5))
-    filter = AmortisedMASF(ETKF(), architecture=Architecture(width=8, depth=1), climatology=64)
-    filter = filter.prepare(model, varying)
+def test_the_amortised_filters_features_take_the_law_at_the_mean(key):
+    moments = Moments(jnp.full(3, 5.0), jnp.full(3, 4.0))
+    filter = AmortisedMASF(ETKF(), architecture=Architecture(width=8, depth=1), climate=moments)
     x = 5 + jax.random.normal(key, (20, 3))
-    fixed = Measurement(Identity(), Gaussian(jnp.sqrt(0.25 + (0.2 * x.mean(0)) ** 2)))
-    z, state = jnp.asarray([6.0, 4.0, 5.0]), filter.init(key, x)
-    expected, found = (analysis(filter, key, state, z, m).ensemble for m in (fixed, varying))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    z, mask = jnp.asarray([6.0, 4.0, 5.0]), jnp.ones(3, bool)
+    laws = (Multiplicative(0.2, 0.5), Gaussian(jnp.sqrt(0.25 + (0.2 * x.mean(0)) ** 2)))
+    features = eqx.filter_jit(filter.features)
+    found, expected = (features(x, x, z, mask, Measurement(Identity(), noise)) for noise in laws)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_particles_weigh_by_their_own_noise(key, x64):
