@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .attention import dot_product_attention
-from .convolution import CircularConv, upsample
+from .convolution import CircularConv
 from .embedding import TimeEmbedding
 from .norm import GroupNorm
 
@@ -145,7 +145,7 @@ class UNet(nn.Module):
             for _ in range(self.blocks + 1):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), level)
             if level > 0:
-                h = CircularConv(h.shape[-1], self.space, **kinds)(upsample(h, self.space))
+                h = CircularConv(h.shape[-1], self.space, upsample=True, **kinds)(h)
 
         h = GroupNorm(self.space, activate=True, **kinds)(h)
         zero = {**kinds, "kernel_init": nn.initializers.zeros}

@@ -9,7 +9,7 @@ import pytest
 
 from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count
 from masf_jax.nn.attention import dot_product_attention
-from masf_jax.nn.convolution import CircularConv, circular_convolution, pad_circular, upsample
+from masf_jax.nn.convolution import CircularConv, circular_convolution, pad_circular, upsampled_convolution
 from masf_jax.nn.embedding import fourier_features, scale_and_shift
 from masf_jax.nn.norm import GroupNorm
 
@@ -23,7 +23,7 @@ def random_params(net, x, t, scale=0.3):
     return jax.tree.map(lambda s: jnp.asarray(scale * rng.standard_normal(s.shape), s.dtype), shapes)
 
 
-def noise(shape, dtype=np.float32):
+def noise(shape, dtype: np.typing.DTypeLike = np.float32):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape).astype(dtype))
 
 
@@ -81,30 +81,91 @@ def test_circular_convolution_is_the_sum_it_says(stride):
     np.testing.assert_allclose(got, expected[::stride, ::stride], atol=1e-5)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("sizes", [(6,), (6, 4)])
-def test_gradients_of_circular_convolution(stride, sizes):
-    space = len(sizes)
-    x, kernel = noise((2, *sizes, 3)), noise((3,) * space + (3, 2))
-    weights = noise((2, *(size // stride for size in sizes), 2))
-
-    def sum_it_says(x, kernel):
-        out = 0.0
-        for taps in itertools.product(range(3), repeat=space):
-            out += jnp.roll(x, [1 - tap for tap in taps], range(1, space + 1)) @ kernel[taps]
-        return (out[(slice(None), *[slice(None, None, stride)] * space)] * weights).sum()
-
-    def ours(x, kernel):
-        return (circular_convolution(x, kernel, stride) * weights).sum()
-
-    for got, expected in zip(*(jax.grad(f, (0, 1))(x, kernel) for f in (ours, sum_it_says)), strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+def sum_it_says(kind, x, kernel):
+    """Strides 1 and 2, or "up" for each cell twice, from nothing but shifts and products."""
+    space = x.ndim - 2
+    if kind == "up":
+        for axis in range(1, space + 1):
+            x = jnp.repeat(x, 2, axis=axis)
+    taps = itertools.product(range(3), repeat=space)
+    parts = [jnp.roll(x, [1 - k for k in tap], range(1, space + 1)) @ kernel[tap] for tap in taps]
+    out = jnp.sum(jnp.stack(parts), axis=0)
+    return out[(slice(None), *[slice(None, None, 2 if kind == 2 else 1)] * space)]
 
 
-def test_padding_and_upsampling():
+def ours(kind, x, kernel):
+    return upsampled_convolution(x, kernel) if kind == "up" else circular_convolution(x, kernel, kind)
+
+
+def assert_same(calculation, tolerance):
+    """`calculation` of `ours` and of `sum_it_says`, a tree of arrays each."""
+    got, expected = jax.jit(lambda: [calculation(f) for f in (ours, sum_it_says)])()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, expected)
+
+
+@pytest.mark.parametrize("kind", [1, 2, "up"])
+# the kernel's gradient moves x across, or the gradient
+@pytest.mark.parametrize(("sizes", "channels"), [((6,), (3, 2)), ((6, 4), (3, 2)), ((6, 4), (9, 2))])
+def test_circular_convolution_and_its_derivatives(kind, sizes, channels, x64):
+    for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-12)):
+        x = noise((2, *sizes, channels[0]), dtype)
+        kernel = noise((3,) * len(sizes) + channels, dtype)
+        weights = jax.eval_shape(lambda x, k: sum_it_says(kind, x, k), x, kernel)
+        weights = jnp.cos(noise(weights.shape, dtype))
+
+        def calculation(f, x=x, kernel=kernel, weights=weights):
+            def loss(x, kernel):
+                return jnp.sum(f(kind, x, kernel) * weights)
+
+            forward = jax.jvp(lambda *pair: f(kind, *pair), (x, kernel), (jnp.sin(x), jnp.cos(kernel)))
+            return forward, jax.grad(loss, (0, 1))(x, kernel)
+
+        assert_same(calculation, tolerance)
+
+
+@pytest.mark.parametrize("kind", [1, 2, "up"])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_circular_convolution_under_vmap_and_in_a_loop(kind, axes):
+    x, kernel = noise((3, 2, 6, 3)), noise((3, 3, 3, 2))
+    pair = tuple(a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True))
+
+    def calculation(f):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(f(kind, x, kernel)))
+
+        def total(pair):
+            return jnp.sum(jax.vmap(loss, axes)(*pair))
+
+        def step(pair, _):
+            return jax.tree.map(lambda a, b: a - 0.001 * b, pair, jax.grad(total)(pair)), None
+
+        return jax.vmap(jax.grad(loss, (0, 1)), axes)(*pair), jax.lax.scan(step, pair, None, length=2)[0]
+
+    assert_same(calculation, 1e-4)
+
+
+def test_kernel_gradient_of_a_vmapped_batch_is_one_convolution():
+    """Not one kernel a sample, added up afterwards."""
+    x, kernel = noise((7, 1, 6, 4, 3)), noise((3, 3, 3, 2))
+
+    def loss(kernel):
+        return jnp.sum(jnp.sin(jax.vmap(lambda x: circular_convolution(x, kernel))(x)))
+
+    text = jax.jit(jax.grad(loss)).lower(kernel).as_text()
+    assert text.count("stablehlo.convolution") == 2
+    assert "7x3x3x3x2" not in text
+
+
+def test_circular_convolution_refusals():
+    for stride, sizes in ((3, (6, 6)), (2, (6, 5))):
+        with pytest.raises(ValueError, match=f"got stride {stride} for the sizes"):
+            circular_convolution(jnp.zeros((1, *sizes, 2)), jnp.zeros((3, 3, 2, 1)), stride)
+
+
+def test_padding():
     x = jnp.arange(4.0)[:, None]
-    np.testing.assert_array_equal(pad_circular(x, 1, 2, 1)[:, 0], [2, 3, 0, 1, 2, 3, 0])
-    np.testing.assert_array_equal(upsample(x, 1)[:, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(pad_circular(x, (2,), (1,))[:, 0], [2, 3, 0, 1, 2, 3, 0])
+    np.testing.assert_array_equal(pad_circular(x, (1,), (0,))[:, 0], [3, 0, 1, 2, 3])
 
 
 def test_group_norm():
