@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["Basis", "BlockBasis", "FourierBasis", "IdentityBasis", "MatrixBasis"]
+__all__ = ["Basis", "BlockBasis", "CellBasis", "FourierBasis", "IdentityBasis", "MatrixBasis"]
 
 
 class Basis(eqx.Module):
@@ -91,6 +91,30 @@ def _mean_first(size: int) -> np.ndarray:
     u[0] += 1.0
     norm = u @ u
     return np.eye(size) if norm == 0 else np.eye(size) - 2 * np.outer(u, u) / norm
+
+
+class CellBasis(Basis):
+    """At every grid cell the reflection of its channels between the first one and a direction d.
+
+    v = x - 2 u (u·x)/(u·u) with u = d/|d| ± e_1: orthogonal and its own inverse; the identity where d = 0.
+
+    Args:
+        direction: d, (C, *grid); any length.
+    """
+
+    direction: Float[Array, "C *grid"]
+
+    def to(self, x: Float[Array, "C *grid"]) -> Float[Array, "C *grid"]:
+        d = self.direction.astype(x.dtype)
+        length = jnp.sqrt(jnp.sum(d**2, axis=0))
+        known = length > 0
+        d = jnp.where(known[None], d / jnp.where(known, length, 1.0)[None], 0.0)
+        u = d.at[0].add(jnp.where(d[0] < 0, -1.0, 1.0).astype(x.dtype))  # the longer of the two
+        shift = 2 * jnp.sum(u * x, axis=0) / jnp.sum(u**2, axis=0)
+        return x - jnp.where(known, shift, 0.0)[None] * u
+
+    def back(self, v: Float[Array, "C *grid"]) -> Float[Array, "C *grid"]:
+        return self.to(v)
 
 
 class MatrixBasis(Basis):

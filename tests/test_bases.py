@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.bases import BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
+from masf_jax.bases import BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
 
+DIRECTIONS = np.random.default_rng(3).normal(size=(3, 5, 9))
+DIRECTIONS[:, 0] = 0.0  # nothing to turn to
+DIRECTIONS[1:, 1] = 0.0  # along the first channel already, either way
 SHAPES = [(12,), (7,), (4, 6), (2, 4, 6), (3, 5, 9)]
 
 
@@ -18,6 +21,7 @@ def cases():
         for factor in (1, 2, 3):
             if all(n % factor == 0 for n in shape[-axes:]):
                 yield pytest.param(BlockBasis(factor, axes), shape, id=f"block-{factor}-{shape}")
+    yield pytest.param(CellBasis(jnp.asarray(DIRECTIONS, dtype=float)), (3, 5, 9), id="cell")
 
 
 def matrix(f, shape):
@@ -33,6 +37,12 @@ def test_orthonormal_and_undone(basis, shape, dtype):
     np.testing.assert_allclose(to @ to.T, np.eye(len(to)), atol=tolerance)
     np.testing.assert_allclose(back, to.T, atol=tolerance)
     assert basis.to(jnp.ones(shape)).dtype == dtype
+
+
+def test_a_cells_direction_becomes_its_first_channel(x64):
+    turned = np.asarray(CellBasis(jnp.asarray(DIRECTIONS)).to(jnp.asarray(DIRECTIONS)))
+    np.testing.assert_allclose(np.abs(turned[0]), np.linalg.norm(DIRECTIONS, axis=0), atol=1e-12)
+    np.testing.assert_allclose(turned[1:], 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(12,), (7,), (4, 6), (2, 4, 6)])

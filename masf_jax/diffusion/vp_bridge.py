@@ -53,23 +53,28 @@ def vp_bridge(
     centre: Float[Array, "*x"],
     scale: Float[Array, "..."],
     basis: Basis | None = None,
+    at: Float[Array, "*x"] | None = None,
+    tempering: Scalar | float = 1.0,
 ) -> VPBridge:
     """The bridge between states around `centre` and the measured values z.
 
     Args:
-        measurement: a linear operator and Gaussian noise (another law counts by its covariance).
+        measurement: an operator and Gaussian noise (another law counts by its covariance).
         z, mask: measured values, and which of them are valid.
         centre: state-shaped; best the forecast or climatological mean.
         scale: typical deviation from it, broadcastable to the state.
         basis: V; None: by the operator's structure (see `whitened`).
+        at: where a nonlinear operator is linearised; None: at `centre`.
+        tempering: the noise variance is multiplied by this.
 
     Raises:
-        ValueError: a nonlinear operator, or a structure that scale or noise break.
+        ValueError: a structure that scale or noise break.
     """
-    problem = whitened(measurement, z, mask, centre, scale, basis)
-    s = problem.singular_values
+    problem = whitened(measurement, z, mask, centre, scale, basis, at)
+    root = jnp.sqrt(jnp.asarray(tempering, problem.projected.dtype))
+    s, projected = problem.singular_values / root, problem.projected / root**2
     observed = s > 0
     theta = jnp.where(observed, jnp.arctan2(jnp.ones_like(s), s), 0.5 * math.pi)
     safe = jnp.where(observed, s, 1.0)
-    measured = jnp.where(observed, problem.projected / (safe * jnp.sqrt(1 + s**2)), 0.0)
+    measured = jnp.where(observed, projected / (safe * jnp.sqrt(1 + s**2)), 0.0)
     return VPBridge(frame=problem.frame, theta=theta, measured=measured, observed=observed)

@@ -1,20 +1,21 @@
-"""The singular values of a whitened linear measurement, in the cheapest coordinates its structure allows."""
+"""The singular values of a whitened (linearised) measurement, in the cheapest coordinates it allows."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..bases import Basis, BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
-from ..measurements import Coarsen, Gaussian
+from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
+from ..measurements import Coarsen, Compose, Gaussian, Operator, Speed
+from ..measurements.base import output_shape
 from ..measurements.measurement import Measurement
 from .process import Frame
 
-__all__ = ["WhitenedProblem", "check_structure", "whitened"]
+__all__ = ["WhitenedProblem", "check_structure", "coupling", "whitened"]
 
 DENSE_LIMIT = 4096
 """Largest state whose n × n matrix of singular vectors is formed."""
@@ -28,19 +29,31 @@ class WhitenedProblem(NamedTuple):
     projected: Float[Array, "*v"]
 
 
-def check_structure(measurement: Measurement, scale_shape: tuple[int, ...], n: int) -> None:
-    """Raises ValueError where no exact coordinates for the measurement are known, and says why.
+def coupling(operator: Operator, state_shape: tuple[int, ...]) -> Literal["component", "cell"] | None:
+    """What each value of an operator depends on: one component, the channels of one cell, or more."""
+    if operator.sources(state_shape) is not None:
+        return "component"
+    if isinstance(operator, Speed):
+        return "cell"
+    if isinstance(operator, Compose):
+        middle = output_shape(operator.inner, state_shape)
+        if operator.outer.sources(middle) is not None:
+            return coupling(operator.inner, state_shape)
+        if operator.inner.structure == "identity":
+            return coupling(operator.outer, state_shape)
+    return None
+
+
+def check_structure(
+    measurement: Measurement, scale_shape: tuple[int, ...], state_shape: tuple[int, ...]
+) -> None:
+    """Raises ValueError where no exact coordinates for the (linearised) measurement are known, and says why.
 
     Args:
-        scale_shape: shape of the normalising scale; n: number of state components.
+        scale_shape: shape of the normalising scale.
     """
     operator, name = measurement.operator, type(measurement.operator).__name__
-    structure = operator.structure
-    if structure is None:
-        raise ValueError(
-            f"the bridge needs a linear measurement, and {name} is not (structure None): use a linear "
-            "operator, or a Kalman-type filter such as LETKF."
-        )
+    structure, n = operator.structure, math.prod(state_shape)
     one_scale = math.prod(scale_shape[-2:]) == 1
     if structure == "fourier":
         uniform = isinstance(measurement.noise, Gaussian) and measurement.noise.std.size == 1
@@ -49,20 +62,27 @@ def check_structure(measurement: Measurement, scale_shape: tuple[int, ...], n: i
                 f"{name} acts on Fourier modes, which needs noise Gaussian(std) and a normalising scale that "
                 "are the same at all grid points: give one number each."
             )
-    elif not _dense(measurement) and isinstance(operator, Coarsen) and not one_scale:
+    elif (
+        structure == "block"
+        and not _dense(measurement, state_shape)
+        and isinstance(operator, Coarsen)
+        and not one_scale
+    ):
         raise ValueError(
             f"{name} averages blocks, which needs a normalising scale that is the same at all grid points: "
             f"give one number (or one a channel); got shape {scale_shape}."
         )
-    elif _dense(measurement) and n > DENSE_LIMIT:
+    elif _dense(measurement, state_shape) and n > DENSE_LIMIT:
         raise ValueError(
             f"{name} with {type(measurement.noise).__name__} noise has no structure that helps, and {n} "
             f"components are too many for an {n} × {n} matrix (largest: {DENSE_LIMIT})."
         )
 
 
-def _dense(measurement: Measurement) -> bool:
+def _dense(measurement: Measurement, state_shape: tuple[int, ...]) -> bool:
     operator = measurement.operator
+    if operator.structure is None and coupling(operator, state_shape) is None:
+        return True
     composed = operator.structure == "block" and not isinstance(operator, Coarsen)
     return operator.structure == "dense" or composed or not measurement.noise.diagonal
 
@@ -74,8 +94,13 @@ def whitened(
     centre: Float[Array, "*x"],
     scale: Float[Array, "..."],
     basis: Basis | None = None,
+    at: Float[Array, "*x"] | None = None,
 ) -> WhitenedProblem:
     """Coordinates, singular values and projected values of the whitened measurement.
+
+    A nonlinear H is replaced by its tangent H(at) + J (x - at). Where each value depends on one component J
+    is diagonal; where it depends on the channels of one cell (flow speed), those are reflected so that one
+    of them is measured; else J is a dense matrix.
 
     Identity and masks keep the state's components, convolutions take Hartley, block averages block
     coordinates; a dense H or a full R takes the singular vectors of the n × n problem. In every basis but
@@ -84,20 +109,23 @@ def whitened(
 
     Args:
         basis: coordinates in which GᵀG is known to be diagonal, instead of those by structure.
+        at: where a nonlinear H is linearised; None: at `centre`.
     """
-    check_structure(measurement, scale.shape, centre.size)
+    check_structure(measurement, scale.shape, centre.shape)
+    at = centre if at is None else at
     operator, noise = measurement.operator, measurement.noise
     wide = jnp.broadcast_to(scale.astype(centre.dtype), centre.shape)
     if operator.structure == "fourier":
         mask = jnp.broadcast_to(mask.all(), mask.shape)
 
     def g(x: Array) -> Array:
-        return noise.whiten(jax.jvp(operator, (centre,), (wide * x,))[1], mask)
+        return noise.whiten(tangent(wide * x), mask)
 
-    innovation = noise.whiten(z - operator(centre), mask)
+    value, tangent = jax.linearize(operator, at)
+    innovation = noise.whiten(measurement.innovation(z, at) - tangent(centre - at), mask)
     transposed = jax.linear_transpose(g, centre)
 
-    if basis is None and _dense(measurement):
+    if basis is None and _dense(measurement, centre.shape):
         columns = jax.vmap(g, out_axes=-1)(
             jnp.eye(centre.size, dtype=centre.dtype).reshape(-1, *centre.shape)
         )
@@ -109,7 +137,11 @@ def whitened(
         chosen = MatrixBasis(vt.T, None, centre.shape)
         return WhitenedProblem(Frame(centre, scale, chosen), s, vt @ (matrix.T @ innovation.reshape(-1)))
 
-    chosen = _by_structure(operator, len(centre.shape)) if basis is None else basis
+    chosen = basis
+    if basis is None and coupling(operator, centre.shape) == "cell":
+        chosen = CellBasis(transposed(jnp.ones_like(value))[0])
+    elif chosen is None:
+        chosen = _by_structure(operator, len(centre.shape))
     ones = chosen.back(jnp.ones_like(chosen.to(centre)))
     squared = chosen.to(transposed(g(ones))[0])
     rounding = 0.0 if isinstance(chosen, IdentityBasis) else 10 * jnp.finfo(squared.dtype).eps

@@ -18,5 +18,6 @@ from .ensrf import EnSRF as EnSRF
 from .etkf import ETKF as ETKF
 from .kalman import KalmanFilter as KalmanFilter
 from .letkf import LETKF as LETKF
+from .linearization import Linearization as Linearization
 from .masf import MASF as MASF
 from .particle import ParticleFilter as ParticleFilter

@@ -31,10 +31,16 @@ def make_process(
     mask: Bool[Array, "*z"],
     centre: Float[Array, "*x"],
     scale: Float[Array, "..."],
+    at: Float[Array, "*x"] | None = None,
+    tempering: Float[Array, ""] | float = 1.0,
 ) -> Process:
-    """The process of this kind; arguments and errors as for `vp_bridge` and `measurement_aware`."""
-    make = vp_bridge if kind == "vp" else measurement_aware
-    return make(measurement, z, mask, centre, scale)
+    """The process of this kind; arguments and errors as for `vp_bridge` and `measurement_aware`.
+
+    The last two are of "vp" only.
+    """
+    if kind == "vp":
+        return vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=tempering)
+    return measurement_aware(measurement, z, mask, centre, scale)
 
 
 class Climate(NamedTuple):

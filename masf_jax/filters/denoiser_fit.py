@@ -32,6 +32,16 @@ class DenoiserFit(eqx.Module):
         """Whether it knows states in units of the model's climatology only (a fixed normalisation)."""
         return False
 
+    @property
+    def couples_members(self) -> bool:
+        """Whether each analysis member comes from a forecast member of its own."""
+        return False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a network's, with parameters."""
+        return False
+
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
     ) -> DenoiserFit:
@@ -65,6 +75,10 @@ class GaussianFit(DenoiserFit):
     radius: float = eqx.field(static=True, default=math.inf)
     coupled: bool = eqx.field(static=True, default=False)
     taper: Taper | None = None
+
+    @property
+    def couples_members(self) -> bool:
+        return self.coupled
 
     def __check_init__(self) -> None:
         if not self.radius > 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ..bases import IdentityBasis
 from ..denoisers.base import Denoiser
 from ..diffusion.process import Process
 from ..diffusion.samplers import bridge, bridge_start, guided, paper_guidance_scale, paper_score_scale
 from ..diffusion.schedules import TimeGrid, time_grid
-from ..diffusion.whitened import check_structure
+from ..diffusion.whitened import check_structure, coupling
 from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
@@ -26,6 +26,7 @@ from ..measurements.measurement import Measurement
 from .base import EnsembleState, Info, MemberFilter
 from .climate import Climate, ProcessKind, climate, make_process
 from .denoiser_fit import DenoiserFit, GaussianFit
+from .linearization import Linearization, Problem
 
 __all__ = ["MASF"]
 
@@ -41,7 +42,7 @@ class MASF(MemberFilter):
     bridge and the process "vp" see docs/masf.md.
 
     Args:
-        denoiser: how the denoiser comes from the forecast ensemble; `GaussianFit()` by default.
+        denoiser: how the denoiser comes from the forecast ensemble; `GaussianFit(coupled=True)` by default.
         inflation: see `Inflation`.
         normalization: see `Normalization`.
         process: "vp" (any linear measurement), or the paper's "measurement_aware".
@@ -50,6 +51,7 @@ class MASF(MemberFilter):
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid, where it needs at
             least 64 steps; see `guided`).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
+        linearization: what is done about a nonlinear measurement (see `Linearization`); "vp" and bridge only.
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
             only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
             pure noise (a network) its mean over the members' own noise where nothing is measured.
@@ -61,6 +63,7 @@ class MASF(MemberFilter):
     denoiser: DenoiserFit
     inflation: Inflation
     normalization: Normalization
+    linearization: Linearization
     process: ProcessKind = eqx.field(static=True)
     sampler: Literal["bridge", "guided"] = eqx.field(static=True)
     n_steps: int = eqx.field(static=True)
@@ -77,6 +80,7 @@ class MASF(MemberFilter):
         denoiser: DenoiserFit | None = None,
         inflation: Inflation | None = None,
         normalization: Normalization | None = None,
+        linearization: Linearization | None = None,
         *,
         process: ProcessKind = "vp",
         sampler: Literal["bridge", "guided"] = "bridge",
@@ -108,9 +112,10 @@ class MASF(MemberFilter):
         if climatology < 2:
             raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
         time_grid(n_steps, grid, first)
-        self.denoiser = GaussianFit() if denoiser is None else denoiser
+        self.denoiser = GaussianFit(coupled=True) if denoiser is None else denoiser
         self.inflation = Inflation() if inflation is None else inflation
         self.normalization = Normalization() if normalization is None else normalization
+        self.linearization = Linearization() if linearization is None else linearization
         self.process, self.sampler, self.n_steps, self.grid = process, sampler, n_steps, grid
         self.first, self.corrected, self.centred = first, corrected, centred
         self.paper_scales = paper_scales
@@ -128,7 +133,9 @@ class MASF(MemberFilter):
         shape = dynamics.state_shape
         normalization = self._normalization(measurement)
         scale_shape = (1,) * len(shape) if normalization.uniform else shape
-        check_structure(measurement, scale_shape, math.prod(shape))
+        check_structure(measurement, scale_shape, shape)
+        if measurement.operator.structure is None:
+            self._check_nonlinear(measurement, shape)
         if self.process == "measurement_aware":  # concrete here: its validity can be looked at
             z = jnp.zeros(measurement.output_shape(shape))
             make_process(
@@ -144,6 +151,27 @@ class MASF(MemberFilter):
         if normalization.kind == "fixed" and normalization.moments is None:
             normalization = dataclasses.replace(normalization, moments=states().moments)
         return eqx.tree_at(lambda f: (f.denoiser, f.normalization), self, (denoiser, normalization))
+
+    def _check_nonlinear(self, measurement: Measurement, state_shape: tuple[int, ...]) -> None:
+        name = type(measurement.operator).__name__
+        if self.process != "vp" or self.sampler != "bridge":
+            raise ValueError(
+                f"{name} is not linear (structure None); the process {self.process!r} with the sampler "
+                f'{self.sampler!r} needs a linear measurement. Process "vp" with the bridge linearises it.'
+            )
+        if self.linearization.at == "member" and not self.denoiser.couples_members:
+            raise ValueError(
+                f"{type(self.denoiser).__name__} draws members afresh: they have no forecast member to "
+                'linearise at. Take GaussianFit(coupled=True), or Linearization("mean"), with proposals '
+                "where components are few."
+            )
+        alone = coupling(measurement.operator, state_shape) == "component" and measurement.noise.diagonal
+        if self.denoiser.trained and (self.denoiser.climatological or not alone):
+            raise ValueError(
+                "a trained denoiser takes a nonlinear measurement only where each value depends on one "
+                f"component and it is trained on the forecasts; {name} does not suit "
+                f"{type(self.denoiser).__name__}. Take GaussianFit or KernelFit."
+            )
 
     def _normalization(self, measurement: Measurement) -> Normalization:
         if measurement.operator.structure != "fourier":
@@ -177,9 +205,24 @@ class MASF(MemberFilter):
         process = make_process(self.process, measurement, z, mask, centre, scale)
         members = jax.vmap(process.frame.encode)(inflated)
         denoiser, denoiser_memory, info = self.denoiser(key_fit, members, process, denoiser_memory)
-        drawn = self.sample(key_sample, process, denoiser, members)
-        # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
-        drawn = jnp.where(process.observed.any(), jax.vmap(process.frame.decode)(drawn), inflated)
+        if measurement.operator.structure is None:
+
+            def process_at(at: Array, tempering: Array) -> Process:
+                return make_process(self.process, measurement, z, mask, centre, scale, at, tempering)
+
+            def denoiser_of(other: Process) -> Denoiser:
+                if isinstance(other.frame.basis, IdentityBasis):
+                    return denoiser
+                coordinates = jax.vmap(other.frame.encode)(inflated)
+                return self.denoiser(key_fit, coordinates, other, state.memory[2])[0]
+
+            problem = Problem(process_at, denoiser_of, self._draw, self._mean, inflated, scale)
+            drawn, found = self.linearization(key_sample, problem, measurement, z, mask, self.centred)
+            info = info | found
+        else:
+            drawn = jax.vmap(process.frame.decode)(self.sample(key_sample, process, denoiser, members))
+            # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
+            drawn = jnp.where(process.observed.any(), drawn, inflated)
         analysis = self.inflation.after(key_inflate, forecast, drawn)
         if inflation_memory is not None:
             info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
@@ -190,28 +233,54 @@ class MASF(MemberFilter):
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, members: Float[Array, "N *v"]
     ) -> Float[Array, "N *v"]:
         """One draw of p(x | z) for each forecast member, all in the process's coordinates."""
-        times = time_grid(self.n_steps, self.grid, self.first)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(members.shape[0], dtype=jnp.uint32))
-
-        def one(key: PRNGKeyArray, member: Array) -> Array:
-            if self.sampler == "bridge":
-                own = denoiser.for_member(member)
-                first = None if own is denoiser else own
-                return bridge(key, process, denoiser, times, self.corrected, first)
-            if self.paper_scales:
-                return guided(key, process, denoiser, times, member, paper_score_scale, paper_guidance_scale)
-            return guided(key, process, denoiser, times, member, jnp.ones_like, jnp.ones_like)
-
-        drawn = jax.vmap(one)(keys, members)
+        keys = _member_keys(key, members.shape[0])
+        drawn = jax.vmap(self._one, (0, None, None, 0))(keys, process, denoiser, members)
         if not self.centred or self.sampler != "bridge":
             return drawn
-        one_time = jnp.ones((), members.dtype)
+        return recentre(self._expected(key, process, denoiser, members.shape[0]), anomalies(drawn)[1])
+
+    def _one(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
+    ) -> Float[Array, "*v"]:
+        """One draw, from this forecast member where the denoiser couples them."""
+        times = time_grid(self.n_steps, self.grid, self.first)
+        if self.sampler == "bridge":
+            own = denoiser if member is None else denoiser.for_member(member)
+            return bridge(key, process, denoiser, times, self.corrected, None if own is denoiser else own)
+        assert member is not None
+        if self.paper_scales:
+            return guided(key, process, denoiser, times, member, paper_score_scale, paper_guidance_scale)
+        return guided(key, process, denoiser, times, member, jnp.ones_like, jnp.ones_like)
+
+    @staticmethod
+    def _expected(
+        key: PRNGKeyArray, process: Process, denoiser: Denoiser, n_members: int
+    ) -> Float[Array, "*v"]:
+        """E[v_0 | z]: the denoiser at diffusion time 1."""
+        one_time = jnp.ones((), process.measured.dtype)
 
         def expected(start: Array) -> Array:
             return denoiser(process.rescaled(start, one_time), process.angle(one_time))
 
         if denoiser.ignores_noise:
-            mean = expected(process.endpoint(jax.random.fold_in(key, members.shape[0])))
-        else:  # one draw of what is not measured would be an error that all members share
-            mean = jax.vmap(lambda key: expected(bridge_start(key, process)[0]))(keys).mean(0)
-        return recentre(mean, anomalies(drawn)[1])
+            return expected(process.endpoint(jax.random.fold_in(key, n_members)))
+        # one draw of what is not measured would be an error that all members share
+        keys = _member_keys(key, n_members)
+        return jax.vmap(lambda key: expected(bridge_start(key, process)[0]))(keys).mean(0)
+
+    def _draw(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*x"] | None
+    ) -> Float[Array, "*x"]:
+        """One draw in the state's units."""
+        own = None if member is None else process.frame.encode(member)
+        return process.frame.decode(self._one(key, process, denoiser, own))
+
+    def _mean(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, n_members: int
+    ) -> Float[Array, "*x"]:
+        """E[x | z] in the state's units."""
+        return process.frame.decode(self._expected(key, process, denoiser, n_members))
+
+
+def _member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n_members, dtype=jnp.uint32))

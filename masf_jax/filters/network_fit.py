@@ -77,12 +77,20 @@ class NetworkFit(DenoiserFit):
     def climatological(self) -> bool:
         return self.pretraining is not None and self.training is None
 
+    @property
+    def couples_members(self) -> bool:
+        return self.gaussian is not None and self.gaussian.coupled
+
+    @property
+    def trained(self) -> bool:
+        return True
+
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
     ) -> NetworkFit:
         structure = measurement.operator.structure
         if self.gaussian is None and (
-            structure not in ("identity", "mask") or not measurement.noise.diagonal
+            structure not in ("identity", "mask", None) or not measurement.noise.diagonal
         ):
             raise ValueError(
                 "a network alone works on the state's own components, which "

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.bases import BlockBasis, FourierBasis, IdentityBasis, MatrixBasis
+from masf_jax.bases import BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
 from masf_jax.denoisers import DenseCovariance, GaussianDenoiser
 from masf_jax.diffusion import bridge, time_grid, vp_bridge
 from masf_jax.diffusion.whitened import whitened
@@ -17,9 +17,10 @@ from masf_jax.measurements import (
     Identity,
     Linear,
     Measurement,
-    Pointwise,
+    Speed,
     Subset,
     arctan,
+    sigmoid,
 )
 
 RING, FIELD = (12,), (2, 4, 6)
@@ -54,6 +55,16 @@ CASES = {
     "coarsen-field": (FIELD, Measurement(Coarsen(2), Gaussian(RNG.uniform(0.2, 2, (2, 2, 3)))), BlockBasis),
     "coarsen-twice": (RING, Measurement(Coarsen(2) @ Coarsen(3), Gaussian(0.3)), MatrixBasis),
     "dense": (FIELD, Measurement(Linear(RNG.normal(size=(5, 48))), Gaussian(0.3)), MatrixBasis),
+    "arctan": (FIELD, Measurement(arctan(2.0), Gaussian(0.3)), IdentityBasis),
+    "sigmoid-of-some": (RING, Measurement(sigmoid() @ Subset([1, 2, 7]), Gaussian(0.3)), IdentityBasis),
+    "speed": (FIELD, Measurement(Speed(), Gaussian(0.3)), CellBasis),
+    "saturating-speed": (FIELD, Measurement(sigmoid() @ Speed(True, -1.0), Gaussian(0.3)), CellBasis),
+    "arctan-of-dense": (
+        RING,
+        Measurement(arctan() @ Linear(RNG.normal(size=(5, 12))), Gaussian(0.3)),
+        MatrixBasis,
+    ),
+    "arctan-correlated": (RING, Measurement(arctan() @ Subset([1, 2, 7]), correlated(3)), MatrixBasis),
 }
 
 
@@ -122,6 +133,37 @@ def test_structured_coordinates_diagonalise_the_measurement(name, dtype):
     projected = np.asarray(problem.projected, np.float64).reshape(-1)
     expected = v.T @ g.T @ innovation
     np.testing.assert_allclose(projected, expected, atol=tolerance * largest * np.linalg.norm(innovation))
+
+
+@pytest.mark.parametrize("name", ["arctan", "saturating-speed", "arctan-of-dense"])
+def test_a_tangent_elsewhere_is_the_measurement_of_its_own_linear_operator(name):
+    """Linearised at x̂, H is J x + (H(x̂) - J x̂): the problem of the dense J with z moved by the constant."""
+    shape, measurement, _ = CASES[name]
+    z, mask, centre, scale = arrays(name)
+    at = centre + 0.7
+    bridge_of = jax.jit(
+        lambda at, tempering: vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=tempering)
+    )
+    process = bridge_of(at, 4.0)
+
+    def h(x):
+        return measurement.operator(x.reshape(shape)).reshape(-1)
+
+    flat = at.reshape(-1)
+    jacobian, value = jax.jacfwd(h)(flat), h(flat)
+    linear = Measurement(Linear(jacobian), Gaussian(2 * 0.3))
+    moved = z.reshape(-1) - value + jacobian @ flat
+    dense = vp_bridge(linear, moved, mask.reshape(-1), centre.reshape(-1), scale.reshape(-1))
+    gaussian = GaussianDenoiser(jnp.zeros(centre.size), DenseCovariance(jnp.eye(centre.size)))
+
+    def mean(process):
+        """Of x given z, for x ~ N(centre, scale²)."""
+        v = process.endpoint(jax.random.key(0))
+        one = jnp.ones(())
+        drawn = gaussian(v.reshape(-1), process.angle(one).reshape(-1))
+        return process.frame.decode(drawn.reshape(v.shape)).reshape(-1)
+
+    np.testing.assert_allclose(mean(process), mean(dense), atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["mask", "mask-field", "coarsen", "coarsen-field", "mask-correlated"])
@@ -213,10 +255,6 @@ def test_errors_name_what_breaks_the_structure():
         whitened(Measurement(blur, Gaussian(0.3)), z, mask, centre, jnp.ones(12))
     with pytest.raises(ValueError, match="Coarsen averages blocks"):
         whitened(Measurement(Coarsen(3), Gaussian(0.3)), z[:4], mask[:4], centre, jnp.linspace(1, 2, 12))
-    nonlinear = arctan()
-    assert isinstance(nonlinear, Pointwise)
-    with pytest.raises(ValueError, match="Pointwise is not"):
-        whitened(Measurement(nonlinear, Gaussian(0.3)), z, mask, centre, scale)
     large = jnp.zeros(5000)
     with pytest.raises(ValueError, match=r"5000 components are too many"):
         whitened(Measurement(Linear(np.ones((1, 5000))), Gaussian(1.0)), z[:1], mask[:1], large, jnp.ones(()))

@@ -192,7 +192,21 @@ def test_closed_forms_ignore_pure_noise(fit, key):
 
 
 REFUSED = {
-    "nonlinear": (MASF, Measurement(square(), Gaussian(1.0)), "needs a linear measurement"),
+    "nonlinear for the paper's process": (
+        lambda: MASF(process="measurement_aware"),
+        Measurement(square(), Gaussian(1.0)),
+        "needs a linear measurement",
+    ),
+    "nonlinear for the guided sampler": (
+        lambda: MASF(sampler="guided", n_steps=64),
+        Measurement(square(), Gaussian(1.0)),
+        "needs a linear measurement",
+    ),
+    "a kernel density, linearised for each member": (
+        lambda: MASF(KernelFit()),
+        Measurement(square(), Gaussian(1.0)),
+        "have no forecast member to linearise",
+    ),
     "correlated noise without Fourier": (
         lambda: MASF(process="measurement_aware"),
         Measurement(LinearOperator(np.diag(np.r_[2.0, np.ones(N - 1)])), CorrelatedGaussian(np.eye(N))),

@@ -47,10 +47,21 @@ class TrainingSettings:
     restart: bool = True
 
 
+@dataclasses.dataclass(frozen=True)
+class LinearizationSettings:
+    """Keys of `filter.linearization`; see `masf_jax.filters.Linearization`."""
+
+    at: Literal["member", "mean"] = "member"
+    iterations: int = 5
+    annealing: float = 4.0
+    proposals: int = 0
+
+
 _EPOCHS = 120  # the paper's
 _NETWORK = NetworkSettings()
 _PRETRAINING = PretrainingSettings()
 _TRAINING = TrainingSettings()
+_LINEARIZATION = LinearizationSettings()
 
 
 def masf(
@@ -69,13 +80,14 @@ def masf(
     centred: bool = True,
     normalization: Literal["cycle", "moving", "fixed"] | None = None,
     affine: bool = True,
+    linearization: LinearizationSettings = _LINEARIZATION,
     network: NetworkSettings = _NETWORK,
     pretraining: PretrainingSettings = _PRETRAINING,
     training: TrainingSettings = _TRAINING,
     checkpoint: str | None = None,
     seed: int = 1,
 ) -> f.Filter:
-    """Measurement-aware score-based filter, exact for every linear measurement."""
+    """Measurement-aware score-based filter: exact for every linear measurement, others linearised."""
     alone = denoiser == "network"
     if checkpoint is not None and not alone:
         raise ValueError(f"checkpoint is of a network alone (denoiser=network); the denoiser is {denoiser}.")
@@ -97,6 +109,7 @@ def masf(
         fit,
         inflation,
         Normalization(normalization or ("fixed" if alone else "cycle"), affine),
+        f.Linearization(**dataclasses.asdict(linearization)),
         process=process,
         sampler=sampler,
         n_steps=n_steps,
@@ -110,17 +123,29 @@ def masf(
 
 
 def masf_gaussian(
-    inflation: Inflation, *, radius: float = float("inf"), coupled: bool = True, n_steps: int = 1
+    inflation: Inflation,
+    *,
+    radius: float = float("inf"),
+    coupled: bool = True,
+    n_steps: int = 1,
+    linearization: LinearizationSettings = _LINEARIZATION,
 ) -> f.Filter:
     """The score-based filter of a Gaussian forecast: an ensemble Kalman filter by diffusion."""
-    return f.MASF(f.GaussianFit(radius, coupled), inflation, n_steps=n_steps)
+    tangents = f.Linearization(**dataclasses.asdict(linearization))
+    return f.MASF(f.GaussianFit(radius, coupled), inflation, linearization=tangents, n_steps=n_steps)
 
 
 def masf_kernel(
-    inflation: Inflation, *, bandwidth: float | None = None, shrink: bool = True, n_steps: int = 1
+    inflation: Inflation,
+    *,
+    bandwidth: float | None = None,
+    shrink: bool = True,
+    n_steps: int = 1,
+    linearization: LinearizationSettings = LinearizationSettings("mean", proposals=20),
 ) -> f.Filter:
     """The score-based filter of the forecast's kernel density: exact for it, and training-free."""
-    return f.MASF(f.KernelFit(bandwidth, shrink), inflation, n_steps=n_steps)
+    tangents = f.Linearization(**dataclasses.asdict(linearization))
+    return f.MASF(f.KernelFit(bandwidth, shrink), inflation, linearization=tangents, n_steps=n_steps)
 
 
 def masf_paper(
