@@ -251,3 +251,20 @@ def test_attention():
     np.testing.assert_allclose(dot_product_attention(q, k, v), expected, atol=1e-5)
     large = dot_product_attention(100 * q, 100 * k, v)
     assert np.isfinite(np.asarray(large)).all()
+
+
+@pytest.mark.parametrize("places", [520, 521])  # 20 blocks of 26, and none, 521 being prime
+def test_attention_over_many_places(places):
+    q, k, v, weights = noise((4, 2, places, 3))
+
+    def of(attention):
+        def loss(q, k, v):
+            return jnp.sum(attention(q, k, v) * weights)
+
+        return attention(q, k, v), jax.grad(loss, (0, 1, 2))(q, k, v)
+
+    def plain(q, k, v):
+        return jax.nn.softmax(q @ k.swapaxes(-1, -2) / np.sqrt(3), axis=-1) @ v
+
+    got, expected = jax.jit(lambda: (of(dot_product_attention), of(plain)))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), got, expected)
