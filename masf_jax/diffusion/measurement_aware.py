@@ -70,12 +70,6 @@ def measurement_aware(
             `vp_bridge` takes any linear one.
     """
     structure = measurement.operator.structure
-    if structure is None:
-        raise ValueError(
-            "the measurement-aware process needs a linear measurement; "
-            f"{type(measurement.operator).__name__} is not "
-            '(structure None): the process "vp" takes it, linearised.'
-        )
     if structure in ("identity", "mask") and measurement.noise.diagonal:
         problem = whitened(measurement, z, mask, centre, scale)
         s = problem.singular_values
