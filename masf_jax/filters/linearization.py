@@ -53,7 +53,7 @@ class Linearization(eqx.Module):
 
     at = "member": every member has its own x̂, starting at its forecast. A member then solves the nonlinear
     problem with its own perturbation (randomised maximum likelihood): exact for a linear H and a Gaussian
-    forecast, and it finds several modes, though with not quite the right weights. With `centred`
+    forecast. It finds several modes, but gives them wrong weights (docs/masf.md). With `centred`
     the members are shifted by what the same draws at a common x̂ miss of their known mean: that
     removes the noise of N draws as far as H is linear, and all of it where it is.
 
