@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from pathlib import Path
 
 import absl.logging
 import jax
@@ -37,6 +39,19 @@ absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 20_000  # of the 65 530 memory maps that Linux lets a process have
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_compiled_programs():
+    """Every compiled program takes some memory maps; XLA crashes where the kernel has no more to give."""
+    yield
+    if _MAPS.exists() and _MAPS.read_text().count("\n") > _MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
