@@ -195,13 +195,13 @@ def kolmogorov() -> System:
     local = tuple(Trial(radius=r, inflation=i) for r, i in ((4.0, 1.1), (5.0, 1.1), (5.0, 1.3), (7.0, 1.1)))
     networks = learned(
         build.NetworkSettings(channels=8, multipliers=(1, 2, 4)),
-        build.PretrainingSettings(states=300, epochs=60),
+        build.PretrainingSettings(states=200, epochs=30),
         n_steps=100,
         several=False,
         members=10,
-        hybrid=tuple(Trial(1.1, rate=1e-3, radius=5.0, epochs=e) for e in (10, 40))
-        + tuple(Trial(1.3, rate=1e-3, radius=5.0, epochs=e) for e in (10, 40)),
-        paper=grid(inflation=(1.0, 1.2), rate=(1e-4,), epochs=(5, 20)),
+        hybrid=tuple(Trial(1.1, rate=1e-3, radius=5.0, epochs=e) for e in (5, 10))
+        + tuple(Trial(1.3, rate=1e-3, radius=5.0, epochs=e) for e in (5, 10)),
+        paper=grid(inflation=(1.0, 1.2), rate=(1e-4,), epochs=(2, 10)),
         pretrained=grid(inflation=(1.0, 1.2), rtps=(0.0, 0.7)),
     )
     methods = classical((1.0, 1.1, 1.3, 1.6), local, rotation=False) | networks
