@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
-from ..measurements import Coarsen, Compose, Gaussian, Operator, Speed
-from ..measurements.base import output_shape
+from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
 from .process import Frame
 
-__all__ = ["WhitenedProblem", "check_structure", "coupling", "whitened"]
+__all__ = ["WhitenedProblem", "check_structure", "whitened"]
 
 DENSE_LIMIT = 4096
 """Largest state whose n × n matrix of singular vectors is formed."""
@@ -27,21 +26,6 @@ class WhitenedProblem(NamedTuple):
     frame: Frame
     singular_values: Float[Array, "*v"]
     projected: Float[Array, "*v"]
-
-
-def coupling(operator: Operator, state_shape: tuple[int, ...]) -> Literal["component", "cell"] | None:
-    """What each value of an operator depends on: one component, the channels of one cell, or more."""
-    if operator.sources(state_shape) is not None:
-        return "component"
-    if isinstance(operator, Speed):
-        return "cell"
-    if isinstance(operator, Compose):
-        middle = output_shape(operator.inner, state_shape)
-        if operator.outer.sources(middle) is not None:
-            return coupling(operator.inner, state_shape)
-        if operator.inner.structure == "identity":
-            return coupling(operator.outer, state_shape)
-    return None
 
 
 def check_structure(
@@ -62,12 +46,7 @@ def check_structure(
                 f"{name} acts on Fourier modes, which needs noise Gaussian(std) and a normalising scale that "
                 "are the same at all grid points: give one number each."
             )
-    elif (
-        structure == "block"
-        and not _dense(measurement, state_shape)
-        and isinstance(operator, Coarsen)
-        and not one_scale
-    ):
+    elif isinstance(operator, Coarsen) and not _dense(measurement, state_shape) and not one_scale:
         raise ValueError(
             f"{name} averages blocks, which needs a normalising scale that is the same at all grid points: "
             f"give one number (or one a channel); got shape {scale_shape}."
@@ -81,7 +60,7 @@ def check_structure(
 
 def _dense(measurement: Measurement, state_shape: tuple[int, ...]) -> bool:
     operator = measurement.operator
-    if operator.structure is None and coupling(operator, state_shape) is None:
+    if operator.structure is None and operator.coupling(state_shape) is None:
         return True
     composed = operator.structure == "block" and not isinstance(operator, Coarsen)
     return operator.structure == "dense" or composed or not measurement.noise.diagonal
@@ -138,7 +117,7 @@ def whitened(
         return WhitenedProblem(Frame(centre, scale, chosen), s, vt @ (matrix.T @ innovation.reshape(-1)))
 
     chosen = basis
-    if basis is None and coupling(operator, centre.shape) == "cell":
+    if basis is None and operator.coupling(centre.shape) == "cell":
         chosen = CellBasis(transposed(jnp.ones_like(value))[0])
     elif chosen is None:
         chosen = _by_structure(operator, len(centre.shape))

@@ -168,7 +168,7 @@ class Linearization(eqx.Module):
             linear = measurement.noise.whiten(innovation - tangent(x - at), mask)
             return measurement.log_prob(z, x, mask) + 0.5 * jnp.sum(linear**2)
 
-        weights = jax.nn.log_softmax(jax.lax.map(log_weight, draws))
+        weights = jax.nn.log_softmax(jax.vmap(log_weight)(draws))
         picked = systematic(key_pick, jnp.exp(weights), n)
         used = effective_sample_size(weights) / count
         return draws[picked], info | {"proposals_used": used}

@@ -17,7 +17,7 @@ from ..denoisers.base import Denoiser
 from ..diffusion.process import Process
 from ..diffusion.samplers import bridge, bridge_start, guided, paper_guidance_scale, paper_score_scale
 from ..diffusion.schedules import TimeGrid, time_grid
-from ..diffusion.whitened import check_structure, coupling
+from ..diffusion.whitened import check_structure
 from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
@@ -165,7 +165,7 @@ class MASF(MemberFilter):
                 'linearise at. Take GaussianFit(coupled=True), or Linearization("mean"), with proposals '
                 "where components are few."
             )
-        alone = coupling(measurement.operator, state_shape) == "component" and measurement.noise.diagonal
+        alone = measurement.operator.coupling(state_shape) == "component" and measurement.noise.diagonal
         if self.denoiser.trained and (self.denoiser.climatological or not alone):
             raise ValueError(
                 "a trained denoiser takes a nonlinear measurement only where each value depends on one "

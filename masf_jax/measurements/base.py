@@ -17,6 +17,7 @@ from ..coordinates import Coordinates
 __all__ = ["Compose", "Elementwise", "Operator", "output_shape"]
 
 Structure = Literal["identity", "mask", "fourier", "block", "dense"] | None
+Coupling = Literal["component", "cell"] | None
 
 
 class Operator(eqx.Module):
@@ -43,6 +44,11 @@ class Operator(eqx.Module):
         None where values mix components.
         """
         return None
+
+    def coupling(self, state_shape: tuple[int, ...]) -> Coupling:
+        """What each measured value depends on: one "component", the channels of one grid "cell" (of a state
+        (channels, *grid), at most one value a cell), or more (None)."""
+        return None if self.sources(state_shape) is None else "component"
 
     def periods(
         self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
@@ -99,6 +105,11 @@ class Compose(Operator):
         first = self.inner.sources(state_shape)
         second = self.outer.sources(output_shape(self.inner, state_shape))
         return None if first is None or second is None else first[second]
+
+    def coupling(self, state_shape: tuple[int, ...]) -> Coupling:
+        if self.outer.sources(output_shape(self.inner, state_shape)) is not None:
+            return self.inner.coupling(state_shape)
+        return self.outer.coupling(state_shape) if self.inner.structure == "identity" else None
 
     def periods(
         self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..coordinates import Coordinates
-from .base import Elementwise, Operator
+from .base import Coupling, Elementwise, Operator
 
 __all__ = ["Pointwise", "Speed", "absolute", "arctan", "sigmoid", "square", "tanh"]
 
@@ -77,6 +77,9 @@ class Speed(Operator):
             return square + self.offset
         # Zero speed has no gradient; the safe branch keeps it finite (zero) instead of NaN.
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+
+    def coupling(self, state_shape: tuple[int, ...]) -> Coupling:
+        return "cell"
 
     def coordinates(self, state: Coordinates) -> Coordinates:
         return state
