@@ -6,16 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..ensemble.density import silverman_factor
 from ..ensemble.statistics import anomalies
 from .base import Denoiser
 
-__all__ = ["KernelDenoiser", "ensemble_kernel", "silverman_factor"]
+__all__ = ["KernelDenoiser", "ensemble_kernel"]
 
 
 class KernelDenoiser(Denoiser):
-    """x0 ~ (1/N) Σ_j N(m_j, diag b²): with x = cos φ x0 + sin φ η and q = b² cos² φ + sin² φ,
+    """x0 ~ Σ_j π_j N(m_j, diag b²): with x = cos φ x0 + sin φ η and q = b² cos² φ + sin² φ,
 
-        w_j ∝ exp(-½ Σ (x - cos φ m_j)²/q),   E[x0 | x, j] = (sin² φ m_j + b² cos φ x)/q,   Var = b² sin² φ/q.
+        w_j ∝ π_j exp(-½ Σ (x - cos φ m_j)²/q),  E[x0 | x, j] = (sin² φ m_j + b² cos φ x)/q,
+        Var[x0 | x, j] = b² sin² φ/q.
 
     `sample` draws a component by its weight, then a point of it, so a bridge with it draws from the kernel
     density's exact posterior, in any number of steps. Distances are matrix products: a batch of members costs
@@ -23,10 +25,12 @@ class KernelDenoiser(Denoiser):
 
     Args:
         members: m_j, (N, *v); bandwidth: b, broadcastable to a member.
+        log_prior: log π_j up to a constant; None: all equal.
     """
 
     members: Float[Array, "N *v"]
     bandwidth: Float[Array, "*v"]
+    log_prior: Float[Array, " N"] | None = None
 
     @property
     def ignores_noise(self) -> bool:
@@ -38,7 +42,8 @@ class KernelDenoiser(Denoiser):
         centre, flat = anomalies(self.members.reshape(self.members.shape[0], -1))
         away = x.reshape(-1) - cos * centre
         half_squares = 0.5 * (flat**2) @ (cos**2 / q)
-        return jax.nn.log_softmax(flat @ (cos * away / q) - half_squares)
+        logits = flat @ (cos * away / q) - half_squares
+        return jax.nn.log_softmax(logits if self.log_prior is None else logits + self.log_prior)
 
     def __call__(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
         mixed = jnp.tensordot(jnp.exp(self.log_weights(x, angle)), self.members, axes=1)
@@ -58,14 +63,6 @@ class KernelDenoiser(Denoiser):
 
     def _component_mean(self, member: Array, x: Array, angle: Array) -> Array:
         return (jnp.sin(angle) ** 2 * member + self.bandwidth**2 * jnp.cos(angle) * x) / self._total(angle)
-
-
-def silverman_factor(n_members: int, n: int) -> float:
-    """(4/((n + 2) N))^{1/(n + 4)}: the bandwidth in standard deviations that suits a Gaussian best.
-
-    Source: Silverman (1986), eq. 4.14.
-    """
-    return (4 / ((n + 2) * n_members)) ** (1 / (n + 4))
 
 
 def ensemble_kernel(

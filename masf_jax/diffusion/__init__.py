@@ -1,5 +1,6 @@
 """Diffusion processes from a state to its measurement, and samplers of what lies between."""
 
+from .linear_schedule import LinearSchedule as LinearSchedule
 from .measurement_aware import (
     MeasurementAwareProcess as MeasurementAwareProcess,
     measurement_aware as measurement_aware,

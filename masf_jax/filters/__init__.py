@@ -14,6 +14,7 @@ from .baselines import (
 from .denoiser_fit import DenoiserFit as DenoiserFit, GaussianFit as GaussianFit, KernelFit as KernelFit
 from .enkf import EnKF as EnKF
 from .enkf_n import EnKFN as EnKFN
+from .ensf import EnSF as EnSF, EnSFSampler as EnSFSampler
 from .ensrf import EnSRF as EnSRF
 from .etkf import ETKF as ETKF
 from .kalman import KalmanFilter as KalmanFilter

@@ -11,6 +11,7 @@ from ...ensemble.inflation import Inflation
 from .amortised import masf_amortised
 from .masf import masf, masf_gaussian, masf_kernel, masf_paper
 from .registry import Registry
+from .rivals import ensf
 
 __all__ = ["FILTERS"]
 
@@ -80,6 +81,8 @@ def enkf_n(inflation: Inflation, *, rotation: bool = True, certainty: float = 1.
 
 
 for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper, masf_amortised):
+    _register_inflated(_builder)
+for _builder in (ensf,):
     _register_inflated(_builder)
 _register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
 
