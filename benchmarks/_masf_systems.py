@@ -188,6 +188,23 @@ def lorenz96(half: bool) -> System:
     return System(dynamics.Lorenz96(40, 8.0, 0.05), noise, steps, 20, 1.0, 300, 60, 50, methods | networks)
 
 
+def lorenz96_arctan(n: int, half: bool) -> System:
+    """Filters without localisation only where 20 members can do without it."""
+    twelve = (1.0, 1.005, 1.01, 1.015, 1.02, 1.03, 1.04, 1.06, 1.08, 1.1, 1.15, 1.2)
+    local = grid(radius=(6.0, 9.0, 14.0, 20.0), inflation=(1.02, 1.04, 1.07))
+    operator = m.arctan() @ m.Subset(range(0, n, 2)) if half else m.arctan()
+    methods = classical(twelve, local, rotation=True)
+    methods["MASF, linearised"] = methods.pop("MASF, localised Gaussian")
+    alone = grid(inflation=twelve)
+    if n == 40:
+        methods["ETKF"] = Method(lambda radius, epochs: f.ETKF(rotation=True), alone)
+        methods["IEnKF"] = Method(lambda radius, epochs: f.IEnKF(rotation=True), alone)
+    else:
+        del methods["EnKF, no localisation"]
+    noise = m.Measurement(operator, m.Gaussian(0.05))
+    return System(dynamics.Lorenz96(n, 8.0, 0.01), noise, 10, 20, 1.0, 300, 100, 100, methods)
+
+
 def kolmogorov() -> System:
     chosen = compose(["experiment=kolmogorov_grid"])
     model = DYNAMICS.build(chosen.dynamics)
@@ -212,5 +229,9 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "lorenz63": lorenz63,
     "lorenz96": lambda: lorenz96(half=False),
     "lorenz96_half": lambda: lorenz96(half=True),
+    "lorenz96_arctan": lambda: lorenz96_arctan(40, half=False),
+    "lorenz96_arctan_half": lambda: lorenz96_arctan(40, half=True),
+    "lorenz96_arctan_1000": lambda: lorenz96_arctan(1000, half=False),
+    "lorenz96_arctan_half_1000": lambda: lorenz96_arctan(1000, half=True),
     "kolmogorov": kolmogorov,
 }

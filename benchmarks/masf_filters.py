@@ -2,7 +2,8 @@
 
     python benchmarks/masf_filters.py SYSTEM [--methods PART ...] [--trial N] [--seeds 5] [--out FILE]
 
-SYSTEM: lorenz63, lorenz96, lorenz96_half, kolmogorov (`_masf_systems.py` has networks, trials and lengths).
+SYSTEM: lorenz63, lorenz96, lorenz96_half, lorenz96_arctan, lorenz96_arctan_half, both of these with
+_1000 behind (as many variables), kolmogorov (`_masf_systems.py` has networks, trials and lengths).
 Each method runs all its trials on two tuning seeds, and its best one, by the mean analysis RMSE, on the
 evaluation seeds: other seeds, the same truths, observations and first members for all methods. A run with NaN
 counts in tuning with the climatology's RMSE. `lost`: evaluation seeds with NaN or an RMSE not below the

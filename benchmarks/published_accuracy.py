@@ -57,6 +57,8 @@ SETUPS = {
     "l96 3D-Var B .02": (L96, 4, f.ThreeDVar(0.02), 0.41, "~ 0.41"),
     "l96 optimal interpolation": (L96, 4, f.OptimalInterpolation(), 0.95, "~ 0.95"),
     "l96 climatology": (L96, 4, f.Climatology(), 3.6, "~ 3.6"),
+    "l96 IEnKF N=25 infl 1.02": (L96, 25, f.IEnKF(Inflation(1.02), rotation=True), 0.18, "<= 0.19"),
+    "l63 IEnKF N=10 infl 1.02": (L63, 10, f.IEnKF(Inflation(1.02), rotation=True), 0.31, "<= 0.33"),
     "l63 ETKF+rot N=10 infl 1.02": (L63, 10, f.ETKF(Inflation(1.02), rotation=True), 0.60, "<= 0.62"),
     "l63 EnKF-N+rot N=10": (L63, 10, f.EnKFN(rotation=True), 0.54, "<= 0.56"),
     "l63 particle N=800": (L63, 800, f.ParticleFilter(0.2, 0.9), 0.28, None),

@@ -17,6 +17,7 @@ from .enkf_n import EnKFN as EnKFN
 from .ensf import EnSF as EnSF, EnSFSampler as EnSFSampler
 from .ensrf import EnSRF as EnSRF
 from .etkf import ETKF as ETKF
+from .ienkf import IEnKF as IEnKF
 from .kalman import KalmanFilter as KalmanFilter
 from .letkf import LETKF as LETKF
 from .linearization import Linearization as Linearization

@@ -1,6 +1,10 @@
 """Scores: pure functions, and the set `assimilate` computes each cycle."""
 
 from .cycle import DEFAULT_SCORES as DEFAULT_SCORES, SCORES as SCORES
+from .fields import (
+    critical_success_index as critical_success_index,
+    structural_similarity as structural_similarity,
+)
 from .ranks import rank_counts as rank_counts
 from .scores import (
     crps_ensemble as crps_ensemble,

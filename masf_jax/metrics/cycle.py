@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..filters.base import EnsembleState, State
+from .fields import critical_success_index, structural_similarity
 from .ranks import rank_counts
 from .scores import (
     crps_ensemble,
@@ -59,12 +60,24 @@ def rank_histogram(state: State, truth: Array, where: Array | None) -> Array:
     return rank_counts(state.ensemble, truth, 51)
 
 
+def csi(state: State, truth: Array, where: Array | None) -> Array:
+    """Critical success index of the mean's points above the truth's 95th percentile; of fields."""
+    return critical_success_index(state.moments()[0], truth)
+
+
+def ssim(state: State, truth: Array, where: Array | None) -> Array:
+    """Structural similarity of the mean; of fields."""
+    return structural_similarity(state.moments()[0], truth)
+
+
 SCORES: dict[str, Score] = {
     "rmse": rmse,
     "spread": spread,
     "crps": crps,
     "energy_score": energy_score,
     "rank_histogram": rank_histogram,
+    "csi": csi,
+    "ssim": ssim,
 }
 DEFAULT_SCORES = ("rmse", "spread", "crps", "rank_histogram")
 _SPLIT = ("rmse", "spread", "crps")

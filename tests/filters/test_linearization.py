@@ -205,7 +205,7 @@ def test_a_flow_seen_by_its_speed(key):
 def test_a_kernel_density_with_proposals():
     """Two modes in the forecast, seen through an arctan: the mean of the weighted members."""
     rng = np.random.default_rng(0)
-    members = np.concatenate([rng.normal(-1, 0.3, 2000), rng.normal(1.5, 0.3, 2000)])[:, None]
+    members = np.concatenate([rng.normal(-1, 0.3, 500), rng.normal(1.5, 0.3, 500)])[:, None]
     measurement = Measurement(arctan(), Gaussian(0.3))
     filter = MASF(KernelFit(0.1), linearization=Linearization("mean", proposals=20))
     drawn, _ = analyse(filter, members, measurement, [0.6])

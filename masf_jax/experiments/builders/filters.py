@@ -80,11 +80,19 @@ def enkf_n(inflation: Inflation, *, rotation: bool = True, certainty: float = 1.
     return f.EnKFN(inflation, rotation, certainty)
 
 
+def ienkf(
+    inflation: Inflation, *, rotation: bool = True, iterations: int = 10, tolerance: float = 1e-5
+) -> f.Filter:
+    """Iterative ensemble Kalman filter: IEnKS with lag 1 (Sakov et al. 2012)."""
+    return f.IEnKF(inflation, rotation, iterations, tolerance)
+
+
 for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper, masf_amortised):
     _register_inflated(_builder)
 for _builder in (ensf,):
     _register_inflated(_builder)
 _register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
+_register_inflated(ienkf, left_out=("adaptive", "prior_inflation"))  # it forecasts again and again
 
 
 @FILTERS.register

@@ -1,0 +1,133 @@
+"""Nonlinear measurements of the Kolmogorov flow: errors, extremes, structure and spectra of each filter.
+
+    python benchmarks/flow_measurements.py SYSTEM [--cycles N] [--seeds N] [--out FILE]
+
+SYSTEM: kolmogorov_sigmoid, kolmogorov_speed.
+
+LETKF and linearised MASF run the same trials (radius x inflation, `_amortised_systems.py`) on two tuning
+seeds for a quarter of the cycles, the best ones and the amortised filter of the package, where there is
+one, on the evaluation seeds: same truths, observations and first members. CSI and SSIM are of the analysis
+mean; the spectral error is the mean |log10 E(k)/E_truth(k)| over k = 1..20 of one member's energy, spectra
+averaged over cycles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _amortised_systems import SYSTEMS, System
+from _common import header, table
+from amortised import TUNING_SEEDS, mean_and_error, quadratic
+
+from masf_jax import assimilate, filters as f, simulate
+from masf_jax.amortised import load_amortised, pretrained_folder, pretrained_names
+from masf_jax.dynamics.spectral import energy_spectrum
+from masf_jax.filters.base import State
+from masf_jax.metrics import spread_skill_ratio
+
+LARGEST = 20  # wavenumber of the spectral error: 2/3 of the grid's
+
+
+def spectra(state: State, truth: jax.Array, where: jax.Array | None) -> jax.Array:
+    """E(k), k = 1..20, of the first member and of the truth."""
+    assert isinstance(state, f.EnsembleState)
+    both = (state.ensemble[0], truth)
+    return jnp.stack([energy_spectrum(field)[1][1 : LARGEST + 1] for field in both])
+
+
+def run(system: System, n_cycles: int, filter: f.Filter, seed: jax.Array) -> jax.Array:
+    """RMSE of analysis and forecast, spread/RMSE, CSI, SSIM, spectral error."""
+    keys = [jax.random.fold_in(jax.random.key(4242), 4 * seed + i) for i in range(4)]
+    start, ensemble = system.start(keys[0], keys[1])
+    twin = simulate(keys[2], system.dynamics, system.measurement, n_cycles, system.interval, x0=start)
+    result = assimilate(
+        keys[3], filter, system.dynamics, system.measurement, twin.observations, ensemble, truth=twin.truth,
+        save=(), scores=("rmse", "spread", "csi", "ssim"), extra_scores={"spectra": spectra},
+    )  # fmt: skip
+    scores = {name: values[system.burn_in :] for name, values in result.analysis_scores.items()}
+    ours, truth = scores["spectra"].mean(0)
+    return jnp.stack(
+        [
+            scores["rmse"].mean(),
+            result.forecast_scores["rmse"][system.burn_in :].mean(),
+            spread_skill_ratio(quadratic(scores["spread"]), quadratic(scores["rmse"]), system.members),
+            scores["csi"].mean(),
+            scores["ssim"].mean(),
+            jnp.abs(jnp.log10(ours / truth)).mean(),
+        ]
+    )
+
+
+def evaluate(system: System, filter: f.Filter, seeds: tuple[int, ...], n_cycles: int) -> np.ndarray:
+    """(seeds, scores)."""
+    prepared = filter.prepare(system.dynamics, system.measurement)
+    return np.asarray(_evaluate(system, n_cycles, prepared, jnp.asarray(seeds)))
+
+
+@eqx.filter_jit
+def _evaluate(system: System, n_cycles: int, filter: f.Filter, seeds: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda seed: run(system, n_cycles, filter, seed), seeds)
+
+
+def tuned(system: System, trials: dict[str, f.Filter], n_cycles: int) -> tuple[str, list[str]]:
+    rmse = {
+        name: float(evaluate(system, filter, TUNING_SEEDS, system.burn_in + n_cycles // 4)[:, 0].mean())
+        for name, filter in trials.items()
+    }
+    best = min(rmse, key=lambda name: rmse[name] if np.isfinite(rmse[name]) else np.inf)
+    return best, [f"    {name}: {value:.3f}" for name, value in rmse.items()]
+
+
+def linearised(letkf: f.Filter) -> f.MASF:
+    """MASF with the radius and inflation of a LETKF."""
+    assert isinstance(letkf, f.LETKF)
+    return f.MASF(f.GaussianFit(letkf.radius, coupled=True), letkf.inflation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("system", choices=("kolmogorov_sigmoid", "kolmogorov_speed"))
+    parser.add_argument("--cycles", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    system = SYSTEMS[arguments.system]()
+    letkf = system.rivals["LETKF"]
+    methods = {"LETKF": letkf, "MASF, linearised": {name: linearised(each) for name, each in letkf.items()}}
+    if system.checkpoint in pretrained_names():
+        ours = load_amortised(pretrained_folder(system.checkpoint), system.base, n_steps=system.n_steps)
+        methods["amortised MASF"] = {"as shipped": ours}
+    rows, lines = [], []
+    for name, trials in methods.items():
+        best, tried = next(iter(trials)), []
+        if len(trials) > 1:
+            best, tried = tuned(system, trials, arguments.cycles)
+        start = time.process_time()
+        seeds, n_cycles = tuple(range(arguments.seeds)), system.burn_in + arguments.cycles
+        scores = evaluate(system, trials[best], seeds, n_cycles)
+        seconds = (time.process_time() - start) / (n_cycles * len(seeds))
+        cells = [mean_and_error(scores[:, i]) for i in range(scores.shape[1])]
+        rows.append([f"{name}, {best}", *cells, f"{seconds:.2g}"])
+        lines += [f"\n{name}: {len(trials)} trials, RMSE of the analysis on the tuning seeds", *tried]
+        print("  ".join(rows[-1]), flush=True)
+    head = ["", "RMSE analysis", "RMSE forecast", "spread/RMSE", "CSI", "SSIM", "spectral error",
+            "CPU s a cycle, compilation included"]  # fmt: skip
+    title = (
+        f"{arguments.system}: N = {system.members}, {arguments.cycles} cycles scored after {system.burn_in}"
+    )
+    text = "\n".join([header(title), table(rows, head), *lines])
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

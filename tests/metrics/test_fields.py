@@ -1,0 +1,72 @@
+"""Scores of fields against their definitions written out in NumPy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import correlate1d
+
+from masf_jax.filters import EnsembleState
+from masf_jax.metrics import SCORES, critical_success_index, structural_similarity
+
+RNG = np.random.default_rng(3)
+
+
+def fields(noise):
+    grid = 2 * np.pi * np.arange(32) / 32
+    y, x = grid[:, None], grid[None]
+    truth = np.stack([np.sin(2 * y) * np.cos(x), np.cos(y) + np.sin(3 * x)])
+    truth = truth + 0.05 * RNG.normal(size=truth.shape)  # no ties
+    return truth + noise * RNG.normal(size=truth.shape), truth
+
+
+def blur(x):
+    """Gaussian window of 11 points and width 1.5, where it fits."""
+    window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window /= window.sum()
+    return correlate1d(correlate1d(x, window, 0), window, 1)[5:-5, 5:-5]
+
+
+def similarity(x, y):
+    width = y.max() - y.min()
+    x, y = (x - y.min()) / width, (y - y.min()) / width
+    c1, c2 = 0.01**2, 0.03**2
+    a, b = blur(x), blur(y)
+    va, vb, vab = blur(x * x) - a * a, blur(y * y) - b * b, blur(x * y) - a * b
+    return np.mean((2 * a * b + c1) * (2 * vab + c2) / ((a * a + b * b + c1) * (va + vb + c2)))
+
+
+def test_structural_similarity_against_its_formula(dtype):
+    x, truth = fields(0.3)
+    expected = np.mean([similarity(a, b) for a, b in zip(x, truth, strict=True)])
+    found = structural_similarity(jnp.asarray(x, dtype), jnp.asarray(truth, dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert 0.05 < expected < 0.95
+
+
+def test_critical_success_index_counts_hits(dtype):
+    x, truth = fields(0.3)
+    hits = total = 0
+    for a, b in zip(x, truth, strict=True):
+        threshold = np.quantile(b, 0.95)
+        hits += ((a > threshold) & (b > threshold)).sum()
+        total += ((a > threshold) | (b > threshold)).sum()
+    found = critical_success_index(jnp.asarray(x, dtype), jnp.asarray(truth, dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, hits / total, rtol=1e-6)
+
+
+def test_of_the_truth_itself_both_are_one_and_of_the_ensemble_they_score_the_mean():
+    x, truth = (jnp.asarray(field, "float32") for field in fields(0.2))
+    other = 2 * truth - x  # the mean of both is the truth
+    state = EnsembleState(jnp.stack([x, other]))
+    for name in ("csi", "ssim"):
+        assert float(SCORES[name](state, truth, None)) == pytest.approx(1.0, abs=1e-2)
+        assert float(SCORES[name](EnsembleState(jnp.stack([x, x])), truth, None)) < 0.95
+
+
+def test_states_that_are_no_fields_are_refused():
+    with pytest.raises(ValueError, match=r"channels, ny, nx"):
+        critical_success_index(jnp.ones(40), jnp.ones(40))
+    with pytest.raises(ValueError, match="11 x 11"):
+        structural_similarity(jnp.ones((2, 8, 8)), jnp.ones((2, 8, 8)))
