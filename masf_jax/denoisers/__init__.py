@@ -1,5 +1,6 @@
 """Denoisers D(x, φ) ≈ E[x0 | x]: the one thing a score-based filter has to know."""
 
+from ..ensemble.density import silverman_factor as silverman_factor
 from .base import Denoiser as Denoiser
 from .covariance import (
     Covariance as Covariance,
@@ -9,9 +10,5 @@ from .covariance import (
 )
 from .gaussian import GaussianDenoiser as GaussianDenoiser, ensemble_gaussian as ensemble_gaussian
 from .hybrid import HybridDenoiser as HybridDenoiser
-from .kernel import (
-    KernelDenoiser as KernelDenoiser,
-    ensemble_kernel as ensemble_kernel,
-    silverman_factor as silverman_factor,
-)
+from .kernel import KernelDenoiser as KernelDenoiser, ensemble_kernel as ensemble_kernel
 from .network import NetworkDenoiser as NetworkDenoiser
