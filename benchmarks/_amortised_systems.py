@@ -58,6 +58,10 @@ def _enkf_n(certainties: Sequence[float]) -> dict[str, f.Filter]:
     return {f"certainty {c:g}": f.EnKFN(rotation=True, certainty=c) for c in certainties}
 
 
+def _ienkf(inflations: Sequence[float]) -> dict[str, f.Filter]:
+    return {f"inflation {i:g}": f.IEnKF(Inflation(i), rotation=True) for i in inflations}
+
+
 def _gaussian(operator: m.Operator, std: float) -> m.Measurement:
     return m.Measurement(operator, m.Gaussian(std))
 
@@ -66,6 +70,7 @@ def lorenz63(members: int = 50, checkpoint: str = "lorenz63_sakov2012") -> Syste
     rivals = {
         "ETKF": _etkf((1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.07, 1.1, 1.15, 1.2, 1.3, 1.4)),
         "EnKF-N": _enkf_n((0.25, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)),
+        "IEnKF": _ienkf((1.0, 1.005, 1.01, 1.015, 1.02, 1.03, 1.04, 1.05, 1.07, 1.1, 1.15, 1.2)),
     }
     base = f.EnSRF(Inflation(1.05), rotation=True)
     measurement = _gaussian(m.Identity(), 2**0.5)

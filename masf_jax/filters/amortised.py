@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..bases import IdentityBasis
 from ..denoisers.architecture import Architecture
@@ -20,6 +20,7 @@ from ..diffusion.samplers import bridge
 from ..diffusion.schedules import TimeGrid, time_grid
 from ..diffusion.vp_bridge import VPBridge
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import climatological_states
 from ..ensemble.normalization import Moments
 from ..ensemble.statistics import anomalies, member_mean, member_variance, recentre
@@ -170,6 +171,17 @@ class AmortisedMASF(MemberFilter):
                 f"the base filter must have equally weighted members; {type(self.base).__name__} has not."
             )
         return state
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
+    ) -> EnsembleState:
+        return self.base.forecast(key, state, dynamics, step, n_steps, layout)
 
     def update(
         self,

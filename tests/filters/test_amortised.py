@@ -11,7 +11,7 @@ from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments
-from masf_jax.filters import ETKF, LETKF, ParticleFilter
+from masf_jax.filters import ETKF, LETKF, IEnKF, ParticleFilter
 from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.filters.features import analysis_features
 from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
@@ -60,6 +60,21 @@ def test_a_fresh_network_leaves_the_base_filter_as_it_is(operator, key):
     theirs, _ = cycle(base.prepare(dynamics, measurement), measurement, ensemble, key_base)
     np.testing.assert_allclose(ours.ensemble, theirs.ensemble, atol=2e-5)
     assert float(info["spread_factor"]) == pytest.approx(1.0)
+
+
+def test_a_base_that_needs_the_model_and_its_window(key):
+    """The iterative filter keeps the start of the window: a run with a network of zeros is its run."""
+    dynamics, measurement = Lorenz63(), Measurement(Identity(), Gaussian(2**0.5))
+    base = IEnKF(Inflation(1.05), iterations=2)
+    filter = AmortisedMASF(base, architecture=MLP, climatology=64)
+    twin = simulate(key, dynamics, measurement, 4, 20, x0=dynamics.sample_climatology(key))
+    ensemble = forecast(key, dynamics)
+    ours, theirs = (
+        assimilate(key, each, dynamics, measurement, twin.observations, ensemble, scores=())
+        for each in (filter, base)
+    )
+    np.testing.assert_allclose(ours.analysis["mean"], theirs.analysis["mean"], atol=2e-3)
+    assert np.abs(ours.forecast["mean"][1:] - ours.analysis["mean"][1:]).min() > 2e-2
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])

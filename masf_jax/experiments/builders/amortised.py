@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 from ... import filters as f
@@ -44,7 +45,7 @@ _NETWORK = NetworkSettings(width=96, channels=24, multipliers=(1, 1))
 def masf_amortised(
     inflation: Inflation,
     *,
-    base: Literal["letkf", "etkf", "ensrf", "enkf"] = "letkf",
+    base: Literal["letkf", "etkf", "ensrf", "enkf", "ienkf"] = "letkf",
     radius: float = 7.28,
     rotation: bool = True,
     n_steps: int = 1,
@@ -61,14 +62,15 @@ def masf_amortised(
     from ...denoisers.architecture import Architecture  # Flax: only where it is needed
     from ...filters.amortised import AmortisedMASF
 
-    bases: dict[str, f.EnsembleFilter] = {
-        "letkf": f.LETKF(radius, inflation, rotation),
-        "etkf": f.ETKF(inflation, rotation),
-        "ensrf": f.EnSRF(inflation, rotation),
-        "enkf": f.EnKF(inflation),
+    bases: dict[str, Callable[[], f.MemberFilter]] = {
+        "letkf": lambda: f.LETKF(radius, inflation, rotation),
+        "etkf": lambda: f.ETKF(inflation, rotation),
+        "ensrf": lambda: f.EnSRF(inflation, rotation),
+        "enkf": lambda: f.EnKF(inflation),
+        "ienkf": lambda: f.IEnKF(inflation, rotation, iterations=3),
     }
     return AmortisedMASF(
-        bases[base],
+        bases[base](),
         architecture=Architecture(
             **dataclasses.asdict(network), preconditioning="bounded", variance_head=True
         ),
