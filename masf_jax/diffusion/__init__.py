@@ -1,5 +1,12 @@
 """Diffusion processes from a state to its measurement, and samplers of what lies between."""
 
+from .conditional import (
+    LiftedProcess as LiftedProcess,
+    conditional_bridge as conditional_bridge,
+    lifted_process as lifted_process,
+    towards_noise as towards_noise,
+)
+from .dual_head import guided_dual_head as guided_dual_head
 from .linear_schedule import LinearSchedule as LinearSchedule
 from .measurement_aware import (
     MeasurementAwareProcess as MeasurementAwareProcess,
