@@ -202,7 +202,7 @@ def lorenz96_arctan(n: int, half: bool) -> System:
     else:
         del methods["EnKF, no localisation"]
     noise = m.Measurement(operator, m.Gaussian(0.05))
-    return System(dynamics.Lorenz96(n, 8.0, 0.01), noise, 10, 20, 1.0, 300, 100, 100, methods)
+    return System(dynamics.Lorenz96(n, 8.0, 0.01), noise, 10, 20, 0.1, 300, 100, 100, methods)
 
 
 def kolmogorov() -> System:
