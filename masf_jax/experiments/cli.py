@@ -1,4 +1,4 @@
-"""The command line: `masf-jax run`, `train`, `animate`, `figures`, `list`."""
+"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `animate`, `figures`, `list`."""
 
 from __future__ import annotations
 
@@ -7,68 +7,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from . import help_texts
 from .errors import DIVERGED, InputError, RunError, unknown
 
 __all__ = ["main"]
 
-_HELP = """\
-masf-jax: data assimilation experiments
-
-  masf-jax run [KEY=VALUE …]     run an experiment         (masf-jax run --help)
-  masf-jax train [KEY=VALUE …]   pretrain the network of a score-based filter (masf-jax train --help)
-  masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
-  masf-jax figures RUN_DIR       draw a run's figures anew
-  masf-jax list [GROUP]          choices of every group, one line each
-  masf-jax --version
-
-Try: masf-jax run experiment=lorenz96_sakov2008
-"""
-_RUN_HELP = """\
-masf-jax run [OPTIONS] [KEY=VALUE …]
-
-Composes a configuration, runs the experiment, prints a table and writes into output_dir:
-result.nc, metrics.json, config.yaml (fully resolved) and figures.
-
-Options:
-  -m, --multirun   sweep: every combination of comma-separated values (docs/sweeps.md)
-  --config FILE    repeat a saved config.yaml bit for bit; overrides may follow
-  --traceback      show the whole traceback of an error
-  -h, --help       this text
-
-Groups (GROUP=NAME; their keys are GROUP.KEY=VALUE):
-{groups}
-Root keys and their defaults:
-{keys}
-Examples:
-  masf-jax run experiment=lorenz96_sakov2008
-  masf-jax run experiment=lorenz96_sakov2008 filter=letkf seed=3 n_cycles=2000
-  masf-jax run dynamics=lorenz63 filter=particle ensemble_size=1000 steps_per_cycle=25
-  masf-jax run measurement=arctan measurement.noise.std=0.05 filter=letkf filter.radius=4
-  masf-jax run experiment=nile observations.path=my_river.csv
-  masf-jax run --config outputs/lorenz96_sakov2008-etkf-seed0/config.yaml output_dir=again
-  masf-jax run -m experiment=lorenz96_sakov2008 filter=etkf,enkf,letkf seed=0,1,2
-
-Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter diverged.
-"""
-_TRAIN_HELP = """\
-masf-jax train [OPTIONS] [KEY=VALUE …]
-
-Pretrains the network of filter=masf_paper, or of filter=masf filter.denoiser=network, on the model's own
-climatology and writes a checkpoint, into checkpoints/<experiment or dynamics>-<filter> or output_dir=PATH.
-Groups and keys are those of masf-jax run; those of the run the network is for: it fits one model, one
-measurement and one set of filter.network keys, and no other.
-
-Options:
-  --config FILE    settings of a saved config.yaml; overrides may follow
-  --overwrite      replace a checkpoint that is there
-  --traceback      show the whole traceback of an error
-  -h, --help       this text
-
-Example:
-  masf-jax train experiment=lorenz63_sakov2012 filter=masf_paper
-  masf-jax run experiment=lorenz63_sakov2012 filter=masf_paper \\
-    filter.checkpoint=checkpoints/lorenz63_sakov2012-masf_paper
-"""
+_COMMANDS = ("run", "compare", "tune", "train", "animate", "figures", "list")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_HELP, end="")
+        print(help_texts.OVERVIEW, end="")
         return 0
     command, *rest = arguments
     if command in ("--version", "-V"):
@@ -109,20 +53,22 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command == "run":
         return _run(rest)
+    if command in ("compare", "tune"):
+        return _compare(rest) if command == "compare" else _tune(rest)
     if command == "train":
         return _train(rest)
     if command in ("animate", "figures"):
         from . import finished
 
         return finished.animate(rest) if command == "animate" else finished.figures(rest)
-    raise unknown("command", command, ("run", "train", "animate", "figures", "list", "--help", "--version"))
+    raise unknown("command", command, (*_COMMANDS, "--help", "--version"))
 
 
 def _run(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         from .listing import group_lines, key_lines
 
-        print(_RUN_HELP.format(groups=group_lines(), keys=key_lines()), end="")
+        print(help_texts.RUN.format(groups=group_lines(), keys=key_lines()), end="")
         return 0
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     arguments = [argument for argument in arguments if argument not in ("-m", "--multirun")]
@@ -152,9 +98,27 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+def _compare(arguments: list[str]) -> int:
+    if "-h" in arguments or "--help" in arguments:
+        print(help_texts.COMPARE, end="")
+        return 0
+    from .compare import compare
+
+    return compare(arguments)
+
+
+def _tune(arguments: list[str]) -> int:
+    if "-h" in arguments or "--help" in arguments:
+        print(help_texts.TUNE, end="")
+        return 0
+    from .tune import tune
+
+    return tune(arguments)
+
+
 def _train(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
-        print(_TRAIN_HELP, end="")
+        print(help_texts.TRAIN, end="")
         return 0
     given = [argument for argument in arguments if argument != "--overwrite"]
     path, overrides = _saved_config(given)

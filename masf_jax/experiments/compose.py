@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, unknown
+from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -68,30 +69,37 @@ def parse(overrides: list[str]) -> list[Override]:
     for override in parsed:
         if override.key_or_group in GROUPS and not override.is_delete() and not override.is_sweep_override():
             choice = override.value()
+            if override.key_or_group == "filter" and is_filter_file(choice):
+                continue
             if not isinstance(choice, str) or choice not in choices(override.key_or_group):
                 raise unknown(override.key_or_group, str(choice), choices(override.key_or_group))
     return parsed
 
 
 def compose(overrides: list[str]) -> Settings:
-    """Settings from overrides such as `filter=letkf`, `filter.radius=5`.
+    """Settings from overrides such as `filter=letkf`, `filter.radius=5`, or `filter=FILE.yaml`.
 
     A preset may hold `experiment.by_dynamics`, what it changes for other choices of `dynamics` than its
     own, and `experiment.tuned`, settings by filter name; those of the chosen model and filter apply, in
-    this order, below the user's own overrides.
+    this order, below the user's own overrides. A file takes the place of what the preset has for its filter.
     """
     parsed = _plain(parse(overrides))
     groups = [o for o in parsed if o.key_or_group in GROUPS]
-    config = _compose_groups([f"{o.key_or_group}={o.value()}" for o in groups])
+    choice = {o.key_or_group: str(o.value()) for o in groups}
+    file = read_filter_file(choice["filter"]) if is_filter_file(choice.get("filter")) else None
+    if file is not None:
+        choice["filter"] = file.filter["name"]
+    config = _compose_groups([f"{group}={name}" for group, name in choice.items()])
     values = [o for o in parsed if o.key_or_group not in GROUPS]
-    chosen = next((str(o.value()) for o in reversed(groups) if o.key_or_group == "dynamics"), None)
-    harmless = (*_HARMLESS, "filter", "dynamics") if _for_dynamics(config, chosen) else (*_HARMLESS, "filter")
-    _apply_tuning(config)
+    described = _for_dynamics(config, choice.get("dynamics"))
+    harmless = (*_HARMLESS, "filter", "dynamics") if described else (*_HARMLESS, "filter")
+    origin, size = _apply_tuning(config, file)
     _apply(config, values)
+    config["experiment"]["tuning"] = _origin(origin, size, config, values)
     changed = [o for o in groups if o.key_or_group not in harmless]
     changed += [o for o in values if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
     changed += [o for o in values if o.key_or_group.startswith("filter.")]
-    if changed:
+    if changed or file is not None:
         config["experiment"]["expected"] = None
     return read_settings(_container(config))
 
@@ -128,6 +136,8 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     _apply(config, parsed)
     if any(o.key_or_group.split(".")[0] not in _HARMLESS for o in parsed):
         config["experiment"]["expected"] = None
+    if saved.experiment.tuning is not None:
+        config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
     return read_settings(_container(config))
 
 
@@ -164,15 +174,40 @@ def _for_dynamics(config: DictConfig, chosen: str | None) -> bool:
     return True
 
 
-def _apply_tuning(config: DictConfig) -> None:
+def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int | None]:
+    """Lays the file's values, or else the preset's for the chosen filter, over the rest.
+
+    Returns where the values come from, in words, and the ensemble size they are for.
+    """
     from omegaconf import OmegaConf
 
     tuned = config.experiment.pop("tuned", {})
-    for key, value in tuned.get(config.filter.name, {}).items():
+    if file is not None:
+        OmegaConf.update(config, "filter", file.filter)
+        if file.ensemble_size is not None:
+            config["ensemble_size"] = file.ensemble_size
+        return file.origin, file.ensemble_size
+    if config.filter.name not in tuned:
+        return "defaults", None
+    values = tuned[config.filter.name]
+    for key, value in values.items():
         place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(
             key, f"filter.{key}"
         )
         OmegaConf.update(config, place, value)
+    return f"preset {config.experiment.name}", values.get("ensemble_size")
+
+
+def _origin(origin: str, size: int | None, config: DictConfig, overrides: list[Override]) -> str:
+    """The same in words, with what was changed since."""
+    if size is not None and config["ensemble_size"] != size:
+        origin += f", for {size} members"
+    return _with_given(origin, overrides)
+
+
+def _with_given(origin: str, overrides: list[Override]) -> str:
+    given = [o.input_line or "" for o in overrides if o.key_or_group.startswith("filter.")]
+    return f"{origin}; given: {' '.join(text.removeprefix('filter.') for text in given)}" if given else origin
 
 
 def _apply(config: Any, overrides: list[Override]) -> None:

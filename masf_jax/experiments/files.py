@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import WriteError
 
-__all__ = ["check_writable", "write_all"]
+__all__ = ["check_writable", "text_writer", "write_all"]
 
 
 def check_writable(folder: Path) -> None:
@@ -64,6 +64,15 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
     return list(staged)
+
+
+def text_writer(content: str) -> Callable[[Path], None]:
+    """What writes this text, for `write_all`."""
+
+    def write(path: Path) -> None:
+        path.write_text(content, encoding="utf-8")
+
+    return write
 
 
 def _flush(path: Path) -> None:

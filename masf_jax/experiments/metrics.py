@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from .innovations import innovation_statistics
 from .problem import Problem
 from .settings import Settings
 
-__all__ = ["summarize", "versions"]
+__all__ = ["averages", "summarize", "versions"]
 
 _REQUIRED = ("rmse", "spread", "crps")
 
@@ -34,18 +35,13 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
     n_cycles, burn_in = problem.observations.n_cycles, settings.burn_in
     if burn_in >= n_cycles:
         burn_in = 0
-    metrics: dict[str, Any] = {}
-    for stage, scores in (("analysis", result.analysis_scores), ("forecast", result.forecast_scores)):
-        metrics |= {f"{name}_{stage}": math.nan for name in _REQUIRED}
-        for name, values in scores.items():
-            if np.ndim(values) == 1:
-                metrics[f"{name}_{stage}"] = time_average(np.asarray(values), burn_in)
-        if not scores and "spread" in (saved := _saved(result, stage)):
+    ensemble = isinstance(result.final, EnsembleState)
+    scores = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
+    metrics: dict[str, Any] = dict(averages(scores, burn_in, settings.ensemble_size if ensemble else None))
+    for stage in scores:
+        if not scores[stage] and "spread" in (saved := getattr(result, stage)):
             spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
             metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
-    ensemble = isinstance(result.final, EnsembleState)
-    for stage, key in (("analysis", "spread_skill_ratio"), ("forecast", "spread_skill_ratio_forecast")):
-        metrics[key] = _spread_skill(result, stage, burn_in, settings.ensemble_size if ensemble else None)
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             kept = np.asarray(values, np.float64)[burn_in:]
@@ -74,13 +70,28 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
     }
 
 
-def _saved(result: Assimilation, stage: str) -> dict[str, Any]:
-    return getattr(result, stage)
+def averages(
+    scores: Mapping[str, Mapping[str, Any]], burn_in: int, n_members: int | None
+) -> dict[str, float]:
+    """Averages over the cycles after the burn-in, "rmse_analysis" and so on, and the spread-skill ratios.
+
+    Args:
+        scores: by stage (analysis, forecast), then by name, a value each cycle.
+        n_members: None: of a filter without members.
+    """
+    metrics: dict[str, float] = {}
+    for stage, found in scores.items():
+        metrics |= {f"{name}_{stage}": math.nan for name in _REQUIRED}
+        for name, values in found.items():
+            if np.ndim(values) == 1:
+                metrics[f"{name}_{stage}"] = time_average(np.asarray(values), burn_in)
+    for stage, key in (("analysis", "spread_skill_ratio"), ("forecast", "spread_skill_ratio_forecast")):
+        metrics[key] = _spread_skill(scores[stage], burn_in, n_members)
+    return metrics
 
 
-def _spread_skill(result: Assimilation, stage: str, burn_in: int, n_members: int | None) -> float:
+def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None) -> float:
     """√((N+1)/N · mean variance / mean squared error) over cycles (Fortin et al. 2014)."""
-    scores = getattr(result, f"{stage}_scores")
     if "rmse" not in scores or "spread" not in scores:
         return math.nan
     variance = time_average(np.asarray(scores["spread"], np.float64) ** 2, burn_in)

@@ -24,7 +24,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .observations import Record
 
-__all__ = ["Problem", "build", "member_layout"]
+__all__ = ["Case", "Problem", "build", "build_case", "build_filter", "build_models", "member_layout"]
 
 _TRUTH, _RUN, _START, _ENSEMBLE, _FILTER = range(5)
 """Purposes of the random keys: `fold_in(key(seed), purpose)`."""
@@ -46,16 +46,44 @@ class Problem(NamedTuple):
     """Of the observations, where they or the settings say."""
 
 
+class Case(NamedTuple):
+    """What a run has of its seed: the fields of `Problem` by the same names."""
+
+    key: jax.Array
+    observations: Observations
+    ensemble: jax.Array
+    truth: jax.Array | None
+    times: np.ndarray | None = None
+    units: str | None = None
+
+
 def build(settings: Settings) -> Problem:
     """Builds the problem; truth, ensemble and filter have keys of their own.
 
     Raises:
         InputError: settings the library refuses, a truth that blows up, a bad observation file.
     """
+    dynamics, network = build_models(settings)
+    filter = build_filter(settings, dynamics)
+    key, observations, ensemble, truth, times, units = build_case(settings, dynamics, network)
+    measurement = network.measurement
+    return Problem(key, filter, dynamics, measurement, observations, ensemble, truth, times, units)
+
+
+def build_models(settings: Settings) -> tuple[Dynamics, Network]:
+    """The model and what measures it."""
     dynamics = DYNAMICS.build(settings.dynamics)
-    network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+    return dynamics, MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+
+
+def build_filter(settings: Settings, dynamics: Dynamics) -> Filter:
+    """The filter, with the network of its checkpoint where it has one; not prepared."""
     filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
-    filter = with_trained_network(with_checkpoint(filter, settings, dynamics), settings, dynamics)
+    return with_trained_network(with_checkpoint(filter, settings, dynamics), settings, dynamics)
+
+
+def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case:
+    """Truth, observations and first ensemble of `settings.seed`."""
     root = jax.random.key(settings.seed)
     key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
     try:
@@ -63,24 +91,11 @@ def build(settings: Settings) -> Problem:
         ensemble = _first_ensemble(settings, dynamics, start, key[_ENSEMBLE])
         if settings.observations.path is not None:
             observations, record = _from_file(settings, dynamics, network.measurement)
-            return Problem(
-                key[_FILTER],
-                filter,
-                dynamics,
-                network.measurement,
-                observations,
-                ensemble,
-                truth=None,
-                times=record.times,
-                units=record.units,
-            )
+            return Case(key[_FILTER], observations, ensemble, None, record.times, record.units)
         truth, observations = _twin(settings, dynamics, network, start, key[_RUN])
     except (ValueError, NotImplementedError) as error:
         raise InputError(str(error)) from error
-    units = settings.observations.units
-    return Problem(
-        key[_FILTER], filter, dynamics, network.measurement, observations, ensemble, truth, units=units
-    )
+    return Case(key[_FILTER], observations, ensemble, truth, units=settings.observations.units)
 
 
 def member_layout(settings: Settings) -> MemberLayout:

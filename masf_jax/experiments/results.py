@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..assimilate import Assimilation
-from .files import write_all
+from .files import text_writer, write_all
 from .innovations import residuals
 from .metrics import versions
 from .problem import Problem
@@ -20,7 +20,7 @@ from .settings import Settings, write_settings
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["dataset", "write_results"]
+__all__ = ["configuration_text", "dataset", "write_results"]
 
 _POSITION = {"long_name": "position of the grid point", "units": "1"}
 _DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
@@ -142,7 +142,7 @@ def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str
         "versions": json.dumps(versions()),
         "seed": settings.seed,
         "burn_in": metrics["burn_in"],
-    }
+    } | ({"route": metrics["route"]} if "route" in metrics else {})
 
 
 def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], settings: Settings) -> list[Path]:
@@ -155,15 +155,16 @@ def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], setti
     def numbers(path: Path) -> None:
         path.write_text(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    def configuration(path: Path) -> None:
-        from omegaconf import OmegaConf
-
-        head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
-        path.write_text(
-            head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings))), encoding="utf-8"
-        )
-
+    configuration = text_writer(configuration_text(settings))
     return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
+
+
+def configuration_text(settings: Settings) -> str:
+    """The settings as the YAML file that `masf-jax run --config` repeats a run from."""
+    from omegaconf import OmegaConf
+
+    head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
+    return head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings)))
 
 
 def _valid_json(value: Any) -> Any:

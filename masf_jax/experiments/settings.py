@@ -17,6 +17,7 @@ __all__ = [
     "QualityControl",
     "Settings",
     "read_settings",
+    "write_plain",
     "write_settings",
 ]
 
@@ -30,6 +31,8 @@ class About:
     reference: str | None = None
     expected: float | None = None
     """RMSE of the analysis to expect; dropped where a setting that matters is overridden."""
+    tuning: str | None = None
+    """Where the filter's values come from: the preset, a file of `masf-jax tune`, defaults; and overrides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +164,13 @@ def _check_ranges(settings: Settings) -> None:
 
 def write_settings(settings: Settings) -> dict[str, Any]:
     """The settings as plain values that `read_settings` turns into the same settings."""
-    return _plain(settings)
+    return write_plain(settings)
 
 
-def _plain(value: Any) -> Any:
+def write_plain(value: Any) -> Any:
     """Dataclasses as dicts and tuples as lists, all the way down."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: write_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: write_plain(item) for key, item in value.items()}
+    return [write_plain(item) for item in value] if isinstance(value, list | tuple) else value

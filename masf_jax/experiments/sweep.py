@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .compose import compose, config_folder, parse
 from .errors import DIVERGED, InputError, RunError
 from .files import check_writable
+from .filter_file import is_filter_file
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -53,6 +54,7 @@ def run_sweep(overrides: list[str]) -> int:
     jobs = expand(own)
     for overrides in jobs:
         compose(overrides)
+        _refuse_files(overrides)
     check_writable(folder)
     folders = [folder / str(number) for number in range(len(jobs))]
     for each in folders:
@@ -69,6 +71,16 @@ def run_sweep(overrides: list[str]) -> int:
     if any(row["status"].startswith("failed") for row in rows):
         return 1
     return DIVERGED if any(row["status"] == "diverged" for row in rows) else 0
+
+
+def _refuse_files(overrides: list[str]) -> None:
+    """Hydra composes a sweep's jobs too, and knows the groups' own choices only."""
+    for override in parse(overrides):
+        if override.key_or_group == "filter" and is_filter_file(override.value()):
+            raise InputError(
+                f"{override.input_line}: a sweep takes filters by name; files are compared with "
+                "masf-jax compare filters=[…]."
+            )
 
 
 def _split(overrides: list[str]) -> tuple[list[str], list[str], Path]:

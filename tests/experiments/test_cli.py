@@ -22,6 +22,19 @@ def test_help_and_version(capsys):
         assert part in text
 
 
+def test_every_command_has_help(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for command, part in {
+        "compare": "filters=[letkf,masf]",
+        "tune": "filter.KEY=2,4,6",
+        "train": "--overwrite",
+    }.items():
+        assert f"masf-jax {command} " in overview
+        assert main([command, "--help"]) == 0
+        assert part in capsys.readouterr().out
+
+
 def test_list_shows_every_choice(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -57,5 +70,5 @@ def test_as_a_process_a_mistake_ends_with_code_2_and_no_traceback():
 
 def test_help_loads_neither_hydra_nor_xarray_nor_matplotlib():
     code = "import sys; from masf_jax.experiments.cli import main; main(['--help']); "
-    code += "assert not {'hydra', 'xarray', 'matplotlib', 'rich'} & set(sys.modules)"
+    code += "assert not {'hydra', 'xarray', 'matplotlib', 'rich', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
