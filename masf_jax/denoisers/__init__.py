@@ -5,6 +5,7 @@ from .base import Denoiser as Denoiser
 from .covariance import (
     Covariance as Covariance,
     DenseCovariance as DenseCovariance,
+    DiagonalCovariance as DiagonalCovariance,
     LowRankCovariance as LowRankCovariance,
     TaperedCovariance as TaperedCovariance,
 )

@@ -14,7 +14,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..bases import Basis
 from ..ensemble.taper import Taper
 
-__all__ = ["Covariance", "DenseCovariance", "LowRankCovariance", "TaperedCovariance"]
+__all__ = [
+    "Covariance",
+    "DenseCovariance",
+    "DiagonalCovariance",
+    "LowRankCovariance",
+    "TaperedCovariance",
+]
 
 
 class Covariance(eqx.Module):
@@ -52,6 +58,21 @@ class LowRankCovariance(Covariance):
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
         weights = jax.random.normal(key, self.columns.shape[:1], self.columns.dtype)
         return jnp.tensordot(weights, self.columns, axes=1)
+
+
+class DiagonalCovariance(Covariance):
+    """P = diag(variance): independent components."""
+
+    variance: Float[Array, "*v"]
+
+    def regress(
+        self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
+    ) -> Float[Array, "*v"]:
+        return self.variance * cos / (self.variance * cos**2 + sin**2) * y
+
+    def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
+        noise = jax.random.normal(key, self.variance.shape, self.variance.dtype)
+        return jnp.sqrt(self.variance) * noise
 
 
 class DenseCovariance(Covariance):

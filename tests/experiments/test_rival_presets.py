@@ -7,14 +7,35 @@ import json
 import numpy as np
 import pytest
 
+from masf_jax import filters as f
 from masf_jax.experiments.builders.filters import FILTERS
 from masf_jax.experiments.cli import main
 from masf_jax.experiments.compose import compose
-from masf_jax.filters import EnSF
+from masf_jax.filters.conditional_diffusion import ConditionalDiffusion
+from masf_jax.filters.score_filter import ScoreFilter
+from masf_jax.filters.ssls import SSLS
 
+TINY = ["filter.network.width=8", "filter.network.depth=1", "filter.training.steps=2"]
 RUNS = {
-    "ensf": ["filter.n_steps=20"],
+    "enff": ["filter.path=f2p"],
+    "score_filter": ["filter.n_steps=20", *TINY],
 }
+KINDS = {
+    "ensf": f.EnSF,
+    "ensf_lr": f.EnSFLR,
+    "iensf": f.IEnSF,
+    "enff": f.EnFF,
+    "conditional_diffusion": ConditionalDiffusion,
+    "score_filter": ScoreFilter,
+    "ssls": SSLS,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_presets_name_every_key_and_build(name):
+    section = dict(compose([f"filter={name}"]).filter)
+    assert set(FILTERS.check(section)) == set(section), "the file shows all keys"
+    assert type(FILTERS.build(FILTERS.check(section))) is KINDS[name]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -27,7 +48,7 @@ def test_two_cycles(name, tmp_path):
 
 def test_ensf_has_the_released_settings():
     filter = FILTERS.build(compose(["filter=ensf"]).filter)
-    assert isinstance(filter, EnSF)
+    assert isinstance(filter, f.EnSF)
     sampler = filter.sampler
     assert (sampler.n_steps, sampler.batch_size, sampler.start) == (500, 1, "standardised")
     assert (float(sampler.schedule.eps_alpha), float(sampler.schedule.eps_beta)) == (
@@ -38,6 +59,6 @@ def test_ensf_has_the_released_settings():
     other = FILTERS.build(
         compose(["filter=ensf", "filter.batch_size=null", "filter.normalization=cycle"]).filter
     )
-    assert isinstance(other, EnSF)
+    assert isinstance(other, f.EnSF)
     assert other.sampler.batch_size is None
     assert other.normalization is not None

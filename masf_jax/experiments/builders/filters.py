@@ -11,7 +11,7 @@ from ...ensemble.inflation import Inflation
 from .amortised import masf_amortised
 from .masf import masf, masf_gaussian, masf_kernel, masf_paper
 from .registry import Registry
-from .rivals import ensf
+from .rivals import conditional_diffusion, enff, ensf, ensf_lr, iensf, score_filter, ssls
 
 __all__ = ["FILTERS"]
 
@@ -89,7 +89,7 @@ def ienkf(
 
 for _builder in (enkf, etkf, ensrf, letkf, masf, masf_gaussian, masf_kernel, masf_paper, masf_amortised):
     _register_inflated(_builder)
-for _builder in (ensf,):
+for _builder in (ensf, ensf_lr, iensf, enff, conditional_diffusion, score_filter, ssls):
     _register_inflated(_builder)
 _register_inflated(enkf_n, left_out=("adaptive",))  # it infers its inflation itself
 _register_inflated(ienkf, left_out=("adaptive", "prior_inflation"))  # it forecasts again and again
