@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 
 from masf_jax import dynamics, filters as f, measurements as m
+from masf_jax.amortised import load_amortised, pretrained_folder
 from masf_jax.dynamics import spun_up_ensemble
 from masf_jax.ensemble import Inflation
 from masf_jax.experiments.builders import masf as build
@@ -222,6 +223,11 @@ def kolmogorov() -> System:
         pretrained=grid(inflation=(1.0, 1.2), rtps=(0.0, 0.7)),
     )
     methods = classical((1.0, 1.1, 1.3, 1.6), local, rotation=False) | networks
+    methods["amortised, as in the package"] = Method(
+        lambda radius, epochs: load_amortised(pretrained_folder("kolmogorov_grid"), f.LETKF(radius or 1.0)),
+        (Trial(1.1, radius=5.0),),
+        several=False,
+    )
     return System(model, noise, chosen.steps_per_cycle, 10, None, 5, 5, 1, methods)
 
 

@@ -29,6 +29,7 @@ from masf_jax import assimilate, simulate
 from masf_jax.dynamics import climatological_states
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import MASF, Filter
+from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.filters.network_fit import NetworkFit
 
 TUNING_SEEDS = (1000, 1001)
@@ -42,7 +43,11 @@ def one_run(system: System, n_cycles: int, filter: Filter, values: jax.Array, se
     dynamics, measurement = system.dynamics, system.measurement
     twin = simulate(keys[2], dynamics, measurement, n_cycles, system.steps_per_cycle, start)
     inflation, relaxation, rate = values
-    filter = eqx.tree_at(lambda f: f.inflation, filter, Inflation(inflation, rtps=relaxation))
+    filter = eqx.tree_at(
+        lambda f: f.base.inflation if isinstance(f, AmortisedMASF) else f.inflation,
+        filter,
+        Inflation(inflation, rtps=relaxation),
+    )
     if isinstance(filter, MASF) and isinstance(filter.denoiser, NetworkFit) and filter.denoiser.training:
         filter = eqx.tree_at(lambda f: f.denoiser.training.learning_rate, filter, rate)
     result = assimilate(
