@@ -39,7 +39,6 @@ CASES: dict[str, tuple[int, list[str]]] = {
         [*L96, "ensemble_size=40", *PAPER, f"filter.n_steps={STEPS}"],
     ),
     "Kolmogorov 64², network, U-Net 16·(1,2)": (2, [*FLOW, *NETWORK]),
-    "Kolmogorov 64², masf_paper, U-Net 32·(1,2,4,8)": (1, [*FLOW, *PAPER, f"filter.n_steps={STEPS}"]),
 }
 
 
