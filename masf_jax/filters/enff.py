@@ -44,7 +44,7 @@ class EnFF(SampledFilter):
 
     The flow without guidance is exact for the mixture. The guidance is a heuristic: the analysis depends on
     λ, which must be tuned (docs/rivals.md has the bias for a Gaussian forecast), and steps need
-    λ |H'|²/(n_steps R) well below 2.
+    λ |H'|²/(n_steps R) well below 2. Where the ensemble collapses its spread is that of σ_min.
 
     O(N n) memory, O(N² n) operations a step.
 
@@ -63,7 +63,7 @@ class EnFF(SampledFilter):
     path: Path = eqx.field(static=True, default="ot")
     n_steps: int = eqx.field(static=True, default=100)
     guidance: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.2)
-    sigma_min: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.01)
+    sigma_min: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.1)
 
     def __check_init__(self) -> None:
         if self.path not in get_args(Path):

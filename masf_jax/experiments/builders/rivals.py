@@ -101,7 +101,7 @@ def enff(
     path: Literal["ot", "f2p"] = "ot",
     n_steps: int = 100,
     guidance: float = 0.2,
-    sigma_min: float = 0.01,
+    sigma_min: float = 0.1,
     normalization: Literal["cycle", "moving"] | None = None,
 ) -> f.Filter:
     """Ensemble flow filter (Transue et al. 2025)."""
