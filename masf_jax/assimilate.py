@@ -89,7 +89,7 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
         key_analysis, forecast, xs["z"], problem.measurement, mask
     )
     for stage, now in (("forecast", forecast), ("analysis", analysis)):
-        out[stage] = _saved(problem.save, now)
+        out[stage] = saved(problem.save, now)
         out[f"{stage}_scores"] = (
             cycle_scores(problem.scores, now, xs["truth"], problem.observed, dict(problem.extra_scores))
             if "truth" in xs
@@ -98,7 +98,7 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     return (jax.tree.map(layout.replicate, analysis), xs["step"]), out
 
 
-def _saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
+def saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
     mean, variance = state.moments()
     out = {}
     if "mean" in save:
@@ -175,7 +175,7 @@ def assimilate(
     ensemble = jnp.asarray(ensemble)
     truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
     layout.check(ensemble.shape[0])
-    _check(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
     if quality_control is not None:
         quality_control.check(observations.values.shape[1:])
     if chunk is not None and chunk < 1:
@@ -212,7 +212,7 @@ def assimilate(
         chunk = max(1, n_cycles // 50)
     (final, _), out, seconds = _execute(problem, carry, xs, n_cycles, chunk, progress, timed)
     result = Assimilation(**out, steps=observations.steps, final=final, **seconds)
-    _warn_if_diverged(result.diverged)
+    warn_if_diverged(result.diverged)
     return result
 
 
@@ -258,7 +258,7 @@ def _execute(
     return carry, out, seconds
 
 
-def _warn_if_diverged(diverged: Array) -> None:
+def warn_if_diverged(diverged: Array) -> None:
     if isinstance(diverged, Tracer) or not np.asarray(diverged).any():
         return
     cycle = int(np.argmax(np.asarray(diverged)))
@@ -271,7 +271,7 @@ def _warn_if_diverged(diverged: Array) -> None:
     )
 
 
-def _check(
+def check_problem(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,

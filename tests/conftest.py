@@ -28,6 +28,7 @@ _CHECKED = (
     "nn",
     "progress",
     "quality_control",
+    "smoothers",
     "training",
     "twin",
 )

@@ -1,0 +1,3 @@
+"""Smoothers: methods that estimate a whole trajectory from all its measurements."""
+
+from .enks import Smoothing as Smoothing, enks as enks

@@ -1,0 +1,191 @@
+"""The ensemble Kalman smoother: later measurements act on past ensembles through the filter's transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..assimilate import check_problem, saved, warn_if_diverged
+from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ..dynamics.rollout import advance
+from ..filters.base import EnsembleFilter, EnsembleState, with_one_noise_law
+from ..filters.enkf import EnKF
+from ..filters.etkf import ETKF
+from ..filters.repair import repair
+from ..measurements.measurement import Measurement, Observations
+from ..metrics.cycle import DEFAULT_SCORES, cycle_scores
+
+__all__ = ["Smoothing", "enks"]
+
+
+class Smoothing(eqx.Module):
+    """What a smoother leaves: one entry per cycle along axis 0.
+
+    smoothed, analysis: saved arrays by name (mean, spread, ensemble), after and before the use of later
+        measurements.
+    smoothed_scores, analysis_scores: scores by name; empty without truth.
+    repaired: members replaced after the forecast; steps: model step number of each cycle.
+    """
+
+    smoothed: dict[str, Array]
+    analysis: dict[str, Array]
+    smoothed_scores: dict[str, Array]
+    analysis_scores: dict[str, Array]
+    repaired: Int[Array, " K"]
+    diverged: Bool[Array, " K"]
+    steps: Int[Array, " K"]
+
+
+class _Problem(eqx.Module):
+    """Everything constant over the scan."""
+
+    key: PRNGKeyArray
+    filter: EnKF | ETKF
+    dynamics: Dynamics
+    measurement: Measurement
+    observed: Bool[Array, "*state"] | None
+    interval: int | None = eqx.field(static=True)
+    lag: int = eqx.field(static=True)
+    save: tuple[str, ...] = eqx.field(static=True)
+    scores: tuple[str, ...] = eqx.field(static=True)
+    layout: MemberLayout = eqx.field(static=True)
+
+    def kept(self, ensemble: Array, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What is saved of an ensemble, and its scores."""
+        state = EnsembleState(ensemble)
+        scores = {} if truth is None else cycle_scores(self.scores, state, truth, self.observed)
+        return saved(self.save, state), scores
+
+    def cycle(self, carry: tuple[Array, Array], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
+        """One cycle; carries members (N, lag + 1, *state), newest state first, and the step number."""
+        window, step = carry
+        keys = jax.random.split(jax.random.fold_in(self.key, xs["cycle"]), 3)
+        n_steps = xs["step"] - step if self.interval is None else self.interval
+        newest = advance(self.dynamics, window[:, 0], step, keys[0], n_steps, self.layout)
+        window = jnp.concatenate([newest[:, None], window[:, :-1]], axis=1)
+        mended, repaired, diverged = repair(keys[1], EnsembleState(window))
+        assert isinstance(mended, EnsembleState)
+        window = self.update(keys[2], mended.ensemble, xs["z"], xs["mask"])
+        out: dict[str, Any] = {"repaired": repaired, "diverged": diverged}
+        out["analysis"] = self.kept(window[:, 0], xs.get("truth"))
+        out["smoothed"] = self.kept(window[:, -1], xs.get("old_truth"))
+        return (window, xs["step"]), out
+
+    def update(self, key: PRNGKeyArray, window: Array, z: Array, mask: Array) -> Array:
+        """The members after the use of z, past states included."""
+        newest, n = window[:, 0], window.shape[0]
+        measurement = with_one_noise_law(EnsembleState(newest), self.measurement)
+
+        def use(window: Array) -> Array:
+            key_update, key_inflate = jax.random.split(key)
+            d = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, newest, mask)
+            moved = self.filter.transform(key_update, window.reshape(n, -1), d, mask.reshape(-1))[0]
+            moved = moved.reshape(window.shape)
+            return moved.at[:, 0].set(self.filter.inflation.after(key_inflate, newest, moved[:, 0]))
+
+        return jax.lax.cond(mask.any(), use, lambda window: window, window)
+
+
+@eqx.filter_jit
+def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array]) -> dict[str, Any]:
+    lag, truth = problem.lag, xs.get("truth")
+    n_cycles = xs["cycle"].shape[0]
+    if truth is not None:
+        xs = xs | {"old_truth": jnp.concatenate([truth[:1].repeat(lag, 0), truth[: n_cycles - lag]])}
+    window = jnp.broadcast_to(ensemble[:, None], (ensemble.shape[0], lag + 1, *ensemble.shape[1:]))
+    start = (window, jnp.asarray(0, jnp.int32))
+    (window, _), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)
+    if lag == 0:
+        return out
+    rest = jnp.moveaxis(window[:, lag - 1 :: -1], 1, 0)  # the last `lag` cycles, in order of time
+    items = (rest, None if truth is None else truth[n_cycles - lag :])
+    last = jax.lax.map(lambda item: problem.kept(*item), items)
+    out["smoothed"] = jax.tree.map(lambda a, b: jnp.concatenate([a[lag:], b]), out["smoothed"], last)
+    return out
+
+
+def enks(
+    key: PRNGKeyArray,
+    filter: EnsembleFilter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    observations: Observations,
+    ensemble: Float[Array, "N *state"],
+    *,
+    lag: int | None = None,
+    truth: Float[Array, "K *state"] | None = None,
+    save: tuple[str, ...] = ("mean", "spread"),
+    scores: tuple[str, ...] = DEFAULT_SCORES,
+    layout: MemberLayout = ALL_AT_ONCE,
+) -> Smoothing:
+    """Runs a filter, and applies each analysis to the ensembles of the last `lag` cycles too.
+
+    The analysis of cycle k is X_k ← T_k X_k with an N × N matrix T_k made of the measured members; the
+    smoothed ensembles are X_j ← T_k X_j for j = k - lag, …, k - 1: a regression of past states on
+    z_k through the sample covariance between X_j and H(X_k). With a linear-Gaussian problem and many members
+    this is the Kalman (Rauch-Tung-Striebel) smoother of lag `lag`; few members need a short lag, since
+    sampling noise in far covariances is not localised away.
+
+    Memory: N (lag + 1) states, and what is saved. The analyses are those of `assimilate` with the same key.
+    Inflation acts on the newest ensemble alone. A member that blows up is replaced with all its past.
+
+    Source: Evensen & van Leeuwen (2000), doi 10.1175/1520-0493(2000)128<1852:AEKSFN>2.0.CO;2; with ensemble
+    transforms: Bocquet & Sakov (2014), doi 10.1002/qj.2236, section 2.
+
+    Args:
+        filter: EnKF or ETKF, whose transform is used; no inflation of the forecast.
+        lag: cycles of later measurements that a state sees; None: all. 0: the filter.
+        Others: see `assimilate`.
+
+    Raises:
+        ValueError: a negative lag, inflation of the forecast, or what `assimilate` refuses.
+        TypeError: another filter.
+    """
+    if not isinstance(filter, EnKF | ETKF):
+        raise TypeError(
+            f"the ensemble smoother needs a filter with one transform for all components, EnKF or ETKF; got "
+            f"{type(filter).__name__}."
+        )
+    if filter.inflation.changes_forecast:
+        raise ValueError(
+            "the ensemble smoother regresses past states on the forecast as it is: inflation of the forecast "
+            "(prior, adaptive) has no place in it. Use multiplicative inflation or relaxation."
+        )
+    if lag is not None and lag < 0:
+        raise ValueError(f"lag must be 0 or more cycles, or None for all; got {lag}.")
+    ensemble = jnp.asarray(ensemble)
+    truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
+    layout.check(ensemble.shape[0])
+    check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    observed = measurement.operator.observed(dynamics.state_shape)
+    if observed is not None and (observed.all() or not observed.any()):
+        observed = None
+    n_cycles = observations.n_cycles
+    problem = _Problem(
+        key,
+        filter,
+        dynamics,
+        measurement,
+        None if observed is None else jnp.asarray(observed),
+        observations.interval,
+        n_cycles - 1 if lag is None else min(lag, n_cycles - 1),
+        tuple(save),
+        tuple(scores),
+        layout,
+    )
+    xs = {
+        "cycle": jnp.arange(n_cycles, dtype=jnp.uint32),
+        "step": observations.steps,
+        "z": observations.values.astype(ensemble.dtype),
+        "mask": observations.mask,
+    }
+    out = _run(problem, ensemble, xs if truth is None else xs | {"truth": truth})
+    (smoothed, smoothed_scores), (analysis, analysis_scores) = out.pop("smoothed"), out.pop("analysis")
+    result = Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=observations.steps)
+    warn_if_diverged(result.diverged)
+    return result
