@@ -133,16 +133,24 @@ class NetworkDenoiser(Denoiser):
     def outputs(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
-        """What the network gives, in the state's layout: F, and the log-factor of the variance head."""
-        outputs = self.net.apply(self.params, *self._inputs(x, angle))
-        first, second = outputs if self.variance_head else (outputs, None)
+        """F, and the log-factor of the variance head, within their bounds."""
+        first, second = self.heads(x, angle)
         bounded = self.preconditioning == "bounded"
-        first = self._state_order(first, x.shape)
         if bounded:
             first = _within(_BOUNDED_F, first)
         if second is None:
             return first, None
-        return first, _within(_BOUNDED_LOG if bounded else _LARGEST_LOG, self._state_order(second, x.shape))
+        return first, _within(_BOUNDED_LOG if bounded else _LARGEST_LOG, second)
+
+    def heads(
+        self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
+        """What the network gives, in the state's layout: its first and its second output."""
+        outputs = self.net.apply(self.params, *self._inputs(x, angle))
+        first, second = outputs if self.variance_head else (outputs, None)
+        return self._state_order(first, x.shape), (
+            None if second is None else self._state_order(second, x.shape)
+        )
 
     def moments(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]

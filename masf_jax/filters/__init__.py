@@ -11,6 +11,7 @@ from .baselines import (
     OptimalInterpolation as OptimalInterpolation,
     ThreeDVar as ThreeDVar,
 )
+from .conditional import ConditionalFit as ConditionalFit, ConditionalKernel as ConditionalKernel
 from .denoiser_fit import DenoiserFit as DenoiserFit, GaussianFit as GaussianFit, KernelFit as KernelFit
 from .enff import EnFF as EnFF
 from .enkf import EnKF as EnKF

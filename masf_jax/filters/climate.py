@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ..bases import IdentityBasis
+from ..diffusion.conditional import towards_noise
 from ..diffusion.measurement_aware import measurement_aware
-from ..diffusion.process import Process
+from ..diffusion.process import Frame, Process
 from ..diffusion.vp_bridge import vp_bridge
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import climatological_states
@@ -63,13 +65,14 @@ def climate(
     dynamics: Dynamics,
     measurement: Measurement,
     normalization: Normalization,
-    kind: ProcessKind,
+    kind: ProcessKind | None,
     key: PRNGKeyArray,
     n: int = 1000,
 ) -> Climate:
     """`n` states of the model and a tenth as many for validation, normalised by `normalization`'s moments.
 
-    Without moments, by those of the `n` states themselves.
+    Without moments, by those of the `n` states themselves. Without a kind of process the states are on their
+    way to noise.
 
     Raises:
         ValueError: a model that blows up, or a measurement that the process cannot take.
@@ -85,7 +88,10 @@ def climate(
         moments = Moments(member_mean(states), member_variance(states))
     fixed = dataclasses.replace(normalization, kind="fixed", moments=moments)
     centre, scale, _ = fixed(states, None)
-    z = jnp.zeros(measurement.output_shape(dynamics.state_shape), states.dtype)
-    process = make_process(kind, measurement, z, jnp.ones(z.shape, bool), centre, scale)
+    if kind is None:
+        process = towards_noise(Frame(centre, scale, IdentityBasis()), centre)
+    else:
+        z = jnp.zeros(measurement.output_shape(dynamics.state_shape), states.dtype)
+        process = make_process(kind, measurement, z, jnp.ones(z.shape, bool), centre, scale)
     encode = jax.vmap(process.frame.encode)
     return Climate(encode(states), encode(validation), process, moments)

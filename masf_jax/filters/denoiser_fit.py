@@ -1,31 +1,36 @@
-"""How a filter makes its denoiser from each cycle's forecast ensemble, without training."""
+"""What a score-based filter makes of each cycle's forecast ensemble: a denoiser, or the analysis itself."""
 
 from __future__ import annotations
 
 import abc
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
 from ..denoisers.gaussian import GaussianDenoiser, ensemble_gaussian
 from ..denoisers.kernel import ensemble_kernel
 from ..diffusion.process import Process
+from ..diffusion.schedules import TimeGrid, time_grid
 from ..dynamics.base import Dynamics
+from ..ensemble.density import check_bandwidth
 from ..ensemble.taper import Taper, taper
 from ..measurements.measurement import Measurement
 from .climate import Climate
 
-__all__ = ["DenoiserFit", "GaussianFit", "KernelFit"]
+__all__ = ["DenoiserFit", "DrawingFit", "Fit", "GaussianFit", "KernelFit", "Sampling", "member_keys"]
 
 
-class DenoiserFit(eqx.Module):
-    """From a forecast ensemble, in a process's coordinates, to a denoiser; may remember across cycles."""
+class Fit(eqx.Module):
+    """What a filter makes of a forecast ensemble; may remember across cycles."""
+
+    routes: ClassVar[tuple[str, ...]] = ("linear", "linearized")
+    """Routes to the analysis that it can take (see `MASF`)."""
 
     @property
     def climatological(self) -> bool:
@@ -44,7 +49,7 @@ class DenoiserFit(eqx.Module):
 
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
-    ) -> DenoiserFit:
+    ) -> Fit:
         """This fit with what it derives from the model; raises ValueError where it does not suit them.
 
         `climate()` is the model's climatology in the filter's normalisation and process.
@@ -55,11 +60,52 @@ class DenoiserFit(eqx.Module):
         """What is remembered before the first cycle."""
         return None
 
+
+class DenoiserFit(Fit):
+    """From a forecast ensemble, in a process's coordinates, to a denoiser that knows nothing of z."""
+
     @abc.abstractmethod
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
     ) -> tuple[Denoiser, Any, dict[str, Array]]:
         """The denoiser, the memory for the next cycle, and scalars to report."""
+
+
+class Sampling(NamedTuple):
+    """How a reverse process is run; see the arguments of `MASF`."""
+
+    n_steps: int
+    grid: TimeGrid
+    first: float
+    corrected: bool
+    paper_scales: bool
+
+    def times(self, n_steps: int | None = None) -> Float[Array, " n_times"]:
+        """The times it stops at; in as many steps as given instead of its own."""
+        return time_grid(self.n_steps if n_steps is None else n_steps, self.grid, self.first)
+
+
+class DrawingFit(Fit):
+    """From a forecast ensemble and the measured values to the analysis members."""
+
+    @abc.abstractmethod
+    def draw(
+        self,
+        key: PRNGKeyArray,
+        members: Float[Array, "N *x"],
+        measurement: Measurement,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        units: tuple[Float[Array, "*x"], Float[Array, "..."]],
+        sampling: Sampling,
+        memory: Any,
+    ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
+        """The analysis members, the memory for the next cycle, and scalars to report.
+
+        Args:
+            members: of the forecast, in the state's units.
+            units: centre and scale of the filter's normalisation.
+        """
 
 
 class GaussianFit(DenoiserFit):
@@ -123,12 +169,15 @@ class KernelFit(DenoiserFit):
     shrink: bool = eqx.field(static=True, default=True)
 
     def __init__(self, bandwidth: float | None = None, shrink: bool = True):
-        if bandwidth is not None and not isinstance(bandwidth, Tracer) and not bandwidth > 0:
-            raise ValueError(f"bandwidth must be positive; got {bandwidth}.")
-        self.bandwidth = None if bandwidth is None else jnp.asarray(bandwidth, dtype=float)
+        self.bandwidth = check_bandwidth(bandwidth)
         self.shrink = shrink
 
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
     ) -> tuple[Denoiser, Any, dict[str, Array]]:
         return ensemble_kernel(ensemble, self.bandwidth, self.shrink), memory, {}
+
+
+def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
+    """A key for each member, the same whatever the number of members."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n_members, dtype=jnp.uint32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -25,8 +25,9 @@ from ..ensemble.statistics import anomalies, recentre
 from ..measurements.measurement import Measurement
 from .base import EnsembleState, Info, MemberFilter
 from .climate import Climate, ProcessKind, climate, make_process
-from .denoiser_fit import DenoiserFit, GaussianFit
+from .denoiser_fit import DenoiserFit, DrawingFit, Fit, GaussianFit, Sampling, member_keys
 from .linearization import Linearization, Problem
+from .routes import Route, check_route, check_settings, chosen_route, drawn_by_fit
 
 __all__ = ["MASF"]
 
@@ -42,7 +43,7 @@ class MASF(MemberFilter):
     bridge and the process "vp" see docs/masf.md.
 
     Args:
-        denoiser: how the denoiser comes from the forecast ensemble; `GaussianFit(coupled=True)` by default.
+        denoiser: what is made of the forecast ensemble; `GaussianFit(coupled=True)` by default.
         inflation: see `Inflation`.
         normalization: see `Normalization`.
         process: "vp" (any linear measurement), or the paper's "measurement_aware".
@@ -51,7 +52,10 @@ class MASF(MemberFilter):
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid, where it needs at
             least 64 steps; see `guided`).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
-        linearization: what is done about a nonlinear measurement (see `Linearization`); "vp" and bridge only.
+        route: "linear" (as above); "linearized": the same at tangents of H (`linearization`; "vp" and bridge
+            only); "conditional": a denoiser that knows z, for any H and noise (`ConditionalFit`);
+            "dual_head": the paper's for a nonlinear H (`DualHeadFit`); "auto" goes by the operator's
+            structure and the kind of `denoiser` (`route_of`).
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
             only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
             pure noise (a network) its mean over the members' own noise where nothing is measured.
@@ -60,10 +64,11 @@ class MASF(MemberFilter):
             moments, and behind the pretraining of a network: the same states.
     """
 
-    denoiser: DenoiserFit
+    denoiser: Fit
     inflation: Inflation
     normalization: Normalization
     linearization: Linearization
+    route: Route = eqx.field(static=True)
     process: ProcessKind = eqx.field(static=True)
     sampler: Literal["bridge", "guided"] = eqx.field(static=True)
     n_steps: int = eqx.field(static=True)
@@ -77,11 +82,12 @@ class MASF(MemberFilter):
 
     def __init__(
         self,
-        denoiser: DenoiserFit | None = None,
+        denoiser: Fit | None = None,
         inflation: Inflation | None = None,
         normalization: Normalization | None = None,
         linearization: Linearization | None = None,
         *,
+        route: Route = "auto",
         process: ProcessKind = "vp",
         sampler: Literal["bridge", "guided"] = "bridge",
         n_steps: int = 1,
@@ -93,22 +99,8 @@ class MASF(MemberFilter):
         climatology: int = 1000,
         seed: int = 1,
     ):
-        for name, value, known in (
-            ("process", process, ("vp", "measurement_aware")),
-            ("sampler", sampler, ("bridge", "guided")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}.")
         first = (1.0 if sampler == "bridge" else 0.992) if first is None else first
-        if sampler == "bridge" and first != 1:
-            raise ValueError(f"the bridge starts at the measurement, diffusion time 1; got first={first}.")
-        if sampler == "guided" and not first < 1:
-            raise ValueError(f"the guided sampler has no score at diffusion time 1: first < 1; got {first}.")
-        if sampler == "guided" and n_steps < 3:
-            raise ValueError(
-                f"the guided sampler diverges in 1 or 2 steps, whatever the noise; got n_steps={n_steps}. "
-                "Give it 64 or more (the paper: 150), or use the bridge."
-            )
+        check_settings(route, process, sampler, n_steps, first)
         if climatology < 2:
             raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
         time_grid(n_steps, grid, first)
@@ -116,15 +108,26 @@ class MASF(MemberFilter):
         self.inflation = Inflation() if inflation is None else inflation
         self.normalization = Normalization() if normalization is None else normalization
         self.linearization = Linearization() if linearization is None else linearization
-        self.process, self.sampler, self.n_steps, self.grid = process, sampler, n_steps, grid
+        self.route, self.process, self.sampler = route, process, sampler
+        self.n_steps, self.grid = n_steps, grid
         self.first, self.corrected, self.centred = first, corrected, centred
         self.paper_scales = paper_scales
         self.climatology, self.seed = climatology, seed
 
+    @property
+    def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of a fit that knows z: it may have any law of the noise."""
+        return "conditional" in self.denoiser.routes
+
+    def route_of(self, measurement: Measurement) -> Route:
+        """The route taken for this measurement."""
+        return chosen_route(self.route, self.denoiser, measurement)
+
     def climate(self, dynamics: Dynamics, measurement: Measurement) -> Climate:
         """The model states behind a fixed normalisation and a pretrained network: the same at every call."""
         key, normalization = jax.random.key(self.seed), self._normalization(measurement)
-        return climate(dynamics, measurement, normalization, self.process, key, self.climatology)
+        kind = None if drawn_by_fit(self.route_of(measurement)) else self.process
+        return climate(dynamics, measurement, normalization, kind, key, self.climatology)
 
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
@@ -133,10 +136,11 @@ class MASF(MemberFilter):
         shape = dynamics.state_shape
         normalization = self._normalization(measurement)
         scale_shape = (1,) * len(shape) if normalization.uniform else shape
-        check_structure(measurement, scale_shape, shape)
-        if measurement.operator.structure is None:
-            self._check_nonlinear(measurement, shape)
-        if self.process == "measurement_aware":  # concrete here: its validity can be looked at
+        check_route(self, measurement, shape)
+        own = drawn_by_fit(self.route_of(measurement))
+        if not own:
+            check_structure(measurement, scale_shape, shape)
+        if self.process == "measurement_aware" and not own:  # concrete here: its validity can be looked at
             z = jnp.zeros(measurement.output_shape(shape))
             make_process(
                 self.process, measurement, z, jnp.ones(z.shape, bool), jnp.zeros(shape), jnp.ones(scale_shape)
@@ -151,27 +155,6 @@ class MASF(MemberFilter):
         if normalization.kind == "fixed" and normalization.moments is None:
             normalization = dataclasses.replace(normalization, moments=states().moments)
         return eqx.tree_at(lambda f: (f.denoiser, f.normalization), self, (denoiser, normalization))
-
-    def _check_nonlinear(self, measurement: Measurement, state_shape: tuple[int, ...]) -> None:
-        name = type(measurement.operator).__name__
-        if self.process != "vp" or self.sampler != "bridge":
-            raise ValueError(
-                f"{name} is not linear (structure None); the process {self.process!r} with the sampler "
-                f'{self.sampler!r} needs a linear measurement. Process "vp" with the bridge linearises it.'
-            )
-        if self.linearization.at == "member" and not self.denoiser.couples_members:
-            raise ValueError(
-                f"{type(self.denoiser).__name__} draws members afresh: they have no forecast member to "
-                'linearise at. Take GaussianFit(coupled=True), or Linearization("mean"), with proposals '
-                "where components are few."
-            )
-        alone = measurement.operator.coupling(state_shape) == "component" and measurement.noise.diagonal
-        if self.denoiser.trained and (self.denoiser.climatological or not alone):
-            raise ValueError(
-                "a trained denoiser takes a nonlinear measurement only where each value depends on one "
-                f"component and it is trained on the forecasts; {name} does not suit "
-                f"{type(self.denoiser).__name__}. Take GaussianFit or KernelFit."
-            )
 
     def _normalization(self, measurement: Measurement) -> Normalization:
         if measurement.operator.structure != "fourier":
@@ -202,10 +185,43 @@ class MASF(MemberFilter):
             forecast, inflation_memory, d, mask.sum().astype(d.dtype)
         )
         centre, scale, normalization_memory = self.normalization(inflated, normalization_memory)
+        state_units = (centre, scale)
+        if isinstance(self.denoiser, DrawingFit) and drawn_by_fit(self.route_of(measurement)):
+            drawn, denoiser_memory, info = self.denoiser.draw(
+                key_sample, inflated, measurement, z, mask, state_units, self._sampling, denoiser_memory
+            )
+        else:
+            drawn, denoiser_memory, info = self._drawn(
+                (key_fit, key_sample), inflated, measurement, z, mask, state_units, denoiser_memory
+            )
+        analysis = self.inflation.after(key_inflate, forecast, drawn)
+        if inflation_memory is not None:
+            info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
+        memory = (inflation_memory, normalization_memory, denoiser_memory)
+        return EnsembleState(analysis, state.log_weights, memory), info
+
+    @property
+    def _sampling(self) -> Sampling:
+        return Sampling(self.n_steps, self.grid, self.first, self.corrected, self.paper_scales)
+
+    def _drawn(
+        self,
+        keys: tuple[PRNGKeyArray, PRNGKeyArray],
+        inflated: Float[Array, "N *x"],
+        measurement: Measurement,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        units: tuple[Float[Array, "*x"], Float[Array, "..."]],
+        memory: Any,
+    ) -> tuple[Float[Array, "N *x"], Any, Info]:
+        """The analysis members of the routes "linear" and "linearized"."""
+        (key_fit, key_sample), (centre, scale) = keys, units
+        assert isinstance(self.denoiser, DenoiserFit)
+        fit = self.denoiser
         process = make_process(self.process, measurement, z, mask, centre, scale)
         members = jax.vmap(process.frame.encode)(inflated)
-        denoiser, denoiser_memory, info = self.denoiser(key_fit, members, process, denoiser_memory)
-        if measurement.operator.structure is None:
+        denoiser, new_memory, info = fit(key_fit, members, process, memory)
+        if self.route_of(measurement) == "linearized":
 
             def process_at(at: Array, tempering: Array) -> Process:
                 return make_process(self.process, measurement, z, mask, centre, scale, at, tempering)
@@ -214,26 +230,20 @@ class MASF(MemberFilter):
                 if isinstance(other.frame.basis, IdentityBasis):
                     return denoiser
                 coordinates = jax.vmap(other.frame.encode)(inflated)
-                return self.denoiser(key_fit, coordinates, other, state.memory[2])[0]
+                return fit(key_fit, coordinates, other, memory)[0]
 
             problem = Problem(process_at, denoiser_of, self._draw, self._mean, inflated, scale)
             drawn, found = self.linearization(key_sample, problem, measurement, z, mask, self.centred)
-            info = info | found
-        else:
-            drawn = jax.vmap(process.frame.decode)(self.sample(key_sample, process, denoiser, members))
-            # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
-            drawn = jnp.where(process.observed.any(), drawn, inflated)
-        analysis = self.inflation.after(key_inflate, forecast, drawn)
-        if inflation_memory is not None:
-            info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
-        memory = (inflation_memory, normalization_memory, denoiser_memory)
-        return EnsembleState(analysis, state.log_weights, memory), info
+            return drawn, new_memory, info | found
+        drawn = jax.vmap(process.frame.decode)(self.sample(key_sample, process, denoiser, members))
+        # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
+        return jnp.where(process.observed.any(), drawn, inflated), new_memory, info
 
     def sample(
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, members: Float[Array, "N *v"]
     ) -> Float[Array, "N *v"]:
         """One draw of p(x | z) for each forecast member, all in the process's coordinates."""
-        keys = _member_keys(key, members.shape[0])
+        keys = member_keys(key, members.shape[0])
         drawn = jax.vmap(self._one, (0, None, None, 0))(keys, process, denoiser, members)
         if not self.centred or self.sampler != "bridge":
             return drawn
@@ -243,7 +253,7 @@ class MASF(MemberFilter):
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
     ) -> Float[Array, "*v"]:
         """One draw, from this forecast member where the denoiser couples them."""
-        times = time_grid(self.n_steps, self.grid, self.first)
+        times = self._sampling.times()
         if self.sampler == "bridge":
             own = denoiser if member is None else denoiser.for_member(member)
             return bridge(key, process, denoiser, times, self.corrected, None if own is denoiser else own)
@@ -265,7 +275,7 @@ class MASF(MemberFilter):
         if denoiser.ignores_noise:
             return expected(process.endpoint(jax.random.fold_in(key, n_members)))
         # one draw of what is not measured would be an error that all members share
-        keys = _member_keys(key, n_members)
+        keys = member_keys(key, n_members)
         return jax.vmap(lambda key: expected(bridge_start(key, process)[0]))(keys).mean(0)
 
     def _draw(
@@ -280,7 +290,3 @@ class MASF(MemberFilter):
     ) -> Float[Array, "*x"]:
         """E[x | z] in the state's units."""
         return process.frame.decode(self._expected(key, process, denoiser, n_members))
-
-
-def _member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n_members, dtype=jnp.uint32))

@@ -25,7 +25,7 @@ from ..training.pretraining import pretrain_network
 from .climate import Climate
 from .denoiser_fit import DenoiserFit, GaussianFit
 
-__all__ = ["Architecture", "NetworkFit"]
+__all__ = ["Architecture", "NetworkFit", "training_info"]
 
 
 class NetworkFit(DenoiserFit):
@@ -137,11 +137,7 @@ class NetworkFit(DenoiserFit):
         loss = denoising_loss(denoiser, process_angles(process), weighted=self.weighted)
         start = network.params if memory is None else memory
         params, history = fit(key, loss, start, ensemble, self._training(ensemble.shape[0]))
-        info = {
-            "training_loss": jnp.nanmin(history.loss).astype(ensemble.dtype),
-            "training_steps": history.steps.astype(ensemble.dtype),
-            "skipped_steps": history.skipped.astype(ensemble.dtype),
-        }
+        info = training_info(history, ensemble.dtype)
         return denoiser.with_params(params), None if self.restart else params, info
 
     def _training(self, n_members: int) -> FitConfig:
@@ -154,3 +150,12 @@ class NetworkFit(DenoiserFit):
         if self.denoiser is None:
             raise ValueError("the network is not there yet: call filter.prepare(dynamics, measurement).")
         return self.denoiser
+
+
+def training_info(history: History, dtype: Any) -> dict[str, Array]:
+    """What is reported of one cycle's training."""
+    return {
+        "training_loss": jnp.nanmin(history.loss).astype(dtype),
+        "training_steps": history.steps.astype(dtype),
+        "skipped_steps": history.skipped.astype(dtype),
+    }

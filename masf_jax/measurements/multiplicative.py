@@ -14,10 +14,11 @@ __all__ = ["Multiplicative"]
 class Multiplicative(Noise):
     """ε ~ N(0, floor² + (fraction · H(x))²), independent: z = H(x)(1 + fraction η) + floor η'.
 
-    `Measurement` draws and scores z with the standard deviation at its own x, so a particle filter is exact.
-    Filters that need one noise covariance for all states (Kalman type, 3D-Var, MASF) get the Gaussian law at
-    the forecast's mean H(x); the error of that grows with fraction · spread of H(x) / mean H(x). (For a
-    positive quantity with purely relative errors, `Log` with Gaussian noise needs no such approximation.)
+    `Measurement` draws and scores z with the standard deviation at its own x, so a particle filter is exact,
+    and so is MASF's route "conditional". Filters that need one noise covariance for all states (Kalman type,
+    3D-Var, MASF otherwise) get the Gaussian law at the forecast's mean H(x); the error of that grows with
+    fraction · spread of H(x) / mean H(x). (For a positive quantity with purely relative errors, `Log` with
+    Gaussian noise needs no such approximation.)
 
     Args:
         fraction: relative standard deviation; scalar or array of z's shape.
