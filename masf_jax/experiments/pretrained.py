@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..dynamics import Dynamics
 from ..ensemble.normalization import Moments
 from ..filters import MASF, Filter
+from .builders.measurement import MEASUREMENTS
 from .errors import InputError
 from .settings import Settings
 
@@ -52,12 +53,15 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
     path = settings.filter.get("checkpoint")
     if path is None or settings.filter["name"] == "masf_amortised":
         return filter
+    from ..filters.dual_head_fit import DualHeadFit
     from ..filters.network_fit import NetworkFit
     from ..training import load
 
     if not isinstance(filter, MASF) or not isinstance(filter.denoiser, NetworkFit):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
     fit = filter.denoiser
+    if isinstance(fit, DualHeadFit):
+        fit = fit.for_measurement(MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement)
     try:
         stored = load(
             path,

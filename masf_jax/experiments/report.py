@@ -13,6 +13,7 @@ from .settings import Settings
 __all__ = ["print_outcome", "print_sweep"]
 
 _ROWS = (
+    ("route to the analysis", "route"),
     ("RMSE of the analysis", "rmse_analysis"),
     ("RMSE of the analysis, observed", "rmse_observed_analysis"),
     ("RMSE of the analysis, unobserved", "rmse_unobserved_analysis"),

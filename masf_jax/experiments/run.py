@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ..assimilate import Assimilation, FilterDivergedWarning, assimilate
+from ..filters import MASF
 from ..quality_control import GrossErrorCheck
 from .errors import InputError
 from .files import check_writable
@@ -61,6 +62,8 @@ def run(settings: Settings, command: str = "") -> Outcome:
         result = _assimilate(problem, settings)
         metrics = summarize(settings, problem, result)
         metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
+        if isinstance(problem.filter, MASF):
+            metrics["route"] = problem.filter.route_of(problem.measurement)
         data = dataset(settings, problem, result, metrics, command)
     files = write_results(folder, data, metrics, settings)
     figures = _draw(folder, data, settings)

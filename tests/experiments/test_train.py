@@ -117,7 +117,7 @@ def test_a_checkpoint_of_something_else_is_refused(trained, override, message, t
         (["filter=letkf"], "has no network to pretrain"),
         (["filter=masf"], "has no network to pretrain"),
         (["filter=masf", "filter.denoiser=network", "filter.normalization=cycle"], 'normalisation "fixed"'),
-        (["filter=masf_paper", "measurement=square"], "needs a linear measurement"),
+        (["filter=masf_paper", "measurement=range_bearing"], "cannot be written as a state"),
         (["filter=masf", "filter.denoiser=network", "measurement=blur"], "use the hybrid denoiser"),
         (["filter=masf", "filter.checkpoint=x"], "checkpoint is of a network alone"),
         (["filter=masf_paper", "filter.training.epochs=-1"], "training.epochs must not be negative"),

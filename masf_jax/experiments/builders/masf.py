@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Literal
 
 from ... import filters as f
@@ -10,6 +11,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 
 if TYPE_CHECKING:
+    from ...filters.conditional_network import ConditionalNetwork
     from ...filters.network_fit import NetworkFit
 
 __all__ = ["masf", "masf_gaussian", "masf_kernel", "masf_paper"]
@@ -42,8 +44,8 @@ class TrainingSettings:
     """Keys of `filter.training`."""
 
     epochs: int | None = None
-    learning_rate: float = 3e-4
-    batch_size: int = 32
+    learning_rate: float | None = None
+    batch_size: int | None = None
     restart: bool = True
 
 
@@ -58,6 +60,7 @@ class LinearizationSettings:
 
 
 _EPOCHS = 120  # the paper's
+_CONDITIONAL_STEPS = 40
 _NETWORK = NetworkSettings()
 _PRETRAINING = PretrainingSettings()
 _TRAINING = TrainingSettings()
@@ -67,6 +70,7 @@ _LINEARIZATION = LinearizationSettings()
 def masf(
     inflation: Inflation,
     *,
+    route: Literal["auto", "linear", "linearized", "conditional"] = "auto",
     denoiser: Literal["gaussian", "kernel", "hybrid", "network"] = "gaussian",
     radius: float = 7.28,
     coupled: bool = True,
@@ -74,7 +78,7 @@ def masf(
     process: Literal["vp", "measurement_aware"] = "vp",
     sampler: Literal["bridge", "guided"] = "bridge",
     paper_scales: bool = True,
-    n_steps: int = 1,
+    n_steps: int | None = None,
     grid: Literal["uniform", "quadratic", "log_snr"] = "uniform",
     corrected: bool = True,
     centred: bool = True,
@@ -88,6 +92,22 @@ def masf(
     seed: int = 1,
 ) -> f.Filter:
     """Measurement-aware score-based filter: exact for every linear measurement, others linearised."""
+    if route == "conditional":
+        fitted = _conditional(denoiser, bandwidth, network, training, checkpoint, corrected, seed)
+        steps = (_CONDITIONAL_STEPS if denoiser == "network" else 1) if n_steps is None else n_steps
+        return f.MASF(
+            fitted,
+            inflation,
+            Normalization(normalization or "cycle", affine),
+            route=route,
+            process=process,
+            sampler=sampler,
+            n_steps=steps,
+            grid=grid,
+            corrected=corrected,
+            climatology=pretraining.states,
+            seed=seed,
+        )
     alone = denoiser == "network"
     if checkpoint is not None and not alone:
         raise ValueError(f"checkpoint is of a network alone (denoiser=network); the denoiser is {denoiser}.")
@@ -110,9 +130,10 @@ def masf(
         inflation,
         Normalization(normalization or ("fixed" if alone else "cycle"), affine),
         f.Linearization(**dataclasses.asdict(linearization)),
+        route=route,
         process=process,
         sampler=sampler,
-        n_steps=n_steps,
+        n_steps=1 if n_steps is None else n_steps,
         grid=grid,
         corrected=corrected,
         centred=centred,
@@ -151,7 +172,7 @@ def masf_kernel(
 def masf_paper(
     inflation: Inflation,
     *,
-    n_steps: int = 150,
+    n_steps: int | None = None,
     paper_scales: bool = True,
     network: NetworkSettings = _NETWORK,
     pretraining: PretrainingSettings = _PRETRAINING,
@@ -160,13 +181,16 @@ def masf_paper(
     seed: int = 1,
 ) -> f.Filter:
     """MASF as published (Yoon et al. 2026): guided sampler, network pretrained and fine-tuned."""
+    fit = _network_fit(
+        network, pretraining, training, None, paper=True, head=False, seed=seed, nonlinear_steps=n_steps
+    )
     return f.MASF(
-        _network_fit(network, pretraining, training, None, paper=True, head=False, seed=seed),
+        fit,
         inflation,
         Normalization("fixed"),
         process="measurement_aware",
         sampler="guided",
-        n_steps=n_steps,
+        n_steps=150 if n_steps is None else n_steps,
         grid="quadratic",
         paper_scales=paper_scales,
         climatology=pretraining.states,
@@ -183,9 +207,12 @@ def _network_fit(
     paper: bool,
     head: bool,
     seed: int,
+    nonlinear_steps: int | None = None,
 ) -> NetworkFit:
-    """`paper`: constant learning rate, the last parameters, plain x0 and its squared error, no noise map."""
+    """`paper`: constant learning rate, the last parameters, plain x0 and its squared error, no noise map, and
+    a second head where the measurement is nonlinear."""
     from ...denoisers.architecture import Architecture  # Flax and Optax: only where they are needed
+    from ...filters.dual_head_fit import DualHeadFit
     from ...filters.network_fit import NetworkFit
     from ...training import FitConfig
 
@@ -195,8 +222,8 @@ def _network_fit(
 
     def config(section: PretrainingSettings | TrainingSettings) -> FitConfig:
         return FitConfig(
-            learning_rate=section.learning_rate,
-            batch_size=section.batch_size,
+            learning_rate=3e-4 if section.learning_rate is None else section.learning_rate,
+            batch_size=32 if section.batch_size is None else section.batch_size,
             schedule="constant" if paper else "cosine",
             ema_decay=None if paper else 0.999,
             validation_fraction=0.0,
@@ -206,7 +233,8 @@ def _network_fit(
     epochs = training.epochs
     if epochs is None:
         epochs = _EPOCHS if paper or not alone else 0
-    return NetworkFit(
+    kind = functools.partial(DualHeadFit, nonlinear_steps=nonlinear_steps or 200) if paper else NetworkFit
+    return kind(
         gaussian=gaussian,
         training=config(training) if epochs else None,
         pretraining=(
@@ -223,5 +251,46 @@ def _network_fit(
             preconditioning="x0" if paper else "edm",
             variance_head=head and alone,
         ),
+        seed=seed,
+    )
+
+
+def _conditional(
+    denoiser: str,
+    bandwidth: float | None,
+    network: NetworkSettings,
+    training: TrainingSettings,
+    checkpoint: str | None,
+    head: bool,
+    seed: int,
+) -> f.ConditionalKernel | ConditionalNetwork:
+    """What knows the measured values."""
+    if denoiser not in ("kernel", "network"):
+        raise ValueError(
+            "route=conditional needs a denoiser that sees the measured values: denoiser=kernel (few "
+            f"components) or denoiser=network (trained in every cycle); got denoiser={denoiser}."
+        )
+    if checkpoint is not None:
+        raise ValueError("route=conditional trains its network in every cycle: it takes no checkpoint.")
+    if denoiser == "kernel":
+        return f.ConditionalKernel(bandwidth)
+    if training.epochs is not None and training.epochs < 1:
+        raise ValueError(
+            f"route=conditional needs training.epochs of at least 1, or null; got {training.epochs}."
+        )
+    from ...denoisers.architecture import Architecture
+    from ...filters.conditional_network import ConditionalNetwork, conditional_training
+
+    given = {
+        name: value
+        for name in ("learning_rate", "batch_size")
+        if (value := getattr(training, name)) is not None
+    }
+    return ConditionalNetwork(
+        dataclasses.replace(conditional_training(), **given),
+        bandwidth,
+        epochs=training.epochs,
+        restart=training.restart,
+        architecture=Architecture(**dataclasses.asdict(network), variance_head=head),
         seed=seed,
     )
