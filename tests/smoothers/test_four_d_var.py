@@ -1,0 +1,112 @@
+"""4D-Var: the closed-form mean of a linear problem, and a minimum of the cost that SciPy finds too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact import conditioned, trajectory_prior
+from scipy.optimize import minimize
+
+from masf_jax import simulate
+from masf_jax.dynamics import Linear, Lorenz63, ModelError
+from masf_jax.measurements import (
+    Gaussian,
+    Identity,
+    Measurement,
+    Multiplicative,
+    Observations,
+    Subset,
+    arctan,
+)
+from masf_jax.smoothers import FourDVar
+
+A = 0.95 * np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.1, 1.0]])
+B = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, 0.3], [0.0, 0.3, 0.5]])
+STEPS = np.array([0, 3, 4, 9])
+MEAN = np.array([0.5, -1.0, 0.2])
+
+
+def measured():
+    z = np.random.default_rng(3).normal(size=(len(STEPS), 2))
+    z[2, 1] = np.nan
+    return z
+
+
+def exact(covariance):
+    prior, joint = trajectory_prior(MEAN, covariance, A, 0.0, STEPS[-1] + 1)
+    pick = np.kron(np.eye(STEPS[-1] + 1)[STEPS], np.eye(3)[[0, 2]])
+    return conditioned(prior, joint, pick, 0.1**2 * np.eye(len(pick)), measured())[0]
+
+
+def test_of_a_linear_model_it_is_the_posterior_mean(dtype):
+    """Irregular steps (one at 0) and a gap; the model's error is left out."""
+    correlated = dtype == "float32"
+    if correlated:
+        method = FourDVar(columns=np.linalg.cholesky(B).T, tolerance=1e-4)
+    else:
+        method = FourDVar(std=[1.0, 0.5, 2.0], tolerance=1e-4)
+    found = method(
+        jnp.asarray(MEAN, dtype),
+        ModelError(Linear(A), 0.3),
+        Measurement(Subset([0, 2]), Gaussian(0.1)),
+        Observations(jnp.asarray(measured(), dtype), STEPS),
+    )
+    wanted = exact(B if correlated else np.diag([1.0, 0.5, 2.0]) ** 2)
+    tolerance = 1e-4 if dtype == "float64" else 1e-3
+    np.testing.assert_allclose(found.start, wanted[0], atol=tolerance)
+    np.testing.assert_allclose(found.trajectory, wanted[STEPS], atol=tolerance)
+    assert found.start.dtype == dtype
+    assert found.iterations < 40
+
+
+@pytest.mark.usefixtures("x64")
+def test_on_lorenz63_it_finds_what_scipy_finds():
+    """Nonlinear model and measurement, noise that grows with H(x)."""
+    dynamics = Lorenz63(dt=0.02)
+    measurement = Measurement(arctan() @ Subset([0, 2]), Multiplicative(0.1, 0.05))
+    truth = jnp.asarray([1.0, 2.0, 20.0])
+    twin = simulate(jax.random.key(1), dynamics, measurement, 4, 5, truth)
+    background = truth + jnp.asarray([0.4, -0.3, 0.5])
+    found = FourDVar(std=0.5, tolerance=1e-6)(background, dynamics, measurement, twin.observations)
+    z = np.asarray(twin.observations.values)
+
+    def states(x0):
+        def cycle(x, _):
+            x = jax.lax.fori_loop(0, 5, lambda j, x: dynamics(x, jnp.asarray(0.0), None), x)
+            return x, x
+
+        return jax.lax.scan(cycle, x0, length=4)[1]
+
+    laws = [Measurement(measurement.operator, measurement.noise.at(measurement.operator(x)))
+            for x in states(background)]  # fmt: skip
+
+    @jax.jit
+    def cost(x0):
+        total = 0.5 * jnp.sum((x0 - background) ** 2) / 0.5**2
+        for law, value, x in zip(laws, z, states(x0), strict=True):
+            total = total + 0.5 * jnp.sum(law.whitened_innovation(value, x) ** 2)
+        return total
+
+    best = minimize(cost, np.asarray(background), jac=jax.jit(jax.grad(cost)), options={"gtol": 1e-7})
+    np.testing.assert_allclose(found.cost, best.fun, rtol=1e-8)
+    np.testing.assert_allclose(found.start, best.x, atol=1e-5)
+    assert found.gradient_norm < 1e-6
+    assert cost(background) > found.cost + 0.1
+
+
+def test_what_it_cannot_do_it_says():
+    measurement, observations = Measurement(Identity(), Gaussian(1.0)), Observations(np.zeros((2, 3)), 1)
+    with pytest.raises(ValueError, match="either std or columns"):
+        FourDVar()
+    with pytest.raises(ValueError, match="either std or columns"):
+        FourDVar(std=1.0, columns=np.eye(3))
+    with pytest.raises(ValueError, match="positive everywhere"):
+        FourDVar(std=[1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="iterations and history"):
+        FourDVar(std=1.0, iterations=0)
+    with pytest.raises(ValueError, match="background must be one state"):
+        FourDVar(std=1.0)(jnp.zeros((2, 3)), Linear(A), measurement, observations)
+    with pytest.raises(ValueError, match="columns must fit"):
+        FourDVar(columns=np.eye(2))(jnp.zeros(3), Linear(A), measurement, observations)
+    with pytest.raises(ValueError, match="observations have shape"):
+        FourDVar(std=1.0)(jnp.zeros(3), Linear(A), measurement, Observations(np.zeros((2, 2)), 1))
