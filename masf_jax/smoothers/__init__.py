@@ -2,3 +2,6 @@
 
 from .enks import Smoothing as Smoothing, enks as enks
 from .four_d_var import FourDVar as FourDVar, Variational as Variational
+from .guidance import MMPS as MMPS, Guidance as Guidance, InflatedNoise as InflatedNoise
+from .sda import SDA as SDA
+from .windows import Reshaped as Reshaped, TrajectoryDenoiser as TrajectoryDenoiser

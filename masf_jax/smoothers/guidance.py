@@ -1,0 +1,145 @@
+"""Scores of the likelihood of a noisy trajectory: what a measurement adds to the prior's score."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.scipy.sparse.linalg import cg
+from jaxtyping import Array, Bool, Float, Int
+
+from ..measurements.measurement import Measurement
+from ..measurements.noise import CorrelatedGaussian, Noise
+
+__all__ = ["MMPS", "Guidance", "InflatedNoise", "Measured"]
+
+Denoise = Callable[[Float[Array, "L *state"]], Float[Array, "L *state"]]
+
+
+class Measured(eqx.Module):
+    """Measured values z_j of a trajectory's states at `indices`, by one measurement.
+
+    Trajectories come normalised, x̂; states are mean + scale · x̂.
+    """
+
+    measurement: Measurement
+    values: Float[Array, "K *z"]
+    mask: Bool[Array, "K *z"]
+    indices: Int[Array, " K"]
+    mean: Float[Array, "*state"]
+    scale: Float[Array, "*state"]
+
+    def states(self, x: Float[Array, "L *state"]) -> Float[Array, "K *state"]:
+        """The measured states of a normalised trajectory."""
+        return self.mean[None] + self.scale[None] * x[self.indices]
+
+
+class Guidance(eqx.Module):
+    """How ∇_x log p(z | x) is had from a denoiser, where x = cos φ · x0 + sin φ · η."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured
+    ) -> tuple[Float[Array, "L *state"], Float[Array, "L *state"]]:
+        """The prior's mean x̂ = E[x0 | x], and the score of the likelihood at x."""
+
+
+class InflatedNoise(Guidance):
+    """∇_x log p(z - H(x̂(x))) with the noise widened by the variance tan² φ · Γ, through the denoiser.
+
+    Γ stands for H C Hᵀ with C = Cov[x0 | x]/tan² φ, the same at all φ. Gaussian noise gets the covariance
+    R + tan² φ · Γ; other laws are stretched about 0 to that variance, value by value.
+    Biased: exact only where C really is a known constant (see docs/smoothers.md).
+
+    Source: Rozet & Louppe (2023), arXiv 2306.10574, eq. 15.
+
+    Args:
+        gamma: Γ, in the units of z², a scalar or of z's shape. The published 10⁻² is for values of about unit
+            variance: multiply by the variance that the values have over time.
+    """
+
+    gamma: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=1e-2)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.gamma, Tracer) and not bool((self.gamma >= 0).all()):
+            raise ValueError(f"gamma must not be negative; got {self.gamma}.")
+
+    def __call__(
+        self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured
+    ) -> tuple[Float[Array, "L *state"], Float[Array, "L *state"]]:
+        variance = jnp.tan(angle) ** 2 * self.gamma.astype(x.dtype)
+        measurement = measured.measurement
+
+        def log_prob(z: Array, mask: Array, state: Array) -> Array:
+            value = measurement.operator(state)
+            residual = measurement.difference(z, value, state.shape)
+            return _widened_log_prob(measurement.noise.at(value), residual, variance, mask)
+
+        def log_likelihood(x: Array) -> tuple[Array, Array]:
+            x0 = denoise(x)
+            terms = jax.vmap(log_prob)(measured.values, measured.mask, measured.states(x0))
+            return terms.sum(), x0
+
+        (_, x0), score = jax.value_and_grad(log_likelihood, has_aux=True)(x)
+        return x0, score
+
+
+def _widened_log_prob(noise: Noise, residual: Array, variance: Array, mask: Array) -> Float[Array, ""]:
+    """log p(residual) under the noise with `variance` added to that of each value."""
+    variance = jnp.broadcast_to(variance, residual.shape)
+    if isinstance(noise, CorrelatedGaussian):
+        eye = jnp.eye(residual.size, dtype=residual.dtype)
+        covariance = noise.covariance.astype(residual.dtype) + variance[:, None] * eye
+        return CorrelatedGaussian(covariance).log_prob(residual, mask)
+    stretch = jnp.sqrt(1 + variance / noise.standard_deviation(residual) ** 2)
+    return noise.log_prob(residual / stretch, mask) - jnp.where(mask, jnp.log(stretch), 0.0).sum()
+
+
+class MMPS(Guidance):
+    """Moment matching: J ᵀGᵀ (R + G V Gᵀ)⁻¹ (z - H(x̂)), V = (sin² φ / cos φ) Jᵀ ≈ Cov[x0 | x], G = H'(x̂).
+
+    J is the denoiser's Jacobian at x, so the covariance of what is not known of x0 comes from the denoiser
+    itself (Tweedie) instead of a constant Γ. The system is solved by conjugate gradients in whitened
+    values, each step a derivative through the denoiser forwards through G and one backwards through J. Exact
+    for a Gaussian prior, linear H and Gaussian noise, up to the CG steps; other laws count as
+    Gaussians of their covariance.
+
+    Source: Rozet, Andry, Lanusse & Louppe (2024), arXiv 2405.13712, section 4.
+
+    Args:
+        iterations: CG steps; few suffice as the guidance is applied at every noise level.
+    """
+
+    iterations: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
+
+    def __call__(
+        self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured
+    ) -> tuple[Float[Array, "L *state"], Float[Array, "L *state"]]:
+        measurement = measured.measurement
+        x0, through_denoiser = jax.vjp(denoise, x)
+        laws = jax.vmap(measurement.operator)(measured.states(x0))
+
+        def misfit(z: Array, mask: Array, law: Array, state: Array) -> Array:
+            return measurement.with_noise_at(law).whitened_innovation(z, state, mask)
+
+        def misfits(x0: Array) -> Array:
+            return jax.vmap(misfit)(measured.values, measured.mask, laws, measured.states(x0))
+
+        residual, tangent = jax.linearize(misfits, x0)  # tangent: -G of whitened values
+        adjoint = jax.linear_transpose(tangent, x0)
+        spread = jnp.sin(angle) ** 2 / jnp.cos(angle)
+
+        def pulled(v: Array) -> Array:
+            """-Jᵀ Gᵀ v."""
+            return through_denoiser(adjoint(v)[0])[0]
+
+        solved = cg(lambda v: v + spread * tangent(pulled(v)), residual, tol=0.0, maxiter=self.iterations)[0]
+        return x0, -pulled(solved)
