@@ -14,6 +14,7 @@ import numpy as np
 from ..metrics.summary import mean_and_standard_error
 from .entries import Entry
 from .metrics import versions
+from .own_keys import listed
 from .seed_runs import SharedProblem
 from .settings import Settings
 
@@ -102,7 +103,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         cells = [_with_error(row[key], row[f"{key}_se"]) for key in shown]
         if result.failure is not None:
             cells = ["failed", *[""] * (len(shown) - 1)] if shown else []
-        seconds = "" if math.isnan(row["seconds_per_cycle"]) else f"{row['seconds_per_cycle']:.2g}"
+        seconds = "" if math.isnan(row["seconds_per_cycle"]) else f"{row['seconds_per_cycle']:.1e}"
         diverged = "" if result.failure is not None else f"{row['diverged']}/{row['runs']}"
         members = "" if row["ensemble_size"] is None else str(row["ensemble_size"])
         rows.append([row["filter"], members, *cells, seconds, diverged])
@@ -113,10 +114,9 @@ def notes(comparison: Comparison) -> list[str]:
     """What the numbers are, where each filter's values come from, and what failed; a line each."""
     settings, problem = comparison.settings, comparison.problem
     together = "" if comparison.at_once == 1 else f", {comparison.at_once} runs at once"
-    seeds = ", ".join(map(str, problem.seeds))
     lines = [
-        f"Mean ± standard error over the seeds {seeds}, each with the same truth, observations and "
-        "first members for all filters; "
+        f"Mean ± standard error over the seeds {listed(problem.seeds)}, each with the same truth, "
+        "observations and first members for all filters; "
         f"{settings.n_cycles} cycles, of which the first {problem.burn_in} do not count.",
         f"diverged: runs with NaN, which no average has, or an RMSE not below {problem.climatology:.3g}, "
         f"that of the model's climatology. s/cycle: median over the seeds, without compilation{together}.",
@@ -154,21 +154,27 @@ def latex(comparison: Comparison) -> str:
     rows = [[_tex(cell) for cell in row] for row in rows]
     if np.isfinite(rmse).any():
         best = rows[int(np.nanargmin(rmse))]
-        best[2] = rf"\textbf{{{best[2]}}}"
+        best[2] = rf"\boldmath {best[2]}"
     lines = [f"% masf-jax {versions()['masf-jax']}: {comparison.command}", "% needs \\usepackage{booktabs}"]
     lines += [f"% {line}" for line in notes(comparison)]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
     lines.append(" & ".join(_tex(cell) for cell in head) + r" \\")
     lines.append(r"\midrule")
     lines += [" & ".join(row) + r" \\" for row in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    lines.append(r"\bottomrule")
+    for result in comparison.results:
+        origin = _tex(f"{result.entry.label}: {result.entry.settings.experiment.tuning}")
+        lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {origin}}} \\")
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
 
 
 def _tex(text: str) -> str:
     if "±" in text:
         mean, error = text.split(" ± ")
         return rf"${mean} \pm {error}$"
-    return text.replace("_", r"\_").replace("%", r"\%")
+    for sign, written in {"_": r"\_", "%": r"\%", "#": r"\#", "&": r"\&", "×": r"$\times$"}.items():
+        text = text.replace(sign, written)
+    return text
 
 
 def _with_error(mean: float, error: float) -> str:

@@ -44,15 +44,12 @@ def comparison_figure(comparison: Comparison) -> Figure:
         _dots(axes[0], place - 0.12, row, result.runs, "rmse_analysis", _BLUE, "analysis" if first else None)
         _dots(axes[1], place, row, result.runs, "spread_skill_ratio", _BLUE, None)
         axes[2].plot(row["seconds_per_cycle"], place, "s", color=_BLUE, ms=6)
-        if row["diverged"]:
-            text = f"{row['diverged']} of {row['runs']} diverged"
-            axes[0].text(0.99, place, text, color=_GREY, fontsize="small", ha="right", va="center",
-                         transform=_across(axes[0]))  # fmt: skip
     _limits(axes[0], comparison)
     axes[1].axvline(1.0, color=_GREY, lw=0.8, ls="--")
     axes[0].set_xlabel("RMSE")
     axes[1].set_xlabel("spread / RMSE of the analysis")
-    axes[2].set(xscale="log", xlabel="seconds per cycle")
+    axes[2].set_xlabel("seconds per cycle")
+    _decades(axes[2], [row["seconds_per_cycle"] for row in summaries if row["runs"]])
     settings = comparison.settings
     what = settings.experiment.description or settings.dynamics["name"]
     figure.suptitle(
@@ -62,7 +59,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
 
 
 def _name(row: dict[str, Any]) -> str:
-    return row["filter"] if row["ensemble_size"] is None else f"{row['filter']} (N={row['ensemble_size']})"
+    name = row["filter"] if row["ensemble_size"] is None else f"{row['filter']} (N={row['ensemble_size']})"
+    return f"{name}\n{row['diverged']} of {row['runs']} diverged" if row["diverged"] else name
 
 
 def _dots(
@@ -87,7 +85,7 @@ def _limits(axis: Axes, comparison: Comparison) -> None:
     means = [comparison.summary(result)["rmse_analysis"] for result in comparison.results]
     means = [mean for mean in means if math.isfinite(mean)]
     if means and max(means) > _FAR * min(means):
-        axis.set_xscale("log")
+        _logarithmic(axis)
     else:
         axis.set_xlim(left=0.0)
     if axis.get_xlim()[1] > 0.7 * climatology:
@@ -95,6 +93,27 @@ def _limits(axis: Axes, comparison: Comparison) -> None:
         axis.set_xlim(right=min(max(axis.get_xlim()[1], 1.1 * climatology), 2.5 * climatology))
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def _logarithmic(axis: Axes) -> None:
+    """For errors, whose ratios are small."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _decades(axis: Axes, values: list[float]) -> None:
+    """A logarithmic axis of whole decades."""
+    from matplotlib.ticker import NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if values:
+        low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        axis.set_xlim(10.0**low, 10.0 ** max(high, low + 1))
 
 
 def _across(axis: Axes) -> Any:

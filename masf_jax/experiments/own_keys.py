@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .compose import parse
@@ -10,7 +11,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["items", "seeds_of", "split", "whole"]
+__all__ = ["items", "listed", "seeds_of", "split", "whole"]
 
 
 def split(overrides: list[str], own: tuple[str, ...]) -> tuple[dict[str, Override], list[Override]]:
@@ -42,6 +43,13 @@ def items(override: Override) -> list[Any]:
         raise InputError(f"{override.input_line}: expected a list, such as {override.key_or_group}=[0,1,2].")
     value = override.value()
     return value if isinstance(value, list) else [value]
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """Seeds in words: "0 … 4", "3, 7"."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} … {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def whole(override: Override | None, least: int, default: int) -> int:

@@ -130,6 +130,9 @@ _INTERVALS = {
     "inflation": Interval(1.0, 1.3),
     "bandwidth": Interval(0.1, 1.0),
     "calibration": Interval(0.8, 1.3),
+    "guidance": Interval(0.01, 10.0, log=True),
+    "rtps": Interval(0.0, 1.0),
+    "sigma": Interval(0.05, 0.5),
     "certainty": Interval(0.2, 5.0, log=True),
     "scale": Interval(0.001, 1.0, log=True),
     "threshold": Interval(0.1, 0.9),
@@ -141,7 +144,11 @@ _DOMAIN = 6.0
 """Where no radius is set: the domain's length over this is the middle one."""
 _USUAL = ("inflation", "radius")
 _KEYS: Mapping[str, tuple[str, ...]] = {
+    "enff": ("inflation", "guidance"),
     "enkf_n": ("certainty",),
+    "ensf": ("inflation", "rtps"),
+    "ensf_lr": ("inflation", "rtps"),
+    "ssls": ("inflation", "sigma"),
     "masf_amortised": ("calibration",),  # the rest is what its network was trained for
     "masf_kernel": ("inflation", "bandwidth"),
     "three_d_var": ("scale",),

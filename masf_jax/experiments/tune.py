@@ -19,7 +19,7 @@ from .errors import DIVERGED, InputError
 from .files import check_writable, text_writer, write_all
 from .filter_file import Tuning, filter_file_text
 from .metrics import versions
-from .own_keys import seeds_of, split, whole
+from .own_keys import listed, seeds_of, split, whole
 from .pretrained import pretraining_fit
 from .problem import build_filter, build_models
 from .run import precision
@@ -256,19 +256,15 @@ def _write_best(task: _Task, best: _Trial, tuning: Tuning) -> Path:
 def _scores(tuning: Tuning) -> list[str]:
     """What the best values are worth, in words."""
     lines = [
-        f"RMSE of the analysis {tuning.rmse:.4g}, mean over the tuning seeds {_listed(tuning.seeds)} "
+        f"RMSE of the analysis {tuning.rmse:.4g}, mean over the tuning seeds {listed(tuning.seeds)} "
         f"({tuning.climatology:.3g}: the model's climatology)"
     ]
     if tuning.evaluated_rmse is not None:
         error = "" if tuning.evaluated_error is None else f" ± {tuning.evaluated_error:.2g}"
         lines.append(
-            f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {_listed(tuning.evaluated_seeds)}"
+            f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {listed(tuning.evaluated_seeds)}"
         )
     return lines
-
-
-def _listed(seeds: tuple[int, ...]) -> str:
-    return ", ".join(map(str, seeds))
 
 
 def _print(task: _Task, trials: list[_Trial], best: _Trial, tuning: Tuning, path: Path) -> None:

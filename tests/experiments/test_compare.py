@@ -52,8 +52,9 @@ def test_files(finished):
     assert (finished / "comparison.png").read_bytes().startswith(b"\x89PNG")
     tex = (finished / "comparison.tex").read_text()
     assert r"\begin{tabular}{lrrrrrrr}" in tex
-    assert tex.count(r"\textbf") == 1
+    assert tex.count(r"\boldmath") == 1
     assert tex.count(" & ") == 3 * 7
+    assert r"etkf: defaults; given: inflation=1.1" in tex.split(r"\bottomrule")[1]
     settings = compose([*SMALL, "filter=etkf"])
     repeat = (finished / "few.yaml").read_text()
     assert "ensemble_size: 4" in repeat
