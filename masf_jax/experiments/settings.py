@@ -89,7 +89,7 @@ class Settings:
     observations: ObservationFile = ObservationFile()
     quality_control: QualityControl = QualityControl()
     precision: Literal["float32", "float64"] = "float32"
-    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram"], ...] = (
+    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"], ...] = (
         "rmse",
         "spread",
         "crps",
