@@ -42,4 +42,4 @@ def _places(operator: Operator, state_shape: tuple[int, ...]) -> np.ndarray | No
 
 
 def _copied(operator: Operator, state_shape: tuple[int, ...]) -> bool:
-    return len(state_shape) > 1 and output_shape(operator, state_shape) == state_shape[1:]
+    return output_shape(operator, state_shape) == state_shape[1:]

@@ -324,6 +324,7 @@ def test_a_measurement_as_a_state():
     np.testing.assert_array_equal(lift(square() @ Subset([3, 0]), values, (4,)), [2.0, 0.0, 0.0, 1.0])
     speed = jnp.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(lift(Speed(), speed, (2, 2, 3)), np.stack([speed, speed]))
+    np.testing.assert_array_equal(lift(Speed(), jnp.asarray(3.0), (2,)), [3.0, 3.0])
     assert has_lift(sigmoid() @ Speed(), (2, 2, 3))
     dense = Linear(np.ones((2, 4)))
     assert not has_lift(dense, (4,))
