@@ -8,6 +8,7 @@ from typing import Literal
 
 from ... import filters as f
 from ...ensemble.inflation import Inflation
+from ...filters.base import MemberFilter
 from .masf import NetworkSettings
 
 __all__ = ["OnPolicySettings", "PracticeSettings", "masf_amortised"]
@@ -62,7 +63,7 @@ def masf_amortised(
     from ...denoisers.architecture import Architecture  # Flax: only where it is needed
     from ...filters.amortised import AmortisedMASF
 
-    bases: dict[str, Callable[[], f.MemberFilter]] = {
+    bases: dict[str, Callable[[], MemberFilter]] = {
         "letkf": lambda: f.LETKF(radius, inflation, rotation),
         "etkf": lambda: f.ETKF(inflation, rotation),
         "ensrf": lambda: f.EnSRF(inflation, rotation),
