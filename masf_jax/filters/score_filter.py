@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,13 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..denoisers.base import Denoiser
-from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
-from ..measurements.measurement import Measurement
-from .base import Info
-from .sampled import Likelihood, SampledFilter
-from .score_network import ScoreNetwork, smoothed_score
+from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["ExplodingSampler", "ScoreFilter"]
 
@@ -84,7 +79,7 @@ class ExplodingSampler(eqx.Module):
         return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
 
 
-class ScoreFilter(SampledFilter):
+class ScoreFilter(LearnedFilter):
     """Trains a score network on each forecast ensemble, then draws with it (see `ExplodingSampler`).
 
     Source: Bao, Zhang & Zhang (2024), doi 10.1016/j.jcp.2024.113207. The network is the library's, which
@@ -100,16 +95,3 @@ class ScoreFilter(SampledFilter):
     normalization: Normalization | None = eqx.field(default_factory=Normalization)
     network: ScoreNetwork = eqx.field(default_factory=ScoreNetwork)
     sampler: ExplodingSampler = eqx.field(default_factory=ExplodingSampler)
-
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> ScoreFilter:
-        return eqx.tree_at(lambda f: f.network, self, self.network.prepare(dynamics))
-
-    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
-        return self.network.init()
-
-    def draw(
-        self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
-    ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        key_fit, key_draw = jax.random.split(key)
-        denoiser, memory, info = self.network(key_fit, members, self.sampler.angles, memory)
-        return self.sampler(key_draw, denoiser, members, likelihood.scores), memory, info

@@ -14,11 +14,13 @@ from ..denoisers.architecture import Architecture
 from ..denoisers.base import Denoiser
 from ..denoisers.network import NetworkDenoiser
 from ..dynamics.base import Dynamics
+from ..measurements.measurement import Measurement
 from ..training import FitConfig, fit
 from ..training.objectives import AngleSampler, denoising_loss
 from .base import Info
+from .sampled import Likelihood, SampledFilter
 
-__all__ = ["ScoreNetwork", "smoothed_score"]
+__all__ = ["LearnedFilter", "ScoreNetwork", "smoothed_score"]
 
 _TRAINING = FitConfig(steps=500, learning_rate=1e-3, validation_fraction=0.0)
 
@@ -75,3 +77,27 @@ def smoothed_score(denoiser: Denoiser, x: Float[Array, "N *x"], std: Scalar) -> 
     angle = jnp.full(x.shape[1:], jnp.arctan(std))
     mean = jax.vmap(denoiser, (0, None))(x / jnp.hypot(jnp.ones_like(std), std), angle)
     return (mean - x) / std**2
+
+
+class LearnedFilter(SampledFilter):
+    """Filters that train a score network on each forecast ensemble, then draw with it by a sampler.
+
+    The sampler has `angles`, the noise levels to train at, and is called with (key, denoiser, members,
+    ∇log p(z | x) of an ensemble).
+    """
+
+    network: eqx.AbstractVar[ScoreNetwork]
+    sampler: eqx.AbstractVar[Any]
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LearnedFilter:
+        return eqx.tree_at(lambda f: f.network, self, self.network.prepare(dynamics))
+
+    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
+        return self.network.init()
+
+    def draw(
+        self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
+    ) -> tuple[Float[Array, "N *x"], Any, Info]:
+        key_fit, key_draw = jax.random.split(key)
+        denoiser, memory, info = self.network(key_fit, members, self.sampler.angles, memory)
+        return self.sampler(key_draw, denoiser, members, likelihood.scores), memory, info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,13 +11,9 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
-from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
-from ..measurements.measurement import Measurement
-from .base import Info
-from .sampled import Likelihood, SampledFilter
-from .score_network import ScoreNetwork, smoothed_score
+from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["SSLS", "LangevinSampler"]
 
@@ -71,7 +66,7 @@ class LangevinSampler(eqx.Module):
         return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, members)
 
 
-class SSLS(SampledFilter):
+class SSLS(LearnedFilter):
     """Trains the score of the slightly noised forecast in each cycle; then annealed Langevin steps from it.
 
     Source: Ding et al., arXiv 2411.13443. The network is the library's (see `ScoreFilter`).
@@ -86,16 +81,3 @@ class SSLS(SampledFilter):
     normalization: Normalization | None = eqx.field(default_factory=Normalization)
     network: ScoreNetwork = eqx.field(default_factory=ScoreNetwork)
     sampler: LangevinSampler = eqx.field(default_factory=LangevinSampler)
-
-    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> SSLS:
-        return eqx.tree_at(lambda f: f.network, self, self.network.prepare(dynamics))
-
-    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
-        return self.network.init()
-
-    def draw(
-        self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
-    ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        key_fit, key_draw = jax.random.split(key)
-        denoiser, memory, info = self.network(key_fit, members, self.sampler.angles, memory)
-        return self.sampler(key_draw, denoiser, members, likelihood.scores), memory, info
