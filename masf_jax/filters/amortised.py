@@ -26,6 +26,7 @@ from ..ensemble.normalization import Moments
 from ..ensemble.statistics import anomalies, member_mean, member_variance, recentre
 from ..measurements.measurement import Measurement
 from .base import EnsembleState, Info, MemberFilter, with_one_noise_law
+from .denoiser_fit import member_keys
 from .features import Scaled, analysis_features, scaled
 from .letkf import LETKF
 
@@ -249,9 +250,7 @@ class AmortisedMASF(MemberFilter):
         drawn = recentre(centre, factor[None] * deviations)
         if self.n_steps > 1:
             times = time_grid(self.n_steps, self.grid)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(
-                key_steps, jnp.arange(drawn.shape[0], dtype=jnp.uint32)
-            )
+            keys = member_keys(key_steps, drawn.shape[0])
 
             def one(key: PRNGKeyArray, w0: Array) -> Array:
                 return bridge(key, start, denoiser, times, first=_Known(w0))

@@ -17,6 +17,7 @@ from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
 from ..ensemble.statistics import anomalies, effective_sample_size, member_variance
 from .base import Info
+from .denoiser_fit import member_keys
 from .sampled import Likelihood, SampledFilter
 
 __all__ = ["ConditionalDiffusion", "cross_validated_bandwidths", "mixture_flow"]
@@ -106,7 +107,7 @@ class ConditionalDiffusion(SampledFilter):
     def _simulated(self, key: PRNGKeyArray, members: Array, likelihood: Likelihood) -> Float[Array, "N m"]:
         """z - y_i in standard deviations of y over the members; zero where nothing is measured."""
         measurement, shape = likelihood.measurement, members.shape[1:]
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(members), dtype=jnp.uint32))
+        keys = member_keys(key, len(members))
 
         def one(key: PRNGKeyArray, x: Array) -> Array:
             return measurement.difference(likelihood.z, measurement.sample(key, x), shape)

@@ -16,6 +16,7 @@ from ..diffusion.process import Process
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size, member_mean
 from ..measurements.measurement import Measurement
+from .denoiser_fit import member_keys
 
 __all__ = ["Linearization", "Problem"]
 
@@ -117,7 +118,7 @@ class Linearization(eqx.Module):
         at, steps = jax.lax.scan(better, member_mean(members), factors[:-1])
         process = problem.process(at, factors[-1])
         denoiser = problem.denoiser(process)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n, dtype=jnp.uint32))
+        keys = member_keys(key, n)
         common = jax.vmap(problem.draw, (0, None, None, 0))(keys, process, denoiser, members)
         mean = problem.mean(key, process, denoiser, n)
         if self.at == "mean":
@@ -159,7 +160,7 @@ class Linearization(eqx.Module):
         n = len(problem.members)
         count = n * self.proposals
         key_draws, key_pick = jax.random.split(jax.random.fold_in(key, n))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key_draws, jnp.arange(count, dtype=jnp.uint32))
+        keys = member_keys(key_draws, count)
         draws = jax.vmap(problem.draw, (0, None, None, None))(keys, process, problem.denoiser(process), None)
         _, tangent = jax.linearize(measurement.operator, at)
         innovation = measurement.innovation(z, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
@@ -92,10 +93,7 @@ def feature_shape(
 ) -> tuple[int, ...]:
     """Shape of `Pairs.features`."""
     if layout == "vector":
-        size = 1
-        for length in measured_shape:
-            size *= length
-        return (2 * size,)
+        return (2 * math.prod(measured_shape),)
     return (2 * state_shape[0], *state_shape[1:]) if len(state_shape) > 2 else (2, *state_shape)
 
 
