@@ -86,15 +86,23 @@ def classical(inflations: Sequence[float], local: tuple[Trial, ...], rotation: b
         return {
             "ETKF, rotation": Method(lambda radius, epochs: f.ETKF(rotation=rotation), alone),
             "EnKF": enkf,
-            "masf_gaussian": Method(lambda radius, epochs: f.MASF(f.GaussianFit(coupled=True)), alone),
+            "masf_gaussian": Method(lambda radius, epochs: f.MASF(f.GaussianFit(members="perturbed")), alone),
+            "masf_gaussian, transported": Method(lambda radius, epochs: transported(None), alone),
         }
     return {
         "LETKF": Method(lambda radius, epochs: f.LETKF(radius or 1.0, rotation=rotation), local),
         "EnKF, no localisation": enkf,
         "MASF, localised Gaussian": Method(
-            lambda radius, epochs: f.MASF(f.GaussianFit(radius or 1.0, coupled=True)), local
+            lambda radius, epochs: f.MASF(f.GaussianFit(radius or 1.0, members="perturbed")), local
         ),
+        "MASF, transported": Method(lambda radius, epochs: transported(radius), local),
     }
+
+
+def transported(radius: float | None) -> f.MASF:
+    """Members transported and rotated; nonlinear H by tangents at the mean."""
+    fit = f.GaussianFit(float("inf") if radius is None else radius, "transported")
+    return f.MASF(fit, linearization=f.Linearization("mean", 3), rotation=True)
 
 
 def learned(
@@ -198,6 +206,9 @@ def lorenz96_arctan(n: int, half: bool) -> System:
     methods["MASF, linearised"] = methods.pop("MASF, localised Gaussian")
     alone = grid(inflation=twelve)
     if n == 40:
+        methods["MASF, transported, no localisation"] = Method(
+            lambda radius, epochs: transported(None), grid(inflation=twelve)
+        )
         methods["ETKF"] = Method(lambda radius, epochs: f.ETKF(rotation=True), alone)
         methods["IEnKF"] = Method(lambda radius, epochs: f.IEnKF(rotation=True), alone)
     else:

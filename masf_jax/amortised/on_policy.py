@@ -45,6 +45,7 @@ def train_on_policy(
     *,
     rounds: int = 3,
     replay: float = 0.6,
+    cooling: float = 1.0,
     factors: tuple[float, ...] = (0.9, 1.0, 1.1),
     progress: bool = False,
     report: Callable[[int, Round], None] = lambda number, result: None,
@@ -53,20 +54,22 @@ def train_on_policy(
 
     Round 0 learns from the cycles of the base filter (which a fresh network leaves as they are). Every later
     one takes a share `replay` of its pairs from those of the round before, so that these fade, and the rest
-    from the filter's own cycles; it starts from the last one's parameters, at half the learning rate. Some
-    runs are held back for validation. At the end `calibration` becomes the factor among `factors` with the
-    smallest error in cycles of its own. Rounds may do harm: what is returned is the filter with the smallest
-    error in cycles of its own, be it the last, that of an earlier round, or (a network of zeros) the base.
+    from the filter's own cycles; it starts from the last one's parameters, at half the learning rate times
+    cooling^(k - 1) in round k. Some runs are held back for validation. At the end `calibration` becomes the
+    factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: what is returned
+    is the filter with the smallest error in cycles of its own, be it the last, that of an earlier round, or
+    (a network of zeros) the base.
 
     Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
 
     Raises:
-        ValueError: no rounds or factors, or no finite pair in a round: the filter diverged everywhere.
+        ValueError: no rounds or factors, replay or cooling out of range, or no finite pair in a round: the
+            filter diverged everywhere.
     """
-    if rounds < 1 or not 0 <= replay < 1 or not factors:
+    if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
         raise ValueError(
-            "training needs rounds of at least 1, a share replay in [0, 1) and a factor to calibrate with; "
-            f"got rounds={rounds}, replay={replay}, factors={factors}."
+            "training needs rounds of at least 1, a share replay in [0, 1), cooling in (0, 1] and a factor "
+            f"to calibrate with; got rounds={rounds}, replay={replay}, cooling={cooling}, factors={factors}."
         )
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
@@ -84,7 +87,7 @@ def train_on_policy(
             best, smallest = _untrained(filter) if number == 0 else filter, rmse
         chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
         pairs = _mixed(chosen, pairs, new, replay, _nominal(practice))
-        rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5)
+        rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5 * cooling ** (number - 1))
         assert filter.denoiser is not None
         params, history = pretrain(
             key_fit,

@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
 from ..ensemble.statistics import anomalies
 from ..ensemble.taper import Taper
+from ..ensemble.transforms import inverse_sqrt_quadrature
 from .base import Denoiser
 from .covariance import Covariance, DenseCovariance, LowRankCovariance, TaperedCovariance
 
-__all__ = ["GaussianDenoiser", "ensemble_gaussian"]
+__all__ = ["GaussianDenoiser", "Members", "ensemble_gaussian"]
+
+Members: TypeAlias = Literal["transported", "perturbed", "fresh"]
 
 _DENSE_TAPERED = 512
 """Up to this many components a tapered covariance is formed and factorised."""
+_NODES, _LARGEST = 12, 1e6
+"""Of the quadrature for square roots: within 1e-5 where measurements shrink variances by up to 10⁶."""
 
 
 class GaussianDenoiser(Denoiser):
     """D(x, φ) = m + P C (C P C + S²)⁻¹ (x - C m) for x0 ~ N(m, P), C = diag(cos φ), S = diag(sin φ).
 
     `sample` draws from N(D, Cov[x0 | x]) by conditioning a prior draw: with x' = C x0' + S η for
-    x0' ~ N(m, P), x0' + D(x) - D(x') has that law, and needs nothing but D. Where `coupled`, `for_member`
-    makes x0' that forecast member instead of a fresh draw, so that the bridge moves it and keeps what
-    structure it has (one step: an ensemble Kalman filter with perturbed observations).
+    x0' ~ N(m, P), x0' + D(x) - D(x') has that law, and needs nothing but D: `members` "fresh".
+
+    `for_member` gives the analysis of one forecast member x0', which keeps what structure it has:
+
+    * "perturbed": x0' is that member instead of a fresh draw (one step: the stochastic EnKF).
+    * "transported": no noise; D(x) + (I + P C² S⁻²)^{-1/2} (x0' - m), a symmetric map in the metric of P⁻¹
+      that takes P to Cov[x0 | x] (one step: the ensemble square root filter, whatever localises P). It is a
+      mean over tempered noise levels, tan φ_k = tan φ/√τ_k: with D'(x) = D(x) - m of x0 - m,
+
+        (I + P C² S⁻²)^{-1/2} a = Σ_k a_k [a - D'(cos φ_k · a, φ_k)],  Σ_k a_k = 1,
+
+      with λ^{-1/2} ≈ Σ_k w_k/(λ + s_k), τ_k = 1/(1 + s_k), a_k ∝ w_k τ_k (`inverse_sqrt_quadrature`).
+
+    Source of the square root: Sakov & Bertino (2011), doi 10.1007/s10596-010-9202-6; Bocquet & Farchi (2019),
+    doi 10.1080/16000870.2019.1613142.
 
     Args:
         mean: m; covariance: P.
-        coupled: whether each analysis member comes from a forecast member of its own.
+        members: what `for_member` does.
         member: x0', or None: drawn afresh.
     """
 
     mean: Float[Array, "*v"]
     covariance: Covariance
-    coupled: bool = eqx.field(static=True, default=False)
+    members: Members = eqx.field(static=True, default="fresh")
     member: Float[Array, "*v"] | None = None
 
     @property
@@ -49,6 +69,8 @@ class GaussianDenoiser(Denoiser):
     def sample(
         self, key: PRNGKeyArray, x: Float[Array, "*v"], angle: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
+        if self.member is not None and self.members == "transported":
+            return self(x, angle) + self._transported(self.member - self.mean, angle)
         key_state, key_noise = jax.random.split(key)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         if self.member is None:
@@ -59,16 +81,31 @@ class GaussianDenoiser(Denoiser):
         return self.mean + fresh + self.covariance.regress(x - cos * self.mean - noised, cos, sin)
 
     def for_member(self, member: Float[Array, "*v"]) -> GaussianDenoiser:
-        if not self.coupled:
+        if self.members == "fresh":
             return self
-        return GaussianDenoiser(self.mean, self.covariance, self.coupled, member)
+        return GaussianDenoiser(self.mean, self.covariance, self.members, member)
+
+    def _transported(self, deviation: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
+        """(I + P C² S⁻²)^{-1/2} a."""
+        shifts, weights = inverse_sqrt_quadrature(_NODES, _LARGEST)
+        shares = weights / (1 + shifts) / np.sum(weights / (1 + shifts))
+        roots = 1 / np.sqrt(1 + shifts)
+        nodes = jnp.asarray(shares, deviation.dtype), jnp.asarray(roots, deviation.dtype)
+
+        def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+            share, root = node
+            level = jnp.arctan2(jnp.sin(angle), root * jnp.cos(angle))
+            cos, sin = jnp.cos(level), jnp.sin(level)
+            return total - share * self.covariance.regress(cos * deviation, cos, sin), None
+
+        return jax.lax.scan(add, deviation, nodes)[0]
 
 
 def ensemble_gaussian(
     ensemble: Float[Array, "N *v"],
     taper: Taper | None = None,
     basis: Basis | None = None,
-    coupled: bool = False,
+    members: Members = "fresh",
 ) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and unbiased covariance of an ensemble.
 
@@ -76,20 +113,20 @@ def ensemble_gaussian(
         ensemble: members in the coordinates of a process.
         taper: localises the covariance, in the state's own components; None: not localised.
         basis: those coordinates (orthonormal; a taper needs them); None: the state's own components.
-        coupled: see `GaussianDenoiser`.
+        members: see `GaussianDenoiser`.
     """
     basis = IdentityBasis() if basis is None else basis
     mean, deviations = anomalies(ensemble)
     n_members, n = ensemble.shape[0], mean.size
     columns = deviations / jnp.sqrt(jnp.asarray(n_members - 1, ensemble.dtype))
     if taper is None and n_members <= n:
-        return GaussianDenoiser(mean, LowRankCovariance(columns), coupled)
+        return GaussianDenoiser(mean, LowRankCovariance(columns), members)
     if taper is None:
         flat = columns.reshape(n_members, n)
-        return GaussianDenoiser(mean, DenseCovariance(flat.T @ flat), coupled)
+        return GaussianDenoiser(mean, DenseCovariance(flat.T @ flat), members)
     tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
     if n > _DENSE_TAPERED:
-        return GaussianDenoiser(mean, tapered, coupled)
+        return GaussianDenoiser(mean, tapered, members)
     eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
     matrix = jax.vmap(tapered.matvec)(eye).reshape(n, n)
-    return GaussianDenoiser(mean, DenseCovariance(0.5 * (matrix + matrix.T)), coupled)
+    return GaussianDenoiser(mean, DenseCovariance(0.5 * (matrix + matrix.T)), members)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 __all__ = [
     "helmert",
     "inverse_and_inverse_sqrt",
+    "inverse_sqrt_quadrature",
     "mean_preserving_rotation",
     "random_orthogonal",
 ]
@@ -40,7 +41,7 @@ def mean_preserving_rotation(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Flo
 
 
 @functools.cache
-def _inverse_sqrt_quadrature(n_nodes: int, largest: float) -> tuple[np.ndarray, np.ndarray]:
+def inverse_sqrt_quadrature(n_nodes: int, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """Shifts s_k and weights w_k with λ^{-1/2} ≈ Σ_k w_k / (λ + s_k) on [1, largest].
 
     Geometric convergence, error ~ exp(-2π² n_nodes / (log(largest) + 3)).
@@ -74,7 +75,7 @@ def inverse_and_inverse_sqrt(
     """
     dtype = b.dtype
     double = dtype == jnp.float64
-    shifts, weights = _inverse_sqrt_quadrature(28 if double else 14, 1e6)
+    shifts, weights = inverse_sqrt_quadrature(28 if double else 14, 1e6)
     return _krylov(matrix, b, jnp.asarray(shifts, dtype), jnp.asarray(weights, dtype))
 
 

@@ -117,6 +117,7 @@ def train_amortised(
             config,
             rounds=training.rounds,
             replay=training.replay,
+            cooling=training.cooling,
             factors=training.factors,
             progress=settings.progress,
             report=report,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
-from ..denoisers.gaussian import GaussianDenoiser, ensemble_gaussian
+from ..denoisers.gaussian import GaussianDenoiser, Members, ensemble_gaussian
 from ..denoisers.kernel import ensemble_kernel
 from ..diffusion.process import Process
 from ..diffusion.schedules import TimeGrid, time_grid
@@ -64,6 +65,16 @@ class Fit(eqx.Module):
 class DenoiserFit(Fit):
     """From a forecast ensemble, in a process's coordinates, to a denoiser that knows nothing of z."""
 
+    @property
+    def transports(self) -> bool:
+        """Whether it moves the forecast members without noise."""
+        return False
+
+    @property
+    def of_each_member(self) -> DenoiserFit:
+        """This fit where each member has a process of its own, to the tangent of H at its own state."""
+        return self
+
     @abc.abstractmethod
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
@@ -113,22 +124,34 @@ class GaussianFit(DenoiserFit):
 
     Args:
         radius: Gaspari-Cohn length of the taper in the coordinates' unit; inf: no localisation.
-        coupled: each analysis member comes from a forecast member of its own, instead of being drawn
-            afresh from the Gaussian.
+        members: "transported" and "perturbed" make each analysis member from a forecast member of its own, as
+            a square root filter and as a stochastic EnKF; "fresh" draws it from the Gaussian
+            (`GaussianDenoiser`). At tangents of each member's own, "transported" is "perturbed".
         taper: filled in by `prepare`.
     """
 
     radius: float = eqx.field(static=True, default=math.inf)
-    coupled: bool = eqx.field(static=True, default=False)
+    members: Members = eqx.field(static=True, default="fresh")
     taper: Taper | None = None
 
     @property
     def couples_members(self) -> bool:
-        return self.coupled
+        return self.members != "fresh"
+
+    @property
+    def transports(self) -> bool:
+        return self.members == "transported"
+
+    @property
+    def of_each_member(self) -> GaussianFit:
+        """With a process each, members have no common transport: each solves its own, perturbed."""
+        return dataclasses.replace(self, members="perturbed") if self.transports else self
 
     def __check_init__(self) -> None:
         if not self.radius > 0:
             raise ValueError(f"localisation radius must be positive (inf: none); got {self.radius}.")
+        if self.members not in get_args(Members):
+            raise ValueError(f"members must be one of {', '.join(get_args(Members))}; got {self.members!r}.")
 
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
@@ -141,7 +164,7 @@ class GaussianFit(DenoiserFit):
                 "none: give the model coordinates, or use radius inf."
             )
         chosen = taper(dynamics.coordinates, dynamics.state_shape, self.radius)
-        return GaussianFit(self.radius, self.coupled, chosen)
+        return GaussianFit(self.radius, self.members, chosen)
 
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
@@ -154,7 +177,7 @@ class GaussianFit(DenoiserFit):
             raise ValueError(
                 "the Gaussian denoiser needs its taper: call filter.prepare(dynamics, measurement)."
             )
-        return ensemble_gaussian(ensemble, self.taper, process.frame.basis, self.coupled)
+        return ensemble_gaussian(ensemble, self.taper, process.frame.basis, self.members)
 
 
 class KernelFit(DenoiserFit):

@@ -43,8 +43,8 @@ class IEnKF(MemberFilter):
     T = ((N-1)/(N-1 + Y Yᵀ))^{1/2} of the step before, taken out of the result again. The analysis is those
     members, carried to the end of the window. One step is an ETKF whose analysis went through the model.
 
-    Every iteration costs a forecast of all members, at once whatever the layout of the run; the model's random
-    numbers are the same in each.
+    Every iteration costs a forecast of all members, at once whatever the layout of the run; the model's
+    random numbers are the same in each.
 
     Source: Sakov, Oliver & Bertino (2012), doi 10.1175/MWR-D-11-00176.1; ensemble-space form: Bocquet & Sakov
     (2014), doi 10.1002/qj.2236 (their IEnKS with lag 1).

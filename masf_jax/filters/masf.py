@@ -22,6 +22,7 @@ from ..dynamics.base import Dynamics
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
 from ..ensemble.statistics import anomalies, recentre
+from ..ensemble.transforms import mean_preserving_rotation
 from ..measurements.measurement import Measurement
 from .base import EnsembleState, Info, MemberFilter
 from .climate import Climate, ProcessKind, climate, make_process
@@ -43,7 +44,7 @@ class MASF(MemberFilter):
     bridge and the process "vp" see docs/masf.md.
 
     Args:
-        denoiser: what is made of the forecast ensemble; `GaussianFit(coupled=True)` by default.
+        denoiser: what is made of the forecast ensemble; `GaussianFit(members="transported")` by default.
         inflation: see `Inflation`.
         normalization: see `Normalization`.
         process: "vp" (any linear measurement), or the paper's "measurement_aware".
@@ -59,6 +60,8 @@ class MASF(MemberFilter):
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
             only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
             pure noise (a network) its mean over the members' own noise where nothing is measured.
+        rotation: a random mean-preserving rotation of transported members (`GaussianFit`) in each analysis:
+            without it they keep their forecast's shape, in which outliers grow over the cycles.
         paper_scales: the paper's c_s and c_g in the guided sampler; else both are 1.
         climatology, seed: number and random seed of the model states behind a fixed normalisation without
             moments, and behind the pretraining of a network: the same states.
@@ -76,6 +79,7 @@ class MASF(MemberFilter):
     first: float = eqx.field(static=True)
     corrected: bool = eqx.field(static=True)
     centred: bool = eqx.field(static=True)
+    rotation: bool = eqx.field(static=True)
     paper_scales: bool = eqx.field(static=True)
     climatology: int = eqx.field(static=True)
     seed: int = eqx.field(static=True)
@@ -95,6 +99,7 @@ class MASF(MemberFilter):
         first: float | None = None,
         corrected: bool = True,
         centred: bool = True,
+        rotation: bool = False,
         paper_scales: bool = True,
         climatology: int = 1000,
         seed: int = 1,
@@ -104,14 +109,14 @@ class MASF(MemberFilter):
         if climatology < 2:
             raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
         time_grid(n_steps, grid, first)
-        self.denoiser = GaussianFit(coupled=True) if denoiser is None else denoiser
+        self.denoiser = GaussianFit(members="transported") if denoiser is None else denoiser
         self.inflation = Inflation() if inflation is None else inflation
         self.normalization = Normalization() if normalization is None else normalization
         self.linearization = Linearization() if linearization is None else linearization
         self.route, self.process, self.sampler = route, process, sampler
         self.n_steps, self.grid = n_steps, grid
         self.first, self.corrected, self.centred = first, corrected, centred
-        self.paper_scales = paper_scales
+        self.paper_scales, self.rotation = paper_scales, rotation
         self.climatology, self.seed = climatology, seed
 
     @property
@@ -217,11 +222,15 @@ class MASF(MemberFilter):
         """The analysis members of the routes "linear" and "linearized"."""
         (key_fit, key_sample), (centre, scale) = keys, units
         assert isinstance(self.denoiser, DenoiserFit)
-        fit = self.denoiser
+        linearized = self.route_of(measurement) == "linearized"
+        own = linearized and self.linearization.at == "member"
+        fit = self.denoiser.of_each_member if own else self.denoiser
+        transported = fit.transports and not (linearized and self.linearization.proposals)
+        transported &= self.sampler == "bridge"
         process = make_process(self.process, measurement, z, mask, centre, scale)
         members = jax.vmap(process.frame.encode)(inflated)
         denoiser, new_memory, info = fit(key_fit, members, process, memory)
-        if self.route_of(measurement) == "linearized":
+        if linearized:
 
             def process_at(at: Array, tempering: Array) -> Process:
                 return make_process(self.process, measurement, z, mask, centre, scale, at, tempering)
@@ -234,10 +243,22 @@ class MASF(MemberFilter):
 
             problem = Problem(process_at, denoiser_of, self._draw, self._mean, inflated, scale)
             drawn, found = self.linearization(key_sample, problem, measurement, z, mask, self.centred)
-            return drawn, new_memory, info | found
+            return self._turned(key_sample, drawn, transported), new_memory, info | found
         drawn = jax.vmap(process.frame.decode)(self.sample(key_sample, process, denoiser, members))
+        drawn = self._turned(key_sample, drawn, transported)
         # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
         return jnp.where(process.observed.any(), drawn, inflated), new_memory, info
+
+    def _turned(
+        self, key: PRNGKeyArray, members: Float[Array, "N *x"], transported: bool
+    ) -> Float[Array, "N *x"]:
+        """Transported members after a random mean-preserving rotation, where there is to be one."""
+        if not self.rotation or not transported:
+            return members
+        mean, deviations = anomalies(members)
+        n = len(members)
+        turn = mean_preserving_rotation(jax.random.fold_in(key, n), n, members.dtype)
+        return recentre(mean, jnp.tensordot(turn, deviations, axes=1))
 
     def sample(
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, members: Float[Array, "N *v"]

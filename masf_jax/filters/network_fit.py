@@ -79,7 +79,16 @@ class NetworkFit(DenoiserFit):
 
     @property
     def couples_members(self) -> bool:
-        return self.gaussian is not None and self.gaussian.coupled
+        return self.gaussian is not None and self.gaussian.couples_members
+
+    @property
+    def transports(self) -> bool:
+        return self.gaussian is not None and self.gaussian.transports
+
+    @property
+    def of_each_member(self) -> NetworkFit:
+        gaussian = None if self.gaussian is None else self.gaussian.of_each_member
+        return dataclasses.replace(self, gaussian=gaussian)
 
     @property
     def trained(self) -> bool:

@@ -92,7 +92,7 @@ def _check_linearized(filter: MASF, measurement: Measurement, state_shape: tuple
     if filter.linearization.at == "member" and not fit.couples_members:
         raise ValueError(
             f"{type(fit).__name__} draws members afresh: they have no forecast member to "
-            'linearise at. Take GaussianFit(coupled=True), or Linearization("mean"), with proposals '
+            'linearise at. Take GaussianFit(members="transported"), or Linearization("mean"), with proposals '
             "where components are few."
         )
     alone = measurement.operator.coupling(state_shape) == "component" and measurement.noise.diagonal

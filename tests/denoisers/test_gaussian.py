@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from masf_jax import Coordinates
-from masf_jax.bases import FourierBasis
+from masf_jax.bases import FourierBasis, IdentityBasis
 from masf_jax.denoisers import (
     DenseCovariance,
     GaussianDenoiser,
@@ -118,3 +118,44 @@ def test_a_smooth_tapered_covariance_draws_in_single_precision(key):
     assert bool(jnp.isfinite(draws).all())
     variance = np.var(ensemble, axis=0, ddof=1)
     np.testing.assert_allclose(draws.var(0), variance, rtol=5 * np.sqrt(2 / 2000), atol=1e-3)
+
+
+def transport(denoiser, mean, x, angle):
+    """The matrix that takes deviations of members to those of their analyses."""
+
+    def moved(deviation):
+        return denoiser.for_member(mean + deviation).sample(jax.random.key(0), x, angle) - denoiser(x, angle)
+
+    return np.asarray(jax.vmap(moved)(jnp.eye(N)), np.float64).T
+
+
+def test_transported_members_have_the_posterior_covariance_by_the_smallest_change(dtype):
+    """A P Aᵀ = Cov[x0 | x], with A = (I + P C² S⁻²)^{-1/2}: A P is symmetric, and the mean is no matter."""
+    mean, p, x, angle = as_float(MEAN, P, X, ANGLE)
+    denoiser = GaussianDenoiser(mean, DenseCovariance(p), "transported")
+    a = transport(denoiser, mean, x, angle)
+    tolerance = 3e-5
+    np.testing.assert_allclose(a @ P @ a.T, conditional(MEAN, P, X, ANGLE)[1], atol=tolerance)
+    np.testing.assert_allclose(a @ P, (a @ P).T, atol=tolerance)
+    assert np.linalg.eigvals(a).real.min() > 0
+
+
+def test_members_are_not_moved_where_nothing_is_seen_and_forget_where_all_is():
+    mean, p, x = as_float(MEAN, P, X)
+    denoiser = GaussianDenoiser(mean, DenseCovariance(p), "transported")
+    np.testing.assert_allclose(transport(denoiser, mean, x, jnp.full(N, np.pi / 2)), np.eye(N), atol=1e-5)
+    assert np.abs(transport(denoiser, mean, x, jnp.full(N, 1e-3))).max() < 0.02
+
+
+def test_transport_by_a_tapered_covariance_is_that_of_its_matrix(x64):
+    ensemble = jnp.asarray(np.random.default_rng(4).normal(size=(5, N)))
+    weights = taper(Coordinates.grid((N,), (float(N),)), (N,), 1.5)
+    columns = (ensemble - ensemble.mean(0)[None]) / 2.0
+    tapered = TaperedCovariance(columns, weights, IdentityBasis(), tolerance=1e-10)
+    dense = ensemble_gaussian(ensemble, weights, members="transported")
+    assert isinstance(dense.covariance, DenseCovariance)
+    free = GaussianDenoiser(dense.mean, tapered, "transported")
+    x, angle = jnp.asarray(X), jnp.asarray(ANGLE)
+    np.testing.assert_allclose(
+        transport(free, dense.mean, x, angle), transport(dense, dense.mean, x, angle), atol=1e-7
+    )

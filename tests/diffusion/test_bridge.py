@@ -81,7 +81,7 @@ def test_members_are_moved_by_the_first_step_alone(n_steps, key):
         jnp.zeros(1),
         jnp.ones(1),
     )
-    denoiser = GaussianDenoiser(jnp.zeros(1), DenseCovariance(jnp.eye(1)), coupled=True)
+    denoiser = GaussianDenoiser(jnp.zeros(1), DenseCovariance(jnp.eye(1)), members="perturbed")
     members = jax.random.normal(jax.random.fold_in(key, 1), (COUNT, 1))
 
     def moved(key, member):
@@ -102,7 +102,7 @@ def test_members_are_moved_by_the_first_step_alone(n_steps, key):
 def test_the_path_leads_from_the_measurement_to_the_draw(moved, key):
     measurement, mask = Measurement(Identity(), Gaussian(1.0)), jnp.asarray([True, False])
     process = vp_bridge(measurement, jnp.asarray([2.0, 0.0]), mask, jnp.zeros(2), jnp.ones(2))
-    denoiser = GaussianDenoiser(jnp.zeros(2), DenseCovariance(jnp.eye(2)), coupled=True)
+    denoiser = GaussianDenoiser(jnp.zeros(2), DenseCovariance(jnp.eye(2)), members="perturbed")
     first = denoiser.for_member(jnp.ones(2)) if moved else None
 
     @partial(jax.jit, static_argnums=0)

@@ -68,8 +68,8 @@ def test_the_paper_preset_is_the_papers_algorithm():
 
 
 def test_keys_reach_the_filter():
-    filter = built("filter=masf", "filter.radius=3", "filter.coupled=false", "filter.rtps=0.5")
-    assert filter.denoiser == GaussianFit(3.0, False)
+    filter = built("filter=masf", "filter.radius=3", "filter.members=fresh", "filter.rtps=0.5")
+    assert filter.denoiser == GaussianFit(3.0, "fresh")
     assert filter.inflation.rtps is not None
     assert float(filter.inflation.rtps) == 0.5
     kernel = built(

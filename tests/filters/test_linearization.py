@@ -144,13 +144,15 @@ def test_more_iterations_and_annealing_bring_it_closer():
     assert distance(iterations=12, annealing=2.0)[1] < annealed[1] < once[1]
 
 
-@pytest.mark.parametrize(("at", "coupled"), [("member", True), ("mean", False)])
-def test_a_linear_function_is_treated_as_the_linear_operator_it_is(at, coupled, x64):
+@pytest.mark.parametrize(
+    ("at", "kind"), [("member", "perturbed"), ("mean", "fresh"), ("mean", "transported")]
+)
+def test_a_linear_function_is_treated_as_the_linear_operator_it_is(at, kind, x64):
     """The same draws as without linearisation, whatever the iterations."""
     rng = np.random.default_rng(0)
     members, z = rng.normal(2.0, 1.5, size=(5, 8)), np.r_[rng.normal(size=3), np.nan]
     filters = [
-        MASF(GaussianFit(coupled=coupled), Inflation(1.1), linearization=Linearization(at, iterations=k))
+        MASF(GaussianFit(members=kind), Inflation(1.1), linearization=Linearization(at, iterations=k))
         for k in (1, 4)
     ]
     linear = Measurement(Subset([0, 2, 5, 6]), Gaussian(0.7))
@@ -176,7 +178,7 @@ def test_lorenz96_through_an_arctan(operator):
     truth = model.sample_climatology(keys[0])
     members = truth[None] + 0.1 * jax.random.normal(keys[1], (20, 40))
     twin = simulate(keys[2], model, measurement, 80, 10, x0=truth)
-    filter = MASF(GaussianFit(14.0, coupled=True), Inflation(1.04))
+    filter = MASF(GaussianFit(14.0, members="perturbed"), Inflation(1.04))
     result = assimilate(keys[3], filter, model, measurement, twin.observations, members, truth=twin.truth)
     rmse, spread = (np.asarray(result.analysis_scores[name])[40:].mean() for name in ("rmse", "spread"))
     assert rmse < 0.2
@@ -191,7 +193,7 @@ def test_a_flow_seen_by_its_speed(key):
     members = spun_up_ensemble(flow, key, 6)
     measurement = Measurement(sigmoid() @ Speed(squared=True, offset=-3.0), Gaussian(0.1))
     truth = members[0] + 0.1
-    filter = MASF(GaussianFit(3.0, coupled=True), linearization=Linearization(iterations=3)).prepare(
+    filter = MASF(GaussianFit(3.0, members="perturbed"), linearization=Linearization(iterations=3)).prepare(
         flow, measurement
     )
     drawn, _ = analyse(filter, members[1:], measurement, measurement.operator(truth))
@@ -233,7 +235,7 @@ def test_a_trained_denoiser_takes_single_components_only():
     from masf_jax.filters.network_fit import NetworkFit
     from masf_jax.training import FitConfig
 
-    fit = NetworkFit(gaussian=GaussianFit(coupled=True), training=FitConfig(steps=3))
+    fit = NetworkFit(gaussian=GaussianFit(members="perturbed"), training=FitConfig(steps=3))
     with pytest.raises(ValueError, match="each value depends on one component"):
         MASF(fit).prepare(Lorenz96(6), Measurement(arctan() @ Linear(np.ones((2, 6))), Gaussian(1.0)))
     MASF(fit).prepare(Lorenz96(6), Measurement(arctan() @ Identity(), Gaussian(1.0)))

@@ -17,7 +17,7 @@ from masf_jax.diffusion import vp_bridge
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments, Normalization
-from masf_jax.filters import MASF, EnKF, EnsembleState, GaussianFit, KernelFit
+from masf_jax.filters import ETKF, MASF, EnKF, EnsembleState, GaussianFit, KernelFit
 from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,
@@ -40,7 +40,8 @@ MANY = np.random.default_rng(2).normal(size=(20_000, N)) @ (np.eye(N) + 0.5 * np
 )
 
 FILTERS = {
-    "coupled": lambda: MASF(GaussianFit(2.0, coupled=True), Inflation(multiplicative=1.1), n_steps=2),
+    "coupled": lambda: MASF(GaussianFit(2.0, members="perturbed"), Inflation(multiplicative=1.1), n_steps=2),
+    "transported": lambda: MASF(GaussianFit(2.0, "transported"), rotation=True),
     "kernel": lambda: MASF(KernelFit(), Inflation(rtps=0.3), n_steps=1),
     "moving": lambda: MASF(normalization=Normalization("moving")),
     "fixed": lambda: MASF(normalization=Normalization("fixed", affine=False), climatology=20),
@@ -74,8 +75,8 @@ GIVEN = Normalization("fixed", moments=Moments(jnp.full(N, 3.0), jnp.full(N, 9.0
 @pytest.mark.parametrize(
     ("filter", "measurement", "missing"),
     [
-        (MASF(GaussianFit(coupled=True), n_steps=1), DENSE, []),
-        (MASF(GaussianFit(coupled=True), normalization=GIVEN, n_steps=3), HALF, []),
+        (MASF(GaussianFit(members="perturbed"), n_steps=1), DENSE, []),
+        (MASF(GaussianFit(members="perturbed"), normalization=GIVEN, n_steps=3), HALF, []),
         (MASF(n_steps=2, normalization=Normalization("moving", affine=False)), WHOLE, [1, 4]),
     ],
     ids=["coupled, 1 step", "coupled, 3 steps", "fresh draws, 2 steps, gaps"],
@@ -89,13 +90,30 @@ def test_a_gaussian_denoiser_gives_the_analysis_of_the_enkf(filter, measurement,
     np.testing.assert_allclose(covariance, wanted, atol=0.04)
 
 
-@pytest.mark.parametrize("name", ["coupled", "kernel"])
+@pytest.mark.parametrize(("measurement", "missing"), [(DENSE, []), (HALF, [1]), (WHOLE, [0, 4])])
+@pytest.mark.parametrize("inflation", [Inflation(), Inflation(1.2, rtps=0.3)])
+def test_transported_members_are_those_of_the_symmetric_etkf(measurement, missing, inflation, key, x64):
+    """In any coordinates and with gaps, member by member; a rotation keeps their mean and covariance."""
+    z = np.linspace(1.0, -1.0, measurement.output_shape((N,))[0])
+    z[missing] = np.nan
+    expected = analyse(ETKF(inflation), key, measurement, z)[1].ensemble
+    fit = GaussianFit(members="transported")
+    got = analyse(MASF(fit, inflation), key, measurement, z)[1].ensemble
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    if inflation.rtps is None:
+        turned = analyse(MASF(fit, inflation, rotation=True), key, measurement, z)[1].ensemble
+        assert np.abs(turned - got).max() > 0.1
+        for mine, theirs in zip(moments(turned), moments(got), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["coupled", "transported", "kernel"])
 def test_without_a_valid_value_the_analysis_is_the_forecast_bit_for_bit(name, key):
     before, after, _ = analyse(FILTERS[name](), key, WHOLE, np.full(N, np.nan))
     chex.assert_trees_all_equal(after, before)
 
 
-@pytest.mark.parametrize("name", ["fixed", "guided"])
+@pytest.mark.parametrize("name", ["fixed", "transported", "guided"])
 def test_analysis_in_double_precision(name, key, x64):
     z = np.full(N, 2.5)
     before, after, info = analyse(FILTERS[name](), key, WHOLE, z, dynamics=Lorenz96(N))

@@ -33,6 +33,7 @@ class OnPolicySettings:
 
     rounds: int = 4
     replay: float = 0.6
+    cooling: float = 1.0
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3

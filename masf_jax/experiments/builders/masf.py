@@ -73,7 +73,7 @@ def masf(
     route: Literal["auto", "linear", "linearized", "conditional"] = "auto",
     denoiser: Literal["gaussian", "kernel", "hybrid", "network"] = "gaussian",
     radius: float = 7.28,
-    coupled: bool = True,
+    members: Literal["transported", "perturbed", "fresh"] = "transported",
     bandwidth: float | None = None,
     process: Literal["vp", "measurement_aware"] = "vp",
     sampler: Literal["bridge", "guided"] = "bridge",
@@ -82,6 +82,7 @@ def masf(
     grid: Literal["uniform", "quadratic", "log_snr"] = "uniform",
     corrected: bool = True,
     centred: bool = True,
+    rotation: bool = True,
     normalization: Literal["cycle", "moving", "fixed"] | None = None,
     affine: bool = True,
     linearization: LinearizationSettings = _LINEARIZATION,
@@ -113,7 +114,7 @@ def masf(
         raise ValueError(f"checkpoint is of a network alone (denoiser=network); the denoiser is {denoiser}.")
     if denoiser == "hybrid" and training.epochs == 0:
         raise ValueError("the hybrid denoiser needs training.epochs of at least 1: it is Gaussian without.")
-    gaussian = f.GaussianFit(radius, coupled)
+    gaussian = f.GaussianFit(radius, members)
     fit: f.DenoiserFit = gaussian if denoiser == "gaussian" else f.KernelFit(bandwidth)
     if denoiser in ("hybrid", "network"):
         fit = _network_fit(
@@ -137,6 +138,7 @@ def masf(
         grid=grid,
         corrected=corrected,
         centred=centred,
+        rotation=rotation,
         paper_scales=paper_scales,
         climatology=pretraining.states,
         seed=seed,
@@ -147,13 +149,15 @@ def masf_gaussian(
     inflation: Inflation,
     *,
     radius: float = float("inf"),
-    coupled: bool = True,
+    members: Literal["transported", "perturbed", "fresh"] = "transported",
+    rotation: bool = True,
     n_steps: int = 1,
     linearization: LinearizationSettings = _LINEARIZATION,
 ) -> f.Filter:
     """The score-based filter of a Gaussian forecast: an ensemble Kalman filter by diffusion."""
     tangents = f.Linearization(**dataclasses.asdict(linearization))
-    return f.MASF(f.GaussianFit(radius, coupled), inflation, linearization=tangents, n_steps=n_steps)
+    fit = f.GaussianFit(radius, members)
+    return f.MASF(fit, inflation, linearization=tangents, rotation=rotation, n_steps=n_steps)
 
 
 def masf_kernel(
