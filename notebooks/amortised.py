@@ -16,8 +16,9 @@
 # %% [markdown]
 # # A score-based filter that trains before the run, not in it
 #
-# `AmortisedMASF` lets a Kalman filter make its analysis, and corrects it with a denoiser that was trained once, on
-# simulated cycles: one evaluation of a small network a cycle. What it sees and how it is trained: docs/amortised.md.
+# `AmortisedMASF` lets a Kalman filter make its analysis, and corrects it with a denoiser that was trained
+# once, on simulated cycles: one evaluation of a small network a cycle. What it sees and how it is trained:
+# docs/amortised.md.
 
 # %%
 # In Colab, first: !pip install -q masf-jax
@@ -67,9 +68,9 @@ plt.show()
 # %% [markdown]
 # ## Train one yourself
 #
-# Lorenz-63, all three variables measured, 20 members. Each round simulates runs of the filter as it is by then (at
-# first of its base alone) and trains the network on pairs of truth and forecast: seconds, where the filter in
-# the package was trained for minutes.
+# Lorenz-63, all three variables measured, 20 members. Each round simulates runs of the filter as it is by
+# then (at first of its base alone) and trains the network on pairs of truth and forecast: seconds, where the
+# filter in the package was trained for minutes.
 
 # %%
 model = dynamics.Lorenz63(dt=0.01)
@@ -80,9 +81,8 @@ config = FitConfig(learning_rate=2e-3, steps=1000, batch_size=256, ema_decay=0.9
 
 
 def report(number, found):
-    print(
-        f"{'base filter' if number == 0 else f'after round {number}'}: RMSE {found.rmse:.3f} in simulated cycles"
-    )
+    by = f"after round {number}" if number else "base filter"
+    print(f"{by}: RMSE {found.rmse:.3f} in simulated cycles")
 
 
 trained, rounds = train_on_policy(
