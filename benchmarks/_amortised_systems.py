@@ -145,6 +145,28 @@ def kolmogorov(
     return make
 
 
+def kolmogorov_any() -> System:
+    """One network for all masks: trained with random shares of .5 to 10 % of the values, noise .05 to .2."""
+    system = kolmogorov("grid", f.LETKF(4, Inflation(1.1)), (4, 5), (1.1, 1.2))()
+    shape = system.dynamics.state_shape
+    rng = np.random.default_rng(11)
+
+    def seen(mask: np.ndarray, std: float = 0.1) -> dict[str, m.Measurement]:
+        return {"measurement": _gaussian(m.Subset.from_mask(mask), std)}
+
+    part = np.array(m.grid_stride(shape, 8))
+    part[..., shape[-1] // 2 :] = False
+    others = {
+        "every 10th point": {},
+        "every 6th point": seen(m.grid_stride(shape, 6)),
+        "every 16th point": seen(m.grid_stride(shape, 16)),
+        "a random 3 % of the values": seen(rng.uniform(size=shape) < 0.03),
+        "every 8th point of one half": seen(part),
+        "every 10th point, noise .3": seen(m.grid_stride(shape, 10), 0.3),
+    }
+    return dataclasses.replace(system, cycles=40, checkpoint="kolmogorov_any", others=others)
+
+
 SYSTEMS: dict[str, Callable[[], System]] = {
     "lorenz63": lorenz63,
     "lorenz63_small": lorenz63_small,
@@ -153,6 +175,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "lorenz96_arctan_half": lorenz96_arctan_half,
     "ks": ks,
     "kolmogorov": kolmogorov("grid", f.LETKF(5, Inflation(1.1)), (5, 7), (1.1, 1.2)),
+    "kolmogorov_any": kolmogorov_any,
     "kolmogorov_center": kolmogorov("center", f.LETKF(4, Inflation(1.1)), (3, 4, 5), (1.1, 1.2)),
     "kolmogorov_sigmoid": kolmogorov("sigmoid", f.LETKF(2.5, Inflation(1.3)), (2, 2.5, 3.5), (1.15, 1.3)),
     "kolmogorov_speed": kolmogorov("speed", f.LETKF(0.6, Inflation(1.0)), (0.6, 1.2, 2.5), (1.0, 1.2)),

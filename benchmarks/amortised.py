@@ -4,7 +4,7 @@
                                           [--calibrate] [--only-ours]
 
 SYSTEM: lorenz63, lorenz63_small, lorenz96, lorenz96_half, lorenz96_arctan_half, ks, kolmogorov,
-kolmogorov_center, kolmogorov_sigmoid, kolmogorov_speed.
+kolmogorov_any, kolmogorov_center, kolmogorov_sigmoid, kolmogorov_speed.
 
 compare: the Kalman filters run all their trials on two tuning seeds and their best one on the evaluation
 seeds, with the same truths, observations and first members as the amortised filter. That one runs with what
@@ -13,7 +13,8 @@ its checkpoint holds: its base filter's settings were not tuned, its network was
 --only-ours: the amortised filter's row alone.
 steps: the amortised filter with 1 to 64 evaluations of its network, members transported and fresh. The
 checkpoint should be of a filter trained with n_steps above 1: others know the first step only.
-other: settings that the network has not seen (lorenz96_half), beside the tuned LETKF.
+other: settings that the network has not seen (lorenz96_half, kolmogorov_any), beside the LETKF tuned on the
+first of them.
 """
 
 from __future__ import annotations
