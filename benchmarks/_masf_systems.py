@@ -212,7 +212,7 @@ def lorenz96_arctan(n: int, half: bool) -> System:
     if half:
         methods["EnSF-LR"] = Method(lambda radius, epochs: f.EnSFLR(), scores)
     methods = {name: dataclasses.replace(method, several=small) for name, method in methods.items()}
-    lengths = (300, 100, 100) if small else (100, 25, 50)
+    lengths = (300, 100, 100) if small else (60, 15, 40)
     noise = m.Measurement(operator, m.Gaussian(0.05))
     return System(dynamics.Lorenz96(n, 8.0, 0.01), noise, 10, 20, 0.1, *lengths, methods)
 
