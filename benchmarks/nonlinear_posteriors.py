@@ -207,11 +207,13 @@ def main() -> None:
     )
     parser.add_argument("--members", type=int, default=4000)
     parser.add_argument("--operators", nargs="*", help="names (default: all)")
+    parser.add_argument("--forecasts", nargs="*", default=list(FORECASTS), choices=FORECASTS)
     parser.add_argument("--routes", nargs="*", default=[""], help="parts of routes (default: all)")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = []
-    for forecast, (_, shape) in FORECASTS.items():
+    for forecast in arguments.forecasts:
+        _, shape = FORECASTS[forecast]
         for name, measurement in operators(shape).items():
             if arguments.operators is None or name in arguments.operators:
                 found.append(rows(name, measurement, forecast, arguments.members, arguments.routes))
