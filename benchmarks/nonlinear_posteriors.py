@@ -1,6 +1,6 @@
-"""Nonlinear measurements of small states: every route of `filter=masf` against importance sampling.
+"""Measurements of small states: every route of `filter=masf` against importance sampling.
 
-    python benchmarks/nonlinear_posteriors.py [--members N] [--operators PART ...] [--routes PART ...]
+    python benchmarks/nonlinear_posteriors.py [--members N] [--operators NAME ...] [--routes PART ...]
 
 Forecasts: "2-d" and "one cell", correlated normal; "Lorenz-63", a cloud carried until it is bent. Truth:
 10^6 draws of the forecast weighted by p(z | x), for z = H(x*) + .3 std of its noise with x* the draw nearest
@@ -9,7 +9,8 @@ to .7 standard deviations above the mean. Filters see an ensemble of `--members`
 Columns: error of the mean over the posterior's standard deviation (RMS over components), Frobenius error of
 the covariance over the covariance's norm, sliced Wasserstein-2 distance over the posterior's RMS spread, and
 what the correction by weights used of its proposals. Networks (64 wide) are trained for 2000 steps of 128 on
-those draws, within the analysis. First row: as many draws of the posterior itself.
+those draws, within the analysis. First row: as many draws of the posterior itself. "refuses": the route
+raises ValueError in `prepare`. Linear operators have the rows of the route "linear" in place of tangents'.
 """
 
 from __future__ import annotations
@@ -36,18 +37,27 @@ DRAWS = 1_000_000
 
 def operators(shape: tuple[int, ...]) -> dict[str, m.Measurement]:
     """Noise of about a tenth of each operator's range; of x² and |x| two modes are left."""
-    out: dict[str, m.Measurement] = {
+    if len(shape) > 1:
+        return {
+            "speed": m.Measurement(m.Speed(), m.Gaussian(0.1)),
+            "sigmoid of speed²": m.Measurement(m.sigmoid() @ m.Speed(True, -1.0), m.Gaussian(0.1)),
+        }
+    n = shape[0]
+    line = m.LineAverage(shape, np.arange(n - 1), np.arange(1, n))
+    return {
         "arctan": m.Measurement(m.arctan(), m.Gaussian(0.05)),
         "sigmoid": m.Measurement(m.sigmoid(2.0), m.Gaussian(0.1)),
         "tanh": m.Measurement(m.tanh(), m.Gaussian(0.1)),
         "x²": m.Measurement(m.square(), m.Gaussian(0.5)),
         "|x|": m.Measurement(m.absolute(), m.Gaussian(0.2)),
         "first x², Student-t": m.Measurement(m.square() @ m.Subset([0]), m.StudentT(3.0, 0.3)),
+        "quantised": m.Measurement(m.Quantised(1.0), m.Gaussian(0.3)),
+        "censored": m.Measurement(m.Censored(-0.5, 0.5), m.Gaussian(0.1)),
+        "log": m.Measurement(m.Log(floor=0.5) @ m.Linear(np.eye(n), 4 * np.ones(n)), m.Gaussian(0.15)),
+        "range and bearing": m.Measurement(m.RangeBearing([[-2.0, 0.0]]), m.Gaussian([0.1, 0.3])),
+        "multiplicative noise": m.Measurement(m.Identity(), m.Multiplicative(0.5, 0.1)),
+        "line average": m.Measurement(line, m.Gaussian(0.1)),
     }
-    if len(shape) > 1:
-        out = {"speed": m.Measurement(m.Speed(), m.Gaussian(0.1))}
-        out["sigmoid of speed²"] = m.Measurement(m.sigmoid() @ m.Speed(True, -1.0), m.Gaussian(0.1))
-    return out
 
 
 def plane(key: jax.Array, n: int) -> jax.Array:
@@ -73,7 +83,20 @@ FORECASTS: dict[str, tuple[Callable[[jax.Array, int], jax.Array], tuple[int, ...
 }
 
 
-def filters() -> dict[str, f.EnKF | f.MASF]:
+def filters(linear: bool) -> dict[str, f.EnKF | f.MASF]:
+    network = ConditionalNetwork(architecture=Architecture(64, multipliers=(1,), variance_head=True))
+    conditional = {
+        "conditional, kernel": f.MASF(f.ConditionalKernel()),
+        "conditional, network": f.MASF(network, n_steps=40),
+    }
+    if linear:
+        return {
+            "EnKF (regression)": f.EnKF(),
+            "linear, Gaussian": f.MASF(centred=False),
+            "linear, kernel": f.MASF(f.KernelFit(), centred=False),
+            **conditional,
+            "the paper's network": paper(),
+        }
     return {
         "EnKF (regression)": f.EnKF(),
         "one tangent at the mean": f.MASF(linearization=f.Linearization("mean", 1), centred=False),
@@ -81,12 +104,8 @@ def filters() -> dict[str, f.EnKF | f.MASF]:
         "mean, 20 proposals": f.MASF(linearization=f.Linearization("mean", proposals=20)),
         "member, 5 iterations": f.MASF(linearization=f.Linearization(), centred=False),
         "kernel, 20 proposals": f.MASF(f.KernelFit(), linearization=f.Linearization("mean", proposals=20)),
-        "conditional, kernel": f.MASF(f.ConditionalKernel()),
-        "conditional, network": f.MASF(
-            ConditionalNetwork(architecture=Architecture(64, multipliers=(1,), variance_head=True)),
-            n_steps=40,
-        ),
-        "the paper's two heads": two_heads(),
+        **conditional,
+        "the paper's two heads": paper(),
     }
 
 
@@ -100,7 +119,7 @@ class Still(d.Dynamics):
         return x
 
 
-def two_heads() -> f.MASF:
+def paper() -> f.MASF:
     """Trained on the forecast ensemble alone, by as many steps as the conditional network."""
     training = FitConfig(steps=2000, batch_size=128, learning_rate=2e-3, validation_fraction=0.0)
     network = Architecture(64, noise_map=False, preconditioning="x0")
@@ -139,10 +158,15 @@ def distances(
 
 def analyse(
     filter: f.EnKF | f.MASF, members: jax.Array, measurement: m.Measurement, z: jax.Array
-) -> tuple[np.ndarray, dict[str, jax.Array]]:
+) -> tuple[np.ndarray, dict[str, jax.Array]] | None:
+    """The analysis members and what the filter says of them; None where it refuses the measurement."""
     if isinstance(filter, f.MASF) and filter.denoiser.trained and members.ndim > 2:
         members, z = members[:, :, 0, 0], z[0, 0]  # a cell as a vector: no U-Net is made for one cell
-    prepared = filter.prepare(Still(jnp.ones(()), members.shape[1:]), measurement)
+    try:
+        prepared = filter.prepare(Still(jnp.ones(()), members.shape[1:]), measurement)
+    except ValueError as refusal:
+        print(f"refuses: {refusal}", flush=True)
+        return None
     state = prepared.init(jax.random.key(1), members)
     after, info = eqx.filter_jit(prepared.analysis)(jax.random.key(2), state, z, measurement)
     assert isinstance(after, f.EnsembleState)
@@ -158,15 +182,19 @@ def rows(
     away = ((states - (centre + 0.7 * spread)[None]) / spread[None]).reshape(len(states), -1)
     truth = states[jnp.argmin((away**2).sum(1))]
     value = measurement.operator(truth)
-    z = value + 0.3 / measurement.noise.whiten(jnp.ones_like(value))
+    z = value + 0.3 * measurement.noise.at(value).standard_deviation(value)
     mean, covariance, exact = posterior(jax.random.key(5), states, measurement, z)
     n = min(n_members, len(exact) // 2)
     floor = distances(exact[:n], mean, covariance, exact[n:])
     out = [[f"{forecast}, {name}: as many exact draws", *(f"{value:.3f}" for value in floor), ""]]
-    for label, filter in filters().items():
+    for label, filter in filters(measurement.operator.structure is not None).items():
         if not any(part in label for part in routes):
             continue
-        drawn, info = analyse(filter, members, measurement, z)
+        done = analyse(filter, members, measurement, z)
+        if done is None:
+            out.append([f"{forecast}, {name}: {label}", "refuses", "", "", ""])
+            continue
+        drawn, info = done
         used = f"{float(info['proposals_used']):.3f}" if "proposals_used" in info else ""
         found = distances(drawn, mean, covariance, exact)
         out.append([f"{forecast}, {name}: {label}", *(f"{value:.3f}" for value in found), used])
@@ -178,14 +206,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--members", type=int, default=4000)
-    parser.add_argument("--operators", nargs="*", default=[""], help="parts of names (default: all)")
+    parser.add_argument("--operators", nargs="*", help="names (default: all)")
+    parser.add_argument("--forecasts", nargs="*", default=list(FORECASTS), choices=FORECASTS)
     parser.add_argument("--routes", nargs="*", default=[""], help="parts of routes (default: all)")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = []
-    for forecast, (_, shape) in FORECASTS.items():
+    for forecast in arguments.forecasts:
+        _, shape = FORECASTS[forecast]
         for name, measurement in operators(shape).items():
-            if any(part in name for part in arguments.operators):
+            if arguments.operators is None or name in arguments.operators:
                 found.append(rows(name, measurement, forecast, arguments.members, arguments.routes))
                 print(*("  ".join(row) for row in found[-1]), sep="\n", flush=True)
     head = ["", "mean", "covariance", "sliced W2", "proposals used"]
