@@ -2,17 +2,19 @@
 
     python benchmarks/rivals.py published [--n 100] [--filters ensf enff …] [--cycles 150] [--seeds 3]
     python benchmarks/rivals.py cost [--n 40 1000 100000] [--filters NAME …] [--timeout 300]
+    python benchmarks/rivals.py published|cost --parts FILE.json …    # one table of several calls' --json
 
 published: Lorenz-96, F = 8, dt = .01, arctan of every variable with noise .05 every 10 steps, N = 20. The
 truth starts on the attractor, members at N(0, I), knowing nothing. RMSE of the analysis at some cycles and
-over the last third, seconds of one analysis, peak memory. Stated elsewhere: EnSF's released code, n = 100,
-500 steps: .179 .221 .173 over the last 50 of 150 cycles (run by us); n = 10⁶, 80 cycles: EnFF .172, EnSF with
-100 steps .403 (arXiv 2508.13313).
+over the last third, CPU seconds of one analysis, peak memory. Stated elsewhere: EnSF's released code,
+n = 100, 500 steps: .179 .221 .173 over the last 50 of 150 cycles (run by us); n = 10⁶, 80 cycles: EnFF .172,
+EnSF with 100 steps .403 (arXiv 2508.13313).
 
-cost: seconds per cycle (forecast of one step and analysis) of every preset of configs/filter on Lorenz-96,
-all variables measured with noise 1, N = 20; without figures or scores, compilation apart.
+cost: CPU seconds per cycle (forecast of one step and analysis) of every preset of configs/filter on
+Lorenz-96, all variables measured with noise 1, N = 20; without figures or scores, compilation apart. --plot
+FILE.png draws them. CPU seconds are those of all threads: on a core of its own, wall clock.
 
-Each case runs in a process of its own.
+Each case runs in a process of its own. --filters takes whole names, or parts of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from _common import arguments, finish, header, table
@@ -41,8 +46,17 @@ PUBLISHED: dict[str, list[str]] = {
 NOT_TIMED = ("masf_amortised", "masf_paper", "climatology", "optimal_interpolation", "three_d_var", "kalman")
 """Presets that are trained beforehand, or carry no ensemble."""
 
+Cases = dict[str, dict[str, Any]]
+"""By name and n: numbers, or why there are none."""
+
 SHOWN = (1, 5, 10, 20, 40, 80, 150)
 """Cycles whose RMSE is printed."""
+
+
+def chosen(names: Iterable[str], parts: list[str]) -> list[str]:
+    """The names given, and those that have a part given which is no name itself."""
+    names = list(names)
+    return [name for name in names if any(name == p or (p in name and p not in names) for p in parts)]
 
 
 def build(overrides: list[str]) -> Any:
@@ -78,13 +92,13 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
     state, z = filter.init(keys[0], ensemble), twin.observations.values[0]
     analysis = jax.jit(lambda state, z: filter.analysis(keys[3], state, z, measurement)[0])
     jax.block_until_ready(analysis(state, z))
-    begin = time.perf_counter()
+    begin = time.process_time()
     jax.block_until_ready(analysis(state, z))
-    return out | {"analysis": time.perf_counter() - begin}
+    return out | {"analysis": time.process_time() - begin}
 
 
 def cost(args: argparse.Namespace) -> dict[str, float]:
-    """Seconds per cycle and peak memory of one preset at one n."""
+    """CPU seconds per cycle and peak memory of one preset at one n."""
     import jax
     import jax.numpy as jnp
 
@@ -99,6 +113,7 @@ def cost(args: argparse.Namespace) -> dict[str, float]:
     ensemble = start + jax.random.normal(jax.random.key(3), (20, n))
     filter = build(overrides).prepare(dynamics, measurement)
     problem = jax.random.key(4), filter, dynamics, measurement, twin.observations, jnp.asarray(ensemble)
+    sys.modules["masf_jax.assimilate"].time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore
     run = mj.assimilate(*problem, save=(), timed=True)
     assert run.seconds_assimilate is not None
     return {"cycle": run.seconds_assimilate / cycles, "peak": peak_gb()}
@@ -117,68 +132,109 @@ def in_a_process(args: argparse.Namespace, case: list[Any], timeout: float | Non
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def published_table(args: argparse.Namespace) -> tuple[str, Any]:
-    numbers: dict[str, Any] = {}
-    shown = [cycle for cycle in SHOWN if cycle <= args.cycles]
-    last = args.cycles - args.cycles // 3
-    rows = []
-    for name, overrides in PUBLISHED.items():
-        if not any(part in name for part in args.filters):
-            continue
-        for seed in range(args.seeds):
-            found = numbers[f"{name}, seed {seed}"] = in_a_process(args, [overrides, seed], None)
+def published_cases(args: argparse.Namespace) -> Cases:
+    cases: Cases = {}
+    for name in chosen(PUBLISHED, args.filters):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            found = in_a_process(args, [PUBLISHED[name], seed], None)
             if isinstance(found, str):
                 raise SystemExit(f"{name}: {found}")
-            tail = slice(last, None)
-            rmse, spread = (sum(found[k][tail]) / len(found[k][tail]) for k in ("rmse", "spread"))
-            series = [f"{found['rmse'][cycle - 1]:.2f}" for cycle in shown]
-            costs = [f"{found['analysis']:.3g}", f"{found['peak']:.2f}"]
-            rows.append([f"{name}, seed {seed}", *series, f"{rmse:.3f}", f"{spread:.3f}", *costs])
-            print("  ".join(rows[-1]), file=sys.stderr, flush=True)
-    head = ["RMSE at cycle", *map(str, shown), f"{last + 1} on", "spread", "s/analysis", "peak GB"]
-    title = f"Lorenz-96, n = {args.n[0]:,}, arctan of every variable, noise .05, N = 20, {args.cycles} cycles"
-    return f"{header(title)}\n{table(rows, head)}", numbers
+            cases[f"{name}, seed {seed}"] = {str(args.n[0]): found}
+            print(f"{name}, seed {seed}: {found['rmse'][-1]:.3f}", file=sys.stderr, flush=True)
+    return cases
 
 
-def cost_table(args: argparse.Namespace) -> tuple[str, Any]:
+def published_table(cases: Cases) -> str:
+    """One table for each n and number of cycles."""
+    kinds = sorted({(int(n), len(case["rmse"])) for sizes in cases.values() for n, case in sizes.items()})
+    return "\n\n".join(_published_table(cases, n, cycles) for n, cycles in kinds)
+
+
+def _published_table(cases: Cases, n: int, cycles: int) -> str:
+    shown = [cycle for cycle in SHOWN if cycle <= cycles]
+    last = cycles - cycles // 3
+    rows = []
+    for name, sizes in cases.items():
+        found = sizes.get(str(n))
+        if found is None or len(found["rmse"]) != cycles:
+            continue
+        rmse, spread = (sum(found[k][last:]) / len(found[k][last:]) for k in ("rmse", "spread"))
+        series = [f"{found['rmse'][cycle - 1]:.2f}" for cycle in shown]
+        costs = [f"{found['analysis']:.3g}", f"{found['peak']:.2f}"]
+        rows.append([name, *series, f"{rmse:.3f}", f"{spread:.3f}", *costs])
+    head = ["RMSE at cycle", *map(str, shown), f"{last + 1} on", "spread", "CPU s/analysis", "peak GB"]
+    title = f"Lorenz-96, n = {n:,}, arctan of every variable, noise .05, N = 20, {cycles} cycles"
+    return f"{title}\n{table(rows, head)}"
+
+
+def cost_cases(args: argparse.Namespace) -> Cases:
     from masf_jax.experiments.compose import choices
 
-    numbers: dict[str, Any] = {}
-    rows = []
-    for name in sorted(choices("filter")):
-        if name in NOT_TIMED or not any(part in name for part in args.filters):
-            continue
-        cells, why = [], None
+    cases: Cases = {}
+    names = [name for name in sorted(choices("filter")) if name not in NOT_TIMED]
+    for name in chosen(names, args.filters):
         for n in sorted(args.n):
-            if why is None:
-                found = in_a_process(args, [[f"filter={name}"], n], args.timeout)
-                numbers[f"{name}, n = {n}"] = found
-                why = found if isinstance(found, str) else None
-                cells.append(why or f"{found['cycle']:.3g} ({found['peak']:.1f})")
-            else:
-                cells.append("-")
-        rows.append([name, *cells])
-        print("  ".join(rows[-1]), file=sys.stderr, flush=True)
-    head = ["seconds per cycle (peak GB)", *(f"n = {n:,}" for n in sorted(args.n))]
-    return f"{header('Cost of one cycle, Lorenz-96, N = 20, all measured')}\n{table(rows, head)}", numbers
+            found = in_a_process(args, [[f"filter={name}"], n], args.timeout)
+            cases.setdefault(name, {})[str(n)] = found
+            print(f"{name}, n = {n}: {found}", file=sys.stderr, flush=True)
+            if isinstance(found, str):
+                break
+    return cases
+
+
+def cost_table(cases: Cases) -> str:
+    sizes = sorted({int(n) for found in cases.values() for n in found})
+
+    def cell(found: Any) -> str:
+        return found if isinstance(found, str) else f"{found['cycle']:.3g} ({found['peak']:.1f})"
+
+    rows = [[name, *(cell(found.get(str(n), "-")) for n in sizes)] for name, found in sorted(cases.items())]
+    head = ["CPU s per cycle (peak GB)", *(f"n = {n:,}" for n in sizes)]
+    return f"Cost of one cycle, Lorenz-96, N = 20, all measured\n{table(rows, head)}"
+
+
+def gathered(args: argparse.Namespace) -> tuple[str, Cases]:
+    """Headers and cases of earlier calls."""
+    headers: list[str] = []
+    cases: Cases = {}
+    for path in args.parts:
+        part = json.loads(path.read_text())
+        headers.append(part["header"].strip())
+        for name, sizes in part["cases"].items():
+            cases.setdefault(name, {}).update(sizes)
+    return "\n".join(headers) + "\n", cases
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("what", choices=("published", "cost"))
     parser.add_argument("--n", type=int, nargs="+")
-    parser.add_argument("--filters", nargs="+", default=[""], help="parts of names (default: all)")
+    parser.add_argument("--filters", nargs="+", default=[""], help="names or parts of names (default: all)")
     parser.add_argument("--cycles", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=300.0, help="of one case of `cost`, in seconds")
+    parser.add_argument(
+        "--parts", type=Path, nargs="+", help="what earlier calls wrote with --json; runs nothing"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="of `cost`: a figure")
     parser.add_argument("--only", metavar="CASE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.n = args.n or ([100] if args.what == "published" else [40, 1000, 100_000])
     if args.only:
         print(json.dumps((published if args.what == "published" else cost)(args)))
         return
-    text, numbers = (published_table if args.what == "published" else cost_table)(args)
-    finish(args, f"rivals_{args.what}", text, numbers)
+    if args.parts:
+        top, cases = gathered(args)
+    else:
+        top = header("").strip() + "\n"
+        cases = (published_cases if args.what == "published" else cost_cases)(args)
+    text = (published_table if args.what == "published" else cost_table)(cases)
+    finish(args, f"rivals_{args.what}", f"{top}\n{text}", {"header": top, "cases": cases})
+    if args.plot:
+        from _rivals_plot import cost_figure
+
+        cost_figure(cases).savefig(args.plot, dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,18 @@ a second one.
     python benchmarks/sda_lorenz63.py                                    # hours on two cores
     python benchmarks/sda_lorenz63.py --draws 1024 --truths 64           # the paper's sizes: for a GPU
     python benchmarks/sda_lorenz63.py --k 2 --corrections 0 1 --draws 64 --truths 2 --fit-steps 2000
+    python benchmarks/sda_lorenz63.py --parts FILE.json …                # one table of several calls' --json
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from _common import arguments, finish, header, table
@@ -145,7 +149,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--parts", type=Path, nargs="+", help="what earlier calls wrote with --json; runs nothing"
+    )
     args = parser.parse_args()
+    if args.parts:
+        gathered(args)
+        return
 
     import jax
     import numpy as np
@@ -156,44 +166,68 @@ def main() -> None:
     dynamics = ModelError(Lorenz63(dt=0.025), 1.0)
     guidances = {"published": InflatedNoise(1e-2 * UNIT**2), "mmps": MMPS(2)}
     cases = references(args, dynamics)
-    numbers: dict[str, Any] = {}
-    rows = []
-
-    def cell(values: list[float]) -> str:
-        error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-        return f"{np.mean(values):.1f} ± {error:.1f}"
-
+    found: dict[str, dict[str, list[float]]] = {}
     for name, problems in cases.items():
         own = [wasserstein(*case["samples"]) for case in problems]
-        numbers[f"{name}, particle filter"] = own
-        rows.append([f"{name}, particle filter", cell(own), *[""] * (len(args.corrections) - 1), ""])
+        found[f"{name}, particle filter"] = {"": own}
+    seconds_fit = {}
     for k in args.k:
-        method, seconds_fit = trained(args, dynamics, k)
+        method, seconds_fit[f"k = {k}"] = trained(args, dynamics, k)
         for name, problems in cases.items():
             for guidance in args.guidance:
-                cells, begin = [], time.perf_counter()
+                row = found[f"{name}, k = {k}, {guidance}"] = {}
                 for c in args.corrections:
                     own = dataclasses.replace(
                         method, guidance=guidances[guidance], n_steps=args.steps, corrections=c
                     )
-                    found = []
+                    row[f"C = {c}"] = distances = []
                     for number, case in enumerate(problems):
                         key = jax.random.fold_in(jax.random.key(args.seed + 1), number)
                         draws = own.draws(
                             key, args.draws, LENGTH, case["sensor"], case["observations"], args.at_once
                         )
-                        found.append(wasserstein(np.asarray(draws), case["samples"][1]))
-                    numbers[f"{name}, k = {k}, {guidance}, C = {c}"] = found
-                    cells.append(cell(found))
-                rows.append([f"{name}, k = {k}, {guidance}", *cells, f"{time.perf_counter() - begin:.0f}"])
-                print("  ".join(rows[-1]), file=sys.stderr, flush=True)
-        numbers[f"k = {k}, seconds of training"] = seconds_fit
+                        distances.append(wasserstein(np.asarray(draws), case["samples"][1]))
+                    print(name, k, guidance, c, distances, file=sys.stderr, flush=True)
     title = (
         f"SDA on Lorenz-63, W1 to a filter of {args.particles} particles: {args.draws} draws, "
         f"{args.truths} truths, {args.steps} steps, {args.fit_steps} steps of training"
     )
-    head = ["W1", *(f"C = {c}" for c in args.corrections), "s"]
-    finish(args, "sda_lorenz63", f"{header(title)}\n{table(rows, head)}", numbers)
+    top = header(title)
+    numbers = {"header": top, "W1": found, "seconds of training": seconds_fit}
+    finish(args, "sda_lorenz63", f"{top}\n{distances_table(found)}", numbers)
+
+
+def distances_table(found: dict[str, dict[str, list[float]]]) -> str:
+    """Mean ± standard error over the truths."""
+
+    def cell(values: list[float] | None) -> str:
+        if not values:
+            return "-"
+        mean = statistics.fmean(values)
+        if len(values) < 2:
+            return f"{mean:.1f}"
+        return f"{mean:.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+    head = sorted({c for row in found.values() for c in row if c}, key=lambda c: int(c.split()[-1]))
+    rows = [
+        [name, *(cell(row.get(c, row.get("") if c == head[0] else None)) for c in head)]
+        for name, row in sorted(
+            found.items(), key=lambda item: (item[0].split(",")[0], "k =" in item[0], item[0])
+        )
+    ]
+    return table(rows, ["W1", *head])
+
+
+def gathered(args: argparse.Namespace) -> None:
+    """The table of earlier calls."""
+    headers: list[str] = []
+    found: dict[str, dict[str, list[float]]] = {}
+    for path in args.parts:
+        part = json.loads(path.read_text())
+        headers.append(part["header"])
+        for name, row in part["W1"].items():
+            found.setdefault(name, {}).update(row)
+    finish(args, "sda_lorenz63", "\n".join([*headers, distances_table(found)]), found)
 
 
 if __name__ == "__main__":
