@@ -20,6 +20,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 LARGEST = 20  # wavenumber shown
+COLOURS = {
+    "LETKF": "C0",
+    "MASF, tangents at the mean": "C1",
+    "MASF, tangents at each member": "C3",
+    "amortised MASF": "C2",
+}
 
 
 def spectra(files: list[Path]) -> dict[str, dict[str, np.ndarray]]:
@@ -42,10 +48,11 @@ def figure(systems: dict[str, dict[str, np.ndarray]]) -> plt.Figure:
         truth = next(iter(methods.values()))[1, :LARGEST]
         k = np.arange(1, LARGEST + 1)
         above.loglog(k, truth, color="black", linewidth=2.5, label="truth")
-        for method, (ours, _) in methods.items():
-            ours = ours[:LARGEST]
-            above.loglog(k, ours, label=method)
-            below.loglog(k, ours / truth)
+        for method, colour in COLOURS.items():
+            if method in methods:
+                ours = methods[method][0, :LARGEST]
+                above.loglog(k, ours, color=colour, label=method)
+                below.loglog(k, ours / truth, color=colour)
         below.axhline(1.0, color="black", linewidth=1)
         above.set_title(system.removeprefix("kolmogorov_"))
         below.set_xlabel("wavenumber k")
