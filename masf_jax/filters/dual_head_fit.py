@@ -32,7 +32,8 @@ class DualHeadFit(NetworkFit, DrawingFit):
     The analysis of a nonlinear H is `guided_dual_head`, from forecast members. The network is pretrained on
     the climatology, trained on the forecast ensemble in each cycle, or both, as in `NetworkFit`, by the
     plain mean square errors of both heads (`weighted` is of the linear H). Measured values must have a
-    place in the state (`lift`) and independent noise.
+    place in the state (`lift`) and independent noise. Biased, with exact heads too: of the operators tried
+    none is right, and most are further from the true posterior than the EnKF's regression (docs/masf.md).
 
     Args:
         nonlinear_steps: reverse steps for a nonlinear H.

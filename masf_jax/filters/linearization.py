@@ -54,7 +54,10 @@ class Linearization(eqx.Module):
 
     at = "member": every member has its own x̂, starting at its forecast. A member then solves the nonlinear
     problem with its own perturbation (randomised maximum likelihood): exact for a linear H and a Gaussian
-    forecast. It finds several modes, but gives them wrong weights (docs/masf.md). With `centred`
+    forecast, near for a mild H of one mode (`Log`, arctan) and for flow speed. It finds several modes, but gives
+    them wrong weights, and is worse than the EnKF's regression where H is flat or rounded (`Censored`,
+    `Quantised`) or turns much over the forecast (`RangeBearing`); distances to the true posterior:
+    docs/masf.md. With `centred`
     the members are shifted by what the same draws at a common x̂ miss of their known mean: that
     removes the noise of N draws as far as H is linear, and all of it where it is.
 
@@ -62,7 +65,10 @@ class Linearization(eqx.Module):
     With `proposals` the error is corrected: there are that many draws for each member, all are weighted by
     w = p(z | x)/p_tangent(z | x), the true likelihood over the linearised one, and N are resampled. Exact
     for many proposals, whatever H and the law of the noise, where they overlap with p(x | z): for states of
-    few components. The effective sample size, as a share of the draws, is reported as `proposals_used`.
+    few components and one mode, rounded and log values included; not for x², |x| and speed, whose other
+    modes they miss. The effective sample size, as a share of the draws, is reported as `proposals_used`: it
+    tells of proposals that fit badly, not of a mode without any. Noise that depends on H(x) counts by its
+    law at the forecast's mean.
 
     Source: iterated ensemble Kalman filters and smoothers: Gu & Oliver (2007), Chen & Oliver (2012);
     annealing as in Emerick & Reynolds (2013).

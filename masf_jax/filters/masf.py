@@ -53,10 +53,13 @@ class MASF(MemberFilter):
             (the bridge starts at 1; the paper's sampler at .992, on the "quadratic" grid, where it needs at
             least 64 steps; see `guided`).
         corrected: draw x0 in each step from the denoiser's law instead of taking its mean (bridge only).
-        route: "linear" (as above); "linearized": the same at tangents of H (`linearization`; "vp" and bridge
-            only); "conditional": a denoiser that knows z, for any H and noise (`ConditionalFit`);
-            "dual_head": the paper's for a nonlinear H (`DualHeadFit`); "auto" goes by the operator's
-            structure and the kind of `denoiser` (`route_of`).
+        route: "linear" (as above): exact with the exact denoiser, but for noise that depends on H(x);
+            "linearized": the same at tangents of H (`linearization`; "vp" and bridge only): near for a mild H
+            of one mode, with `proposals` right for most of one mode; wrong for several modes (x², |x|);
+            "conditional": a denoiser that knows z, for any H and noise (`ConditionalFit`): right for all of
+            them, few components;
+            "dual_head": the paper's for a nonlinear H (`DualHeadFit`): biased for all; "auto" goes by the
+            operator's structure and the kind of `denoiser` (`route_of`). Distances: docs/masf.md.
         centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1 (bridge
             only): E[x | z] itself, without the sampling error of N draws. Of a denoiser that does not ignore
             pure noise (a network) its mean over the members' own noise where nothing is measured.
