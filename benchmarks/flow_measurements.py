@@ -103,7 +103,7 @@ def tuned(bench: Bench, trials: dict[str, f.Filter], n_cycles: int) -> tuple[str
 def linearised(letkf: f.Filter, at: Literal["member", "mean"]) -> f.MASF:
     """MASF with the radius and inflation of a LETKF."""
     assert isinstance(letkf, f.LETKF)
-    gaussian = f.GaussianFit(letkf.radius, members="perturbed")
+    gaussian = f.GaussianFit(letkf.radius, members="transported")
     return f.MASF(gaussian, letkf.inflation, linearization=f.Linearization(at))
 
 

@@ -84,6 +84,7 @@ FORECASTS: dict[str, tuple[Callable[[jax.Array, int], jax.Array], tuple[int, ...
 
 
 def filters(linear: bool) -> dict[str, f.EnKF | f.MASF]:
+    perturbed = f.GaussianFit(members="perturbed")
     network = ConditionalNetwork(architecture=Architecture(64, multipliers=(1,), variance_head=True))
     conditional = {
         "conditional, kernel": f.MASF(f.ConditionalKernel()),
@@ -92,17 +93,17 @@ def filters(linear: bool) -> dict[str, f.EnKF | f.MASF]:
     if linear:
         return {
             "EnKF (regression)": f.EnKF(),
-            "linear, Gaussian": f.MASF(centred=False),
+            "linear, Gaussian": f.MASF(perturbed, centred=False),
             "linear, kernel": f.MASF(f.KernelFit(), centred=False),
             **conditional,
             "the paper's network": paper(),
         }
     return {
         "EnKF (regression)": f.EnKF(),
-        "one tangent at the mean": f.MASF(linearization=f.Linearization("mean", 1), centred=False),
-        "mean, 5 iterations": f.MASF(linearization=f.Linearization("mean"), centred=False),
-        "mean, 20 proposals": f.MASF(linearization=f.Linearization("mean", proposals=20)),
-        "member, 5 iterations": f.MASF(linearization=f.Linearization(), centred=False),
+        "one tangent at the mean": f.MASF(perturbed, linearization=f.Linearization("mean", 1), centred=False),
+        "mean, 5 iterations": f.MASF(perturbed, linearization=f.Linearization("mean"), centred=False),
+        "mean, 20 proposals": f.MASF(perturbed, linearization=f.Linearization("mean", proposals=20)),
+        "member, 5 iterations": f.MASF(perturbed, linearization=f.Linearization(), centred=False),
         "kernel, 20 proposals": f.MASF(f.KernelFit(), linearization=f.Linearization("mean", proposals=20)),
         **conditional,
         "the paper's two heads": paper(),
