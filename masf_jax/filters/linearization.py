@@ -54,12 +54,11 @@ class Linearization(eqx.Module):
 
     at = "member": every member has its own x̂, starting at its forecast. A member then solves the nonlinear
     problem with its own perturbation (randomised maximum likelihood): exact for a linear H and a Gaussian
-    forecast, near for a mild H of one mode (`Log`, arctan) and for flow speed. It finds several modes, but gives
-    them wrong weights, and is worse than the EnKF's regression where H is flat or rounded (`Censored`,
-    `Quantised`) or turns much over the forecast (`RangeBearing`); distances to the true posterior:
-    docs/masf.md. With `centred`
-    the members are shifted by what the same draws at a common x̂ miss of their known mean: that
-    removes the noise of N draws as far as H is linear, and all of it where it is.
+    forecast, near for a mild H of one mode (`Log`, arctan) and for flow speed. It finds several modes, but
+    gives them wrong weights, and is worse than the EnKF's regression where H is flat or rounded (`Censored`,
+    `Quantised`) or turns much over the forecast (`RangeBearing`); distances to the true posterior are in
+    docs/masf.md. With `centred` the members are shifted by what the same draws at a common x̂ miss of their
+    known mean: that removes the noise of N draws as far as H is linear, and all of it where it is.
 
     at = "mean": one x̂ for all, the analysis mean. For one mode only; the spread is that of the tangent.
     With `proposals` the error is corrected: there are that many draws for each member, all are weighted by
