@@ -108,12 +108,14 @@ def cost(args: argparse.Namespace) -> dict[str, float]:
     dynamics = mj.dynamics.Lorenz96(n)
     measurement = mj.measurements.Measurement(mj.measurements.Identity(), mj.measurements.Gaussian(1.0))
     start = dynamics.initial_state(jax.random.key(0))
-    cycles = 3
+    cycles = 20 if n <= 1000 else 3
     twin = mj.simulate(jax.random.key(2), dynamics, measurement, cycles, x0=start)
     ensemble = start + jax.random.normal(jax.random.key(3), (20, n))
     filter = build(overrides).prepare(dynamics, measurement)
     problem = jax.random.key(4), filter, dynamics, measurement, twin.observations, jnp.asarray(ensemble)
     sys.modules["masf_jax.assimilate"].time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore
+    if n <= 1000:  # what only the first run of a process pays would count
+        jax.block_until_ready(mj.assimilate(*problem, save=()))
     run = mj.assimilate(*problem, save=(), timed=True)
     assert run.seconds_assimilate is not None
     return {"cycle": run.seconds_assimilate / cycles, "peak": peak_gb()}
