@@ -169,12 +169,15 @@ def _published_table(cases: Cases, n: int, cycles: int) -> str:
     return f"{title}\n{table(rows, head)}"
 
 
-def cost_cases(args: argparse.Namespace) -> Cases:
+def timed_presets() -> list[str]:
     from masf_jax.experiments.compose import choices
 
+    return [name for name in sorted(choices("filter")) if name not in NOT_TIMED]
+
+
+def cost_cases(args: argparse.Namespace) -> Cases:
     cases: Cases = {}
-    names = [name for name in sorted(choices("filter")) if name not in NOT_TIMED]
-    for name in chosen(names, args.filters):
+    for name in chosen(timed_presets(), args.filters):
         for n in sorted(args.n):
             found = in_a_process(args, [[f"filter={name}"], n], args.timeout)
             cases.setdefault(name, {})[str(n)] = found
@@ -192,7 +195,9 @@ def cost_table(cases: Cases) -> str:
 
     rows = [[name, *(cell(found.get(str(n), "-")) for n in sizes)] for name, found in sorted(cases.items())]
     head = ["CPU s per cycle (peak GB)", *(f"n = {n:,}" for n in sizes)]
-    return f"Cost of one cycle, Lorenz-96, N = 20, all measured\n{table(rows, head)}"
+    missing = [name for name in timed_presets() if name not in cases]
+    last = f"\nNot run: {', '.join(missing)}" if missing else ""
+    return f"Cost of one cycle, Lorenz-96, N = 20, all measured\n{table(rows, head)}{last}"
 
 
 def gathered(args: argparse.Namespace) -> tuple[str, Cases]:
