@@ -90,8 +90,11 @@ def text(name: str, system: System) -> str:
         f"{system.cycles[1]} not scored; {system.trials} trials of {system.tuning[0]} cycles, the first "
         f"{system.tuning[1]} not scored"
     )
-    left_out = [f"{label}: {why}" for label, why in system.left_out.items()]
-    return "\n".join([title, " ".join(system.overrides), table(rows(name), head), *left_out])
+    found = rows(name)
+    last = [f"{label}: {why}" for label, why in system.left_out.items() if label in system.only]
+    missing = [label for label in system.filters if label not in {row[0] for row in found}]
+    last += [f"Not run: {', '.join(missing)}"] if missing else []
+    return "\n".join([title, " ".join(system.overrides), table(found, head), *last])
 
 
 def main() -> int:
