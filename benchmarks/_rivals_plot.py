@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-LABEL_GAP = 1.28
+LABEL_GAP = 1.42
 """Least ratio between the heights of two labels, so that they do not lie on each other."""
 FAMILIES = {
     "#3b6fb6": ("enkf", "enkf_n", "ensrf", "etkf", "ienkf", "letkf", "particle"),

@@ -11,6 +11,7 @@ and first members for all. What was run is not run again; --again does.
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import sys
 import time
@@ -62,12 +63,17 @@ def rows(name: str) -> list[list[str]]:
             (result,) = csv.DictReader(file)
         lost, rmse = int(result["diverged"]), float(result["rmse_analysis"])
         cells = [
-            f"{float(result[key]):.3f} ± {float(result[f'{key}_se']):.3f}"
+            mean_and_error(float(result[key]), float(result[f"{key}_se"]))
             for key in ("rmse_analysis", "rmse_forecast", "spread_skill_ratio", "crps_analysis")
         ]
         seconds = [f"{float(result['seconds_per_cycle']):.2g}", (folder / "seconds").read_text()]
         found.append(((lost, rmse), [label, *cells, f"{lost}/{SEEDS}", *seconds, best(folder)]))
     return [row for _, row in sorted(found, key=lambda pair: (pair[0][0] > 0, pair[0][1]))]
+
+
+def mean_and_error(mean: float, error: float) -> str:
+    """Without an error where only one run ended without NaN."""
+    return f"{mean:.3f}" + (f" ± {error:.3f}" if math.isfinite(error) else "")
 
 
 def best(folder: Path) -> str:
@@ -90,8 +96,11 @@ def text(name: str, system: System) -> str:
         f"{system.cycles[1]} not scored; {system.trials} trials of {system.tuning[0]} cycles, the first "
         f"{system.tuning[1]} not scored"
     )
-    left_out = [f"{label}: {why}" for label, why in system.left_out.items()]
-    return "\n".join([title, " ".join(system.overrides), table(rows(name), head), *left_out])
+    found = rows(name)
+    last = [f"{label}: {why}" for label, why in system.left_out.items() if label in system.only]
+    missing = [label for label in system.filters if label not in {row[0] for row in found}]
+    last += [f"Not run: {', '.join(missing)}"] if missing else []
+    return "\n".join([title, " ".join(system.overrides), table(found, head), *last])
 
 
 def main() -> int:
