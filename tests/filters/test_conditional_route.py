@@ -279,10 +279,12 @@ def test_which_route(filter, measurement, route):
     filter.prepare(Lorenz96(6), measurement)
 
 
-def test_a_linear_measurement_linearised_is_the_linear_route(x64):
+@pytest.mark.parametrize(("at", "kind"), [("member", "perturbed"), ("mean", "transported")])
+def test_a_linear_measurement_linearised_is_the_linear_route(at, kind, x64):
     members, z = np.random.default_rng(0).normal(2.0, 1.5, size=(5, 6)), np.arange(6.0)
+    fit, tangents = GaussianFit(members=kind), Linearization(at, iterations=1)
     drawn = [
-        analyse(MASF(linearization=Linearization(iterations=1), route=r), members, LINEAR, z)[0]
+        analyse(MASF(fit, linearization=tangents, route=r), members, LINEAR, z)[0]
         for r in ("auto", "linearized")
     ]
     np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-10)
