@@ -7,13 +7,11 @@ from typing import Literal, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
 from ..ensemble.statistics import anomalies
 from ..ensemble.taper import Taper
-from ..ensemble.transforms import inverse_sqrt_quadrature
 from .base import Denoiser
 from .covariance import Covariance, DenseCovariance, LowRankCovariance, TaperedCovariance
 
@@ -23,8 +21,6 @@ Members: TypeAlias = Literal["transported", "perturbed", "fresh"]
 
 _DENSE_TAPERED = 512
 """Up to this many components a tapered covariance is formed and factorised."""
-_NODES, _LARGEST = 12, 1e6
-"""Of the quadrature for square roots: within 1e-5 where measurements shrink variances by up to 10⁶."""
 
 
 class GaussianDenoiser(Denoiser):
@@ -37,12 +33,8 @@ class GaussianDenoiser(Denoiser):
 
     * "perturbed": x0' is that member instead of a fresh draw (one step: the stochastic EnKF).
     * "transported": no noise; D(x) + (I + P C² S⁻²)^{-1/2} (x0' - m), a symmetric map in the metric of P⁻¹
-      that takes P to Cov[x0 | x] (one step: the ensemble square root filter, whatever localises P). It is a
-      mean over tempered noise levels, tan φ_k = tan φ/√τ_k: with D'(x) = D(x) - m of x0 - m,
-
-        (I + P C² S⁻²)^{-1/2} a = Σ_k a_k [a - D'(cos φ_k · a, φ_k)],  Σ_k a_k = 1,
-
-      with λ^{-1/2} ≈ Σ_k w_k/(λ + s_k), τ_k = 1/(1 + s_k), a_k ∝ w_k τ_k (`inverse_sqrt_quadrature`).
+      that takes P to Cov[x0 | x] (one step: the ensemble square root filter, whatever localises P); see
+      `Covariance.transport`.
 
     Source of the square root: Sakov & Bertino (2011), doi 10.1007/s10596-010-9202-6; Bocquet & Farchi (2019),
     doi 10.1080/16000870.2019.1613142.
@@ -70,7 +62,8 @@ class GaussianDenoiser(Denoiser):
         self, key: PRNGKeyArray, x: Float[Array, "*v"], angle: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
         if self.member is not None and self.members == "transported":
-            return self(x, angle) + self._transported(self.member - self.mean, angle)
+            deviation = self.member - self.mean
+            return self(x, angle) + self.covariance.transport(deviation, jnp.cos(angle), jnp.sin(angle))
         key_state, key_noise = jax.random.split(key)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         if self.member is None:
@@ -84,21 +77,6 @@ class GaussianDenoiser(Denoiser):
         if self.members == "fresh":
             return self
         return GaussianDenoiser(self.mean, self.covariance, self.members, member)
-
-    def _transported(self, deviation: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
-        """(I + P C² S⁻²)^{-1/2} a."""
-        shifts, weights = inverse_sqrt_quadrature(_NODES, _LARGEST)
-        shares = weights / (1 + shifts) / np.sum(weights / (1 + shifts))
-        roots = 1 / np.sqrt(1 + shifts)
-        nodes = jnp.asarray(shares, deviation.dtype), jnp.asarray(roots, deviation.dtype)
-
-        def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
-            share, root = node
-            level = jnp.arctan2(jnp.sin(angle), root * jnp.cos(angle))
-            cos, sin = jnp.cos(level), jnp.sin(level)
-            return total - share * self.covariance.regress(cos * deviation, cos, sin), None
-
-        return jax.lax.scan(add, deviation, nodes)[0]
 
 
 def ensemble_gaussian(
