@@ -149,15 +149,15 @@ class TaperedCovariance(Covariance):
         flat = self.columns.reshape(self.columns.shape[0], -1, self.taper.n_points)
         return self.basis.to((flat * spread).sum(0).reshape(self.columns.shape[1:]))
 
+    def _whitened(self, ratio: Float[Array, "*v"]) -> Callable[[Array], Array]:
+        """v ↦ (I + S⁻¹C P C S⁻¹) v."""
+        return lambda v: v + ratio * self.matvec(ratio * v)
+
     def regress(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
         ratio = cos / sin
-
-        def whitened(v: Array) -> Array:
-            return v + ratio * self.matvec(ratio * v)
-
-        solved, _ = cg(whitened, y / sin, tol=self.tolerance, maxiter=self.max_iterations)
+        solved, _ = cg(self._whitened(ratio), y / sin, tol=self.tolerance, maxiter=self.max_iterations)
         return self.matvec(ratio * solved)
 
     def transport(
@@ -165,12 +165,10 @@ class TaperedCovariance(Covariance):
     ) -> Float[Array, "*v"]:
         """All levels in one sequence of conjugate gradients: S⁻¹C P C S⁻¹ + (1 + s_k) I differ by shifts."""
         ratio = cos / sin
-
-        def whitened(v: Array) -> Array:
-            return v + ratio * self.matvec(ratio * v)
-
         shifts, shares = _square_root(a.dtype)
-        solved = _shifted_cg(whitened, ratio * a, shifts, shares, self.tolerance, self.max_iterations)
+        solved = _shifted_cg(
+            self._whitened(ratio), ratio * a, shifts, shares, self.tolerance, self.max_iterations
+        )
         return a - self.matvec(ratio * solved)
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
