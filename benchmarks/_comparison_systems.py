@@ -7,6 +7,7 @@ import dataclasses
 INFLATION = "filter.inflation=interval(1.0,1.3)"
 RTPS = "filter.rtps=interval(0.0,1.0)"
 UNITS = "filter.normalization=null,cycle"
+KERNELS = ("filter.h=tag(log,interval(0.02,0.5))", "filter.h_y=tag(log,interval(0.05,1))")
 NETWORK = (  # of the filters that train one in each cycle: small, and few steps
     "filter.network.width=32", "filter.network.depth=1", "filter.network.channels=8",
     "filter.network.multipliers=[1]", "filter.training.steps=60",
@@ -49,6 +50,10 @@ FILTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "filter.h_y=tag(log,interval(0.05,2))",
         ),
     ),
+    "conditional_diffusion_direct": (  # the same law, without the solver
+        ("filter=conditional_diffusion", "filter.rule=given", "filter.flow=false"),
+        KERNELS,
+    ),
     "score_filter": (("filter=score_filter", "filter.n_steps=100", *NETWORK), (INFLATION, RTPS)),
     "ssls": (
         ("filter=ssls", "filter.n_steps=200", *NETWORK),
@@ -59,7 +64,7 @@ FILTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 LOCAL = ("letkf", "ensrf", "masf")
 TRAINED = ("score_filter", "ssls")
-BY_PAIRS = ("enkf", "ensrf", "particle", "conditional_diffusion")
+BY_PAIRS = ("enkf", "ensrf", "particle", "conditional_diffusion_direct")
 NO_CHECKPOINT = {"masf_amortised": "no trained network comes with the package for this system"}
 FEW_VARIABLES = {"masf_kernel": "for few variables", "particle": "for few variables"}
 
@@ -80,7 +85,7 @@ class System:
     at_once: int = 5
     radii: tuple[str, ...] = ()
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-    only: tuple[str, ...] = tuple(FILTERS)
+    only: tuple[str, ...] = tuple(name for name in FILTERS if name != "conditional_diffusion_direct")
 
     @property
     def filters(self) -> list[str]:
@@ -88,20 +93,11 @@ class System:
 
     @property
     def space(self) -> dict[str, tuple[str, ...]]:
-        """Of the filters that can be localised."""
+        """Of the filters that can be localised, and of kernels beside other filters of many members."""
+        kernels = {"conditional_diffusion": KERNELS} if "conditional_diffusion_direct" in self.only else {}
         if not self.radii:
-            return {"masf": ("filter.radius=inf", INFLATION)}
-        return {label: (INFLATION, f"filter.radius={','.join(self.radii)}") for label in LOCAL}
-
-
-def _pairs(
-    title: str, overrides: tuple[str, ...], members: int, radii: tuple[str, ...], left_out: dict[str, str]
-) -> System:
-    """Closed-form conditional diffusion beside Kalman and particle filters with many members."""
-    return System(
-        title, overrides, members, (120, 20), (50, 10), at_once=1, radii=radii, left_out=left_out,
-        only=BY_PAIRS,
-    )  # fmt: skip
+            return kernels | {"masf": ("filter.radius=inf", INFLATION)}
+        return kernels | {label: (INFLATION, f"filter.radius={','.join(self.radii)}") for label in LOCAL}
 
 
 _LORENZ96 = {"cycles": (250, 50), "tuning": (90, 30), "members": 20}
@@ -161,38 +157,44 @@ SYSTEMS: dict[str, System] = {
     ),
 }
 
-for _members in (250, 500, 1000):
-    SYSTEMS |= {
-        f"lorenz63_first_{_members}": _pairs(
-            "Lorenz-63, the first variable measured each .1, variance 1",
-            (
-                "dynamics=lorenz63", "dynamics.dt=0.01", "steps_per_cycle=10", "initial.spread=1",
-                "measurement=subset", "measurement.indices=[0]",
-            ),
-            _members, (), {},
+
+def _small_lorenz96(n: int, *measurement: str) -> tuple[str, ...]:
+    return (
+        "dynamics=lorenz96", f"dynamics.n={n}", "dynamics.dt=0.05", "steps_per_cycle=2", "initial.spread=1",
+        *measurement,
+    )  # fmt: skip
+
+
+_PAIRS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "lorenz63_first": (
+        "Lorenz-63, the first variable measured each .1, variance 1",
+        (
+            "dynamics=lorenz63", "dynamics.dt=0.01", "steps_per_cycle=10", "initial.spread=1",
+            "measurement=subset", "measurement.indices=[0]",
         ),
-        f"lorenz96_10_{_members}": _pairs(
-            "Lorenz-96, 10 variables, every second measured each .1, variance 1",
-            (
-                "dynamics=lorenz96", "dynamics.n=10", "dynamics.dt=0.05", "steps_per_cycle=2",
-                "initial.spread=1", "measurement=every_second",
-            ),
-            _members, ("2", "4", "inf"), {},
-        ),
-        f"lorenz96_10_arctan_{_members}": _pairs(
-            "Lorenz-96, 10 variables, arctan of all measured each .1, noise .1",
-            (
-                "dynamics=lorenz96", "dynamics.n=10", "dynamics.dt=0.05", "steps_per_cycle=2",
-                "initial.spread=1", "measurement=arctan", "measurement.noise.std=0.1",
-            ),
-            _members, ("2", "4", "inf"), {},
-        ),
-        f"lorenz96_20_{_members}": _pairs(
-            "Lorenz-96, 20 variables, every second measured each .1, variance 1",
-            (
-                "dynamics=lorenz96", "dynamics.n=20", "dynamics.dt=0.05", "steps_per_cycle=2",
-                "initial.spread=1", "measurement=every_second",
-            ),
-            _members, ("3", "6", "inf"), {},
-        ),
-    }  # fmt: skip
+        (),
+    ),
+    "lorenz96_10": (
+        "Lorenz-96, 10 variables, every second measured each .1, variance 1",
+        _small_lorenz96(10, "measurement=every_second"),
+        ("2", "4", "inf"),
+    ),
+    "lorenz96_10_arctan": (
+        "Lorenz-96, 10 variables, arctan of all measured each .1, noise .1",
+        _small_lorenz96(10, "measurement=arctan", "measurement.noise.std=0.1"),
+        ("2", "4", "inf"),
+    ),
+    "lorenz96_20": (
+        "Lorenz-96, 20 variables, every second measured each .1, variance 1",
+        _small_lorenz96(20, "measurement=every_second"),
+        ("3", "6", "inf"),
+    ),
+}  # fmt: skip
+"""Closed-form conditional diffusion beside Kalman and particle filters: title, overrides, radii."""
+
+for _name, (_title, _overrides, _radii) in _PAIRS.items():
+    for _members in (250, 500, 1000):
+        SYSTEMS[f"{_name}_{_members}"] = System(
+            _title, _overrides, _members, (220, 20), (60, 10), trials=24, at_once=1, radii=_radii,
+            only=BY_PAIRS if _members > 250 else (*BY_PAIRS, "conditional_diffusion"),
+        )  # fmt: skip

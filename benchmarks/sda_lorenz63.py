@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--corrections", type=int, nargs="+", default=[0, 1, 2, 4, 16], help="C")
+    parser.add_argument("--corrections-mmps", type=int, nargs="+", help="default: those of --corrections")
     parser.add_argument("--guidance", nargs="+", choices=("published", "mmps"), default=["published", "mmps"])
     parser.add_argument("--steps", type=int, default=256, help="of the diffusion")
     parser.add_argument("--draws", type=int, default=128, help="of each sample that W1 compares")
@@ -165,18 +166,25 @@ def main() -> None:
 
     dynamics = ModelError(Lorenz63(dt=0.025), 1.0)
     guidances = {"published": InflatedNoise(1e-2 * UNIT**2), "mmps": MMPS(2)}
+    corrections = {"published": args.corrections, "mmps": args.corrections_mmps or args.corrections}
+    title = (
+        f"SDA on Lorenz-63, W1 to a filter of {args.particles} particles: {args.draws} draws, "
+        f"{args.truths} truths, {args.steps} steps, {args.fit_steps} steps of training"
+    )
+    top = header(title)
     cases = references(args, dynamics)
     found: dict[str, dict[str, list[float]]] = {}
     for name, problems in cases.items():
         own = [wasserstein(*case["samples"]) for case in problems]
         found[f"{name}, particle filter"] = {"": own}
-    seconds_fit = {}
+    seconds_fit: dict[str, float] = {}
+    numbers = {"header": top, "W1": found, "seconds of training": seconds_fit}
     for k in args.k:
         method, seconds_fit[f"k = {k}"] = trained(args, dynamics, k)
         for name, problems in cases.items():
             for guidance in args.guidance:
                 row = found[f"{name}, k = {k}, {guidance}"] = {}
-                for c in args.corrections:
+                for c in corrections[guidance]:
                     own = dataclasses.replace(
                         method, guidance=guidances[guidance], n_steps=args.steps, corrections=c
                     )
@@ -188,12 +196,8 @@ def main() -> None:
                         )
                         distances.append(wasserstein(np.asarray(draws), case["samples"][1]))
                     print(name, k, guidance, c, distances, file=sys.stderr, flush=True)
-    title = (
-        f"SDA on Lorenz-63, W1 to a filter of {args.particles} particles: {args.draws} draws, "
-        f"{args.truths} truths, {args.steps} steps, {args.fit_steps} steps of training"
-    )
-    top = header(title)
-    numbers = {"header": top, "W1": found, "seconds of training": seconds_fit}
+                    if args.json:  # hours: what is there so far
+                        args.json.write_text(json.dumps(numbers))
     finish(args, "sda_lorenz63", f"{top}\n{distances_table(found)}", numbers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -45,6 +46,8 @@ class IEnKF(MemberFilter):
 
     Every iteration costs a forecast of all members, at once whatever the layout of the run; the model's
     random numbers are the same in each.
+
+    Longer windows: `masf_jax.smoothers.ienks`.
 
     Source: Sakov, Oliver & Bertino (2012), doi 10.1175/MWR-D-11-00176.1; ensemble-space form: Bocquet & Sakov
     (2014), doi 10.1002/qj.2236 (their IEnKS with lag 1).
@@ -105,17 +108,38 @@ class IEnKF(MemberFilter):
         if self.dynamics is None:
             raise ValueError("the filter needs the model: call filter.prepare(dynamics, measurement).")
         dynamics, window = self.dynamics, state.memory
-        n, dtype = state.ensemble.shape[0], state.ensemble.dtype
-        mean, deviations = anomalies(window.start)
+
+        def carried(start: Array) -> Array:
+            return advance(dynamics, start, window.step, window.key, window.n_steps)
+
+        _, ensemble, info = self.fit(window.start, state.ensemble, carried, z, mask, measurement)
+        ensemble = self.finished(key, state.ensemble, ensemble)
+        return EnsembleState(ensemble, None, window), info
+
+    def fit(
+        self,
+        start: Float[Array, "N *state"],
+        forecast: Float[Array, "N *state"],
+        carried: Callable[[Array], Array],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
+        """The window's members at its start and its end, x̄ + Xᵀw + T X at the minimum of J.
+
+        Args:
+            start, forecast: members x̄ + X before the measurement, and carried to the end.
+            carried: the model over the window, of all members.
+        """
+        n, dtype = start.shape[0], start.dtype
+        mean, deviations = anomalies(start)
         ridge = jnp.asarray(n - 1, dtype)
 
-        def carried(w: Array, transform: Array) -> Array:
-            """The window's end from x̄ + Xᵀw + T X."""
-            moved = jnp.tensordot(w[None] + transform, deviations, 1)
-            return advance(dynamics, mean[None] + moved, window.step, window.key, window.n_steps)
+        def moved(w: Array, transform: Array) -> Array:
+            return mean[None] + jnp.tensordot(w[None] + transform, deviations, 1)
 
         def better(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-            count, w, inverse, ensemble, _ = carry
+            count, w, transform, inverse, ensemble, _ = carry
             innovations = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
             d, y = anomalies(innovations)
             y = -inverse @ y
@@ -125,24 +149,25 @@ class IEnKF(MemberFilter):
             transform = (vectors * jnp.sqrt(ridge / values)[None]) @ vectors.T
             inverse = (vectors * jnp.sqrt(values / ridge)[None]) @ vectors.T
             w = w + change
-            return count + 1, w, inverse, carried(w, transform), jnp.sum(change**2)
+            return count + 1, w, transform, inverse, carried(moved(w, transform)), jnp.sum(change**2)
 
         def unsettled(carry: tuple[Array, ...]) -> Array:
             return (carry[0] < self.iterations) & (carry[-1] > self.tolerance.astype(dtype) * n)
 
-        begin = (
-            jnp.zeros((), jnp.int32),
-            jnp.zeros(n, dtype),
-            jnp.eye(n, dtype=dtype),
-            state.ensemble,
-            jnp.asarray(jnp.inf, dtype),
-        )
-        count, _, _, ensemble, change = jax.lax.while_loop(unsettled, better, begin)
+        one = jnp.eye(n, dtype=dtype)
+        zero, far = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
+        begin = (zero, jnp.zeros(n, dtype), one, one, forecast, far)
+        count, w, transform, _, ensemble, change = jax.lax.while_loop(unsettled, better, begin)
+        info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
+        return moved(w, transform), ensemble, info
+
+    def finished(
+        self, key: PRNGKeyArray, forecast: Float[Array, "N *state"], ensemble: Float[Array, "N *state"]
+    ) -> Float[Array, "N *state"]:
+        """Rotated and inflated."""
         key_rotation, key_inflation = jax.random.split(key)
         if self.rotation:
             mean, deviations = anomalies(ensemble)
-            turn = mean_preserving_rotation(key_rotation, n, dtype)
+            turn = mean_preserving_rotation(key_rotation, ensemble.shape[0], ensemble.dtype)
             ensemble = recentre(mean, jnp.tensordot(turn, deviations, 1))
-        ensemble = self.inflation.after(key_inflation, state.ensemble, ensemble)
-        info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
-        return EnsembleState(ensemble, None, window), info
+        return self.inflation.after(key_inflation, forecast, ensemble)

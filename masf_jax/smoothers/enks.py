@@ -7,9 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..assimilate import check_problem, saved, warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
@@ -18,27 +17,10 @@ from ..filters.enkf import EnKF
 from ..filters.etkf import ETKF
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
-from ..metrics.cycle import DEFAULT_SCORES, cycle_scores
+from ..metrics.cycle import DEFAULT_SCORES
+from .smoothing import Kept, Smoothing, result, run_arrays
 
-__all__ = ["Smoothing", "enks"]
-
-
-class Smoothing(eqx.Module):
-    """What a smoother leaves: one entry per cycle along axis 0.
-
-    smoothed, analysis: saved arrays by name (mean, spread, ensemble), after and before the use of later
-        measurements.
-    smoothed_scores, analysis_scores: scores by name; empty without truth.
-    repaired: members replaced after the forecast; steps: model step number of each cycle.
-    """
-
-    smoothed: dict[str, Array]
-    analysis: dict[str, Array]
-    smoothed_scores: dict[str, Array]
-    analysis_scores: dict[str, Array]
-    repaired: Int[Array, " K"]
-    diverged: Bool[Array, " K"]
-    steps: Int[Array, " K"]
+__all__ = ["enks"]
 
 
 class _Problem(eqx.Module):
@@ -48,18 +30,10 @@ class _Problem(eqx.Module):
     filter: EnKF | ETKF
     dynamics: Dynamics
     measurement: Measurement
-    observed: Bool[Array, "*state"] | None
+    kept: Kept
     interval: int | None = eqx.field(static=True)
     lag: int = eqx.field(static=True)
-    save: tuple[str, ...] = eqx.field(static=True)
-    scores: tuple[str, ...] = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
-
-    def kept(self, ensemble: Array, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What is saved of an ensemble, and its scores."""
-        state = EnsembleState(ensemble)
-        scores = {} if truth is None else cycle_scores(self.scores, state, truth, self.observed)
-        return saved(self.save, state), scores
 
     def cycle(self, carry: tuple[Array, Array], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
         """One cycle; carries members (N, lag + 1, *state), newest state first, and the step number."""
@@ -71,7 +45,7 @@ class _Problem(eqx.Module):
         mended, repaired, diverged = repair(keys[1], EnsembleState(window))
         assert isinstance(mended, EnsembleState)
         window = self.update(keys[2], mended.ensemble, xs["z"], xs["mask"])
-        out: dict[str, Any] = {"repaired": repaired, "diverged": diverged}
+        out: dict[str, Any] = {"info": {}, "repaired": repaired, "diverged": diverged}
         out["analysis"] = self.kept(window[:, 0], xs.get("truth"))
         out["smoothed"] = self.kept(window[:, -1], xs.get("old_truth"))
         return (window, xs["step"]), out
@@ -93,20 +67,12 @@ class _Problem(eqx.Module):
 
 @eqx.filter_jit
 def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array]) -> dict[str, Any]:
-    lag, truth = problem.lag, xs.get("truth")
-    n_cycles = xs["cycle"].shape[0]
-    if truth is not None:
-        xs = xs | {"old_truth": jnp.concatenate([truth[:1].repeat(lag, 0), truth[: n_cycles - lag]])}
+    lag = problem.lag
     window = jnp.broadcast_to(ensemble[:, None], (ensemble.shape[0], lag + 1, *ensemble.shape[1:]))
     start = (window, jnp.asarray(0, jnp.int32))
     (window, _), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)
-    if lag == 0:
-        return out
-    rest = jnp.moveaxis(window[:, lag - 1 :: -1], 1, 0)  # the last `lag` cycles, in order of time
-    items = (rest, None if truth is None else truth[n_cycles - lag :])
-    last = jax.lax.map(lambda item: problem.kept(*item), items)
-    out["smoothed"] = jax.tree.map(lambda a, b: jnp.concatenate([a[lag:], b]), out["smoothed"], last)
-    return out
+    rest = jnp.moveaxis(window[:, :lag][:, ::-1], 1, 0)  # the last `lag` cycles, in order of time
+    return problem.kept.smoothing(out, rest, xs.get("truth"))
 
 
 def enks(
@@ -158,34 +124,10 @@ def enks(
         )
     if lag is not None and lag < 0:
         raise ValueError(f"lag must be 0 or more cycles, or None for all; got {lag}.")
-    ensemble = jnp.asarray(ensemble)
-    truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
-    layout.check(ensemble.shape[0])
-    check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
-    observed = measurement.operator.observed(dynamics.state_shape)
-    if observed is not None and (observed.all() or not observed.any()):
-        observed = None
-    n_cycles = observations.n_cycles
-    problem = _Problem(
-        key,
-        filter,
-        dynamics,
-        measurement,
-        None if observed is None else jnp.asarray(observed),
-        observations.interval,
-        n_cycles - 1 if lag is None else min(lag, n_cycles - 1),
-        tuple(save),
-        tuple(scores),
-        layout,
+    lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
+    kept, ensemble, xs = run_arrays(
+        filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
-    xs = {
-        "cycle": jnp.arange(n_cycles, dtype=jnp.uint32),
-        "step": observations.steps,
-        "z": observations.values.astype(ensemble.dtype),
-        "mask": observations.mask,
-    }
-    out = _run(problem, ensemble, xs if truth is None else xs | {"truth": truth})
-    (smoothed, smoothed_scores), (analysis, analysis_scores) = out.pop("smoothed"), out.pop("analysis")
-    result = Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=observations.steps)
-    warn_if_diverged(result.diverged)
-    return result
+    layout.check(ensemble.shape[0])
+    problem = _Problem(key, filter, dynamics, measurement, kept, observations.interval, lag, layout)
+    return result(_run(problem, ensemble, xs), observations.steps)

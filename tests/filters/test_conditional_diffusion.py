@@ -14,6 +14,7 @@ from masf_jax.filters import EnsembleState
 from masf_jax.filters.conditional_diffusion import (
     ConditionalDiffusion,
     cross_validated_bandwidths,
+    mixture_draws,
     mixture_flow,
 )
 from masf_jax.measurements import Gaussian, Identity, Measurement, absolute
@@ -22,20 +23,16 @@ MEMBERS = np.asarray([[0.0, 0.0], [2.0, 1.0], [-1.0, 3.0], [0.5, -2.0]])
 WEIGHTS = np.asarray([0.1, 0.5, 0.25, 0.15])
 
 
-@pytest.mark.parametrize(("h", "h_max"), [(0.3, 6.0), (0.05, 2.0), (0.8, 0.8)])
+@pytest.mark.parametrize(("h", "h_max"), [(0.3, 6.0), (0.05, 2.0), (0.8, 0.8), (0.3, None)])
 def test_the_flow_ends_in_the_mixture(h, h_max, key):
+    """Without h_max: the draws without a flow."""
     count = 20_000
-    flow = jax.jit(
-        lambda key: mixture_flow(
-            key,
-            jnp.asarray(MEMBERS, dtype=float),
-            jnp.log(jnp.asarray(WEIGHTS, dtype=float)),
-            jnp.asarray(h),
-            jnp.asarray(h_max),
-            count,
-        )
-    )
-    draws, steps = flow(key)
+    members, log_weights = jnp.asarray(MEMBERS, dtype=float), jnp.log(jnp.asarray(WEIGHTS, dtype=float))
+    if h_max is None:
+        draws = mixture_draws(key, members, log_weights, jnp.asarray(h), count)
+    else:
+        draws, steps = mixture_flow(key, members, log_weights, jnp.asarray(h), jnp.asarray(h_max), count)
+        assert (float(steps) > 1) == (h_max > h)
     draws = np.asarray(draws, np.float64)
     mean = WEIGHTS @ MEMBERS
     covariance = (MEMBERS - mean).T @ np.diag(WEIGHTS) @ (MEMBERS - mean) + h**2 * np.eye(2)
@@ -47,15 +44,17 @@ def test_the_flow_ends_in_the_mixture(h, h_max, key):
         np.testing.assert_allclose(np.bincount(nearest) / count, WEIGHTS, atol=0.016)
         inside = (draws - MEMBERS[nearest])[nearest == 1]
         np.testing.assert_allclose(inside.std(0), h, rtol=0.05)
-    assert (float(steps) > 1) == (h_max > h)
 
 
-def test_the_filters_law_for_a_gaussian_forecast(x64):
+@pytest.mark.parametrize("flow", [True, False])
+def test_the_filters_law_for_a_gaussian_forecast(x64, flow):
     """Mean and variance with the bandwidths added to noise and forecast; without them: .8 and .2."""
     n, h, h_y, noise, z = 2048, 0.3, 0.4, 0.5, 1.0
     members = jnp.asarray(norm.ppf((np.arange(n) + 0.5) / n)[:, None])
     measurement = Measurement(Identity(), Gaussian(noise))
-    filter = ConditionalDiffusion(normalization=None, rule="given", h=h, h_y=h_y / np.sqrt(1 + noise**2))
+    filter = ConditionalDiffusion(
+        normalization=None, rule="given", h=h, h_y=h_y / np.sqrt(1 + noise**2), flow=flow
+    )
     state = filter.init(jax.random.key(0), members)
     after, info = jax.jit(lambda s: filter.analysis(jax.random.key(1), s, jnp.asarray([z]), measurement))(
         state

@@ -116,12 +116,14 @@ def conditional_diffusion(
     h_y: float = 0.2,
     h_max: float = 5.0,
     tolerance: float = 1e-3,
+    flow: bool = True,
     normalization: Literal["cycle", "moving"] | None = "cycle",
 ) -> f.Filter:
     """Closed-form conditional diffusion (Binder et al. 2026)."""
     from ...filters.conditional_diffusion import ConditionalDiffusion  # Diffrax: only where it is needed
 
-    return ConditionalDiffusion(inflation, _normalization(normalization), rule, h, h_y, h_max, tolerance)
+    units = _normalization(normalization)
+    return ConditionalDiffusion(inflation, units, rule, h, h_y, h_max, tolerance, flow)
 
 
 def score_filter(
