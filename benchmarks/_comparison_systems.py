@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-INFLATION = "filter.inflation=interval(1.0,1.3)"
+INFLATION = "filter.inflation=interval(1.0,1.2)"
 RTPS = "filter.rtps=interval(0.0,1.0)"
 UNITS = "filter.normalization=null,cycle"
 KERNELS = ("filter.h=tag(log,interval(0.02,0.5))", "filter.h_y=tag(log,interval(0.05,1))")
@@ -16,7 +16,7 @@ NETWORK = (  # of the filters that train one in each cycle: small, and few steps
 FILTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "etkf": (("filter=etkf",), (INFLATION,)),
     "letkf": (("filter=letkf", "filter.rotation=true"), (INFLATION,)),
-    "enkf": (("filter=enkf",), ("filter.inflation=interval(1.0,1.5)",)),
+    "enkf": (("filter=enkf",), ("filter.inflation=interval(1.0,1.4)",)),
     "ensrf": (("filter=ensrf",), (INFLATION,)),
     "enkf_n": (("filter=enkf_n",), ("filter.certainty=tag(log,interval(0.2,5))",)),
     "ienkf": (("filter=ienkf",), (INFLATION,)),
@@ -81,7 +81,7 @@ class System:
     members: int
     cycles: tuple[int, int]
     tuning: tuple[int, int]
-    trials: int = 8
+    trials: int = 12
     at_once: int = 5
     radii: tuple[str, ...] = ()
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -199,7 +199,9 @@ def _study(task: _Task) -> Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=task.seeds[0]))
+    at_random = min(10, max(3, task.trials // 3))  # Optuna's 10 would leave few trials nothing else
+    sampler = optuna.samplers.TPESampler(seed=task.seeds[0], n_startup_trials=at_random)
+    study = optuna.create_study(sampler=sampler)
     now = current_values(task.space, task.settings)
     if now is not None:
         study.enqueue_trial(now)
