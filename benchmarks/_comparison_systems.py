@@ -7,7 +7,7 @@ import dataclasses
 INFLATION = "filter.inflation=interval(1.0,1.2)"
 RTPS = "filter.rtps=interval(0.0,1.0)"
 UNITS = "filter.normalization=null,cycle"
-KERNELS = ("filter.h=tag(log,interval(0.02,0.5))", "filter.h_y=tag(log,interval(0.05,1))")
+KERNELS = ("filter.h=tag(log,interval(0.03,0.7))", "filter.h_y=tag(log,interval(0.1,2))")
 NETWORK = (  # of the filters that train one in each cycle: small, and few steps
     "filter.network.width=32", "filter.network.depth=1", "filter.network.channels=8",
     "filter.network.multipliers=[1]", "filter.training.steps=60",

@@ -25,6 +25,7 @@ class _Problem(eqx.Module):
     """Everything constant over the scan."""
 
     key: PRNGKeyArray
+    model_key: PRNGKeyArray
     filter: IEnKF
     dynamics: Dynamics
     measurement: Measurement
@@ -32,7 +33,7 @@ class _Problem(eqx.Module):
 
     def advance(self, ensemble: Array, step: Array, until: Array) -> Array:
         """By the model, with the same random numbers whenever it comes over the same steps."""
-        return advance(self.dynamics, ensemble, step, self.key, until - step)
+        return advance(self.dynamics, ensemble, step, self.model_key, until - step)
 
     def cycle(self, carry: tuple[Array, ...], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
         """One cycle; carries the window's first members, its steps (lag,), and those members smoothed."""
@@ -145,5 +146,6 @@ def ienks(
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
-    problem = _Problem(key, filter, dynamics, measurement, kept)
+    model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
+    problem = _Problem(key, model_key, filter, dynamics, measurement, kept)
     return result(_run(problem, ensemble, xs, lag), observations.steps)
