@@ -4,11 +4,12 @@
 units of 8: "lo" at every 8th state with error .05, "hi" at every state with error .25. One network for each
 k serves both. W1 is the cost of the best matching of draws of SDA to as many of the particle filter's,
 Euclidean over all 65 × 3 components, mean ± standard error over truths; "particle filter" is its own against
-a second one.
+a second one; "EnKS" are as many members of ensemble Kalman smoothers, whose model is given to them.
 
     python benchmarks/sda_lorenz63.py                                    # hours on two cores
     python benchmarks/sda_lorenz63.py --draws 1024 --truths 64           # the paper's sizes: for a GPU
     python benchmarks/sda_lorenz63.py --k 2 --corrections 0 1 --draws 64 --truths 2 --fit-steps 2000
+    python benchmarks/sda_lorenz63.py --k                                # only the rivals
     python benchmarks/sda_lorenz63.py --parts FILE.json …                # one table of several calls' --json
 """
 
@@ -28,6 +29,7 @@ from _common import arguments, finish, header, table
 LENGTH = 65
 SETTINGS = {"lo": (8, 0.05), "hi": (1, 0.25)}  # states between measurements, error in units of UNIT
 UNIT = 8.0
+SMOOTHER_SIZES = (64, 1024)
 MEAN, SCALE = (0.0, 0.0, 25.0), (UNIT, 9.0, 8.6)
 
 
@@ -107,6 +109,25 @@ def references(args: argparse.Namespace, dynamics: Any) -> dict[str, list[dict[s
     return out
 
 
+def kalman_smoothed(args: argparse.Namespace, dynamics: Any, case: dict[str, Any], members: int) -> Any:
+    """`args.draws` members of an ensemble Kalman smoother with perturbed measurements, (draws, LENGTH, 3)."""
+    import jax
+    import jax.numpy as jnp
+
+    from masf_jax.dynamics import spun_up_ensemble
+    from masf_jax.filters import EnKF
+    from masf_jax.measurements import Observations
+    from masf_jax.smoothers import enks
+
+    keys = jax.random.split(jax.random.key(args.seed + 2), 2)
+    observed = case["observations"]
+    z = jnp.full((LENGTH, 1), jnp.nan).at[observed.steps].set(observed.values)
+    observations = Observations(z, 1)  # one step late: the climatology is that of the step before, too
+    start = spun_up_ensemble(dynamics, keys[0], members)
+    problem = keys[1], EnKF(), dynamics, case["sensor"], observations, start
+    return jnp.swapaxes(enks(*problem, save=("ensemble",)).smoothed["ensemble"][:, : args.draws], 0, 1)
+
+
 def trained(args: argparse.Namespace, dynamics: Any, k: int) -> tuple[Any, float]:
     """SDA with windows of 2k + 1 states, and the seconds of its training."""
     import jax
@@ -135,7 +156,7 @@ def trained(args: argparse.Namespace, dynamics: Any, k: int) -> tuple[Any, float
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--k", type=int, nargs="*", default=[1, 2, 3, 4])
     parser.add_argument("--corrections", type=int, nargs="+", default=[0, 1, 2, 4, 16], help="C")
     parser.add_argument("--corrections-mmps", type=int, nargs="+", help="default: those of --corrections")
     parser.add_argument("--guidance", nargs="+", choices=("published", "mmps"), default=["published", "mmps"])
@@ -177,6 +198,15 @@ def main() -> None:
     for name, problems in cases.items():
         own = [wasserstein(*case["samples"]) for case in problems]
         found[f"{name}, particle filter"] = {"": own}
+        for members in SMOOTHER_SIZES:
+            found[f"{name}, EnKS, N = {members}"] = {
+                "": [
+                    wasserstein(
+                        np.asarray(kalman_smoothed(args, dynamics, case, members)), case["samples"][1]
+                    )
+                    for case in problems
+                ]
+            }
     seconds_fit: dict[str, float] = {}
     numbers = {"header": top, "W1": found, "seconds of training": seconds_fit}
     for k in args.k:
