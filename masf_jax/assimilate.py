@@ -181,15 +181,12 @@ def assimilate(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
     filter = filter.prepare(dynamics, measurement)
-    observed = measurement.operator.observed(dynamics.state_shape)
-    if observed is not None and (observed.all() or not observed.any()):
-        observed = None
     problem = _Problem(
         key,
         filter,
         dynamics,
         measurement,
-        None if observed is None else jnp.asarray(observed),
+        observed_components(dynamics, measurement),
         quality_control,
         observations.interval,
         tuple(save),
@@ -197,15 +194,7 @@ def assimilate(
         tuple((extra_scores or {}).items()),
         layout,
     )
-    n_cycles = observations.n_cycles
-    xs = {
-        "cycle": jnp.arange(n_cycles, dtype=jnp.uint32),
-        "step": observations.steps,
-        "z": observations.values.astype(ensemble.dtype),
-        "mask": observations.mask,
-    }
-    if truth is not None:
-        xs["truth"] = truth
+    n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, ensemble.dtype)
     carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), jnp.asarray(0, jnp.int32))
     carry = jax.tree.map(layout.replicate, carry)
     if progress and chunk is None:
@@ -214,6 +203,25 @@ def assimilate(
     result = Assimilation(**out, steps=observations.steps, final=final, **seconds)
     warn_if_diverged(result.diverged)
     return result
+
+
+def observed_components(dynamics: Dynamics, measurement: Measurement) -> Bool[Array, "*state"] | None:
+    """Which components scores tell apart; None where all are observed, or none, or it cannot be said."""
+    observed = measurement.operator.observed(dynamics.state_shape)
+    if observed is None or observed.all() or not observed.any():
+        return None
+    return jnp.asarray(observed)
+
+
+def cycle_arrays(observations: Observations, truth: Array | None, dtype: Any) -> dict[str, Array]:
+    """By name, what each cycle of a run is given: arrays with K entries along axis 0."""
+    xs = {
+        "cycle": jnp.arange(observations.n_cycles, dtype=jnp.uint32),
+        "step": observations.steps,
+        "z": observations.values.astype(dtype),
+        "mask": observations.mask,
+    }
+    return xs if truth is None else xs | {"truth": truth}
 
 
 def _execute(

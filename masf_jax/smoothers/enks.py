@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..assimilate import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
@@ -18,7 +19,7 @@ from ..filters.etkf import ETKF
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
-from .smoothing import Kept, Smoothing, result, run_arrays
+from .smoothing import Kept, Smoothing, in_place, result, run_arrays
 
 __all__ = ["enks"]
 
@@ -71,8 +72,11 @@ def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array]) -> dict[str, 
     window = jnp.broadcast_to(ensemble[:, None], (ensemble.shape[0], lag + 1, *ensemble.shape[1:]))
     start = (window, jnp.asarray(0, jnp.int32))
     (window, _), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)
-    rest = jnp.moveaxis(window[:, :lag][:, ::-1], 1, 0)  # the last `lag` cycles, in order of time
-    return problem.kept.smoothing(out, rest, xs.get("truth"))
+    if lag == 0:
+        return out
+    rest = jnp.moveaxis(window[:, lag - 1 :: -1], 1, 0)  # the last `lag` cycles, in order of time
+    truths = xs["truth"][-lag:] if "truth" in xs else None
+    return in_place(out, jax.lax.map(lambda item: problem.kept(*item), (rest, truths)))
 
 
 def enks(
@@ -130,4 +134,6 @@ def enks(
     )
     layout.check(ensemble.shape[0])
     problem = _Problem(key, filter, dynamics, measurement, kept, observations.interval, lag, layout)
-    return result(_run(problem, ensemble, xs), observations.steps)
+    found = result(_run(problem, ensemble, xs), observations.steps)
+    warn_if_diverged(found.diverged)
+    return found

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..assimilate import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, with_one_noise_law
@@ -16,7 +17,7 @@ from ..filters.ienkf import IEnKF
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
-from .smoothing import Kept, Smoothing, result, run_arrays
+from .smoothing import Kept, Smoothing, in_place, result, run_arrays
 
 __all__ = ["ienks"]
 
@@ -80,13 +81,14 @@ def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array], lag: int) -> 
     begin = (ensemble, jnp.zeros(lag, jnp.int32), ensemble)
     (*_, smoothed), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), begin, xs)
 
-    def onwards(ensemble: Array, steps: tuple[Array, Array]) -> tuple[Array, Array]:
-        ensemble = problem.advance(ensemble, *steps)
-        return ensemble, ensemble
+    def onwards(ensemble: Array, item: tuple[Array, Array, Array | None]) -> tuple[Array, Any]:
+        step, until, truth = item
+        ensemble = problem.advance(ensemble, step, until)
+        return ensemble, problem.kept(ensemble, truth)
 
     steps = xs["step"][-lag - 1 :]
-    _, rest = jax.lax.scan(onwards, smoothed, (steps[:-1], steps[1:]))
-    return problem.kept.smoothing(out, rest, xs.get("truth"))
+    truths = xs["truth"][-lag:] if "truth" in xs else None
+    return in_place(out, jax.lax.scan(onwards, smoothed, (steps[:-1], steps[1:], truths))[1])
 
 
 def ienks(
@@ -148,4 +150,6 @@ def ienks(
     )
     model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
     problem = _Problem(key, model_key, filter, dynamics, measurement, kept)
-    return result(_run(problem, ensemble, xs, lag), observations.steps)
+    found = result(_run(problem, ensemble, xs, lag), observations.steps)
+    warn_if_diverged(found.diverged)
+    return found

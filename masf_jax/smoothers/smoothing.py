@@ -7,15 +7,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from ..assimilate import check_problem, saved, warn_if_diverged
+from ..assimilate import check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
 
-__all__ = ["Kept", "Smoothing", "result", "run_arrays"]
+__all__ = ["Kept", "Smoothing", "in_place", "result", "run_arrays"]
 
 
 class Smoothing(eqx.Module):
@@ -50,25 +50,17 @@ class Kept(eqx.Module):
         scores = {} if truth is None else cycle_scores(self.scores, state, truth, self.observed)
         return saved(self.save, state), scores
 
-    def smoothing(
-        self, out: dict[str, Any], rest: Float[Array, "lag N *state"], truth: Array | None
-    ) -> dict[str, Any]:
-        """Outputs of all cycles; smoothed ones come `lag` cycles late, the last of them are of `rest`."""
-        lag = rest.shape[0]
-        if lag == 0:
-            return out
-        items = (rest, None if truth is None else truth[-lag:])
-        last = jax.lax.map(lambda item: self(*item), items)
-        late = jax.tree.map(lambda a, b: jnp.concatenate([a[lag:], b]), out["smoothed"], last)
-        return out | {"smoothed": late}
+
+def in_place(out: dict[str, Any], last: Any) -> dict[str, Any]:
+    """Outputs of all cycles, whose smoothed ones come `lag` cycles late, and those of the last `lag`."""
+    late = jax.tree.map(lambda a, b: jnp.concatenate([a[len(b) :], b]), out["smoothed"], last)
+    return out | {"smoothed": late}
 
 
 def result(out: dict[str, Any], steps: Array) -> Smoothing:
-    """Of the outputs by name; warns where the filter diverged."""
+    """Of the outputs by name."""
     (smoothed, smoothed_scores), (analysis, analysis_scores) = out.pop("smoothed"), out.pop("analysis")
-    found = Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=steps)
-    warn_if_diverged(found.diverged)
-    return found
+    return Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=steps)
 
 
 def run_arrays(
@@ -89,17 +81,7 @@ def run_arrays(
     ensemble = jnp.asarray(ensemble)
     truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
     check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
-    observed = measurement.operator.observed(dynamics.state_shape)
-    if observed is not None and (observed.all() or not observed.any()):
-        observed = None
-    n_cycles = observations.n_cycles
-    xs = {
-        "cycle": jnp.arange(n_cycles, dtype=jnp.uint32),
-        "step": observations.steps,
-        "z": observations.values.astype(ensemble.dtype),
-        "mask": observations.mask,
-    }
+    xs = cycle_arrays(observations, truth, ensemble.dtype)
     if truth is not None:
-        old = jnp.concatenate([truth[:1].repeat(lag, 0), truth[: n_cycles - lag]])
-        xs |= {"truth": truth, "old_truth": old}
-    return Kept(None if observed is None else jnp.asarray(observed), tuple(save), tuple(scores)), ensemble, xs
+        xs["old_truth"] = jnp.concatenate([truth[:1].repeat(lag, 0), truth[: len(truth) - lag]])
+    return Kept(observed_components(dynamics, measurement), tuple(save), tuple(scores)), ensemble, xs
