@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from _common import arguments, header, table
-from _comparison_systems import FILTERS, SYSTEMS, TRAINED, System
+from _comparison_systems import FILTERS, SYSTEMS, System
 
 ROOT = Path("outputs/comparison_table")
 TUNING_SEEDS = (1000, 1001)
@@ -35,19 +35,18 @@ def run(name: str, system: System, label: str) -> None:
     fixed, space = FILTERS[label]
     problem = [*system.overrides, f"ensemble_size={system.members}"]
     space = system.space.get(label, space)
-    at_once = 1 if label in TRAINED else system.at_once  # convolutions of own weights are slow together
     print(f"{name}, {label}", flush=True)
     start = time.process_time()
     tune([
         *problem, *fixed, *space, f"n_cycles={system.tuning[0]}", f"burn_in={system.tuning[1]}",
         f"trials={system.trials}", f"seeds=[{','.join(map(str, TUNING_SEEDS))}]", "evaluation_seeds=[]",
-        f"seeds_at_once={min(at_once, len(TUNING_SEEDS))}", f"output_dir={folder}",
+        f"seeds_at_once={min(system.at_once, len(TUNING_SEEDS))}", f"output_dir={folder}",
     ])  # fmt: skip
     middle = time.process_time()
     (tuned,) = folder.glob("*_tuned.yaml")
     compare([
         f"filters={{{label}: {tuned}}}", *problem, f"n_cycles={system.cycles[0]}",
-        f"burn_in={system.cycles[1]}", f"seeds={SEEDS}", f"seeds_at_once={at_once}", "figures=false",
+        f"burn_in={system.cycles[1]}", f"seeds={SEEDS}", f"seeds_at_once={system.at_once}", "figures=false",
         f"output_dir={folder}",
     ])  # fmt: skip
     (folder / "seconds").write_text(f"{middle - start:.0f} + {time.process_time() - middle:.0f}")

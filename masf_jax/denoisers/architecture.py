@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -22,7 +23,8 @@ class Architecture:
     Args:
         width, depth: of the MLP.
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
-        layout: "vector", "ring", "field"; None: by the state's shape, a vector below 16 components.
+        layout: "vector" (any state, flattened), "ring", "field"; None: by the state's shape,
+            "vector" for fewer than 16 components.
         noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
     """
 
@@ -80,5 +82,7 @@ class Architecture:
     def form(self, shape: Sequence[int]) -> tuple[Literal["vector", "ring", "field"], int, int]:
         """Layout, number of space axes and number of channels."""
         layout = self.layout or ("field" if len(shape) > 1 else "vector" if shape[0] < 16 else "ring")
-        space = {"vector": 0, "ring": 1, "field": 2}[layout]
+        if layout == "vector":
+            return layout, 0, math.prod(shape)
+        space = {"ring": 1, "field": 2}[layout]
         return layout, space, shape[0] if len(shape) == space + 1 else 1

@@ -41,7 +41,7 @@ class NetworkDenoiser(Denoiser):
     `sample` adds that much independent noise to the mean. Without it `sample` returns the mean.
 
     How the state is laid out for the network, channels last:
-        "vector": (n,) as it is, features (f,) appended.
+        "vector": (n,) as it is, other shapes flattened; features appended.
         "ring": (n,) → (n, 1), or (C, n) → (n, C); features (f, n).
         "field": (ny, nx) → (ny, nx, 1), or (C, ny, nx) → (ny, nx, C); features (f, ny, nx).
 
@@ -177,16 +177,18 @@ class NetworkDenoiser(Denoiser):
             parts.append(self._channels_last(jnp.sin(angle)))
         if self.features is not None:
             features = self.features.astype(x.dtype)
-            parts.append(features if self.layout == "vector" else jnp.moveaxis(features, 0, -1))
+            parts.append(features.ravel() if self.layout == "vector" else jnp.moveaxis(features, 0, -1))
         return jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2)
 
     def _channels_last(self, x: Array) -> Array:
-        space = {"vector": 0, "ring": 1, "field": 2}[self.layout]
+        if self.layout == "vector":
+            return x.ravel()
+        space = {"ring": 1, "field": 2}[self.layout]
         if x.ndim == space + 1:
-            return x if space == 0 else jnp.moveaxis(x, 0, -1)
-        if x.ndim == space and space > 0:
+            return jnp.moveaxis(x, 0, -1)
+        if x.ndim == space:
             return x[..., None]
-        shapes = {"vector": "(n,)", "ring": "(n,) or (C, n)", "field": "(ny, nx) or (C, ny, nx)"}
+        shapes = {"ring": "(n,) or (C, n)", "field": "(ny, nx) or (C, ny, nx)"}
         raise ValueError(
             f"layout '{self.layout}' takes states of shape {shapes[self.layout]}, got {x.shape}; "
             "choose another layout"
@@ -194,7 +196,7 @@ class NetworkDenoiser(Denoiser):
 
     def _state_order(self, out: Array, shape: tuple[int, ...]) -> Array:
         if self.layout == "vector":
-            return out
+            return out.reshape(shape)
         return out[..., 0] if out.ndim > len(shape) else jnp.moveaxis(out, -1, 0)
 
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
-from ..denoisers.kernel import KernelDenoiser
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
+from ..ensemble.statistics import anomalies
 from .base import EnsembleState, Info
 from .sampled import Likelihood, SampledFilter
 
@@ -24,13 +24,35 @@ __all__ = ["EnFF"]
 Path = Literal["ot", "f2p"]
 
 
-class _Mixture(NamedTuple):
-    """N(m_j, σ² I) at one time, and the time derivatives of m_j and σ."""
+class _Paths(NamedTuple):
+    """m_j(t) = Σ_k c_k(t) (mean_k + basis_kj), c = (t) or (1, t), so that the last k is dm_j/dt.
 
-    mean: Float[Array, "N *x"]
-    rate: Float[Array, "N *x"]
-    std: Scalar
-    std_rate: Scalar
+    half_squares: ½ Σ basis_kj basis_lj over components, once for all times.
+    """
+
+    mean: Float[Array, "K *x"]
+    basis: Float[Array, "K N *x"]
+    half_squares: Float[Array, "K K N"]
+
+    @classmethod
+    def between(cls, ends: Float[Array, "N *x"], starts: Float[Array, "N *x"] | None) -> _Paths:
+        """Straight from `starts` (None: 0) to `ends`."""
+        parts = (ends,) if starts is None else (starts, ends - starts)
+        pairs = [anomalies(part) for part in parts]
+        mean, basis = (jnp.stack(list(values)) for values in zip(*pairs, strict=True))
+        axes = tuple(range(1, ends.ndim))
+        half = jnp.stack([jnp.stack([0.5 * (a * b).sum(axes) for a in basis]) for b in basis])
+        return cls(mean, basis, half)
+
+    def rate(self, x: Float[Array, "N *x"], t: Scalar, std: Scalar) -> Float[Array, "N *x"]:
+        """Σ_j w_j dm_j/dt, w_j ∝ N(x; m_j, std² I), at the rows of x."""
+        c = jnp.stack([t] if len(self.mean) == 1 else [jnp.ones_like(t), t])
+        away = x - jnp.tensordot(c, self.mean, axes=1)[None]
+        space = tuple(range(1, x.ndim))
+        products = jnp.tensordot(away, self.basis, axes=(space, tuple(a + 1 for a in space)))
+        half_squares = jnp.einsum("k,l,klj->j", c, c, self.half_squares)
+        weights = jax.nn.softmax((jnp.tensordot(products, c, axes=(1, 0)) - half_squares[None]) / std**2)
+        return self.mean[-1][None] + jnp.tensordot(weights, self.basis[-1], axes=1)
 
 
 class EnFF(SampledFilter):
@@ -96,30 +118,21 @@ class EnFF(SampledFilter):
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
         dtype = members.dtype
         dt = jnp.asarray(1.0 / self.n_steps, dtype)
+        sigma, guidance = self.sigma_min.astype(dtype), self.guidance.astype(dtype)
         noise = jax.random.normal(key, members.shape, dtype)
         before = None if memory is None else likelihood.encode(memory)
-        start = noise if before is None else before + self.sigma_min.astype(dtype) * noise
+        start = noise if before is None else before + sigma * noise
+        paths = _Paths.between(members, before)
 
         def step(k: Array, x: Array) -> Array:
             t = k.astype(dtype) * dt
-            u = _velocity(x, self._mixture(members, before, t))
-            return x + dt * (u + self.guidance.astype(dtype) * likelihood.scores(x + (1 - t) * u))
+            if before is not None:
+                u = paths.rate(x, t, sigma)
+            else:  # m_j = t dm_j/dt
+                std = 1 - (1 - sigma) * t
+                rate = paths.rate(x, t, std)
+                u = (sigma - 1) / std * (x - t * rate) + rate
+            return x + dt * (u + guidance * likelihood.scores(x + (1 - t) * u))
 
         drawn = jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
         return drawn, memory, {}
-
-    def _mixture(self, members: Array, before: Array | None, t: Scalar) -> _Mixture:
-        sigma = self.sigma_min.astype(t.dtype)
-        if before is None:
-            return _Mixture(t * members, members, 1 - (1 - sigma) * t, sigma - 1)
-        rate = members - before
-        return _Mixture(before + t * rate, rate, sigma, jnp.zeros_like(t))
-
-
-def _velocity(x: Float[Array, "N *x"], mixture: _Mixture) -> Float[Array, "N *x"]:
-    """u at the rows of x."""
-    shape = x.shape[1:]
-    kernels = KernelDenoiser(mixture.mean, jnp.full(shape, mixture.std))
-    weights = jnp.exp(jax.vmap(kernels.log_weights, (0, None))(x, jnp.zeros(shape, x.dtype)))
-    mean, rate = (jnp.tensordot(weights, values, axes=1) for values in (mixture.mean, mixture.rate))
-    return mixture.std_rate / mixture.std * (x - mean) + rate

@@ -32,7 +32,7 @@ class ExplodingSampler(eqx.Module):
     """
 
     sigma: float = eqx.field(static=True, default=25.0)
-    n_steps: int = eqx.field(static=True, default=500)
+    n_steps: int = eqx.field(static=True, default=100)
     cap: float = eqx.field(static=True, default=100.0)
 
     def __check_init__(self) -> None:

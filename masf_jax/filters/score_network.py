@@ -22,11 +22,15 @@ from .sampled import Likelihood, SampledFilter
 
 __all__ = ["LearnedFilter", "ScoreNetwork", "smoothed_score"]
 
-_TRAINING = FitConfig(steps=500, learning_rate=1e-3, validation_fraction=0.0)
+_TRAINING = FitConfig(steps=100, learning_rate=1e-3, validation_fraction=0.0)
+_ARCHITECTURE = Architecture(width=64, depth=1, layout="vector")
 
 
 class ScoreNetwork(eqx.Module):
     """The denoiser E[x0 | x] of the forecast, which is its score: trained within the compiled cycle.
+
+    A forecast has few members, which long training learns by heart: so few steps of a small network, and each
+    cycle's from the same start (docs/rivals.md).
 
     Args:
         denoiser: with the parameters that training starts from; None: fresh ones, made by `prepare`.
@@ -37,8 +41,8 @@ class ScoreNetwork(eqx.Module):
 
     denoiser: NetworkDenoiser | None = None
     training: FitConfig = _TRAINING
-    restart: bool = eqx.field(static=True, default=False)
-    architecture: Architecture = eqx.field(static=True, default=Architecture())
+    restart: bool = eqx.field(static=True, default=True)
+    architecture: Architecture = eqx.field(static=True, default=_ARCHITECTURE)
     seed: int = eqx.field(static=True, default=0)
 
     def __check_init__(self) -> None:

@@ -32,7 +32,7 @@ class LangevinSampler(eqx.Module):
 
     sigma: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.2)
     step: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=5e-3)
-    n_steps: int = eqx.field(static=True, default=500)
+    n_steps: int = eqx.field(static=True, default=200)
 
     def __check_init__(self) -> None:
         for name, value in (("sigma", self.sigma), ("step", self.step)):

@@ -1,5 +1,6 @@
 """The network denoiser: what its network sees, what it returns, what training makes of it."""
 
+import functools
 import math
 
 import jax
@@ -69,6 +70,15 @@ def test_vector_inputs():
     np.testing.assert_allclose(changed(x, angle)[2], t * 8.0, rtol=1e-5)
     plain = NetworkDenoiser.create(jax.random.key(0), Echo(0, 1, 2), (3,), noise_map=False)
     np.testing.assert_allclose(plain(x, angle), jnp.cos(angle) * x + jnp.sin(angle) * t * x, rtol=1e-5)
+
+
+def test_vector_layout_flattens_fields():
+    """A 2 × 3 field and its features are the vector of six components."""
+    create = functools.partial(NetworkDenoiser.create, jax.random.key(0), Echo(1, 3, 8, 13, 14, 17))
+    x, angle, features = states(6), 0.3 + 0.2 * jnp.arange(6.0), jnp.arange(6.0)
+    vector = create((6,), features=features)(x, angle)
+    field = create((2, 3), features=features.reshape(2, 3))(x.reshape(2, 3), angle.reshape(2, 3))
+    np.testing.assert_array_equal(field, vector.reshape(2, 3))
 
 
 def test_fresh_network_is_the_standard_normal():
@@ -156,7 +166,7 @@ def test_unet_fits_two_fields():
     [
         ({"layout": "grid"}, "'vector', 'ring' or 'field', got 'grid'"),
         ({"preconditioning": "vp"}, "edm, x0, bounded, got 'vp'"),
-        ({"state_shape": (2, 3)}, r"layout 'vector' takes states of shape \(n,\), got \(2, 3\)"),
+        ({"state_shape": (2, 3)}, r"returns shape \(3,\) for a state of shape \(2, 3\).*give it 6 outputs"),
         ({"state_shape": (2, 2, 8), "layout": "ring"}, r"\(n,\) or \(C, n\), got"),
         ({"state_shape": (4,)}, r"returns shape \(3,\) for a state of shape \(4,\).*give it 4 outputs"),
         ({"variance_head": True}, "returns one array: a variance head needs second_head=3"),

@@ -93,7 +93,7 @@ def test_trained_in_the_cycle_it_finds_the_posterior_nearly(kind, key):
     """A forecast N(3, 4) seen with noise 2 at 5: the posterior is N(4, 2), the samplers' own law near it."""
     members = 3 + 2 * jax.random.normal(key, (100, 1))
     training = FitConfig(steps=200, learning_rate=5e-3, validation_fraction=0.0)
-    network = ScoreNetwork(training=training, architecture=Architecture(width=16, depth=1))
+    network = ScoreNetwork(training=training, restart=False, architecture=Architecture(width=16, depth=1))
     measurement, model = Measurement(Identity(), Gaussian(2.0)), Linear(np.eye(1))
     filter = kind(network=network).prepare(model, measurement)
     state = filter.init(key, members)
@@ -111,7 +111,7 @@ REFUSED = {
     "n_steps": lambda: LangevinSampler(n_steps=0),
     "step": lambda: LangevinSampler(step=0.0),
     "no variance_head": lambda: ScoreNetwork(architecture=Architecture(variance_head=True)),
-    "the network is not there yet": lambda: ScoreNetwork().init(),
+    "the network is not there yet": lambda: ScoreNetwork(restart=False).init(),
 }
 
 

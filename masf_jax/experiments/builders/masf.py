@@ -27,6 +27,7 @@ class NetworkSettings:
     multipliers: tuple[int, ...] = (1, 2)
     blocks: int = 1
     attention: tuple[int, ...] = ()
+    layout: Literal["vector", "ring", "field"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

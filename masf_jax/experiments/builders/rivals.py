@@ -21,13 +21,13 @@ __all__ = ["conditional_diffusion", "enff", "ensf", "ensf_lr", "iensf", "score_f
 class CycleTrainingSettings:
     """Keys of `filter.training`."""
 
-    steps: int = 500
+    steps: int = 100
     learning_rate: float = 1e-3
     batch_size: int = 32
-    restart: bool = False
+    restart: bool = True
 
 
-_NETWORK = NetworkSettings()
+_NETWORK = NetworkSettings(width=64, depth=1, layout="vector")
 _TRAINING = CycleTrainingSettings()
 
 
@@ -130,7 +130,7 @@ def score_filter(
     inflation: Inflation,
     *,
     sigma: float = 25.0,
-    n_steps: int = 500,
+    n_steps: int = 100,
     cap: float = 100.0,
     network: NetworkSettings = _NETWORK,
     training: CycleTrainingSettings = _TRAINING,
@@ -150,7 +150,7 @@ def ssls(
     *,
     sigma: float = 0.2,
     step: float = 5e-3,
-    n_steps: int = 500,
+    n_steps: int = 200,
     network: NetworkSettings = _NETWORK,
     training: CycleTrainingSettings = _TRAINING,
     normalization: Literal["cycle", "moving"] | None = "cycle",
