@@ -40,6 +40,7 @@ def cost_figure(cases: dict[str, dict[str, Any]]) -> Any:
         for (x, y, label, colour), height in zip([e for e in ends if e[0] == n], heights, strict=True):
             axes.annotate(
                 label, (x, y), (x * 1.6, height), va="center", fontsize=9, color=colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
                 arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "shrinkA": 0, "shrinkB": 2},
             )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(30, largest * 1.3), xlabel="variables n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,15 @@ absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """The quick tests' time is compilation, of programs that then run for milliseconds: so optimise none.
+
+    Slow validation and benchmarks run what users run; XLA_FLAGS, if set, wins.
+    """
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 _MAPS = Path("/proc/self/maps")

@@ -43,7 +43,9 @@ class KernelDenoiser(Denoiser):
         away = x.reshape(-1) - cos * centre
         half_squares = 0.5 * (flat**2) @ (cos**2 / q)
         logits = flat @ (cos * away / q) - half_squares
-        return jax.nn.log_softmax(logits if self.log_prior is None else logits + self.log_prior)
+        logits = logits if self.log_prior is None else logits + self.log_prior
+        # rounded once: large ones rounded anew where they are used would give weights of sum e^±rounding
+        return jax.nn.log_softmax(jax.lax.optimization_barrier(logits))
 
     def __call__(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
         mixed = jnp.tensordot(jnp.exp(self.log_weights(x, angle)), self.members, axes=1)

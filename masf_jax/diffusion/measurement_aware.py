@@ -50,6 +50,10 @@ class MeasurementAwareProcess(Process):
         a = cosine_schedule(t, self.schedule_offset)
         return jnp.sqrt(jnp.maximum(1 - a**2, 0.0)) * self.noise_std
 
+    def variance(self, t: Scalar) -> Float[Array, "*v"]:
+        a = cosine_schedule(t, self.schedule_offset)
+        return (1 - a**2) * self.noise_std**2
+
 
 def measurement_aware(
     measurement: Measurement,

@@ -71,6 +71,10 @@ class Process(eqx.Module):
     def std(self, t: Scalar) -> Float[Array, "*v"]:
         """s(t), with s(0) = 0."""
 
+    def variance(self, t: Scalar) -> Float[Array, "*v"]:
+        """s(t)², differentiable at t = 0 too."""
+        return self.std(t) ** 2
+
     def angle(self, t: Scalar) -> Float[Array, "*v"]:
         """The noise level φ = atan2(s, g) that denoisers are given."""
         return jnp.arctan2(self.std(t), self.gain(t))
@@ -124,6 +128,6 @@ class Process(eqx.Module):
         """F and G of the process's stochastic differential equation at time t."""
         one = jnp.ones_like(t)
         g, g_dot = jax.jvp(self.gain, (t,), (one,))
-        variance, variance_dot = jax.jvp(lambda t: self.std(t) ** 2, (t,), (one,))
+        variance, variance_dot = jax.jvp(self.variance, (t,), (one,))
         f = g_dot / g
         return f, jnp.sqrt(jnp.maximum(variance_dot - 2 * f * variance, 0.0))

@@ -51,7 +51,8 @@ class _Paths(NamedTuple):
         space = tuple(range(1, x.ndim))
         products = jnp.tensordot(away, self.basis, axes=(space, tuple(a + 1 for a in space)))
         half_squares = jnp.einsum("k,l,klj->j", c, c, self.half_squares)
-        weights = jax.nn.softmax((jnp.tensordot(products, c, axes=(1, 0)) - half_squares[None]) / std**2)
+        logits = (jnp.tensordot(products, c, axes=(1, 0)) - half_squares[None]) / std**2
+        weights = jax.nn.softmax(jax.lax.optimization_barrier(logits))  # rounded once (see KernelDenoiser)
         return self.mean[-1][None] + jnp.tensordot(weights, self.basis[-1], axes=1)
 
 

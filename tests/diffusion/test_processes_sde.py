@@ -68,6 +68,15 @@ def test_the_simulated_equation_has_the_moments_of_the_process(name, key):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_rates_at_the_data(name, x64):
+    """At t = 0, outside any compiled program: F = ġ and G² = d(s²)/dt, which is not 0 where s is √t-like."""
+    chosen, h = process(name), jnp.asarray(1e-7)
+    f, g = chosen.rates(jnp.asarray(0.0))
+    np.testing.assert_allclose(f, (chosen.gain(h) - 1) / h, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(g**2, chosen.std(h) ** 2 / h, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_transitions_compose(name, x64):
     chosen = process(name)
     s, u, t = (jnp.asarray(value) for value in (0.15, 0.4, 0.95))
