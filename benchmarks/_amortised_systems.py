@@ -131,9 +131,9 @@ def kolmogorov(
     """A preset of the 64² flow."""
 
     def make() -> System:
-        from masf_jax.experiments.builders.dynamics import DYNAMICS
-        from masf_jax.experiments.builders.measurement import MEASUREMENTS
-        from masf_jax.experiments.compose import compose
+        from masf_jax.cli.config.builders.dynamics import DYNAMICS
+        from masf_jax.cli.config.builders.measurement import MEASUREMENTS
+        from masf_jax.cli.config.compose import compose
 
         name = f"kolmogorov_{kind}"
         settings = compose([f"experiment={name}"])

@@ -12,13 +12,13 @@ import jax
 
 from masf_jax import dynamics, filters as f, measurements as m
 from masf_jax.amortised import load_amortised, pretrained_folder
+from masf_jax.cli.config.builders import masf as build
+from masf_jax.cli.config.builders.dynamics import DYNAMICS
+from masf_jax.cli.config.builders.measurement import MEASUREMENTS
+from masf_jax.cli.config.compose import compose
 from masf_jax.dynamics import spun_up_ensemble
 from masf_jax.ensemble import Inflation
-from masf_jax.experiments.builders import masf as build
-from masf_jax.experiments.builders.dynamics import DYNAMICS
-from masf_jax.experiments.builders.measurement import MEASUREMENTS
-from masf_jax.experiments.compose import compose
-from masf_jax.filters.network_fit import NetworkFit
+from masf_jax.masf.priors.network import NetworkFit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from _common import header, table
 from masf_jax import assimilate, simulate
 from masf_jax.amortised import load_amortised, pretrained_folder
 from masf_jax.filters import Filter
-from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.metrics import spread_skill_ratio
 
 TUNING_SEEDS = (1000, 1001)

@@ -27,8 +27,8 @@ SEEDS = 5
 
 def run(name: str, system: System, label: str) -> None:
     """Tunes and compares one filter; its files lie in ROOT/SYSTEM/LABEL."""
-    from masf_jax.experiments.compare import compare
-    from masf_jax.experiments.tune import tune
+    from masf_jax.cli.compare.compare import compare
+    from masf_jax.cli.compare.tune import tune
 
     folder = ROOT / name / label
     shutil.rmtree(folder, ignore_errors=True)

@@ -28,10 +28,10 @@ from amortised import evaluate, mean_and_error
 
 from masf_jax import filters as f
 from masf_jax.amortised import Practice, on_policy
-from masf_jax.amortised.practice import practise
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
-from masf_jax.filters.amortised import AmortisedMASF, Context
+from masf_jax.masf.amortised.filter import AmortisedMASF, Context
+from masf_jax.masf.amortised.practice import practise
 from masf_jax.training import FitConfig, pretrain
 
 GAINS = ((0.0, False), (0.25, False), (0.5, False), (1.0, False), (0.0, True), (1.0, True))

@@ -32,10 +32,10 @@ import numpy as np
 from _common import header, table
 
 from masf_jax import assimilate, simulate
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.config.settings import Settings
+from masf_jax.cli.run.problem import Problem, build
 from masf_jax.dynamics import spun_up_ensemble
-from masf_jax.experiments.compose import compose
-from masf_jax.experiments.problem import Problem, build
-from masf_jax.experiments.settings import Settings
 from masf_jax.measurements import Observations
 
 DEFAULT = ("grid:64", "grid:128", "center:64", "sigmoid:64", "speed:64")

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from _common import arguments, finish, header, interleaved, table
 
-from masf_jax.experiments.compose import compose
-from masf_jax.experiments.problem import build
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.run.problem import build
 from masf_jax.filters import MASF
-from masf_jax.filters.climate import make_process
+from masf_jax.masf.climatology import make_process
 
 EPOCHS, STEPS = 120, 15
 """Epochs a cycle of `masf_paper` and of the hybrid denoiser unless set; the paper's 150 steps over ten."""

@@ -29,8 +29,8 @@ from masf_jax import assimilate, simulate
 from masf_jax.dynamics import climatological_states
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import MASF, Filter
-from masf_jax.filters.amortised import AmortisedMASF
-from masf_jax.filters.network_fit import NetworkFit
+from masf_jax.masf.amortised.filter import AmortisedMASF
+from masf_jax.masf.priors.network import NetworkFit
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("analysis", "forecast", "spread")

@@ -59,8 +59,8 @@ def chosen(names: Iterable[str], parts: list[str]) -> list[str]:
 
 
 def build(overrides: list[str]) -> Any:
-    from masf_jax.experiments.builders.filters import FILTERS
-    from masf_jax.experiments.compose import compose
+    from masf_jax.cli.config.builders.filters import FILTERS
+    from masf_jax.cli.config.compose import compose
 
     return FILTERS.build(FILTERS.check(dict(compose(overrides).filter)))
 
@@ -170,7 +170,7 @@ def _published_table(cases: Cases, n: int, cycles: int) -> str:
 
 
 def timed_presets() -> list[str]:
-    from masf_jax.experiments.compose import choices
+    from masf_jax.cli.config.compose import choices
 
     return [name for name in sorted(choices("filter")) if name not in NOT_TIMED]
 

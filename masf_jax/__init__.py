@@ -1,19 +1,61 @@
-"""Data assimilation in JAX: score-based and classical filters on equal terms."""
+"""Data assimilation in JAX: score-based and classical filters on equal terms.
 
-from . import (
-    dynamics as dynamics,
-    ensemble as ensemble,
-    filters as filters,
-    measurements as measurements,
-    metrics as metrics,
-)
-from .assimilate import (
-    Assimilation as Assimilation,
-    FilterDivergedWarning as FilterDivergedWarning,
-    assimilate as assimilate,
-)
-from .coordinates import Coordinates as Coordinates
-from .quality_control import GrossErrorCheck as GrossErrorCheck
-from .twin import Twin as Twin, simulate as simulate
+Everything a user may name is reachable from here, and imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import (
+        dynamics as dynamics,
+        ensemble as ensemble,
+        filters as filters,
+        masf as masf,
+        measurements as measurements,
+        metrics as metrics,
+        smoothers as smoothers,
+        training as training,
+    )
+    from .assimilate import (
+        Assimilation as Assimilation,
+        FilterDivergedWarning as FilterDivergedWarning,
+        assimilate as assimilate,
+    )
+    from .coordinates import Coordinates as Coordinates
+    from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
+    from .quality_control import GrossErrorCheck as GrossErrorCheck
+    from .twin import Twin as Twin, simulate as simulate
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "MASF": ".masf",
+        "AmortisedMASF": ".masf",
+        "Assimilation": ".assimilate",
+        "FilterDivergedWarning": ".assimilate",
+        "assimilate": ".assimilate",
+        "Coordinates": ".coordinates",
+        "GrossErrorCheck": ".quality_control",
+        "Twin": ".twin",
+        "simulate": ".twin",
+    },
+    (
+        "amortised",
+        "bases",
+        "denoisers",
+        "diffusion",
+        "dynamics",
+        "ensemble",
+        "filters",
+        "masf",
+        "measurements",
+        "metrics",
+        "nn",
+        "smoothers",
+        "training",
+    ),
+)

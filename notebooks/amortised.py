@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 from masf_jax import assimilate, dynamics, filters, measurements, simulate
 from masf_jax.amortised import Practice, load_amortised, pretrained_folder, pretrained_names, train_on_policy
 from masf_jax.ensemble import Inflation
-from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.training import FitConfig
 
 print("trained filters in the package:", *pretrained_names())

@@ -12,7 +12,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and types of the library core are checked at run time. `experiments` is left out: it handles
+# Shapes and types of the library core are checked at run time. `cli` is left out: it handles
 # files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
     "amortised",
@@ -24,6 +24,7 @@ _CHECKED = (
     "dynamics",
     "ensemble",
     "filters",
+    "masf",
     "measurements",
     "metrics",
     "nn",

@@ -8,11 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
+from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Dynamics", "positive"]
+__all__ = ["Dynamics", "advance", "member_numbers", "positive"]
 
 
 def positive(name: str, value: float) -> Float[Array, ""]:
@@ -67,8 +68,44 @@ class Dynamics(eqx.Module):
 
     def sample_climatology(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         """A draw from the model's own long-run distribution: `initial_state`, spun up."""
-        from .rollout import advance
-
         key_start, key_run = jax.random.split(key)
         x = self.initial_state(key_start)
         return advance(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]
+
+
+def advance(
+    dynamics: Dynamics,
+    ensemble: Float[Array, "N *state"],
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+    n_steps: int | Int[Array, ""],
+    layout: MemberLayout = ALL_AT_ONCE,
+) -> Float[Array, "N *state"]:
+    """All members `n_steps` model steps ahead of step number `step` (model time step·dt).
+
+    Member i draws from `fold_in(key, i)`: the same whichever way members are batched and spread.
+
+    Args:
+        ensemble: (N, *state_shape).
+        n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
+        layout: how many members are computed at once, and on which devices.
+    """
+
+    def member(i: Int[Array, ""], x: Array) -> Array:
+        own = jax.random.fold_in(key, i)
+
+        def one(j: Int[Array, ""] | int, x: Array) -> Array:
+            now = step + j
+            time = now.astype(dynamics.dt.dtype) * dynamics.dt
+            return dynamics(x, time.astype(x.dtype), jax.random.fold_in(own, now))
+
+        if isinstance(n_steps, int) and n_steps <= 1:
+            return one(0, x) if n_steps == 1 else x
+        return jax.lax.fori_loop(0, n_steps, one, x)
+
+    return layout.map(member, member_numbers(ensemble.shape[0]), ensemble)
+
+
+def member_numbers(n: int) -> Int[Array, " n"]:
+    """0 … n - 1, as `fold_in` takes them."""
+    return jnp.arange(n, dtype=jnp.uint32)

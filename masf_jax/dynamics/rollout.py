@@ -6,51 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import Dynamics
+from .base import Dynamics, advance, member_numbers
 from .layout import ALL_AT_ONCE, MemberLayout
 
 __all__ = ["Climatology", "advance", "climatological_states", "climatology", "rollout", "spun_up_ensemble"]
 
 _CHAINS = 64
-
-
-def advance(
-    dynamics: Dynamics,
-    ensemble: Float[Array, "N *state"],
-    step: Int[Array, ""],
-    key: PRNGKeyArray,
-    n_steps: int | Int[Array, ""],
-    layout: MemberLayout = ALL_AT_ONCE,
-) -> Float[Array, "N *state"]:
-    """All members `n_steps` model steps ahead of step number `step` (model time step·dt).
-
-    Member i draws from `fold_in(key, i)`: the same whichever way members are batched and spread.
-
-    Args:
-        ensemble: (N, *state_shape).
-        n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
-        layout: how many members are computed at once, and on which devices.
-    """
-
-    def member(i: Int[Array, ""], x: Array) -> Array:
-        own = jax.random.fold_in(key, i)
-
-        def one(j: Int[Array, ""] | int, x: Array) -> Array:
-            now = step + j
-            time = now.astype(dynamics.dt.dtype) * dynamics.dt
-            return dynamics(x, time.astype(x.dtype), jax.random.fold_in(own, now))
-
-        if isinstance(n_steps, int) and n_steps <= 1:
-            return one(0, x) if n_steps == 1 else x
-        return jax.lax.fori_loop(0, n_steps, one, x)
-
-    return layout.map(member, _members(ensemble.shape[0]), ensemble)
-
-
-def _members(n: int) -> Int[Array, " n"]:
-    return jnp.arange(n, dtype=jnp.uint32)
 
 
 def rollout(
@@ -76,7 +39,7 @@ def spun_up_ensemble(
     dynamics: Dynamics, key: PRNGKeyArray, n: int, layout: MemberLayout = ALL_AT_ONCE
 ) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
-    return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), _members(n))
+    return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), member_numbers(n))
 
 
 def climatological_states(

@@ -1,29 +1,76 @@
 """Filters: one a file, all over the same dynamics and measurements."""
 
-from .base import (
-    EnsembleFilter as EnsembleFilter,
-    EnsembleState as EnsembleState,
-    Filter as Filter,
-    GaussianState as GaussianState,
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from ..masf import (
+        MASF as MASF,
+        ConditionalFit as ConditionalFit,
+        ConditionalKernel as ConditionalKernel,
+        DenoiserFit as DenoiserFit,
+        GaussianFit as GaussianFit,
+        KernelFit as KernelFit,
+        Linearization as Linearization,
+    )
+    from .base import (
+        EnsembleFilter as EnsembleFilter,
+        EnsembleState as EnsembleState,
+        Filter as Filter,
+        GaussianState as GaussianState,
+    )
+    from .baselines import (
+        Climatology as Climatology,
+        OptimalInterpolation as OptimalInterpolation,
+        ThreeDVar as ThreeDVar,
+    )
+    from .kalman.enkf import EnKF as EnKF
+    from .kalman.enkf_n import EnKFN as EnKFN
+    from .kalman.ensrf import EnSRF as EnSRF
+    from .kalman.etkf import ETKF as ETKF
+    from .kalman.exact import KalmanFilter as KalmanFilter
+    from .kalman.ienkf import IEnKF as IEnKF
+    from .kalman.letkf import LETKF as LETKF
+    from .particle import ParticleFilter as ParticleFilter
+    from .rivals.enff import EnFF as EnFF
+    from .rivals.ensf import EnSF as EnSF, EnSFSampler as EnSFSampler
+    from .rivals.ensf_lr import EnSFLR as EnSFLR
+    from .rivals.iensf import IEnSF as IEnSF
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "EnsembleFilter": ".base",
+        "EnsembleState": ".base",
+        "Filter": ".base",
+        "GaussianState": ".base",
+        "Climatology": ".baselines",
+        "OptimalInterpolation": ".baselines",
+        "ThreeDVar": ".baselines",
+        "EnKF": ".kalman.enkf",
+        "EnKFN": ".kalman.enkf_n",
+        "EnSRF": ".kalman.ensrf",
+        "ETKF": ".kalman.etkf",
+        "KalmanFilter": ".kalman.exact",
+        "IEnKF": ".kalman.ienkf",
+        "LETKF": ".kalman.letkf",
+        "ParticleFilter": ".particle",
+        "EnFF": ".rivals.enff",
+        "EnSF": ".rivals.ensf",
+        "EnSFSampler": ".rivals.ensf",
+        "EnSFLR": ".rivals.ensf_lr",
+        "IEnSF": ".rivals.iensf",
+        "ConditionalDiffusion": ".rivals.conditional_diffusion",
+        "ScoreFilter": ".rivals.score_filter",
+        "SSLS": ".rivals.ssls",
+        "MASF": "..masf",
+        "AmortisedMASF": "..masf",
+        "ConditionalFit": "..masf",
+        "ConditionalKernel": "..masf",
+        "DenoiserFit": "..masf",
+        "GaussianFit": "..masf",
+        "KernelFit": "..masf",
+        "Linearization": "..masf",
+    },
 )
-from .baselines import (
-    Climatology as Climatology,
-    OptimalInterpolation as OptimalInterpolation,
-    ThreeDVar as ThreeDVar,
-)
-from .conditional import ConditionalFit as ConditionalFit, ConditionalKernel as ConditionalKernel
-from .denoiser_fit import DenoiserFit as DenoiserFit, GaussianFit as GaussianFit, KernelFit as KernelFit
-from .enff import EnFF as EnFF
-from .enkf import EnKF as EnKF
-from .enkf_n import EnKFN as EnKFN
-from .ensf import EnSF as EnSF, EnSFSampler as EnSFSampler
-from .ensf_lr import EnSFLR as EnSFLR
-from .ensrf import EnSRF as EnSRF
-from .etkf import ETKF as ETKF
-from .ienkf import IEnKF as IEnKF
-from .iensf import IEnSF as IEnSF
-from .kalman import KalmanFilter as KalmanFilter
-from .letkf import LETKF as LETKF
-from .linearization import Linearization as Linearization
-from .masf import MASF as MASF
-from .particle import ParticleFilter as ParticleFilter

@@ -15,7 +15,7 @@ from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import Climatology as ClimateMoments, climatology
 from ..measurements.measurement import Measurement
 from .base import Filter, GaussianState, Info
-from .kalman import gaussian_update, linearize
+from .kalman.exact import gaussian_update, linearize
 
 __all__ = ["Climatology", "OptimalInterpolation", "ThreeDVar"]
 

@@ -14,8 +14,8 @@ from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleFilter, EnsembleState, with_one_noise_law
-from ..filters.enkf import EnKF
-from ..filters.etkf import ETKF
+from ..filters.kalman.enkf import EnKF
+from ..filters.kalman.etkf import ETKF
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES

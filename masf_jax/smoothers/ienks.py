@@ -13,7 +13,7 @@ from ..assimilate import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, with_one_noise_law
-from ..filters.ienkf import IEnKF
+from ..filters.kalman.ienkf import IEnKF
 from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES

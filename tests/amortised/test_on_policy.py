@@ -13,7 +13,7 @@ from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Lorenz63
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import EnSRF
-from masf_jax.filters.amortised import AmortisedMASF
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.measurements import Gaussian, Identity, Laplace, Measurement
 from masf_jax.training import FitConfig
 

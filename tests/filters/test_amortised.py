@@ -12,8 +12,8 @@ from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, IEnKF, ParticleFilter
-from masf_jax.filters.amortised import AmortisedMASF
-from masf_jax.filters.features import analysis_features
+from masf_jax.masf.amortised.features import analysis_features
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
 
 MLP = Architecture(width=8, depth=1)

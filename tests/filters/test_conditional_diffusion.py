@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 from masf_jax.filters import EnsembleState
-from masf_jax.filters.conditional_diffusion import (
+from masf_jax.filters.rivals.conditional_diffusion import (
     ConditionalDiffusion,
     cross_validated_bandwidths,
     mixture_draws,

@@ -11,10 +11,10 @@ from masf_jax import assimilate
 from masf_jax.dynamics import Kolmogorov, Linear as LinearModel, Lorenz96
 from masf_jax.ensemble.normalization import Moments, Normalization
 from masf_jax.filters import MASF, ConditionalKernel, GaussianFit, KernelFit, Linearization
-from masf_jax.filters.conditional_network import Architecture, ConditionalNetwork
-from masf_jax.filters.dual_head_fit import DualHeadFit
-from masf_jax.filters.network_fit import NetworkFit
-from masf_jax.filters.pairs import simulated_pairs
+from masf_jax.masf.priors.conditional_network import Architecture, ConditionalNetwork
+from masf_jax.masf.priors.dual_head import DualHeadFit
+from masf_jax.masf.priors.network import NetworkFit
+from masf_jax.masf.priors.pairs import simulated_pairs
 from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,

@@ -232,7 +232,7 @@ def test_impossible_settings(keys, message):
 
 
 def test_a_trained_denoiser_takes_single_components_only():
-    from masf_jax.filters.network_fit import NetworkFit
+    from masf_jax.masf.priors.network import NetworkFit
     from masf_jax.training import FitConfig
 
     fit = NetworkFit(gaussian=GaussianFit(members="perturbed"), training=FitConfig(steps=3))

@@ -14,7 +14,7 @@ from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import MASF, GaussianFit
-from masf_jax.filters.network_fit import Architecture, NetworkFit
+from masf_jax.masf.priors.network import Architecture, NetworkFit
 from masf_jax.measurements import Gaussian, Identity, Linear as LinearOperator, Measurement, Observations
 from masf_jax.training import FitConfig
 

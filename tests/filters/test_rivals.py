@@ -14,10 +14,10 @@ from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import EnFF, EnSF, EnSFLR, EnSFSampler, IEnSF
-from masf_jax.filters.conditional_diffusion import ConditionalDiffusion
-from masf_jax.filters.score_filter import ExplodingSampler, ScoreFilter
-from masf_jax.filters.score_network import ScoreNetwork
-from masf_jax.filters.ssls import SSLS, LangevinSampler
+from masf_jax.filters.rivals.conditional_diffusion import ConditionalDiffusion
+from masf_jax.filters.rivals.score_filter import ExplodingSampler, ScoreFilter
+from masf_jax.filters.rivals.score_network import ScoreNetwork
+from masf_jax.filters.rivals.ssls import SSLS, LangevinSampler
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations, Subset
 from masf_jax.training import FitConfig
 

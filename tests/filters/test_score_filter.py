@@ -10,9 +10,9 @@ import pytest
 from masf_jax.denoisers import DiagonalCovariance, GaussianDenoiser
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Linear
-from masf_jax.filters.score_filter import ExplodingSampler, ScoreFilter
-from masf_jax.filters.score_network import ScoreNetwork, smoothed_score
-from masf_jax.filters.ssls import SSLS, LangevinSampler
+from masf_jax.filters.rivals.score_filter import ExplodingSampler, ScoreFilter
+from masf_jax.filters.rivals.score_network import ScoreNetwork, smoothed_score
+from masf_jax.filters.rivals.ssls import SSLS, LangevinSampler
 from masf_jax.measurements import Gaussian, Identity, Measurement
 from masf_jax.training import FitConfig
 

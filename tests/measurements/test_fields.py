@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from masf_jax import Coordinates
+from masf_jax.cli.config.builders.measurement import MEASUREMENTS
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
 from masf_jax.dynamics import Kolmogorov, Lorenz96
-from masf_jax.experiments.builders.measurement import MEASUREMENTS
-from masf_jax.experiments.compose import compose
-from masf_jax.experiments.errors import InputError
 from masf_jax.filters import LETKF
-from masf_jax.filters.kalman import linearize
+from masf_jax.filters.kalman.exact import linearize
 from masf_jax.measurements import (
     Blur,
     Coarsen,

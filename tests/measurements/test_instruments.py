@@ -10,7 +10,7 @@ from scipy.interpolate import RegularGridInterpolator
 from masf_jax import Coordinates, assimilate
 from masf_jax.dynamics import Kolmogorov, Linear as LinearModel, ModelError
 from masf_jax.filters import LETKF, EnKF, KalmanFilter
-from masf_jax.filters.kalman import linearize
+from masf_jax.filters.kalman.exact import linearize
 from masf_jax.measurements import (
     AreaAverage,
     Censored,

@@ -12,8 +12,8 @@ from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, MASF, KalmanFilter, ParticleFilter
-from masf_jax.filters.amortised import AmortisedMASF
 from masf_jax.filters.base import EnsembleState, GaussianState
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.measurements import (
     Concatenate,
     CorrelatedGaussian,

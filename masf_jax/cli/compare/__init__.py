@@ -1,0 +1,1 @@
+"""Several filters, seeds or values on the same problems: `compare`, `tune`, sweeps."""

@@ -1,0 +1,197 @@
+"""The numbers of a comparison: each filter's averages over seeds, as a table, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...metrics.summary import mean_and_standard_error
+from ..config.settings import Settings
+from ..run.metrics import versions
+from .entries import Entry
+from .own_keys import listed
+from .seed_runs import SharedProblem
+
+__all__ = ["AVERAGED", "Comparison", "Result", "latex", "notes", "runs_csv", "summary_csv", "table_rows"]
+
+AVERAGED = (
+    "rmse_analysis",
+    "rmse_forecast",
+    "spread_skill_ratio",
+    "spread_skill_ratio_forecast",
+    "crps_analysis",
+    "crps_forecast",
+)
+_COLUMNS = {
+    "rmse_analysis": "RMSE analysis",
+    "rmse_forecast": "RMSE forecast",
+    "spread_skill_ratio": "spread/RMSE",
+    "crps_analysis": "CRPS",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One filter's runs, a mapping of numbers for each seed; or why there are none."""
+
+    entry: Entry
+    runs: list[dict[str, Any]]
+    failure: str | None = None
+    has_members: bool = True
+    seconds_prepare: float = math.nan
+    seconds_compile: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared, and the results so far."""
+
+    settings: Settings
+    """Of any of the filters: what all share."""
+    problem: SharedProblem
+    at_once: int
+    command: str
+    results: Sequence[Result]
+
+    def lost(self, result: Result) -> list[bool]:
+        """Which runs diverged: NaN, or no better than the climatology (but for that filter itself)."""
+        limit = (
+            math.inf if result.entry.settings.filter["name"] == "climatology" else self.problem.climatology
+        )
+        return [not run["rmse_analysis"] < limit for run in result.runs]
+
+    def summary(self, result: Result) -> dict[str, Any]:
+        """Mean and standard error of each score over the runs without NaN, and the counts."""
+        settings = result.entry.settings
+        row: dict[str, Any] = {
+            "filter": result.entry.label,
+            "name": settings.filter["name"],
+            "ensemble_size": settings.ensemble_size if result.has_members else None,
+            "status": "done" if result.failure is None else f"failed: {result.failure}",
+        }
+        kept = [run for run in result.runs if math.isfinite(run["rmse_analysis"])]
+        for name in AVERAGED:
+            row[name], row[f"{name}_se"] = mean_and_standard_error([run[name] for run in kept])
+        seconds = [run["seconds_per_cycle"] for run in result.runs]
+        return row | {
+            "seconds_per_cycle": float(np.median(seconds)) if seconds else math.nan,
+            "seconds_prepare": result.seconds_prepare,
+            "seconds_compile": result.seconds_compile,
+            "runs": len(result.runs),
+            "diverged": sum(self.lost(result)),
+            "repaired_members": sum(run["repaired_members"] for run in result.runs),
+            "tuning": settings.experiment.tuning,
+        }
+
+
+def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table, as text; a filter that failed says so in place of its numbers."""
+    shown = {
+        key: label
+        for key, label in _COLUMNS.items()
+        if any(math.isfinite(comparison.summary(result)[key]) for result in comparison.results)
+    }
+    rows = []
+    for result in comparison.results:
+        row = comparison.summary(result)
+        cells = [_with_error(row[key], row[f"{key}_se"]) for key in shown]
+        if result.failure is not None:
+            cells = ["failed", *[""] * (len(shown) - 1)] if shown else []
+        seconds = "" if math.isnan(row["seconds_per_cycle"]) else f"{row['seconds_per_cycle']:.1e}"
+        diverged = "" if result.failure is not None else f"{row['diverged']}/{row['runs']}"
+        members = "" if row["ensemble_size"] is None else str(row["ensemble_size"])
+        rows.append([row["filter"], members, *cells, seconds, diverged])
+    return ["filter", "N", *shown.values(), "s/cycle", "diverged"], rows
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What the numbers are, where each filter's values come from, and what failed; a line each."""
+    settings, problem = comparison.settings, comparison.problem
+    together = "" if comparison.at_once == 1 else f", {comparison.at_once} runs at once"
+    lines = [
+        f"Mean ± standard error over the seeds {listed(problem.seeds)}, each with the same truth, "
+        "observations and first members for all filters; "
+        f"{settings.n_cycles} cycles, of which the first {problem.burn_in} do not count.",
+        f"diverged: runs with NaN, which no average has, or an RMSE not below {problem.climatology:.3g}, "
+        f"that of the model's climatology. s/cycle: median over the seeds, without compilation{together}.",
+    ]
+    sizes = {result.entry.settings.ensemble_size for result in comparison.results if result.has_members}
+    if len(sizes) > 1:
+        lines.append(
+            "The filters have different numbers of members N, the same first ones; ensemble_size=N gives all "
+            "as many."
+        )
+    lines.append("Values of the filters:")
+    lines += [f"  {r.entry.label}: {r.entry.settings.experiment.tuning}" for r in comparison.results]
+    lines += [f"{r.entry.label} failed: {r.failure}" for r in comparison.results if r.failure is not None]
+    return lines
+
+
+def summary_csv(comparison: Comparison) -> str:
+    """One line a filter."""
+    return _csv([comparison.summary(result) for result in comparison.results])
+
+
+def runs_csv(comparison: Comparison) -> str:
+    """One line a run: filter and seed."""
+    rows = []
+    for result in comparison.results:
+        for run, lost in zip(result.runs, comparison.lost(result), strict=True):
+            rows.append({"filter": result.entry.label, **run, "diverged": int(lost)})
+    return _csv(rows)
+
+
+def latex(comparison: Comparison) -> str:
+    """The table for \\input in a document with the package booktabs; the lowest RMSE in bold."""
+    head, rows = table_rows(comparison)
+    rmse = [comparison.summary(result)["rmse_analysis"] for result in comparison.results]
+    rows = [[_tex(cell) for cell in row] for row in rows]
+    if np.isfinite(rmse).any():
+        best = rows[int(np.nanargmin(rmse))]
+        best[2] = rf"\boldmath {best[2]}"
+    lines = [f"% masf-jax {versions()['masf-jax']}: {comparison.command}", "% needs \\usepackage{booktabs}"]
+    lines += [f"% {line}" for line in notes(comparison)]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    lines.append(" & ".join(_tex(cell) for cell in head) + r" \\")
+    lines.append(r"\midrule")
+    lines += [" & ".join(row) + r" \\" for row in rows]
+    lines.append(r"\bottomrule")
+    for result in comparison.results:
+        origin = _tex(f"{result.entry.label}: {result.entry.settings.experiment.tuning}")
+        lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {origin}}} \\")
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
+
+def _tex(text: str) -> str:
+    if "±" in text:
+        mean, error = text.split(" ± ")
+        return rf"${mean} \pm {error}$"
+    for sign, written in {"_": r"\_", "%": r"\%", "#": r"\#", "&": r"\&", "×": r"$\times$"}.items():
+        text = text.replace(sign, written)
+    return text
+
+
+def _with_error(mean: float, error: float) -> str:
+    """ "0.2196 ± 0.0021": the error with two digits, the mean to the same place."""
+    if not math.isfinite(mean):
+        return "nan"
+    if not (math.isfinite(error) and error > 0):
+        return f"{mean:.4g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    places = min(places, max(0, 4 - math.floor(math.log10(abs(mean) or 1.0))))
+    return f"{mean:.{places}f} ± {error:.{places}f}"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

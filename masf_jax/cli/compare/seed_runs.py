@@ -1,0 +1,232 @@
+"""A filter over several seeds in one compiled program; what the seeds decide is shared by all filters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...assimilate import assimilate
+from ...dynamics import Dynamics, MemberLayout
+from ...dynamics.rollout import climatological_states
+from ...filters import EnsembleState, Filter
+from ...filters.base import Info, State
+from ...measurements import Measurement
+from ...quality_control import GrossErrorCheck
+from ..config.settings import Settings
+from ..errors import InputError
+from ..run.metrics import averages
+from ..run.problem import Case, build_case, build_models, member_layout
+
+__all__ = ["SeedRuns", "SharedProblem", "share"]
+
+_SCORES = ("rmse", "spread", "crps")
+_FEWEST, _MOST, _VALUES = 8, 64, 2000
+"""Climatological states drawn: as many as have about so many values together, within the bounds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedProblem:
+    """What all filters meet alike: model, measurement, and for each seed the truth with all that hangs on it.
+
+    cases: in host memory; a filter with fewer members gets the first ones.
+    climatology: RMSE of the model's climatological mean, from a few independent draws.
+    """
+
+    dynamics: Dynamics
+    measurement: Measurement
+    seeds: tuple[int, ...]
+    cases: list[Case]
+    burn_in: int
+    climatology: float
+    layout: MemberLayout
+    quality_control: GrossErrorCheck | None
+    scores: tuple[str, ...]
+
+
+def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
+    """The problem at each seed; `settings.ensemble_size` members are drawn, `settings.filter` is not used.
+
+    Raises:
+        InputError: settings the library refuses, a truth that blows up, or settings without a truth.
+    """
+    if settings.observations.path is not None:
+        raise InputError(
+            "observations.path: real observations have no truth to compare filters by; compare them with "
+            "masf-jax run -m, whose table has the innovations."
+        )
+    if "rmse" not in settings.scores:
+        raise InputError(f"scores must have rmse here; got {list(settings.scores)}.")
+    dynamics, network = build_models(settings)
+    cases = []
+    for seed in seeds:
+        case = build_case(dataclasses.replace(settings, seed=seed), dynamics, network)
+        cases.append(jax.tree.map(_to_host, case))
+    threshold = settings.quality_control.threshold
+    return SharedProblem(
+        dynamics,
+        network.measurement,
+        tuple(seeds),
+        cases,
+        settings.burn_in,
+        _climatology(dynamics),
+        member_layout(settings),
+        None if threshold is None else GrossErrorCheck(threshold),
+        tuple(name for name in _SCORES if name in settings.scores),
+    )
+
+
+def _to_host(leaf: Any) -> Any:
+    """Random keys stay where they are: NumPy has no such type."""
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf if is_key or not isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def _climatology(dynamics: Dynamics) -> float:
+    size = math.prod(dynamics.state_shape)
+    n = min(max(_VALUES // size, _FEWEST), _MOST)
+    states, _ = eqx.filter_jit(climatological_states)(dynamics, jax.random.key(0), n)
+    rmse = float(jnp.sqrt(states.var(0, ddof=1).mean()))
+    if not math.isfinite(rmse):
+        raise InputError("the model's climatology is not finite: dynamics.dt may be too large for it.")
+    return rmse
+
+
+class SeedRuns:
+    """The runs of one filter, over all seeds of the problem.
+
+    Args:
+        filter: prepared for the problem's model and measurement.
+        n_members: of the shared first members, the first so many.
+        at_once: seeds computed together (`vmap`): quicker for small problems, at so many times the memory.
+    """
+
+    def __init__(self, problem: SharedProblem, filter: Filter, n_members: int, at_once: int = 1):
+        self.problem, self.filter, self.n_members = problem, _Prepared(filter), n_members
+        self.at_once = min(at_once, len(problem.seeds))
+        self.seconds_compile = math.nan
+        self._lowered: Any = None
+        members = problem.cases[0].ensemble[:n_members]
+        members = jax.ShapeDtypeStruct(members.shape, members.dtype)
+        state = eqx.filter_eval_shape(filter.init, problem.cases[0].key, members)
+        self.has_members = isinstance(state, EnsembleState)
+
+    def trace(self) -> None:
+        """Goes through the filter's steps without computing: whatever it refuses is found here.
+
+        Raises:
+            ValueError: a filter that does not suit the model or the measurement.
+        """
+        self._lowered = _runs.lower(*self._arguments(self._group(0)))
+
+    def __call__(self, done: Callable[[int], None] = lambda n: None) -> list[dict[str, Any]]:
+        """Averages of each seed's run, by name.
+
+        After `trace` the program is compiled first, and `seconds_per_cycle` is wall clock without that. Else
+        a program of an earlier filter that differs in numbers only is used again.
+
+        Args:
+            done: called with the number of seeds done since the last call.
+        """
+        program: Any = _runs
+        if self._lowered is not None:
+            start = time.perf_counter()
+            program = self._lowered.compile()
+            self.seconds_compile = time.perf_counter() - start
+        rows = []
+        for first in range(0, len(self.problem.seeds), self.at_once):
+            group = self._group(first)
+            seeds = self.problem.seeds[first : first + self.at_once]
+            start = time.perf_counter()
+            out = jax.block_until_ready(program(*self._arguments(group)))
+            seconds = (time.perf_counter() - start) / self.at_once
+            for i, seed in enumerate(seeds):
+                each = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), out)
+                rows.append({"seed": seed} | self._row(each, seconds))
+            done(len(seeds))
+        return rows
+
+    def _group(self, first: int) -> Case:
+        """`at_once` cases from this one on, stacked; those beyond the last repeat it, to keep the shapes."""
+        last = len(self.problem.seeds) - 1
+        cases = [self.problem.cases[min(first + i, last)] for i in range(self.at_once)]
+        cases = [case._replace(ensemble=case.ensemble[: self.n_members], units=None) for case in cases]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+
+    def _arguments(self, group: Case) -> tuple[Any, ...]:
+        problem = self.problem
+        return (
+            self.filter,
+            problem.dynamics,
+            problem.measurement,
+            group,
+            problem.quality_control,
+            problem.layout,
+            problem.scores,
+        )
+
+    def _row(self, out: dict[str, Any], seconds: float) -> dict[str, Any]:
+        members = self.n_members if self.has_members else None
+        row: dict[str, Any] = dict(averages(out["scores"], self.problem.burn_in, members))
+        row["repaired_members"] = int(out["repaired"].sum())
+        return row | {"seconds_per_cycle": seconds / out["repaired"].size}
+
+
+class _Prepared(Filter):
+    """A prepared filter, which `assimilate` inside a compiled program leaves as it is."""
+
+    filter: Filter
+
+    def init(self, key: Any, ensemble: Any) -> State:
+        return self.filter.init(key, ensemble)
+
+    def forecast(self, *arguments: Any, **named: Any) -> State:
+        return self.filter.forecast(*arguments, **named)
+
+    def update(self, *arguments: Any, **named: Any) -> tuple[State, Info]:
+        return self.filter.update(*arguments, **named)
+
+    def analysis(self, *arguments: Any, **named: Any) -> tuple[State, Info]:
+        return self.filter.analysis(*arguments, **named)
+
+
+@eqx.filter_jit
+def _runs(
+    filter: Filter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    cases: Case,
+    quality_control: GrossErrorCheck | None,
+    layout: MemberLayout,
+    scores: tuple[str, ...],
+) -> dict[str, Any]:
+    """Scores of each case, by stage and name, (cases, cycles); and members repaired in each cycle."""
+
+    def one(case: Case) -> dict[str, Any]:
+        result = assimilate(
+            case.key,
+            filter,
+            dynamics,
+            measurement,
+            case.observations,
+            case.ensemble,
+            truth=case.truth,
+            save=(),
+            scores=scores,
+            layout=layout,
+            quality_control=quality_control,
+        )
+        stages = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
+        return {"scores": stages, "repaired": result.repaired}
+
+    if cases.key.shape[0] > 1:
+        return eqx.filter_vmap(one)(cases)
+    first = one(jax.tree.map(lambda leaf: leaf[0], cases))
+    return jax.tree.map(lambda leaf: leaf[None], first)

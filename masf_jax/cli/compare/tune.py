@@ -1,0 +1,280 @@
+"""`masf-jax tune`: a filter's values by Optuna, on seeds of their own; the best ones as a file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...dynamics import Dynamics
+from ...filters import Filter
+from ...metrics.summary import mean_and_standard_error
+from ..config.compose import compose
+from ..config.filter_file import Tuning, filter_file_text
+from ..config.settings import Settings
+from ..errors import DIVERGED, InputError
+from ..files import check_writable, text_writer, write_all
+from ..run.metrics import versions
+from ..run.pretrained import pretraining_fit
+from ..run.problem import build_filter, build_models
+from ..run.run import precision
+from .own_keys import listed, seeds_of, split, whole
+from .search_space import Space, current_values, default_space, given_space
+from .seed_runs import SeedRuns, SharedProblem, share
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+__all__ = ["tune"]
+
+_OWN = ("trials", "seeds", "evaluation_seeds", "seeds_at_once")
+_FIRST_SEED = 1000
+"""Tuning seeds start here, far from those that runs and comparisons have by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """Values as overrides, the RMSE of the analysis for each tuning seed, and the score Optuna is told."""
+
+    overrides: tuple[str, ...]
+    rmse: tuple[float, ...]
+    score: float
+    seconds: float
+
+    @property
+    def lost(self) -> int:
+        return sum(not math.isfinite(value) for value in self.rmse)
+
+    def __str__(self) -> str:
+        lost = f", {self.lost} of {len(self.rmse)} runs with NaN" if self.lost else ""
+        return f"{' '.join(self.overrides)}: {self.score:.4g}{lost}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What is tuned, checked."""
+
+    command: str
+    overrides: list[str]
+    settings: Settings
+    space: Space
+    trials: int
+    seeds: tuple[int, ...]
+    evaluation_seeds: tuple[int, ...]
+    at_once: int
+    folder: Path
+
+    def filter(self, overrides: tuple[str, ...], dynamics: Dynamics) -> tuple[Settings, Filter]:
+        settings = compose([*self.overrides, *overrides])
+        return settings, build_filter(settings, dynamics)
+
+
+def tune(arguments: list[str]) -> int:
+    """Tunes the filter and writes FILTER_tuned.yaml and trials.csv; returns the exit code.
+
+    Raises:
+        InputError: no Optuna, settings that do not make a run, a space that is none, seeds both for tuning
+            and evaluation.
+        WriteError: the output folder cannot be written.
+    """
+    task = _task(arguments)
+    check_writable(task.folder)
+    with precision(task.settings.precision):
+        dynamics, _ = build_models(task.settings)
+        _check_space(task, dynamics)
+        problem = share(task.settings, task.seeds)
+        trials = _run_trials(task, problem)
+        best = min(trials, key=lambda trial: trial.score)
+        tuning = Tuning(
+            task.trials,
+            task.seeds,
+            task.settings.n_cycles or 0,
+            task.settings.burn_in,
+            best.score,
+            problem.climatology,
+            task.settings.experiment.name or task.settings.dynamics["name"],
+            tuple(f"{key}={chosen}" for key, chosen in task.space.items()),
+        )
+        path = _write_best(task, best, tuning)
+        lost = best.lost
+        if task.evaluation_seeds:
+            rmse = [
+                run["rmse_analysis"] for run in _runs(task, share(task.settings, task.evaluation_seeds), best)
+            ]
+            lost += sum(not math.isfinite(value) for value in rmse)
+            mean, error = mean_and_standard_error([value for value in rmse if math.isfinite(value)])
+            tuning = dataclasses.replace(
+                tuning,
+                evaluated_seeds=task.evaluation_seeds,
+                evaluated_rmse=_or_none(mean),
+                evaluated_error=_or_none(error),
+            )
+            path = _write_best(task, best, tuning)
+    _print(task, trials, best, tuning, path)
+    return DIVERGED if lost else 0
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _task(arguments: list[str]) -> _Task:
+    _check_optuna()
+    own, others = split(arguments, _OWN)
+    swept = [override for override in others if override.is_sweep_override()]
+    overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
+    settings = compose(overrides)
+    space = given_space(swept)
+    if not space:
+        with precision(settings.precision):
+            space = default_space(settings, build_models(settings)[0])
+    seeds = seeds_of(own.get("seeds"), _FIRST_SEED, 2)
+    evaluation_seeds = seeds_of(own.get("evaluation_seeds"), settings.seed, 5)
+    both = sorted(set(seeds) & set(evaluation_seeds))
+    if both:
+        raise InputError(
+            f"seed(s) {', '.join(map(str, both))} would both tune and evaluate, which makes the score too "
+            f"good. Tuning: seeds={list(seeds)}; evaluation: evaluation_seeds={list(evaluation_seeds)} (from "
+            "`seed` on, unless given)."
+        )
+    if not seeds:
+        raise InputError("seeds: tuning needs at least one.")
+    given = any(override.key_or_group == "output_dir" for override in others)
+    what = settings.experiment.name or settings.dynamics["name"]
+    automatic = f"outputs/tune-{what}-{settings.filter['name']}"
+    return _Task(
+        shlex.join(["masf-jax", "tune", *arguments]),
+        overrides,
+        settings,
+        space,
+        whole(own.get("trials"), 1, 30),
+        seeds,
+        evaluation_seeds,
+        whole(own.get("seeds_at_once"), 1, 1),
+        Path(settings.output_dir if given and settings.output_dir else automatic),
+    )
+
+
+def _check_optuna() -> None:
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'") from error
+
+
+def _check_space(task: _Task, dynamics: Dynamics) -> None:
+    """Composes and builds the filter at every choice and every end of an interval, each key by itself."""
+    for key, chosen in task.space.items():
+        for text in chosen.ends():
+            _, filter = task.filter((f"{key}={text}",), dynamics)
+            if pretraining_fit(filter) is not None:
+                raise InputError(
+                    f"filter {task.settings.filter['name']} would train its network anew in every trial. "
+                    "Train it once, with masf-jax train and the same keys, and give its folder as "
+                    "filter.checkpoint."
+                )
+
+
+def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
+    """Exactly `task.trials` trials; trials.csv is written anew after each."""
+    study = _study(task)
+    space = {key: chosen.distribution() for key, chosen in task.space.items()}
+    trials: list[_Trial] = []
+    for number in range(task.trials):
+        asked = study.ask(space)
+        overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
+        trials.append(_trial(task, problem, overrides, trials))
+        study.tell(asked, trials[-1].score)
+        write_all(task.folder, {"trials.csv": text_writer(_csv(task, trials))})
+        print(f"trial {number + 1}/{task.trials}  {trials[-1]}", flush=True)
+    return trials
+
+
+def _study(task: _Task) -> Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    at_random = min(10, max(3, task.trials // 3))  # Optuna's 10 would leave few trials nothing else
+    sampler = optuna.samplers.TPESampler(seed=task.seeds[0], n_startup_trials=at_random)
+    study = optuna.create_study(sampler=sampler)
+    now = current_values(task.space, task.settings)
+    if now is not None:
+        study.enqueue_trial(now)
+    return study
+
+
+def _trial(task: _Task, problem: SharedProblem, overrides: tuple[str, ...], earlier: list[_Trial]) -> _Trial:
+    """The runs with these values; values that were run before have the score they had."""
+    for trial in earlier:
+        if trial.overrides == overrides:
+            return dataclasses.replace(trial, seconds=0.0)
+    start = time.perf_counter()
+    trial = _Trial(overrides, (), math.nan, 0.0)
+    rmse = tuple(run["rmse_analysis"] for run in _runs(task, problem, trial))
+    counted = [value if math.isfinite(value) else problem.climatology for value in rmse]
+    return _Trial(overrides, rmse, sum(counted) / len(counted), time.perf_counter() - start)
+
+
+def _runs(task: _Task, problem: SharedProblem, trial: _Trial) -> list[dict[str, Any]]:
+    settings, filter = task.filter(trial.overrides, problem.dynamics)
+    try:
+        filter = filter.prepare(problem.dynamics, problem.measurement)
+        return SeedRuns(problem, filter, settings.ensemble_size, task.at_once)()
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{' '.join(trial.overrides)}: {error}") from error
+
+
+def _csv(task: _Task, trials: list[_Trial]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    seeds = [f"rmse_seed_{seed}" for seed in task.seeds]
+    writer.writerow(["trial", *task.space, "score", "runs_with_nan", *seeds, "seconds"])
+    for number, trial in enumerate(trials):
+        values = [override.partition("=")[2] for override in trial.overrides]
+        writer.writerow([number, *values, trial.score, trial.lost, *trial.rmse, f"{trial.seconds:.3g}"])
+    return text.getvalue()
+
+
+def _write_best(task: _Task, best: _Trial, tuning: Tuning) -> Path:
+    settings = compose([*task.overrides, *best.overrides])
+    name = f"{settings.filter['name']}_tuned.yaml"
+    path = task.folder / name
+    header = [
+        f"masf-jax {versions()['masf-jax']}: the best of {task.trials} trials of",
+        f"  {task.command}",
+        *_scores(tuning),
+        f"Use: masf-jax run … filter={path}, or in masf-jax compare filters=[…,{path}]",
+    ]
+    text = filter_file_text(settings.filter, settings.ensemble_size, tuning, header)
+    write_all(task.folder, {name: text_writer(text)})
+    return path
+
+
+def _scores(tuning: Tuning) -> list[str]:
+    """What the best values are worth, in words."""
+    lines = [
+        f"RMSE of the analysis {tuning.rmse:.4g}, mean over the tuning seeds {listed(tuning.seeds)} "
+        f"({tuning.climatology:.3g}: the model's climatology)"
+    ]
+    if tuning.evaluated_rmse is not None:
+        error = "" if tuning.evaluated_error is None else f" ± {tuning.evaluated_error:.2g}"
+        lines.append(
+            f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {listed(tuning.evaluated_seeds)}"
+        )
+    return lines
+
+
+def _print(task: _Task, trials: list[_Trial], best: _Trial, tuning: Tuning, path: Path) -> None:
+    distinct = len({trial.overrides for trial in trials})
+    print(f"Best of {len(trials)} trials ({distinct} different ones), each {len(task.seeds)} runs:")
+    print(f"  {best}")
+    for line in _scores(tuning):
+        print(line)
+    if tuning.evaluated_seeds and tuning.evaluated_rmse is None:
+        print("Every evaluation run ended with NaN.")
+    print(f"Files:\n  {path}\n  {task.folder / 'trials.csv'}")

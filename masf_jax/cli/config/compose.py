@@ -1,0 +1,238 @@
+"""From the command line's overrides to settings: Hydra composes groups, we check everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, unknown
+from .filter_file import FilterFile, is_filter_file, read_filter_file
+from .settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+__all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "repeat"]
+
+GROUPS = ("dynamics", "measurement", "filter", "experiment")
+_HARMLESS = (
+    "seed",
+    "output_dir",
+    "chunk",
+    "layout",
+    "progress",
+    "figures",
+    "save",
+    "scores",
+    "n_cycles",
+    "precision",
+    "experiment",
+)
+"""Keys that leave a preset's expected RMSE valid."""
+
+
+def config_folder() -> Path:
+    """The folder of the configuration groups: in the installed package, or in the source checkout."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"the configuration groups of masf_jax are missing (looked beside and in {package}).")
+
+
+def choices(group: str) -> list[str]:
+    """Names of the choices of a group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Parsed overrides, group choices checked.
+
+    Raises:
+        InputError: not of the form KEY=VALUE, or an unknown choice.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for text in overrides:
+        if text.startswith("-"):
+            raise unknown(
+                "option", text, ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
+            )
+        if "=" not in text and not text.startswith("~"):
+            raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise InputError(f"cannot read the overrides {overrides}: {error}") from error
+    for override in parsed:
+        if override.key_or_group in GROUPS and not override.is_delete() and not override.is_sweep_override():
+            choice = override.value()
+            if override.key_or_group == "filter" and is_filter_file(choice):
+                continue
+            if not isinstance(choice, str) or choice not in choices(override.key_or_group):
+                raise unknown(override.key_or_group, str(choice), choices(override.key_or_group))
+    return parsed
+
+
+def compose(overrides: list[str]) -> Settings:
+    """Settings from overrides such as `filter=letkf`, `filter.radius=5`, or `filter=FILE.yaml`.
+
+    A preset may hold `experiment.by_dynamics`, what it changes for other choices of `dynamics` than its
+    own, and `experiment.tuned`, settings by filter name; those of the chosen model and filter apply, in
+    this order, below the user's own overrides. A file takes the place of what the preset has for its filter.
+    """
+    parsed = _plain(parse(overrides))
+    groups = [o for o in parsed if o.key_or_group in GROUPS]
+    choice = {o.key_or_group: str(o.value()) for o in groups}
+    file = read_filter_file(choice["filter"]) if is_filter_file(choice.get("filter")) else None
+    if file is not None:
+        choice["filter"] = file.filter["name"]
+    config = _compose_groups([f"{group}={name}" for group, name in choice.items()])
+    values = [o for o in parsed if o.key_or_group not in GROUPS]
+    described = _for_dynamics(config, choice.get("dynamics"))
+    harmless = (*_HARMLESS, "filter", "dynamics") if described else (*_HARMLESS, "filter")
+    origin, size = _apply_tuning(config, file)
+    _apply(config, values)
+    config["experiment"]["tuning"] = _origin(origin, size, config, values)
+    changed = [o for o in groups if o.key_or_group not in harmless]
+    changed += [o for o in values if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
+    changed += [o for o in values if o.key_or_group.startswith("filter.")]
+    if changed or file is not None:
+        config["experiment"]["expected"] = None
+    return read_settings(_container(config))
+
+
+def repeat(path: str, overrides: list[str]) -> Settings:
+    """Settings from a saved config.yaml, with overrides of single keys.
+
+    An output folder that was named automatically is named anew from the overridden settings.
+    """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig):
+            raise InputError(f"{path} is not a configuration: it holds no keys.")
+        saved = read_settings(_container(config))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration {path}: {error}") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path} is not a valid YAML configuration: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    parsed = _plain(parse(overrides))
+    for override in parsed:
+        if override.key_or_group in GROUPS:
+            raise InputError(
+                f"{override.input_line}: a saved configuration has its groups resolved; with --config "
+                f"override single keys ({override.key_or_group}.…=…) only."
+            )
+    if saved.output_dir == saved.automatic_output_dir:
+        config["output_dir"] = None
+    _apply(config, parsed)
+    if any(o.key_or_group.split(".")[0] not in _HARMLESS for o in parsed):
+        config["experiment"]["expected"] = None
+    if saved.experiment.tuning is not None:
+        config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
+    return read_settings(_container(config))
+
+
+def _plain(parsed: list[Override]) -> list[Override]:
+    for override in parsed:
+        if override.is_sweep_override():
+            raise InputError(f"{override.input_line} lists several values: sweep them with masf-jax run -m.")
+        if override.is_delete() or override.key_or_group.startswith("hydra"):
+            raise InputError(f"{override.input_line}: a run takes KEY=VALUE of its own keys only.")
+    return parsed
+
+
+def _compose_groups(overrides: list[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", overrides=overrides)
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _for_dynamics(config: DictConfig, chosen: str | None) -> bool:
+    """Lays what the preset says of the chosen `dynamics` over the rest; False if it says nothing.
+
+    The RMSE to expect of another model is not that of the preset's own: only its own numbers stay.
+    """
+    variants = config.experiment.pop("by_dynamics", {})
+    if chosen not in variants:
+        return False
+    for tuned in config.experiment.get("tuned", {}).values():
+        tuned.pop("expected", None)
+    config.merge_with(variants[chosen])
+    return True
+
+
+def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int | None]:
+    """Lays the file's values, or else the preset's for the chosen filter, over the rest.
+
+    Returns where the values come from, in words, and the ensemble size they are for.
+    """
+    from omegaconf import OmegaConf
+
+    tuned = config.experiment.pop("tuned", {})
+    if file is not None:
+        OmegaConf.update(config, "filter", file.filter)
+        if file.ensemble_size is not None:
+            config["ensemble_size"] = file.ensemble_size
+        return file.origin, file.ensemble_size
+    if config.filter.name not in tuned:
+        return "defaults", None
+    values = tuned[config.filter.name]
+    for key, value in values.items():
+        place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(
+            key, f"filter.{key}"
+        )
+        OmegaConf.update(config, place, value)
+    return f"preset {config.experiment.name}", values.get("ensemble_size")
+
+
+def _origin(origin: str, size: int | None, config: DictConfig, overrides: list[Override]) -> str:
+    """The same in words, with what was changed since."""
+    if size is not None and config["ensemble_size"] != size:
+        origin += f", for {size} members"
+    return _with_given(origin, overrides)
+
+
+def _with_given(origin: str, overrides: list[Override]) -> str:
+    given = [o.input_line or "" for o in overrides if o.key_or_group.startswith("filter.")]
+    return f"{origin}; given: {' '.join(text.removeprefix('filter.') for text in given)}" if given else origin
+
+
+def _apply(config: Any, overrides: list[Override]) -> None:
+    """Sets each key; unknown ones are found by `read_settings`."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+        except (OmegaConfBaseException, TypeError) as error:
+            parent = override.key_or_group.rsplit(".", 1)[0]
+            raise InputError(
+                f"{override.input_line}: {parent} is a single value and has no keys below it."
+            ) from error
+
+
+def _container(config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"cannot resolve the configuration: {error}") from error
+    if not isinstance(plain, dict):
+        raise InputError("the configuration must be a mapping of keys to values.")
+    return {str(key): value for key, value in plain.items() if key != "hydra"}

@@ -1,0 +1,176 @@
+"""The configuration of a run as typed values: root keys here, groups by their registries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ..errors import InputError
+from .typed import checked_section
+
+__all__ = [
+    "About",
+    "Initial",
+    "Layout",
+    "ObservationFile",
+    "QualityControl",
+    "Settings",
+    "read_settings",
+    "write_plain",
+    "write_settings",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """Keys under `experiment`: what a preset says of itself."""
+
+    name: str | None = None
+    description: str | None = None
+    reference: str | None = None
+    expected: float | None = None
+    """RMSE of the analysis to expect; dropped where a setting that matters is overridden."""
+    tuning: str | None = None
+    """Where the filter's values come from: the preset, a file of `masf-jax tune`, defaults; and overrides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """Keys under `initial`: the first ensemble.
+
+    With mean and std, members (and a simulated truth) are independent draws of N(mean, std²).
+    Otherwise the truth starts from the model's climatology, and members are the truth plus an error
+    of the mean and perturbations, all N(0, spread²); spread null: members from the climatology too.
+    """
+
+    spread: float | None = 0.1
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservationFile:
+    """Keys under `observations`: real observations, read instead of simulated where path is given."""
+
+    path: str | None = None
+    units: str | None = None
+    time_origin: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityControl:
+    """Keys under `quality_control`: which values the analyses may use; null: all."""
+
+    threshold: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Keys under `layout`: how forecasts of the members are batched and spread; no result hangs on it."""
+
+    batch_size: int | None = None
+    devices: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every key of a run; see `configs/config.yaml` for what each means."""
+
+    dynamics: dict
+    measurement: dict
+    filter: dict
+    seed: int = 0
+    ensemble_size: int = 20
+    n_cycles: int | None = 1000
+    steps_per_cycle: int = 1
+    burn_in: int = 200
+    initial: Initial = Initial()
+    observations: ObservationFile = ObservationFile()
+    quality_control: QualityControl = QualityControl()
+    precision: Literal["float32", "float64"] = "float32"
+    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"], ...] = (
+        "rmse",
+        "spread",
+        "crps",
+        "rank_histogram",
+    )
+    save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
+    chunk: int | None = None
+    layout: Layout = Layout()
+    progress: bool = False
+    figures: bool = True
+    output_dir: str | None = None
+    experiment: About = About()
+
+    @property
+    def automatic_output_dir(self) -> str:
+        """outputs/<experiment or dynamics>-<filter>-seed<seed>."""
+        what = self.experiment.name or self.dynamics["name"]
+        return f"outputs/{what}-{self.filter['name']}-seed{self.seed}"
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Checked settings from a plain composed configuration.
+
+    Raises:
+        InputError: an unknown key or choice (with the nearest valid one), a missing key, a value of
+            the wrong type or out of range.
+    """
+    from .builders.dynamics import DYNAMICS
+    from .builders.filters import FILTERS
+    from .builders.measurement import MEASUREMENTS
+
+    settings = checked_section("", config, Settings)
+    settings = dataclasses.replace(
+        settings,
+        dynamics=DYNAMICS.check(settings.dynamics),
+        measurement=MEASUREMENTS.check(settings.measurement),
+        filter=FILTERS.check(settings.filter),
+    )
+    _check_ranges(settings)
+    if settings.output_dir is None:
+        settings = dataclasses.replace(settings, output_dir=settings.automatic_output_dir)
+    return settings
+
+
+def _check_ranges(settings: Settings) -> None:
+    smallest = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
+    for key, least in smallest.items():
+        value = getattr(settings, key)
+        if value is not None and value < least:
+            raise InputError(f"{key} must be at least {least}; got {value}.")
+    if settings.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32; got {settings.seed}.")
+    if settings.n_cycles is None and settings.observations.path is None:
+        raise InputError("n_cycles may be null only with observations.path (all cycles of the file).")
+    if settings.n_cycles is not None and settings.burn_in >= settings.n_cycles:
+        raise InputError(
+            f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
+            "give a smaller burn_in or a larger n_cycles."
+        )
+    for key, value in dataclasses.asdict(settings.layout).items():
+        if value is not None and value < 1:
+            raise InputError(f"layout.{key} must be at least 1, or null; got {value}.")
+    initial = settings.initial
+    if (initial.mean is None) != (initial.std is None):
+        raise InputError("initial.mean and initial.std go together: give both or neither.")
+    positive = {"initial.spread": initial.spread, "initial.std": initial.std}
+    positive["quality_control.threshold"] = settings.quality_control.threshold
+    for key, value in positive.items():
+        if value is not None and not value > 0:
+            raise InputError(f"{key} must be positive; got {value}.")
+
+
+def write_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values that `read_settings` turns into the same settings."""
+    return write_plain(settings)
+
+
+def write_plain(value: Any) -> Any:
+    """Dataclasses as dicts and tuples as lists, all the way down."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: write_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: write_plain(item) for key, item in value.items()}
+    return [write_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""Real observations from files."""

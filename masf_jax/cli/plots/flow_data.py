@@ -1,0 +1,122 @@
+"""What figures of two-dimensional flows show, from a run's dataset: vorticity, points, spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "vorticity_fields"]
+
+
+class Vorticity(NamedTuple):
+    """Vorticity by cycle, each (cycles, ny, nx): a reference, the analysis mean, and how they differ."""
+
+    reference: np.ndarray
+    analysis: np.ndarray
+    difference: np.ndarray
+    names: tuple[str, str, str]
+    cycle: np.ndarray
+    time: np.ndarray
+
+
+def is_flow(data: xr.Dataset) -> bool:
+    """Whether states are velocities (u, v) on a grid, and analysis means were saved."""
+    channels = data["channel"].values.tolist() if "channel" in data.coords else []
+    return channels == ["u", "v"] and "analysis_mean" in data
+
+
+def sides(data: xr.Dataset) -> tuple[float, float]:
+    """(Ly, Lx) of the periodic box, from the positions of its grid points."""
+    y, x = data["y"].values, data["x"].values
+    return float(y[1] - y[0]) * y.size, float(x[1] - x[0]) * x.size
+
+
+def _references(data: xr.Dataset) -> tuple[str, tuple[str, str, str]]:
+    """The variable to compare the analysis with, and names of the three panels."""
+    if "truth" in data:
+        return "truth", ("truth", "analysis mean", "error of the analysis mean")
+    return "forecast_mean", ("forecast mean", "analysis mean", "increment")
+
+
+def _mapped(function: Callable[[Any], Any], fields: np.ndarray) -> Any:
+    """`function` of every entry of the first axis, a few at a time."""
+    import jax
+    import jax.numpy as jnp
+
+    mapped = jax.jit(lambda x: jax.lax.map(function, x, batch_size=min(8, len(fields))))
+    return jax.tree.map(np.asarray, mapped(jnp.asarray(fields)))
+
+
+def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
+    """Vorticity ω = ∂v/∂x - ∂u/∂y at the given cycles.
+
+    Raises:
+        InputError: a cycle that the run does not have.
+    """
+    from ...dynamics.spectral import vorticity
+
+    n = data.sizes["cycle"]
+    bad = [cycle for cycle in cycles if not 0 <= cycle < n]
+    if bad or len(cycles) == 0:
+        raise InputError(f"cycles must be one or more of 0 … {n - 1}, those of the run; got {bad or 'none'}.")
+    chosen = data.isel(cycle=list(cycles))
+    variable, names = _references(data)
+    length = sides(data)
+    reference, analysis = (
+        _mapped(lambda x: vorticity(x, length), chosen[name].values) for name in (variable, "analysis_mean")
+    )
+    time = chosen["observation_time" if "observation_time" in chosen.coords else "time"].values
+    return Vorticity(reference, analysis, analysis - reference, names, chosen["cycle"].values, time)
+
+
+def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
+    """Which grid points (ny, nx) have a valid measurement in the cycle; None if their places are unknown."""
+    shape = (data.sizes["y"], data.sizes["x"])
+    mask = data["observation_mask"].isel(cycle=cycle).values.astype(bool)
+    if mask.shape[-2:] == shape:
+        return np.asarray(mask.reshape(-1, *shape).any(axis=0))
+    if "observation_y" not in data.coords:
+        return None
+    spacing = [float(data[axis][1] - data[axis][0]) for axis in ("y", "x")]
+    places = [data[f"observation_{axis}"].values[mask] for axis in ("y", "x")]
+    points = np.zeros(shape, bool)
+    points[tuple(np.rint(place / step).astype(int) for place, step in zip(places, spacing, strict=True))] = (
+        True
+    )
+    return points
+
+
+def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Wavenumbers k and energy spectra E(k) by name, averages over the cycles from `first` on.
+
+    Shells 0 (the mean flow) and those past the shorter side's largest wavenumber are left out, and so are
+    cycles that are not finite. The members' spectrum is there if the run saved them (`save` with `ensemble`).
+    """
+    from ...dynamics.spectral import SpectralGrid, energy_spectrum
+
+    length = sides(data)
+    recent = data.isel(cycle=slice(first, None))
+    variable, names = _references(data)
+    reference, analysis = recent[variable].values, recent["analysis_mean"].values
+    fields = dict(zip(names, (reference, analysis, analysis - reference), strict=True))
+    if "analysis_ensemble" in recent:
+        members = recent["analysis_ensemble"].values
+        fields["analysis members"] = members.reshape(-1, *members.shape[2:])
+    grid = SpectralGrid.of(analysis.shape, length)
+    spectra = {}
+    k = np.zeros(0)
+    for name, values in fields.items():
+        finite = np.isfinite(values).all((1, 2, 3))
+        if finite.any():
+            k, each = _mapped(lambda x: energy_spectrum(x, length), values[finite])
+            k, spectra[name] = k[0], each.mean(0)
+    largest = min(np.pi / step for step in grid.spacing)
+    kept = (k > 0) & (k <= largest)
+    return k[kept], {name: values[kept] for name, values in spectra.items()}

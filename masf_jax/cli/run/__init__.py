@@ -1,0 +1,1 @@
+"""`masf-jax run` and `train`: from settings to results in files."""

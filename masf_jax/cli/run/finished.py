@@ -1,0 +1,136 @@
+"""Figures and animations of a finished run, from its result.nc: `masf-jax figures`, `masf-jax animate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import InputError
+from ..files import check_writable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["animate", "figures", "parse_cycles"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}\n{self.format_usage().strip()}")
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"masf-jax {command}", description=description, add_help=False)
+    parser.add_argument("-h", "--help", action="store_true", help="this text")
+    parser.add_argument("run_dir", metavar="RUN_DIR", nargs="?", type=Path, help="a run's output folder")
+    return parser
+
+
+def _arguments(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace | None:
+    """The parsed arguments, or None after printing the help."""
+    arguments = parser.parse_args(given)
+    if arguments.help:
+        print(parser.format_help(), end="")
+        return None
+    if arguments.run_dir is None:
+        parser.error("RUN_DIR is missing: the output folder of a run")
+    if arguments.dpi < 1:
+        parser.error(f"--dpi must be at least 1; got {arguments.dpi}")
+    return arguments
+
+
+def parse_cycles(text: str, n_cycles: int) -> list[int]:
+    """Cycles from "0,25,50", or from FIRST:LAST[:STRIDE] with both ends included and either left out.
+
+    Raises:
+        InputError: not of these forms, or outside the run's cycles.
+    """
+    cycles: list[int] = []
+    try:
+        for part in text.split(","):
+            if ":" in part:
+                first, last, *stride = part.split(":")
+                step = int(*stride) if stride else 1
+                cycles += range(int(first or 0), int(last or n_cycles - 1) + 1, step)
+            else:
+                cycles.append(int(part))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"--cycles takes numbers such as 0,25,50 or FIRST:LAST[:STRIDE]; got {text!r}."
+        ) from error
+    if not cycles or not all(0 <= cycle < n_cycles for cycle in cycles):
+        raise InputError(f"--cycles {text}: the run has the cycles 0 … {n_cycles - 1}.")
+    return cycles
+
+
+def _load(folder: Path) -> xr.Dataset:
+    """The dataset of a finished run."""
+    import xarray as xr
+
+    path = folder / "result.nc"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no result.nc: give the output folder of a finished run.")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as data:
+            return data.load()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def figures(given: Sequence[str]) -> int:
+    """`masf-jax figures`: draws the figures of a run anew; returns the exit code."""
+    parser = _parser("figures", "Draws the figures of a finished run anew, into its folder.")
+    parser.add_argument("--cycles", help="cycles shown of a flow: 0,25,50 (first, middle and last)")
+    parser.add_argument("--dpi", type=int, default=130, help="pixels per inch (130)")
+    arguments = _arguments(parser, given)
+    if arguments is None:
+        return 0
+    from ..plots.flow_data import is_flow
+    from ..plots.run_plots import write_figures
+
+    check_writable(arguments.run_dir)
+    data = _load(arguments.run_dir)
+    cycles = None
+    if arguments.cycles is not None:
+        if not is_flow(data):
+            raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
+        cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
+    for path in write_figures(arguments.run_dir, data, int(data.attrs["burn_in"]), cycles, arguments.dpi):
+        print(path)
+    return 0
+
+
+def animate(given: Sequence[str]) -> int:
+    """`masf-jax animate`: writes vorticity.gif or .mp4 of a flow's run; returns the exit code."""
+    from ..plots.animate import FORMATS, write_animation
+
+    parser = _parser("animate", "Animates a flow: vorticity of truth, analysis and error, a frame per cycle.")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="gif", help="gif (default), or mp4: needs ffmpeg"
+    )
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second (8)")
+    parser.add_argument("--cycles", default=":", help="FIRST:LAST[:STRIDE] or 0,1,2 (all)")
+    parser.add_argument("--dpi", type=int, default=100, help="pixels per inch of 8.4 inches' width (100)")
+    parser.add_argument("--no-points", action="store_true", help="do not mark the measured points")
+    arguments = _arguments(parser, given)
+    if arguments is None:
+        return 0
+    from ..plots.flow_data import is_flow
+
+    check_writable(arguments.run_dir)
+    data = _load(arguments.run_dir)
+    if not is_flow(data):
+        raise InputError(
+            f"{arguments.run_dir} is not the run of a flow with saved means; "
+            "animations show the vorticity of velocities on a grid (dynamics=kolmogorov_64, save=[mean])."
+        )
+    cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
+    points = not arguments.no_points
+    print(
+        write_animation(
+            arguments.run_dir, data, cycles, arguments.format, arguments.fps, points, arguments.dpi
+        )
+    )
+    return 0

@@ -1,0 +1,174 @@
+"""The result of a run as an xarray dataset with CF-style names, and the files of the output folder."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...assimilate import Assimilation
+from ..config.settings import Settings, write_settings
+from ..files import text_writer, write_all
+from .innovations import residuals
+from .metrics import versions
+from .problem import Problem
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["configuration_text", "dataset", "write_results"]
+
+_POSITION = {"long_name": "position of the grid point", "units": "1"}
+_DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
+
+
+def dataset(
+    settings: Settings, problem: Problem, result: Assimilation, metrics: dict[str, Any], command: str
+) -> xr.Dataset:
+    """Truth, observations, forecast and analysis moments, and scores, one entry per cycle."""
+    import xarray as xr
+
+    shape = problem.dynamics.state_shape
+    space = _DIMENSIONS.get(len(shape), tuple(f"dim_{i}" for i in range(len(shape))))
+    measured_shape = problem.observations.values.shape[1:]
+    same = measured_shape == shape
+    further = (f"observation_{i}" for i in range(1, len(measured_shape)))
+    measured = space if same else ("observation", *further)
+    units = problem.units or "1"
+    structure = problem.measurement.operator.structure
+    state_units = units if structure in ("identity", "mask") else "1"
+    data = xr.Dataset(attrs=_global_attributes(settings, metrics, command))
+    _coordinates(data, settings, problem, np.asarray(result.steps), space, None if same else measured[0])
+
+    def add(name: str, dims: tuple[str, ...], values: Any, long_name: str, unit: str, **more: Any) -> None:
+        data[name] = (("cycle", *dims), np.asarray(values), {"long_name": long_name, "units": unit} | more)
+
+    if problem.truth is not None:
+        add("truth", space, problem.truth, "true state", state_units)
+    mask = np.asarray(problem.observations.mask)
+    values = np.where(mask, np.asarray(problem.observations.values), np.nan)
+    operator = {"operator": settings.measurement["name"], "structure": structure or "nonlinear"}
+    operator |= {"ancillary_variables": "observation_mask"}
+    add("observation", measured, values, "observed value", units, **operator)
+    flags = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "missing valid"}
+    add("observation_mask", measured, mask.astype(np.int8), "whether the value was measured", "1", **flags)
+    if result.rejected is not None:
+        rejected = np.asarray(result.rejected)
+        what = "whether quality control rejected the value"
+        add("observation_rejected", measured, rejected.astype(np.int8), what, "1", **flags)
+        data["observation_rejected"].attrs["flag_meanings"] = "no yes"
+        count = rejected.reshape(len(rejected), -1).sum(1)
+        add("rejected_values", (), count, "values that quality control rejected", "1")
+    for stage in ("forecast", "analysis"):
+        for name, values in getattr(result, stage).items():
+            long_name = {"mean": "mean", "spread": "standard deviation", "ensemble": "members"}[name]
+            dims = ("member", *space) if name == "ensemble" else space
+            add(f"{stage}_{name}", dims, values, f"{stage} {long_name}", state_units)
+        for name, values in getattr(result, f"{stage}_scores").items():
+            dims = ("rank",) if np.ndim(values) == 2 else ()
+            name = "rank_counts" if name == "rank_histogram" else name
+            unit = "1" if name == "rank_counts" else state_units
+            if np.shape(values)[1:] != (1,):  # a single bin: no members, no ranks
+                add(f"{name}_{stage}", dims, values, f"{name.replace('_', ' ')} of the {stage}", unit)
+        residual = residuals(problem, result, stage) if problem.truth is None else None
+        if residual is not None:
+            add(f"{stage}_residual", measured, residual, f"observation minus {stage} mean", units)
+    for name, values in result.info.items():
+        if np.ndim(values) == 1:
+            add(name, (), values, name.replace("_", " "), "1")
+    add("repaired_members", (), result.repaired, "members replaced after the forecast", "1")
+    add("diverged", (), np.asarray(result.diverged, np.int8), "fewer than two finite members", "1", **flags)
+    data["diverged"].attrs["flag_meanings"] = "no yes"
+    return data
+
+
+def _coordinates(
+    data: xr.Dataset,
+    settings: Settings,
+    problem: Problem,
+    steps: np.ndarray,
+    space: tuple[str, ...],
+    measured: str | None,
+) -> None:
+    cycles = np.arange(len(steps), dtype=np.int32)
+    data.coords["cycle"] = ("cycle", cycles, {"long_name": "assimilation cycle", "units": "1"})
+    time = steps * float(problem.dynamics.dt)
+    data.coords["time"] = ("cycle", time, {"long_name": "model time since the first ensemble", "units": "1"})
+    data.coords["step"] = ("cycle", steps, {"long_name": "model step number", "units": "1"})
+    if problem.times is not None:
+        attributes = {"long_name": "time in the observation file", "units": "1"}
+        data.coords["observation_time"] = ("cycle", problem.times, attributes)
+    points = problem.dynamics.coordinates
+    spacing = 1.0
+    if len(space) == 3:
+        spacing = _grid_of_a_flow(data, settings, problem.dynamics.state_shape)
+    else:
+        positions = np.arange(problem.dynamics.state_shape[-1], dtype=float)
+        if points is not None and len(space) == 1:
+            positions = points.positions[:, 0]
+        data.coords["x"] = ("x", positions, _POSITION | {"axis": "X"})
+    place = None if points is None else problem.measurement.operator.coordinates(points)
+    if measured is None or place is None or len(problem.observations.values.shape) != 2:
+        return
+    names = {1: ("observation_x",), 2: ("observation_y", "observation_x")}[place.positions.shape[1]]
+    for name, positions in zip(names, place.wrapped().T, strict=True):
+        attributes = {"long_name": "position of the observed value", "units": "1"}
+        data.coords[name] = (measured, positions * spacing, attributes)
+
+
+def _grid_of_a_flow(data: xr.Dataset, settings: Settings, shape: tuple[int, ...]) -> float:
+    """Adds positions and names of the components of a velocity (2, ny, nx); returns the spacing along x."""
+    spacing = [side / n for side, n in zip(settings.dynamics["length"], shape[1:], strict=True)]
+    for name, n, step in zip("yx", shape[1:], spacing, strict=True):
+        data.coords[name] = (name, step * np.arange(n), _POSITION | {"axis": name.upper()})
+    attributes = {"long_name": "component of the velocity", "units": "1"}
+    data.coords["channel"] = ("channel", ["u", "v"], attributes)
+    return spacing[1]
+
+
+def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    title = settings.experiment.description or f"{settings.dynamics['name']} experiment"
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"{title}; filter {settings.filter['name']}",
+        "source": f"masf-jax {versions()['masf-jax']}",
+        "history": f"{now}: {command or 'masf_jax.cli.run'}",
+        "references": settings.experiment.reference or "",
+        "versions": json.dumps(versions()),
+        "seed": settings.seed,
+        "burn_in": metrics["burn_in"],
+    } | ({"route": metrics["route"]} if "route" in metrics else {})
+
+
+def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], settings: Settings) -> list[Path]:
+    """Writes result.nc, metrics.json and config.yaml, all or none."""
+
+    def netcdf(path: Path) -> None:
+        # made in memory: the HDF5 library can take the process down with it when the disk fills up
+        path.write_bytes(data.to_netcdf(engine="h5netcdf"))
+
+    def numbers(path: Path) -> None:
+        path.write_text(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    configuration = text_writer(configuration_text(settings))
+    return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
+
+
+def configuration_text(settings: Settings) -> str:
+    """The settings as the YAML file that `masf-jax run --config` repeats a run from."""
+    from omegaconf import OmegaConf
+
+    head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
+    return head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings)))
+
+
+def _valid_json(value: Any) -> Any:
+    """NaN and infinities, which JSON has not, as null."""
+    if isinstance(value, dict):
+        return {key: _valid_json(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,129 @@
+"""One run: build the problem, assimilate, write the results, draw the figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ...assimilate import Assimilation, FilterDivergedWarning, assimilate
+from ...filters import MASF
+from ...quality_control import GrossErrorCheck
+from ..config.settings import Settings
+from ..errors import InputError
+from ..files import check_writable
+from .metrics import summarize
+from .pretrained import pretraining_fit, with_progress
+from .problem import Problem, build, member_layout
+from .results import dataset, write_results
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Outcome", "precision", "run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: numbers by name, paths of the files, the cycle at which the filter diverged."""
+
+    metrics: dict[str, Any]
+    folder: Path
+    files: list[Path]
+    figures: list[Path]
+    diverged_at: int | None
+
+
+def run(settings: Settings, command: str = "") -> Outcome:
+    """Runs the experiment and writes result.nc, metrics.json, config.yaml and the figures.
+
+    Args:
+        command: how the run was started, for the history attribute.
+
+    Raises:
+        InputError: settings that do not make a run.
+        WriteError: the output folder cannot be written (found before the run where possible).
+    """
+    folder = Path(settings.output_dir or settings.automatic_output_dir)
+    check_writable(folder)
+    with precision(settings.precision):
+        start = time.perf_counter()
+        problem = build(settings)
+        seconds_prepare = time.perf_counter() - start
+        problem, seconds_train = _pretrained(problem, settings)
+        result = _assimilate(problem, settings)
+        metrics = summarize(settings, problem, result)
+        metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
+        if isinstance(problem.filter, MASF):
+            metrics["route"] = problem.filter.route_of(problem.measurement)
+        data = dataset(settings, problem, result, metrics, command)
+    files = write_results(folder, data, metrics, settings)
+    figures = _draw(folder, data, settings)
+    diverged = np.asarray(result.diverged)
+    return Outcome(metrics, folder, files, figures, int(diverged.argmax()) if diverged.any() else None)
+
+
+def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
+    """Draws the figures; those of an earlier run that this one does not have go."""
+    from ..plots.run_plots import FIGURES, write_figures
+
+    figures = write_figures(folder, data, settings.burn_in) if settings.figures else []
+    for name in FIGURES:
+        if folder / name not in figures:
+            (folder / name).unlink(missing_ok=True)
+    return figures
+
+
+def _pretrained(problem: Problem, settings: Settings) -> tuple[Problem, float]:
+    """The problem with its filter's network pretrained, where it has one, and the seconds that took."""
+    if pretraining_fit(problem.filter) is None:
+        return problem, 0.0
+    filter = with_progress(problem.filter) if settings.progress else problem.filter
+    start = time.perf_counter()
+    try:
+        filter = filter.prepare(problem.dynamics, problem.measurement)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return problem._replace(filter=filter), time.perf_counter() - start
+
+
+def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
+    threshold = settings.quality_control.threshold
+    with warnings.catch_warnings():  # reported by the caller, once the results are written
+        warnings.simplefilter("ignore", FilterDivergedWarning)
+        try:
+            return assimilate(
+                problem.key,
+                problem.filter,
+                problem.dynamics,
+                problem.measurement,
+                problem.observations,
+                problem.ensemble,
+                truth=problem.truth,
+                save=settings.save,
+                scores=settings.scores,
+                chunk=settings.chunk,
+                layout=member_layout(settings),
+                progress=settings.progress,
+                quality_control=None if threshold is None else GrossErrorCheck(threshold),
+                timed=True,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """All arrays made inside are of this precision."""
+    # the context manager moved from jax.experimental to jax in version 0.8
+    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    with module.enable_x64(name == "float64"):
+        yield

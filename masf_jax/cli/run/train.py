@@ -1,0 +1,86 @@
+"""`masf-jax train`: pretrains the network of the score-based filter and keeps it in a checkpoint."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ...filters import MASF
+from ..config.builders.dynamics import DYNAMICS
+from ..config.builders.filters import FILTERS
+from ..config.builders.measurement import MEASUREMENTS
+from ..config.settings import Settings
+from ..errors import InputError
+from ..files import check_writable
+from .pretrained import pretraining_fit, with_progress, write_checkpoint
+from .run import precision
+
+__all__ = ["train"]
+
+
+def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> Path:
+    """Pretrains the filter's network with a progress bar, writes a checkpoint and says how to use it.
+
+    Args:
+        settings: of the run the network is for; where `output_dir` was not given, the checkpoint goes into
+            checkpoints/<experiment or dynamics>-<filter>.
+        arguments: what the user gave, to repeat them in the line that uses the checkpoint.
+        overwrite: whether a checkpoint that is there may be replaced.
+
+    Raises:
+        InputError: a filter without a network to pretrain, or a checkpoint that is there already.
+        WriteError: the folder cannot be written (found before training).
+    """
+    what = settings.experiment.name or settings.dynamics["name"]
+    folder = Path(f"checkpoints/{what}-{settings.filter['name']}")
+    if settings.output_dir not in (None, settings.automatic_output_dir):
+        folder = Path(str(settings.output_dir))
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder} exists: add --overwrite, or choose another folder with output_dir=PATH")
+    check_writable(folder)
+    from ...training import inspect  # Flax, Optax and Orbax: only where a network is
+
+    with precision(settings.precision):
+        dynamics = DYNAMICS.build(settings.dynamics)
+        network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+        filter = FILTERS.build(settings.filter)
+        if settings.filter["name"] == "masf_amortised":
+            from .amortised import train_amortised
+
+            return train_amortised(
+                settings, arguments, folder, overwrite, filter, dynamics, network.measurement
+            )
+        fit = pretraining_fit(filter)
+        if fit is None or settings.filter.get("checkpoint") is not None:
+            raise InputError(
+                f"the filter {settings.filter['name']!r} as set has no network to pretrain: use "
+                "filter=masf_amortised, filter=masf_paper, or filter=masf filter.denoiser=network (with "
+                "pretraining.epochs above 0 and no checkpoint)."
+            )
+        assert isinstance(filter, MASF)
+        climate = functools.cache(functools.partial(filter.climate, dynamics, network.measurement))
+        start = time.perf_counter()
+        try:
+            prepared = with_progress(filter).prepare(dynamics, network.measurement, climate)
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(str(error)) from error
+        seconds = time.perf_counter() - start
+        where, history, size = write_checkpoint(folder, settings, prepared, climate(), overwrite)
+    losses = np.asarray(history.validation_loss)
+    best = losses[int(history.best_round)]
+    print(
+        f"{size} parameters, {int(history.steps)} steps, {seconds:.0f} s; "
+        f"loss on other trajectories {losses[0]:.4g} before, {best:.4g} after"
+    )
+    print(
+        f"Training data: {len(climate().states)} states, {len(climate().validation)} of other trajectories, "
+        f"fingerprint {inspect(where)['fingerprint']['data']}"
+    )
+    print(f"Checkpoint: {where}")
+    kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
+    print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
+    return where

@@ -1,0 +1,1 @@
+"""Kalman-type filters, one a file: exact where all is linear and Gaussian."""

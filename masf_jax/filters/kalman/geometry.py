@@ -1,0 +1,47 @@
+"""The geometry a localised filter needs from its model and network, with errors that say what lacks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...coordinates import Coordinates
+from ...dynamics.base import Dynamics
+from ...measurements.measurement import Measurement
+
+__all__ = ["measured_coordinates"]
+
+
+def measured_coordinates(
+    name: str, radius: float, dynamics: Dynamics, measurement: Measurement
+) -> tuple[Coordinates, Coordinates]:
+    """Coordinates of grid points and of measured values; placeholders when radius is infinite."""
+    if math.isinf(radius):
+        m = math.prod(measurement.output_shape(dynamics.state_shape))
+        n = math.prod(dynamics.state_shape)
+        return Coordinates(np.zeros((n, 1)), (0.0,)), Coordinates(np.zeros((m, 1)), (0.0,))
+    if not measurement.noise.diagonal:
+        raise ValueError(
+            f"{name} with localisation radius {radius} needs uncorrelated measurement errors, but the noise "
+            f"is {type(measurement.noise).__name__}: use Gaussian(std), or radius inf."
+        )
+    state = dynamics.coordinates
+    if state is None:
+        raise ValueError(
+            f"{name} with localisation radius {radius} needs coordinates, and {type(dynamics).__name__} has "
+            "none: give the model coordinates, or use radius inf (no localisation)."
+        )
+    measured = measurement.operator.coordinates(state)
+    if measured is None:
+        raise ValueError(
+            f"{name} with localisation radius {radius} needs positions of the measured values, and "
+            f"{type(measurement.operator).__name__} has none: give it positions, or use radius inf."
+        )
+    n_values = math.prod(measurement.output_shape(dynamics.state_shape))
+    if n_values % measured.n_points:
+        raise ValueError(f"{n_values} measured values do not fit {measured.n_points} positions.")
+    if n_values != measured.n_points:  # several channels measured at each point
+        positions = np.tile(measured.positions, (n_values // measured.n_points, 1))
+        measured = Coordinates(positions, measured.period)
+    return state, measured

@@ -1,0 +1,183 @@
+"""The local ensemble transform Kalman filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ...dynamics.base import Dynamics
+from ...ensemble.inflation import Inflation
+from ...ensemble.localization import Localization, localize
+from ...ensemble.statistics import anomalies
+from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation
+from ...measurements.measurement import Measurement
+from ..base import EnsembleFilter, Info
+from .geometry import measured_coordinates
+
+__all__ = ["LETKF"]
+
+_BATCH_NUMBERS = 2**21
+"""Numbers held at once by the default batch of local analyses (8 MB in float32)."""
+_DENSE_RATIO, _DENSE_NUMBERS = 16, 2**24
+"""A dense taper beats neighbour lists up to this ratio of all to neighbouring values, and this size."""
+
+
+class LETKF(EnsembleFilter):
+    """An ETKF at every grid point, with measurement precision tapered by distance.
+
+    At point i, S_i = sqrt(taper) · S over the neighbouring measurements, A_i = I + S_i S_iᵀ, and the
+    point's own components are updated with w_i = A_i^{-1} S_i d_i /√(N-1) and T_i = A_i^{-1/2}.
+    Only A_i^{-1} a and A_i^{-1/2} a of the component's anomalies a are needed, so the default solver
+    is a batched conjugate gradient, several times faster on a CPU than `eigh`. The matrices
+    A_i = I + Σ_j taper_ij s_j s_jᵀ come from neighbour lists or, for small networks, from one dense product.
+
+    Source: Hunt, Kostelich & Szunyogh (2007), doi 10.1016/j.physd.2006.11.008; taper: Gaspari & Cohn.
+
+    Args:
+        radius: Gaspari-Cohn length in the coordinates' unit, support 2·radius (see `localize`).
+        inflation: see `Inflation`.
+        rotation: one random mean-preserving rotation for all points, each analysis.
+        solver: "cg", or "eigh" (the textbook route).
+        batch_size: grid points solved at once (bounds the memory); None: about 8 MB of work.
+        localization, taper: filled in by `prepare` (neighbour lists, or dense weights).
+    """
+
+    inflation: Inflation
+    localization: Localization | None
+    taper: Float[Array, "points m"] | None
+    radius: float = eqx.field(static=True)
+    rotation: bool = eqx.field(static=True)
+    solver: Literal["cg", "eigh"] = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        radius: float,
+        inflation: Inflation | None = None,
+        rotation: bool = False,
+        solver: Literal["cg", "eigh"] = "cg",
+        batch_size: int | None = None,
+        localization: Localization | None = None,
+        taper: Float[Array, "points m"] | None = None,
+    ):
+        if solver not in ("cg", "eigh"):
+            raise ValueError(f'solver must be "cg" or "eigh"; got {solver!r}.')
+        if not radius > 0:
+            raise ValueError(f"localisation radius must be positive (inf: none); got {radius}.")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        self.radius, self.inflation = float(radius), Inflation() if inflation is None else inflation
+        self.rotation, self.solver, self.batch_size = rotation, solver, batch_size
+        self.localization, self.taper = localization, taper
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LETKF:
+        state, measured = measured_coordinates("LETKF", self.radius, dynamics, measurement)
+        lists = localize(state, measured, self.radius)
+        (n_points, k), m = lists.neighbours.shape, measured.n_points
+        taper = None
+        if m <= _DENSE_RATIO * k and n_points * m <= _DENSE_NUMBERS:
+            rows = jnp.arange(n_points)[:, None]
+            taper = jnp.zeros((n_points, m)).at[rows, lists.neighbours].add(lists.sqrt_weights**2)
+            lists = None
+        return LETKF(self.radius, self.inflation, self.rotation, self.solver, self.batch_size, lists, taper)
+
+    def transform(
+        self,
+        key: PRNGKeyArray,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        n_members, n = x.shape
+        mean, deviations = anomalies(x)
+        d, s = anomalies(innovations)
+        s = -s / jnp.sqrt(jnp.asarray(n_members - 1, x.dtype))
+        if self.taper is not None:
+            n_points, k = self.taper.shape[0], n_members
+            normal = self._dense_normal_matrices(self.taper, s, d)
+        elif self.localization is not None:
+            n_points, k = self.localization.neighbours.shape
+            normal = self._sparse_normal_matrices(self.localization, s, d)
+        else:
+            raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
+        channels = n // n_points
+        columns = jnp.moveaxis(deviations.reshape(n_members, channels, n_points), 0, -1)
+
+        def local(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
+            return self._solve(columns if index is None else columns[:, index], *normal(index))
+
+        work = n_members * (k + channels * (2 * n_members + 20))
+        batch = min(n_points, self.batch_size or max(64, _BATCH_NUMBERS // work))
+        n_batches = -(-n_points // batch)
+        if n_batches == 1:
+            increment, updated = local(None)
+        else:
+            padded = jnp.minimum(jnp.arange(n_batches * batch), n_points - 1).reshape(n_batches, batch)
+            increment, updated = jax.lax.map(local, padded)
+            increment = jnp.moveaxis(increment, 0, 1).reshape(channels, -1)[:, :n_points]
+            updated = jnp.moveaxis(updated, 0, 1).reshape(channels, -1, n_members)[:, :n_points]
+        updated = jnp.moveaxis(updated, -1, 0).reshape(n_members, n)
+        if self.rotation:
+            updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
+        return (mean + increment.reshape(n))[None] + updated, {}
+
+    def _dense_normal_matrices(
+        self, taper: Float[Array, "points m"], s: Float[Array, "N m"], d: Float[Array, " m"]
+    ) -> Callable:
+        """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), as one product with the taper."""
+        taper = taper.astype(s.dtype)
+        n_members, m = s.shape
+        with_d = jnp.concatenate([s, d[None]], axis=0)
+        products = (s[:, None, :] * with_d[None, :, :]).reshape(-1, m)
+
+        def normal(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
+            weights = taper if index is None else taper[index]
+            both = (weights @ products.T).reshape(-1, n_members, n_members + 1)
+            return both[:, :, :-1], both[:, :, -1]
+
+        return normal
+
+    def _sparse_normal_matrices(
+        self, localization: Localization, s: Float[Array, "N m"], d: Float[Array, " m"]
+    ) -> Callable:
+        """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), from gathered neighbours."""
+        neighbours = localization.neighbours
+        sqrt_weights = localization.sqrt_weights.astype(s.dtype)
+
+        def normal(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
+            near, weights = (
+                (neighbours, sqrt_weights) if index is None else (neighbours[index], sqrt_weights[index])
+            )
+            local = s[:, near] * weights[None]
+            return jnp.einsum("ibk,jbk->bij", local, local), jnp.einsum(
+                "ibk,bk->bi", local, d[near] * weights
+            )
+
+        return normal
+
+    def _solve(
+        self,
+        columns: Float[Array, "channels batch N"],
+        gram: Float[Array, "batch N N"],
+        projected: Float[Array, "batch N"],
+    ) -> tuple[Float[Array, "channels batch"], Float[Array, "channels batch N"]]:
+        """Mean increments and analysis anomalies of a batch of grid points."""
+        n_members = columns.shape[-1]
+        matrix = jnp.eye(n_members, dtype=gram.dtype)[None] + gram
+        projected = projected / jnp.sqrt(jnp.asarray(n_members - 1, gram.dtype))
+        if self.solver == "cg":
+            each = jnp.broadcast_to(matrix[None], (columns.shape[0], *matrix.shape))
+            flat = columns.reshape(-1, n_members)
+            inverse, root = inverse_and_inverse_sqrt(each.reshape(-1, n_members, n_members), flat)
+            inverse, root = inverse.reshape(columns.shape), root.reshape(columns.shape)
+            return (inverse * projected[None]).sum(-1), root
+        values, vectors = jnp.linalg.eigh(matrix)
+        coefficients = jnp.einsum("bij,cbi->cbj", vectors, columns)
+        root = jnp.einsum("bij,cbj->cbi", vectors, coefficients / jnp.sqrt(values)[None])
+        along = jnp.einsum("bij,bi->bj", vectors, projected)
+        return (coefficients * (along / values)[None]).sum(-1), root

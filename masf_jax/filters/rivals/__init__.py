@@ -1,0 +1,1 @@
+"""Score- and flow-based filters of other papers, one a file; their biases are in docs/rivals.md."""

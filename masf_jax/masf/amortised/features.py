@@ -1,0 +1,113 @@
+"""What an amortised denoiser is told of a forecast ensemble, its analysis and the measurement."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ...ensemble.normalization import Moments
+from ...ensemble.statistics import anomalies, member_mean, member_variance
+from ...measurements.measurement import Measurement
+
+__all__ = ["Layout", "Scaled", "analysis_features", "scaled"]
+
+Layout: TypeAlias = Literal["vector", "ring", "field"]
+
+_SHIFTS = (1, 2)  # distances in cells at which correlations of the forecast are looked at
+_TEMPERATURES = (1.0, 0.3)  # powers of the likelihood that weight the members of a small state
+_TINY = 1e-6  # of the climatological deviation: no spread is smaller
+
+
+class Scaled(NamedTuple):
+    """An ensemble by its mean, its spread, and its members' deviations in units of that."""
+
+    mean: Float[Array, "*x"]
+    spread: Float[Array, "*x"]
+    deviations: Float[Array, "N *x"]
+
+
+def scaled(ensemble: Float[Array, "N *x"], climate: Moments) -> Scaled:
+    """Mean, standard deviation and (x_i - mean)/deviation of an ensemble."""
+    mean, deviations = anomalies(ensemble)
+    spread = jnp.sqrt(member_variance(ensemble) + _TINY**2 * climate.variance)
+    return Scaled(mean, spread, deviations / spread[None])
+
+
+def analysis_features(
+    forecast: Float[Array, "N *x"],
+    analysis: Float[Array, "N *x"],
+    z: Float[Array, "*z"],
+    mask: Bool[Array, "*z"],
+    measurement: Measurement,
+    climate: Moments,
+    layout: Layout,
+) -> Float[Array, "..."]:
+    """Features of about unit size: (f,) for "vector", (f, *space) for "ring" and "field".
+
+    With forecast N(m, s²) and analysis N(a, b²) per component, climatology N(c, d²), likelihood
+    l(x) = log p(z | x) and its Jacobian J = R^{-1/2} ∂H/∂x, each of the size of a state:
+
+    - (a - m)/s, log s/d, log b/s, (a - c)/d, and c over the mean of d: where on the attractor this is;
+    - asinh(s ∇l(m)), asinh(b ∇l(a)), asinh(b Jᵀ1): what the measurement says at both means, and where it is
+      sensitive, for any differentiable operator and any noise law (zero where nothing is measured);
+    - the forecast's skewness;
+    - its correlations between neighbours along each axis and between channels ("ring", "field"), or all of
+      them, the analysis's too, and mean and spread of the members weighted by the likelihood ("vector").
+    """
+    f, a = scaled(forecast, climate), scaled(analysis, climate)
+    deviation = jnp.sqrt(climate.variance)
+
+    def log_likelihood(x: Array) -> Array:
+        return measurement.log_prob(z, x, mask)
+
+    def whitened(x: Array) -> Array:
+        return measurement.noise.whiten(measurement.operator(x), mask)
+
+    value, pull_back = jax.vjp(whitened, a.mean)
+    score = jax.grad(log_likelihood)
+    states = [
+        (a.mean - f.mean) / f.spread,
+        jnp.log(f.spread / deviation),
+        jnp.log(a.spread / f.spread),
+        (a.mean - climate.mean) / deviation,
+        climate.mean / jnp.mean(deviation),
+        jnp.arcsinh(f.spread * score(f.mean)),
+        jnp.arcsinh(a.spread * score(a.mean)),
+        jnp.arcsinh(a.spread * pull_back(jnp.ones_like(value))[0]),
+        member_mean(f.deviations**3),
+    ]
+    if layout == "vector":
+        weights = jax.vmap(log_likelihood)(forecast)
+        return jnp.concatenate([*states, *_vector_features(forecast, weights, f, a)])
+    space = 1 if layout == "ring" else 2
+    states += [member_mean(f.deviations * jnp.roll(f.deviations, k, axis)) for k, axis in _pairs(space)]
+    grid = forecast.shape[-space:]
+    channels = [state.reshape(-1, *grid) for state in states]
+    if forecast.ndim == space + 2:
+        count = forecast.shape[1]
+        channels += [
+            member_mean(f.deviations[:, i] * f.deviations[:, j])[None] for i in range(count) for j in range(i)
+        ]
+    return jnp.concatenate(channels)
+
+
+def _pairs(space: int) -> list[tuple[int, int]]:
+    return [(shift, -1 - axis) for axis in range(space) for shift in _SHIFTS]
+
+
+def _vector_features(
+    forecast: Float[Array, "N n"], log_likelihood: Float[Array, " N"], f: Scaled, a: Scaled
+) -> list[Float[Array, "..."]]:
+    """What grows with the square of the state's size, or needs few members' likelihoods to differ."""
+    n_members, n = forecast.shape
+    below = jnp.tril_indices(n, -1)
+    out = [(each.deviations.T @ each.deviations / (n_members - 1))[below] for each in (f, a)]
+    for power in _TEMPERATURES:
+        weights = jax.nn.softmax(power * log_likelihood)
+        mean = weights @ forecast
+        spread = jnp.sqrt(weights @ (forecast - mean[None]) ** 2)
+        out += [jnp.arcsinh((mean - a.mean) / a.spread), jnp.log(spread / a.spread + 0.05)]
+    return out

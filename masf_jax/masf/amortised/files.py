@@ -1,0 +1,103 @@
+"""Amortised filters on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...denoisers.architecture import Architecture
+from ...ensemble.normalization import Moments
+from ...filters.base import MemberFilter
+from ...training.checkpoint import fingerprint as with_data, load, save
+from ...training.history import History
+from .filter import AmortisedMASF
+
+__all__ = ["load_amortised", "pretrained_folder", "pretrained_names", "save_amortised"]
+
+_PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+
+
+def pretrained_names() -> list[str]:
+    """The experiments that the package has a trained filter for."""
+    return sorted(folder.name for folder in _PRETRAINED.glob("*") if (folder / "about").is_dir())
+
+
+def pretrained_folder(name: str) -> Path:
+    """The folder of a trained filter in the package.
+
+    Raises:
+        FileNotFoundError: the package has none of that name.
+    """
+    if name not in pretrained_names():
+        raise FileNotFoundError(
+            f"no trained filter {name!r} in the package; there are {', '.join(pretrained_names()) or 'none'}"
+        )
+    return _PRETRAINED / name
+
+
+def save_amortised(
+    path: str | os.PathLike[str],
+    filter: AmortisedMASF,
+    *,
+    about: dict[str, Any] | None = None,
+    history: History | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes the trained parts of a filter: network, climate, calibration; returns the absolute path.
+
+    Args:
+        about: what it was trained on and how well it does, in types JSON knows; `inspect` shows it.
+
+    Raises:
+        ValueError: a filter that is not trained. FileExistsError: see `save`.
+    """
+    if filter.denoiser is None or filter.climate is None:
+        raise ValueError("the filter has no network yet: train it (masf_jax.amortised).")
+    return save(
+        path,
+        filter.denoiser,
+        filter.climate.mean.shape,
+        normaliser={**filter.climate._asdict(), "calibration": filter.calibration},
+        fingerprint=with_data(jax.tree.map(np.asarray, filter.climate), **(about or {})),
+        history=history,
+        overwrite=overwrite,
+    )
+
+
+def load_amortised(
+    path: str | os.PathLike[str],
+    base: MemberFilter,
+    *,
+    net: Any = None,
+    state_shape: tuple[int, ...] | None = None,
+    about: dict[str, Any] | None = None,
+    calibration: float | None = None,
+    **options: Any,
+) -> AmortisedMASF:
+    """A filter with the trained parts that `save_amortised` wrote.
+
+    Args:
+        path: a folder, such as `pretrained_folder(name)`.
+        base: the base filter; to do as well as in training, the one it was trained with.
+        net, state_shape, about: what is expected of the checkpoint (see `load`); None: anything.
+        calibration: instead of the stored one.
+        options: further arguments of `AmortisedMASF`, as `n_steps`, `members`.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `load`.
+    """
+    stored = load(path, net=net, state_shape=state_shape, fingerprint=about)
+    arrays = stored.normaliser
+    return AmortisedMASF(
+        base,
+        stored.denoiser,
+        Moments(arrays["mean"], arrays["variance"]),
+        calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
+        architecture=Architecture(layout=stored.denoiser.layout),
+        **options,
+    )

@@ -1,0 +1,261 @@
+"""The score-based filter with a denoiser trained beforehand, for every forecast ensemble."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ...bases import IdentityBasis
+from ...denoisers.architecture import Architecture
+from ...denoisers.base import Denoiser
+from ...denoisers.network import NetworkDenoiser
+from ...diffusion.process import Frame
+from ...diffusion.samplers import bridge
+from ...diffusion.schedules import TimeGrid, time_grid
+from ...diffusion.vp_bridge import VPBridge
+from ...dynamics.base import Dynamics
+from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ...dynamics.rollout import climatological_states
+from ...ensemble.normalization import Moments
+from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
+from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
+from ...filters.kalman.letkf import LETKF
+from ...measurements.measurement import Measurement
+from ..priors.base import member_keys
+from .features import Scaled, analysis_features, scaled
+
+__all__ = ["AmortisedMASF", "Context"]
+
+
+class _Known(Denoiser):
+    """Knows x0."""
+
+    value: Float[Array, "*x"]
+
+    def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        return self.value
+
+
+class _Calibrated(Denoiser):
+    """A network with a variance head, whose spread is multiplied by a factor."""
+
+    network: NetworkDenoiser
+    factor: Float[Array, ""]
+
+    def moments(
+        self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
+        """Mean and standard deviation of x0 given x."""
+        mean, deviation = self.network.moments(x, angle)
+        assert deviation is not None
+        return mean, self.factor.astype(mean.dtype) * deviation
+
+    def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        return self.network(x, angle)
+
+    def sample(
+        self, key: PRNGKeyArray, x: Float[Array, "*x"], angle: Float[Array, "*x"]
+    ) -> Float[Array, "*x"]:
+        mean, deviation = self.moments(x, angle)
+        return mean + deviation * jax.random.normal(key, x.shape, x.dtype)
+
+
+class Context(NamedTuple):
+    """All that the denoiser of one cycle is made of.
+
+    Attributes:
+        base: the base filter's state after its analysis.
+        analysis: the same ensemble in the denoiser's units.
+        features: what the network sees.
+    """
+
+    base: EnsembleState
+    analysis: Scaled
+    features: Float[Array, "..."]
+
+
+class AmortisedMASF(MemberFilter):
+    """Draws analysis members with a denoiser that knows the forecast ensemble and z, and is never retrained.
+
+    A base filter makes its analysis, of mean a and spread b. In its units, w = (x - a)/b, the process
+    w_t = cos φ · w + sin φ · η, φ = tπ/2, begins at the state and ends at nothing but the base analysis: the
+    measurement enters through the features (see `analysis_features`), so that any operator and any noise
+    law will do. The denoiser D(w_t, φ, features) is trained on simulated pairs of truth and forecast
+    (`masf_jax.amortised`); its network starts at zero, where D = E[w | w_t] for w ~ N(0, 1).
+
+    The reverse process starts at t = 1, where D is E[w | z] itself, one evaluation for the whole ensemble:
+    x0 is D plus the learned spread times the base members' own deviations ("transported") or fresh noise
+    ("fresh"). With one step that is the analysis, and with a network of zeros it is the base filter's. More
+    steps diffuse x0 and draw it again at smaller φ: they can give it any distribution.
+
+    Args:
+        base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default.
+        denoiser: a trained network; None: a fresh one by `architecture`, from `seed`.
+        climate: mean and variance of the model's states, for the features; None: of `climatology` states.
+        n_steps, grid: number of reverse steps and their spacing.
+        members: see above.
+        centred: with several steps, shift the members to the mean that the first step knows.
+        calibration: factor on the learned spread.
+    """
+
+    base: MemberFilter
+    denoiser: NetworkDenoiser | None
+    climate: Moments | None
+    calibration: Float[Array, ""]
+    architecture: Architecture = eqx.field(static=True)
+    n_steps: int = eqx.field(static=True)
+    grid: TimeGrid = eqx.field(static=True)
+    members: Literal["transported", "fresh"] = eqx.field(static=True)
+    centred: bool = eqx.field(static=True)
+    climatology: int = eqx.field(static=True)
+    seed: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        base: MemberFilter | None = None,
+        denoiser: NetworkDenoiser | None = None,
+        climate: Moments | None = None,
+        *,
+        n_steps: int = 1,
+        grid: TimeGrid = "uniform",
+        members: Literal["transported", "fresh"] = "transported",
+        centred: bool = True,
+        calibration: float | Float[Array, ""] = 1.0,
+        architecture: Architecture = Architecture(),
+        climatology: int = 1000,
+        seed: int = 1,
+    ):
+        if members not in ("transported", "fresh"):
+            raise ValueError(f'members must be "transported" or "fresh"; got {members!r}.')
+        if not isinstance(calibration, jax.Array) and not calibration > 0:
+            raise ValueError(f"calibration must be positive; got {calibration}.")
+        if climatology < 2:
+            raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
+        time_grid(n_steps, grid)
+        self.base = LETKF(7.28) if base is None else base
+        self.denoiser, self.climate = denoiser, climate
+        self.calibration = jnp.asarray(calibration, dtype=float)
+        self.architecture, self.n_steps, self.grid = architecture, n_steps, grid
+        self.members, self.centred, self.climatology, self.seed = members, centred, climatology, seed
+
+    def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
+        climate, denoiser = self.climate, self.denoiser
+        key_states, key_network = jax.random.split(jax.random.key(self.seed))
+        if climate is None:
+            draw = eqx.filter_jit(climatological_states)
+            states, _ = draw(dynamics, key_states, self.climatology)
+            climate = Moments(member_mean(states), member_variance(states))
+        base = self.base.prepare(dynamics, measurement)
+        ready = eqx.tree_at(
+            lambda f: (f.base, f.climate), self, (base, climate), is_leaf=lambda leaf: leaf is None
+        )
+        if denoiser is None:
+            shape = dynamics.state_shape
+            pair = jax.ShapeDtypeStruct((2, *shape), climate.mean.dtype)
+            z = jax.ShapeDtypeStruct(measurement.output_shape(shape), climate.mean.dtype)
+            mask = jax.ShapeDtypeStruct(z.shape, bool)
+            seen = eqx.filter_eval_shape(ready.features, pair, pair, z, mask, measurement)
+            kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
+            denoiser = kind.create(key_network, shape, jnp.zeros(seen.shape, seen.dtype))
+        return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
+        state = self.base.init(key, ensemble)
+        if not isinstance(state, EnsembleState) or state.log_weights is not None:
+            raise ValueError(
+                f"the base filter must have equally weighted members; {type(self.base).__name__} has not."
+            )
+        return state
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
+    ) -> EnsembleState:
+        return self.base.forecast(key, state, dynamics, step, n_steps, layout)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[EnsembleState, Info]:
+        key_base, key_sample = jax.random.split(key)
+        context, info = self.context(key_base, state, z, mask, measurement)
+        ensemble, factor = self.sample(key_sample, context)
+        info = info | {"spread_factor": factor}
+        return EnsembleState(ensemble, None, context.base.memory), info
+
+    def features(
+        self,
+        forecast: Float[Array, "N *x"],
+        analysis: Float[Array, "N *x"],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> Float[Array, "..."]:
+        """What the network sees (see `analysis_features`)."""
+        assert self.climate is not None
+        measurement = with_one_noise_law(EnsembleState(forecast), measurement)
+        layout = self.architecture.form(forecast.shape[1:])[0]
+        return analysis_features(forecast, analysis, z, mask, measurement, self.climate, layout)
+
+    def context(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[Context, Info]:
+        """The base filter's analysis, and what the network is told of it."""
+        if self.climate is None:
+            raise ValueError(
+                "the filter needs the model's climatology: call filter.prepare(dynamics, measurement)."
+            )
+        measurement = with_one_noise_law(state, measurement)
+        base, info = self.base.update(key, state, z, mask, measurement)
+        assert isinstance(base, EnsembleState)
+        features = self.features(state.ensemble, base.ensemble, z, mask, measurement)
+        return Context(base, scaled(base.ensemble, self.climate), features), info
+
+    def sample(self, key: PRNGKeyArray, context: Context) -> tuple[Float[Array, "N *x"], Float[Array, ""]]:
+        """The analysis members, and the factor on the base's spread (mean over components)."""
+        if self.denoiser is None:
+            raise ValueError("the network is not there yet: call filter.prepare(dynamics, measurement).")
+        mean, spread, deviations = context.analysis
+        denoiser = _Calibrated(self.denoiser.with_features(context.features), self.calibration)
+        key_first, key_steps = jax.random.split(key)
+        if self.members == "fresh":
+            deviations = jax.random.normal(key_first, deviations.shape, deviations.dtype)
+        start = VPBridge(
+            frame=Frame(mean, spread, IdentityBasis()),
+            theta=jnp.full_like(mean, 0.5 * math.pi),
+            measured=jnp.zeros_like(mean),
+            observed=jnp.zeros(mean.shape, bool),
+        )
+        centre, factor = denoiser.moments(jnp.zeros_like(mean), start.theta)
+        drawn = recentre(centre, factor[None] * deviations)
+        if self.n_steps > 1:
+            times = time_grid(self.n_steps, self.grid)
+            keys = member_keys(key_steps, drawn.shape[0])
+
+            def one(key: PRNGKeyArray, w0: Array) -> Array:
+                return bridge(key, start, denoiser, times, first=_Known(w0))
+
+            drawn = jax.vmap(one)(keys, drawn)
+            if self.centred:
+                drawn = recentre(centre, anomalies(drawn)[1])
+        return jax.vmap(start.frame.decode)(drawn), jnp.mean(factor)

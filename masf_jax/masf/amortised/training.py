@@ -1,0 +1,231 @@
+"""Training of an amortised filter on simulated cycles: those of its base filter first, then its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from ...dynamics.base import Dynamics
+from ...measurements.measurement import Measurement
+from ...training.config import FitConfig
+from ...training.history import History
+from ...training.loop import pretrain
+from ...training.objectives import denoising_loss
+from .filter import AmortisedMASF
+from .practice import Practice, practise
+
+__all__ = ["Round", "train_on_policy"]
+
+_FURTHEST = 4.0  # analysis spreads: truths further away (a filter that lost track) count as this far
+
+
+class Round(NamedTuple):
+    """How well a filter did in its own cycles, and the training on them."""
+
+    rmse: float
+    spread: float
+    samples: int
+    history: History | None
+
+
+def train_on_policy(
+    key: PRNGKeyArray,
+    filter: AmortisedMASF,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    practice: Practice,
+    config: FitConfig,
+    *,
+    rounds: int = 3,
+    replay: float = 0.6,
+    cooling: float = 1.0,
+    factors: tuple[float, ...] = (0.9, 1.0, 1.1),
+    progress: bool = False,
+    report: Callable[[int, Round], None] = lambda number, result: None,
+) -> tuple[AmortisedMASF, list[Round]]:
+    """Trains a filter's network on pairs of truth and forecast from the cycles it will meet.
+
+    Round 0 learns from the cycles of the base filter (which a fresh network leaves as they are). Every later
+    one takes a share `replay` of its pairs from those of the round before, so that these fade, and the rest
+    from the filter's own cycles; it starts from the last one's parameters, at half the learning rate times
+    cooling^(k - 1) in round k. Some runs are held back for validation. At the end `calibration` becomes the
+    factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: what is returned
+    is the filter with the smallest error in cycles of its own, be it the last, that of an earlier round, or
+    (a network of zeros) the base.
+
+    Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
+
+    Raises:
+        ValueError: no rounds or factors, replay or cooling out of range, or no finite pair in a round: the
+            filter diverged everywhere.
+    """
+    if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
+        raise ValueError(
+            "training needs rounds of at least 1, a share replay in [0, 1), cooling in (0, 1] and a factor "
+            f"to calibrate with; got rounds={rounds}, replay={replay}, cooling={cooling}, factors={factors}."
+        )
+    filter = filter.prepare(dynamics, measurement)
+    assert filter.denoiser is not None
+    loss = _loss(filter, filter.n_steps == 1)
+    results: list[Round] = []
+    pairs, best, smallest = None, filter, np.inf
+    simulate = eqx.filter_jit(practise)
+    for number in range(rounds):
+        key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
+        policy = _alone(filter) if number == 0 else filter
+        new, validation, rmse, spread = _collect(
+            simulate, key_cycles, policy, dynamics, measurement, practice
+        )
+        if rmse < smallest:
+            best, smallest = _untrained(filter) if number == 0 else filter, rmse
+        chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
+        pairs = _mixed(chosen, pairs, new, replay, _nominal(practice))
+        rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5 * cooling ** (number - 1))
+        assert filter.denoiser is not None
+        params, history = pretrain(
+            key_fit,
+            loss,
+            filter.denoiser.params,
+            jax.tree.map(jnp.asarray, pairs),
+            dataclasses.replace(config, learning_rate=rate),
+            validation=jax.tree.map(jnp.asarray, validation),
+            progress=progress,
+        )
+        filter = eqx.tree_at(lambda f: f.denoiser.params, filter, params)
+        results.append(Round(rmse, spread, len(new[0]), history))
+        report(number, results[-1])
+    key, key_factors = jax.random.split(key)
+    tried = [
+        _collect(
+            simulate,
+            key_factors,
+            eqx.tree_at(lambda f: f.calibration, filter, jnp.asarray(factor, filter.calibration.dtype)),
+            dynamics,
+            measurement,
+            practice,
+        )[2:]
+        for factor in factors
+    ]
+    errors = np.nan_to_num([rmse for rmse, _ in tried], nan=np.inf)
+    chosen = int(np.argmin(errors))
+    results.append(Round(*tried[chosen], 0, None))
+    report(rounds, results[-1])
+    if errors[chosen] < smallest:
+        factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
+        best = eqx.tree_at(lambda f: f.calibration, filter, factor)
+    return best, results
+
+
+def _untrained(filter: AmortisedMASF) -> AmortisedMASF:
+    """The filter with a network of zeros: its base, for one step and transported members."""
+    zeros = jax.tree.map(jnp.zeros_like, filter.denoiser)
+    return eqx.tree_at(
+        lambda f: (f.denoiser, f.calibration), filter, (zeros, jnp.ones_like(filter.calibration))
+    )
+
+
+def _alone(filter: AmortisedMASF) -> AmortisedMASF:
+    """The base filter as an amortised one."""
+    zeros = _untrained(filter).denoiser
+    return AmortisedMASF(
+        filter.base, zeros, filter.climate, architecture=filter.architecture, members="transported"
+    )
+
+
+def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
+    """Of the denoiser at φ = π/2, where the reverse process starts, and (several steps) below it."""
+    assert filter.denoiser is not None
+
+    def angles(key: PRNGKeyArray) -> Array:
+        if one_step:
+            return jnp.asarray(0.5 * np.pi)
+        key_start, key_angle = jax.random.split(key)
+        start = jax.random.bernoulli(key_start)
+        return 0.5 * np.pi * jnp.where(start, 1.0, jax.random.uniform(key_angle))
+
+    return denoising_loss(filter.denoiser, angles, robust=True)
+
+
+def _collect(
+    simulate: Callable,
+    key: PRNGKeyArray,
+    filter: AmortisedMASF,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    practice: Practice,
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], float, float]:
+    """Pairs to train on, pairs of other runs, and time-mean error and spread."""
+    held = _held_back(practice)
+    training, validation, scores = [], [], []
+    for interval in practice.intervals:
+        for n_members in practice.ensemble_sizes:
+            key, own = jax.random.split(key)
+            made = simulate(own, filter, dynamics, measurement, practice, interval, n_members)
+            truth, features, rmse, spread = (np.asarray(part)[:, practice.burn_in :] for part in made)
+            training.append(_finite(truth[held:], features[held:]))
+            validation.append(_finite(truth[:held], features[:held]))
+            scores.append((_finite_mean(rmse), _finite_mean(spread)))
+    pairs, held_back = _joined(training), _joined(validation)
+    if min(len(pairs[0]), len(held_back[0])) == 0:
+        raise ValueError(
+            "no finite pair of truth and forecast: the filter diverged in every run. More inflation, a "
+            "smaller localisation radius or a smaller learning rate may help."
+        )
+    rmse, spread = np.mean(scores, axis=0)
+    return pairs, held_back, float(rmse), float(spread)
+
+
+def _nominal(practice: Practice) -> int:
+    """Pairs of a round without any that are not finite."""
+    runs = practice.runs - _held_back(practice)
+    kinds = len(practice.intervals) * len(practice.ensemble_sizes)
+    return kinds * runs * (practice.cycles - practice.burn_in)
+
+
+def _held_back(practice: Practice) -> int:
+    return max(1, practice.runs // 16)
+
+
+def _mixed(
+    generator: np.random.Generator,
+    old: tuple[np.ndarray, np.ndarray] | None,
+    new: tuple[np.ndarray, np.ndarray],
+    replay: float,
+    size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`size` pairs, a share `replay` of them old: always as many, so that training is compiled once."""
+
+    def some(pairs: tuple[np.ndarray, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+        n = len(pairs[0])
+        rows = generator.choice(n, count, replace=count > n)
+        return pairs[0][rows], pairs[1][rows]
+
+    if old is None:
+        return some(new, size)
+    kept = round(replay * size)
+    return _joined([some(old, kept), some(new, size - kept)])
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([truth for truth, _ in parts]), np.concatenate([seen for _, seen in parts])
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    """Mean of the finite values; NaN where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def _finite(truth: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(runs, K, …) to (pairs, …), without those that are not finite."""
+    truth, features = (array.reshape(-1, *array.shape[2:]) for array in (truth, features))
+    good = np.isfinite(truth).reshape(len(truth), -1).all(1)
+    good &= np.isfinite(features).reshape(len(truth), -1).all(1)
+    return np.clip(truth[good], -_FURTHEST, _FURTHEST), features[good]

@@ -1,0 +1,96 @@
+"""`masf-jax train filter=masf_amortised`: trained on simulated cycles, kept, taken up by runs, or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from masf_jax.amortised import load_amortised, pretrained_folder, pretrained_names
+from masf_jax.cli.main import main
+from masf_jax.filters import EnSRF
+from masf_jax.training import inspect
+
+PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=8", "n_cycles=4"]
+PROBLEM += ["burn_in=0", "figures=false", "filter.base=ensrf", "filter.network.width=8"]
+TRAINING = ["filter.practice.runs=16", "filter.practice.cycles=12", "filter.practice.burn_in=2"]
+TRAINING += ["filter.training.rounds=1", "filter.training.steps=20", "filter.training.factors=[1.0]"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder, and what training printed."""
+    folder, out = tmp_path_factory.mktemp("amortised") / "checkpoint", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["train", *PROBLEM, *TRAINING, f"output_dir={folder}"]) == 0
+    return folder, out.getvalue()
+
+
+def test_training_says_what_it_found_and_how_to_use_it(trained):
+    folder, said = trained
+    assert "base filter: RMSE" in said
+    assert f"filter.checkpoint={folder}" in said
+    about = inspect(folder)["fingerprint"]
+    assert about["trained_on"]["practice"]["ensemble_sizes"] == [8]
+    assert about["trained_on"]["practice"]["intervals"] == [25]
+    assert len(about["rounds"]) == 2
+    assert np.isfinite([found["rmse"] for found in about["rounds"]]).all()
+
+
+def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
+    folder, _ = trained
+    run = ["run", *PROBLEM, f"filter.checkpoint={folder}", f"output_dir={tmp_path / 'run'}"]
+    run += ["measurement.noise.std=0.5", "ensemble_size=6", "steps_per_cycle=10", "filter.n_steps=2"]
+    assert main(run) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "NaN" not in json.dumps(metrics)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["filter.network.width=16"], "net"),
+        (["filter.base=etkf"], "base: stored 'ensrf', expected 'etkf'"),
+        (["filter.checkpoint=nowhere"], "no checkpoint at"),
+        (["filter.practice.noise=[1.0]"], None),
+    ],
+)
+def test_what_does_not_fit_is_refused(trained, tmp_path, changes, message, capsys):
+    folder, _ = trained
+    run = ["run", *PROBLEM, f"filter.checkpoint={folder}", f"output_dir={tmp_path / 'run'}", *changes]
+    code = main(run)
+    if message is None:  # practice is for training only
+        assert code == 0
+        assert main(["train", *PROBLEM, *TRAINING, *changes, f"output_dir={tmp_path / 'other'}"]) == 2
+        assert "lowest and highest" in capsys.readouterr().err
+        return
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_without_a_network_says_how_to_get_one(tmp_path, capsys):
+    code = main(["run", "dynamics=lorenz63", "filter=masf_amortised", f"output_dir={tmp_path / 'run'}"])
+    assert code == 2
+    assert "masf-jax train filter=masf_amortised" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_packages_checkpoints_are_small_and_say_where_they_come_from(name):
+    folder = pretrained_folder(name)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    assert size < 5e6
+    about = inspect(folder)["fingerprint"]
+    assert about["rounds"][-1]["rmse"] < about["rounds"][0]["rmse"]
+    assert {"measurement", "dynamics", "filter", "practice", "seed"} <= set(about["trained_on"])
+
+
+def test_python_takes_up_a_checkpoint(trained):
+    folder, _ = trained
+    filter = load_amortised(folder, EnSRF(), n_steps=2, calibration=1.2)
+    assert filter.denoiser is not None
+    assert float(filter.calibration) == pytest.approx(1.2)
+    with pytest.raises(FileNotFoundError, match="no trained filter 'nowhere'"):
+        pretrained_folder("nowhere")

@@ -1,0 +1,215 @@
+"""Comparisons: same problems for all filters, one table, and what happens where a filter fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax.cli import compare as command
+from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, _with_error
+from masf_jax.cli.compare.entries import Entry
+from masf_jax.cli.compare.seed_runs import SeedRuns, share
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
+from masf_jax.cli.main import main
+from masf_jax.cli.run.problem import _first_ensemble, build_models
+from masf_jax.filters import ETKF
+
+SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
+
+
+def rows(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare") / "deep"
+    filters = "filters={etkf: etkf, few: etkf}"
+    more = ["few.ensemble_size=4", "etkf.inflation=1.1", "seeds=3", "seed=2", f"output_dir={folder}"]
+    assert main(["compare", filters, *SMALL, *more]) == 0
+    return folder
+
+
+def test_a_run_is_that_of_masf_jax_run(finished, tmp_path):
+    run = ["run", "filter=etkf", "filter.inflation=1.1", *SMALL, "seed=3", "figures=false"]
+    assert main([*run, f"output_dir={tmp_path}"]) == 0
+    alone = json.loads((tmp_path / "metrics.json").read_text())
+    (compared,) = [r for r in rows(finished / "runs.csv") if (r["filter"], r["seed"]) == ("etkf", "3")]
+    for name in ("rmse_analysis", "rmse_forecast", "spread_skill_ratio", "crps_analysis", "spread_forecast"):
+        assert float(compared[name]) == pytest.approx(alone[name], rel=1e-3)
+
+
+def test_files(finished):
+    names = {"comparison.csv", "comparison.png", "comparison.tex", "runs.csv", "etkf.yaml", "few.yaml"}
+    assert {path.name for path in finished.iterdir()} == names
+    assert (finished / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    tex = (finished / "comparison.tex").read_text()
+    assert r"\begin{tabular}{lrrrrrrr}" in tex
+    assert tex.count(r"\boldmath") == 1
+    assert tex.count(" & ") == 3 * 7
+    assert r"etkf: defaults; given: inflation=1.1" in tex.split(r"\bottomrule")[1]
+    settings = compose([*SMALL, "filter=etkf"])
+    repeat = (finished / "few.yaml").read_text()
+    assert "ensemble_size: 4" in repeat
+    assert settings.filter["name"] in repeat
+
+
+def test_summary_has_mean_standard_error_and_origin(finished):
+    runs = [float(row["rmse_analysis"]) for row in rows(finished / "runs.csv") if row["filter"] == "few"]
+    (row,) = [row for row in rows(finished / "comparison.csv") if row["filter"] == "few"]
+    assert len(runs) == 3
+    assert float(row["rmse_analysis"]) == pytest.approx(np.mean(runs))
+    assert float(row["rmse_analysis_se"]) == pytest.approx(np.std(runs, ddof=1) / math.sqrt(3))
+    assert (row["ensemble_size"], row["runs"], row["diverged"]) == ("4", "3", "0")
+    assert float(row["seconds_per_cycle"]) > 0
+    assert [row["tuning"] for row in rows(finished / "comparison.csv")] == [
+        "defaults; given: inflation=1.1",
+        "defaults",
+    ]
+
+
+@pytest.mark.parametrize("spread", ["0.1", "null"])
+def test_fewer_members_are_the_first_ones(spread, key):
+    few, many = (
+        _first_ensemble(settings, build_models(settings)[0], jnp.ones(3), key)
+        for settings in (
+            compose(["dynamics=lorenz63", f"initial.spread={spread}", f"ensemble_size={n}"]) for n in (3, 7)
+        )
+    )
+    np.testing.assert_array_equal(few, many[:3])
+
+
+def test_one_program_for_all_seeds_and_several_at_once_change_nothing(monkeypatch):
+    traced, transform = [], ETKF.transform
+    monkeypatch.setattr(ETKF, "transform", lambda *a: (traced.append(0), transform(*a))[1])
+    problem, one = share(compose(SMALL), (0, 1, 2)), share(compose(SMALL), (1,))
+
+    def runs(problem, at_once):
+        traced.clear()
+        filter = ETKF().prepare(problem.dynamics, problem.measurement)
+        made = SeedRuns(problem, filter, 6, at_once)
+        made.trace()
+        return made
+
+    runs(one, 1)
+    assert traced
+    apart, together = runs(problem, 1)(), runs(problem, 2)()
+    runs(problem, 1)
+    assert not traced, "three seeds run the program of one"
+    assert [run["seed"] for run in together] == [0, 1, 2]
+    for first, second in zip(apart, together, strict=True):
+        assert first["rmse_analysis"] == pytest.approx(second["rmse_analysis"], rel=1e-3)
+    assert len({run["rmse_analysis"] for run in apart}) == 3
+
+
+@pytest.fixture
+def scripted(monkeypatch, tmp_path):
+    """Runs that return the inflation as every score; b runs out of memory after a look at what is on disk."""
+    seen = []
+
+    def run(self, done):
+        value = float(self.filter.filter.inflation.multiplicative)
+        if value == 1.5:
+            seen.append(rows(tmp_path / "comparison.csv"))
+            raise MemoryError("out of memory\nlong story")
+        scores = dict.fromkeys(AVERAGED, value if value < 2 else math.nan)
+        return [
+            {"seed": seed, **scores, "repaired_members": 0, "seconds_per_cycle": 1.0}
+            for seed in self.problem.seeds
+        ]
+
+    monkeypatch.setattr(SeedRuns, "__call__", run)
+    return seen
+
+
+def test_a_filter_that_fails_takes_no_results_along(scripted, tmp_path, capsys):
+    values = ["a.inflation=1.25", "b.inflation=1.5", "c.inflation=1.75", "d.inflation=2"]
+    arguments = ["compare", "filters={a: etkf, b: etkf, c: etkf, d: etkf}", *values, *SMALL, "seeds=2"]
+    assert main([*arguments, f"output_dir={tmp_path}"]) == 1
+    assert [row["filter"] for row in scripted.pop()] == ["a"]
+    found = rows(tmp_path / "comparison.csv")
+    assert [row["status"].split(":")[0] for row in found] == ["done", "failed", "done", "done"]
+    assert [row["rmse_analysis"] for row in found] == ["1.25", "nan", "1.75", "nan"]
+    assert [row["diverged"] for row in found] == ["0", "0", "0", "2"]
+    assert "Traceback" in (tmp_path / "b.error.txt").read_text()
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    assert "b failed: MemoryError: out of memory (b.error.txt)" in shown
+    assert "2/2" in shown
+    assert main(["compare", "filters={b: etkf}", *SMALL, "figures=false", f"output_dir={tmp_path}"]) == 0
+    assert not (tmp_path / "b.error.txt").exists()
+    assert not (tmp_path / "comparison.png").exists()
+
+
+def test_a_run_no_better_than_the_climatology_has_diverged():
+    problem = share(compose(SMALL), (0, 1, 2))
+    runs = [{"rmse_analysis": factor * problem.climatology} for factor in (0.9, 1.1, math.nan)]
+    for name, lost in (("etkf", [False, True, True]), ("climatology", [False, False, True])):
+        entry = Entry(name, compose([f"filter={name}"]), None)
+        comparison = Comparison(entry.settings, problem, 1, "", [])
+        assert comparison.lost(Result(entry, runs)) == lost
+    assert 3.0 < problem.climatology < 4.3
+
+
+def test_cells_show_the_error_to_two_digits():
+    assert _with_error(0.21956, 0.00213) == "0.2196 ± 0.0021"
+    assert _with_error(3.5871, 0.0291) == "3.587 ± 0.029"
+    assert _with_error(1234.5, 12.0) == "1234 ± 12"
+    assert _with_error(0.5, math.nan) == "0.5"
+    assert _with_error(math.nan, math.nan) == "nan"
+
+
+MISTAKES = {
+    "which filters?": [],
+    "Did you mean 'letkf'": ["filters=[etkf,letfk]"],
+    "Did you mean 'etkf'": ["filters=[etkf]", "etfk.inflation=1"],
+    "Did you mean 'filter.inflation'": ["filters=[etkf]", "etkf.inflatoin=1"],
+    "Did you mean 'seed'": ["filters=[etkf]", "sead=1"],
+    "two filters are called etkf": ["filters=[etkf,etkf]"],
+    "one list": ["filters=[etkf]", "filter=letkf"],
+    "no such file": ["filters=[./absent.yaml]"],
+    "a seed stands there twice": ["filters=[etkf]", "seeds=[1,1]"],
+    "at least one": ["filters=[etkf]", "seeds=0"],
+    "names the seeds": ["filters=[etkf]", "seeds=[1,2]", "seed=0"],
+    "must be an integer": ["filters=[etkf]", "seeds_at_once=0"],
+    "given twice": ["filters=[etkf]", "seeds=1", "seeds=2"],
+    "have one each": ["filters=[etkf]", "n_cycles=10,20"],
+    "expected filters by name": ["filters={dynamics: etkf}"],
+}
+
+
+@pytest.mark.parametrize("part", MISTAKES)
+def test_mistakes_are_found_before_anything_is_run(part, monkeypatch, capsys):
+    monkeypatch.setattr(command, "share", pytest.fail)
+    assert main(["compare", *MISTAKES[part]]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_a_filter_that_does_not_fit_is_found_before_any_is_run(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(SeedRuns, "__call__", pytest.fail)
+    bad = ["filters=[masf,etkf]", "masf.process=measurement_aware", "measurement=arctan", *SMALL]
+    assert main(["compare", *bad, f"output_dir={tmp_path}/new"]) == 2
+    assert "masf: " in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_comparison_needs_a_truth_and_its_error():
+    with pytest.raises(InputError, match="no truth"):
+        share(compose(["experiment=nile"]), (0,))
+    with pytest.raises(InputError, match="must have rmse"):
+        share(compose(["scores=[crps]"]), (0,))
+
+
+def test_origin_of_the_values_is_told():
+    tuned = compose(["experiment=lorenz96_sakov2008", "filter=letkf"])
+    assert tuned.experiment.tuning == "preset lorenz96_sakov2008"
+    other = compose(["experiment=lorenz96_sakov2008", "filter=letkf", "ensemble_size=20", "filter.radius=5"])
+    assert other.experiment.tuning == "preset lorenz96_sakov2008, for 7 members; given: radius=5"
+    assert compose(["experiment=lorenz96_sakov2008", "filter=kalman"]).experiment.tuning == "defaults"

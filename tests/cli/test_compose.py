@@ -1,0 +1,233 @@
+"""Configuration: groups, overrides, presets, and errors that name the mend."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+
+import pytest
+from omegaconf import OmegaConf
+
+from masf_jax.cli.config.builders.dynamics import DYNAMICS
+from masf_jax.cli.config.builders.filters import FILTERS
+from masf_jax.cli.config.builders.measurement import MEASUREMENTS, Network
+from masf_jax.cli.config.compose import choices, compose, config_folder, repeat
+from masf_jax.cli.config.settings import Settings, read_settings, write_settings
+from masf_jax.cli.errors import InputError
+from masf_jax.dynamics import Kolmogorov
+from masf_jax.filters import Filter
+from masf_jax.metrics import SCORES
+
+REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+FILES = [(group, choice) for group in REGISTRIES for choice in choices(group)]
+
+
+@pytest.mark.parametrize(("group", "choice"), FILES)
+def test_configuration_files_hold_exactly_the_builders_keys(group, choice):
+    section = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
+    parameters = REGISTRIES[group].parameters(section["name"])
+    assert set(section) - {"name"} == set(parameters)
+
+
+@pytest.mark.parametrize("group", REGISTRIES)
+def test_every_builder_has_a_configuration_file(group):
+    names = {OmegaConf.load(config_folder() / group / f"{choice}.yaml")["name"] for choice in choices(group)}
+    assert names == set(REGISTRIES[group].builders)
+
+
+def test_score_names_are_those_of_the_library():
+    names = typing.get_args(typing.get_args(typing.get_type_hints(Settings)["scores"])[0])
+    assert set(names) == set(SCORES)
+
+
+@pytest.mark.parametrize(
+    "choice", [name for name in choices("measurement") if name not in ("speed", "vorticity")]
+)
+def test_every_measurement_builds_and_samples(choice, key):
+    import jax.numpy as jnp
+
+    settings = compose([f"measurement={choice}"])
+    network = MEASUREMENTS.build(settings.measurement, (40,))
+    assert isinstance(network, Network)
+    z = network.measurement.sample(key, jnp.ones(40))
+    assert z.shape == network.measurement.output_shape((40,))
+
+
+@pytest.mark.parametrize("choice", choices("filter"))
+def test_every_filter_builds(choice):
+    assert isinstance(FILTERS.build(compose([f"filter={choice}"]).filter), Filter)
+
+
+@pytest.mark.parametrize("choice", choices("dynamics"))
+def test_every_model_builds(choice):
+    settings = compose([f"dynamics={choice}", "dynamics.model_error=0.5"])
+    assert DYNAMICS.build(settings.dynamics).step_noise_variance is not None
+
+
+@pytest.mark.parametrize("n", [64, 128, 256, 512])
+def test_kolmogorov_presets_are_the_paper_flow(n):
+    model = DYNAMICS.build(compose([f"dynamics=kolmogorov_{n}"]).dynamics)
+    assert isinstance(model, Kolmogorov)
+    assert model.state_shape == (2, n, n)
+    assert (model.viscosity, model.drag, model.forcing, model.forcing_waves) == (1e-3, 0.1, 1.0, 4)
+    assert float(model.dt) == pytest.approx(0.2)
+
+
+def test_kolmogorov_takes_two_sides():
+    model = DYNAMICS.build(
+        compose(["dynamics=kolmogorov_64", "dynamics.shape=[32,48]", "dynamics.length=[1,2.5]"]).dynamics
+    )
+    assert isinstance(model, Kolmogorov)
+    assert (model.state_shape, model.length) == ((2, 32, 48), (1.0, 2.5))
+    with pytest.raises(InputError, match="dynamics kolmogorov: shape must be two numbers"):
+        DYNAMICS.build(compose(["dynamics=kolmogorov_64", "dynamics.shape=[32]"]).dynamics)
+
+
+@pytest.mark.parametrize("choice", choices("experiment"))
+def test_presets_compose_and_say_what_they_are(choice):
+    settings = compose([f"experiment={choice}"])
+    assert settings.experiment.name == choice
+    assert settings.experiment.description
+    assert settings.experiment.reference
+    comment = (config_folder() / "experiment" / f"{choice}.yaml").read_text()
+    assert "expect" in comment or "No published RMSE" in comment
+
+
+def test_a_preset_tunes_the_chosen_filter_and_user_overrides_win():
+    letkf = compose(["experiment=lorenz96_sakov2008", "filter=letkf"])
+    assert (letkf.ensemble_size, letkf.filter["inflation"], letkf.filter["radius"]) == (7, 1.04, 7.28)
+    assert letkf.experiment.expected == 0.22
+    own = compose(["experiment=lorenz96_sakov2008", "filter=letkf", "ensemble_size=9"])
+    assert own.ensemble_size == 9
+    assert own.experiment.expected is None, "the published number does not hold for another ensemble size"
+    assert compose(["experiment=lorenz96_sakov2008", "seed=3"]).experiment.expected == 0.18
+
+
+def test_order_of_overrides_does_not_matter():
+    settings = compose(["filter.radius=3", "filter=letkf"])
+    assert settings.filter["radius"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3e-4", 3e-4), ("1E3", 1e3), ("5", 5.0), ("inf", float("inf")), ("1_0.5", 10.5)]
+)
+def test_numbers_are_numbers(text, value):
+    radius = compose(["filter=letkf", f"filter.radius={text}"]).filter["radius"]
+    assert isinstance(radius, float)
+    assert radius == value
+
+
+def test_whole_floats_are_integers_where_integers_are_due():
+    settings = compose(["n_cycles=1e3"])
+    assert settings.n_cycles == 1000
+    assert isinstance(settings.n_cycles, int)
+
+
+def test_saved_settings_read_back_the_same(tmp_path):
+    settings = compose(["experiment=lorenz96_arctan", "filter=ensrf", "filter.radius=inf", "seed=7"])
+    path = tmp_path / "config.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(write_settings(settings))))
+    assert repeat(str(path), []) == settings
+    assert read_settings(write_settings(settings)) == settings
+
+
+def test_repeat_renames_only_an_automatic_output_folder(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(write_settings(compose(["seed=1"])))))
+    assert repeat(str(path), ["seed=2"]).output_dir == "outputs/lorenz96-etkf-seed2"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(write_settings(compose(["output_dir=here"])))))
+    assert repeat(str(path), ["seed=2"]).output_dir == "here"
+
+
+BAD = {
+    "filter=etfk": ("unknown filter 'etfk'", "'etkf'", "letkf"),
+    "dynamics=lorenz69": ("unknown dynamics", "'lorenz6"),
+    "experiment=nil": ("unknown experiment", "'nile'"),
+    "sead=3": ("unknown key 'sead'", "'seed'", "burn_in"),
+    "filter.infaltion=1.1": ("filter.infaltion", "'filter.inflation'", "filter.rtps"),
+    "filter.radius=3": ("filter.radius", "a key of: ensrf, letkf"),
+    "measurement.noise.lav=laplace": ("measurement.noise.lav", "'measurement.noise.law'"),
+    "measurement.noise.law=cauchy": ("gaussian or laplace or student_t", "cauchy"),
+    "initial.spreed=1": ("initial.spreed", "'initial.spread'"),
+    "n_cycles=many": ("n_cycles must be an integer or null", "'many'"),
+    "seed=1.5": ("seed must be an integer", "1.5"),
+    "seed=true": ("seed must be an integer", "True"),
+    "figures=1": ("figures must be true or false",),
+    "filter.inflation=[1]": ("filter.inflation must be a number or null",),
+    "filter.inflation.x=1": ("filter.inflation",),
+    "measurement.noise=1": ("measurement.noise must be a mapping",),
+    "seed": ("KEY=VALUE", "'seed'"),
+    "--sede=3": ("unknown option",),
+    "filter=etkf,enkf": ("run -m",),
+    "~filter": ("KEY=VALUE",),
+    "filter=[etkf": ("cannot read",),
+    "seed=${nothing}": ("cannot resolve",),
+    "ensemble_size=1": ("ensemble_size must be at least 2",),
+    "layout.batch_size=0": ("layout.batch_size must be at least 1, or null; got 0",),
+    "seed=-1": ("seed must be at least 0",),
+    "burn_in=1000": ("burn_in (1000)",),
+    "n_cycles=null": ("observations.path",),
+    "initial.mean=0": ("initial.std",),
+    "initial.spread=0": ("initial.spread must be positive",),
+    "scores=[rmse,psnr]": ("scores", "energy_score", "psnr"),
+    "save=all": ("save", "ensemble"),
+    "measurement.noise.std=null": (),
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_bad_overrides_name_the_mend(override):
+    if override == "measurement.noise.std=null":
+        settings = compose([override])
+        with pytest.raises(InputError, match="std"):
+            MEASUREMENTS.build(settings.measurement, (40,))
+        return
+    with pytest.raises(InputError) as error:
+        compose([override])
+    for part in BAD[override]:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["measurement.noise.std=-1"], "std of the noise must be positive"),
+        (["measurement=subset", "measurement.indices=[0,40]"], "index 40 is outside"),
+        (["measurement=every_second", "measurement.start=50"], "start 50"),
+        (["measurement=speed"], "velocity"),
+        (["measurement=moving", "measurement.width=41"], "width"),
+    ],
+)
+def test_bad_networks_are_refused(overrides, part):
+    with pytest.raises(InputError, match=part):
+        MEASUREMENTS.build(compose(overrides).measurement, (40,))
+
+
+@pytest.mark.parametrize("law", ["gaussian", "laplace", "student_t"])
+def test_std_is_the_standard_deviation_whatever_the_law(law):
+    import jax.numpy as jnp
+
+    settings = compose([f"measurement.noise.law={law}", "measurement.noise.std=0.5"])
+    noise = MEASUREMENTS.build(settings.measurement, (40,)).measurement.noise
+    assert float(noise.whiten(jnp.asarray([0.5]))[0]) == pytest.approx(1.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("- 1\n- 2\n", "no keys"), ("a: [", "not a valid YAML"), ("sead: 1\n", "'seed'"), ("", "missing")],
+)
+def test_bad_saved_configurations(tmp_path, text, part):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=part):
+        repeat(str(path), [])
+    with pytest.raises(InputError, match="cannot read"):
+        repeat(str(tmp_path / "absent.yaml"), [])
+
+
+def test_builders_take_settings_by_keyword_with_types():
+    for registry in REGISTRIES.values():
+        for name, builder in registry.builders.items():
+            hints = typing.get_type_hints(builder)
+            assert builder.__doc__, name
+            assert all(parameter in hints for parameter in inspect.signature(builder).parameters)

@@ -1,0 +1,83 @@
+"""Quality control from the command line: what is rejected is in the results, and nowhere in the analysis."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
+from masf_jax.cli.main import main
+
+
+def run(folder, *overrides):
+    arguments = [
+        "run",
+        "dynamics=linear",
+        "dynamics.n=3",
+        f"output_dir={folder}",
+        "figures=false",
+        *overrides,
+    ]
+    assert main(arguments) == 0
+    with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
+        return data.load(), json.loads((folder / "metrics.json").read_text())
+
+
+def write(path, faulty):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(6, 3))
+    values[2, 1], values[4, 0] = faulty
+    lines = ["# units: m s-1", "time,value_0,value_1,value_2"]
+    lines += [",".join([str(float(t)), *map(str, row)]) for t, row in enumerate(values)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_faulty_values_are_counted_and_left_out(tmp_path, capsys):
+    keys = ["burn_in=0", "n_cycles=null", "initial.mean=0", "initial.std=1", "quality_control.threshold=6"]
+    faulty = write(tmp_path / "faulty.csv", (1e7, -1e7))
+    missing = write(tmp_path / "missing.csv", (np.nan, np.inf))
+    data, metrics = run(tmp_path / "a", *keys, f"observations.path={faulty}")
+    printed = capsys.readouterr().out
+    expected, _ = run(tmp_path / "b", *keys, f"observations.path={missing}")
+    np.testing.assert_array_equal(data["analysis_mean"], expected["analysis_mean"])
+    np.testing.assert_array_equal(data["rejected_values"], [0, 0, 1, 0, 1, 0])
+    assert data["observation_rejected"].values[2].tolist() == [0, 1, 0]
+    assert data["observation"].attrs["units"] == "m s-1"
+    assert (metrics["rejected_values"], metrics["observation_units"]) == (2, "m s-1")
+    assert metrics["rejected_fraction"] == pytest.approx(2 / 18)
+    assert metrics["innovation_rms_forecast"] < 5
+    assert np.isnan(data["forecast_residual"].values[2, 1])
+    assert "values rejected by quality control" in printed
+    assert "RMS of observation - forecast (m s-1)" in printed
+    assert int(expected["rejected_values"].sum()) == 0
+
+
+def test_figures_of_values_between_and_beyond_grid_points(tmp_path):
+    arguments = ["run", "measurement=line_average", "measurement.starts=[[38.2],[-5]]", "n_cycles=3"]
+    arguments += ["measurement.ends=[[41],[-4.5]]", "burn_in=0", f"output_dir={tmp_path}/a"]
+    assert main([*arguments, "quality_control.threshold=1e-6", "figures=true"]) == 0
+    with xr.open_dataset(tmp_path / "a" / "result.nc", engine="h5netcdf") as data:
+        np.testing.assert_allclose(data["observation_x"], [39.6, 35.25], rtol=1e-6)
+        np.testing.assert_array_equal(data["rejected_values"], [2, 2, 2])
+        np.testing.assert_array_equal(data["analysis_mean"], data["forecast_mean"])
+    assert (tmp_path / "a" / "states.png").is_file()
+
+
+def test_several_instruments_from_the_command_line(tmp_path):
+    parts = "[{name:subset,indices:[0,2],noise:{std:0.5}},{name:arctan,stride:2,noise:{std:0.1}}]"
+    overrides = ["n_cycles=4", "burn_in=0", "measurement=several", f"measurement.parts={parts}"]
+    data, _ = run(tmp_path / "a", *overrides, "filter=etkf")
+    assert data["observation"].shape == (4, 4)
+    assert np.isfinite(data["analysis_mean"]).all()
+    assert "rejected_values" not in data  # off by default
+
+
+@pytest.mark.parametrize("value", ["0", "-3"])
+def test_bad_threshold(value):
+    with pytest.raises(InputError, match=f"quality_control.threshold must be positive; got {value}"):
+        compose([f"quality_control.threshold={value}"])

@@ -1,0 +1,70 @@
+"""Sweeps: every combination, a folder a job, one table; with the joblib launcher."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from masf_jax.cli.compare.sweep import expand
+from masf_jax.cli.errors import InputError
+from masf_jax.cli.main import main
+from masf_jax.cli.report import over_seeds
+
+SMALL = ["dynamics.n=8", "n_cycles=5", "burn_in=1", "ensemble_size=4", "figures=false", "scores=[rmse]"]
+
+
+def test_expand_gives_every_combination():
+    jobs = expand(["filter=etkf,enkf", "seed=range(0,3)", "n_cycles=5"])
+    assert len(jobs) == 6
+    assert jobs[1] == ["filter=etkf", "seed=1", "n_cycles=5"]
+    with pytest.raises(InputError, match="lists of values"):
+        expand(["filter.inflation=interval(1,2)"])
+
+
+def test_mistakes_are_found_before_any_job_starts(tmp_path, capsys):
+    assert main(["run", "-m", "filter=etkf,letfk", f"output_dir={tmp_path}/sweep"]) == 2
+    assert "'letkf'" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_joblib_sweep_ends_with_a_table(tmp_path, capsys):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    code = main(["run", "-m", *launcher, *SMALL, "seed=3,4", f"output_dir={tmp_path}"])
+    assert code == 0
+    assert "2 runs" in capsys.readouterr().out
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["overrides"] for row in rows] == ["seed=3", "seed=4"]
+    metrics = [json.loads((tmp_path / str(k) / "metrics.json").read_text()) for k in range(2)]
+    assert [float(row["rmse_analysis"]) for row in rows] == [m["rmse_analysis"] for m in metrics]
+    assert metrics[0]["rmse_analysis"] != metrics[1]["rmse_analysis"]
+    assert main(["run", "--config", str(tmp_path / "0" / "config.yaml"), f"output_dir={tmp_path}/again"]) == 0
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["rmse_analysis"] == metrics[0]["rmse_analysis"]
+
+
+def test_a_failing_job_does_not_stop_the_others(tmp_path, capsys):
+    arguments = ["run", "-m", *SMALL, "dynamics.dt=0.5,0.05", f"output_dir={tmp_path}"]
+    assert main(arguments) == 1
+    assert "dynamics.dt = 0.5" in (tmp_path / "0" / "error.txt").read_text()
+    with (tmp_path / "summary.csv").open() as file:
+        status = [row["status"] for row in csv.DictReader(file)]
+    assert status[0].startswith("failed")
+    assert status[1] == "done"
+
+
+def test_a_sweep_has_one_output_folder():
+    assert main(["run", "-m", *SMALL, "output_dir=a,b"]) == 2
+
+
+def test_runs_that_differ_in_their_seed_are_averaged():
+    rows = [
+        {"overrides": "filter=etkf seed=0", "rmse_analysis": 1.0},
+        {"overrides": "filter=etkf seed=1", "rmse_analysis": 3.0},
+        {"overrides": "filter=enkf seed=0", "rmse_analysis": 2.0},
+        {"overrides": "filter=enkf seed=1", "status": "failed"},
+    ]
+    assert over_seeds(rows) == ["filter=etkf: RMSE of the analysis 2 ± 1 over 2 seeds"]

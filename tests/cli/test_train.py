@@ -1,0 +1,135 @@
+"""`masf-jax train`: a network pretrained, kept, taken up by a run, and refused where it does not belong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from masf_jax.cli.main import main
+from masf_jax.dynamics import Lorenz63
+from masf_jax.ensemble.normalization import Normalization
+from masf_jax.filters import MASF
+from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.training import fingerprint, inspect, load
+
+PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_paper", "n_cycles=2", "burn_in=0", "ensemble_size=4"]
+SMALL = [
+    "filter.n_steps=100",
+    "filter.network.width=8",
+    "filter.network.depth=1",
+    "filter.pretraining.states=40",
+]
+SMALL += [
+    "filter.pretraining.epochs=100",
+    "filter.pretraining.learning_rate=0.01",
+    "filter.training.epochs=2",
+]
+QUIET = ["figures=false", "scores=[rmse]"]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What training printed; the checkpoint is where it goes by itself."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(tmp_path_factory.mktemp("train"))
+        assert main(["train", *PROBLEM, *SMALL]) == 0
+        assert main(["train", *PROBLEM, *SMALL]) == 2, "it is there already"
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(said):
+    return said.split("Checkpoint: ")[1].split("\n")[0]
+
+
+def mean(folder):
+    with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
+        return data["analysis_mean"].values
+
+
+def test_round_trip(trained, tmp_path, capsys):
+    kept, again = tmp_path / "kept", tmp_path / "again"
+    run = ["run", *PROBLEM, *SMALL, *QUIET]
+    assert main([*run, f"output_dir={kept}", f"filter.checkpoint={trained}"]) == 0
+    assert "pretrain" not in capsys.readouterr().out
+    assert main([*run, f"output_dir={again}"]) == 0
+    assert "seconds to pretrain" in capsys.readouterr().out
+    np.testing.assert_allclose(mean(kept), mean(again), rtol=1e-4, atol=1e-4)
+    seconds = [json.loads((f / "metrics.json").read_text())["seconds_train"] for f in (kept, again)]
+    assert seconds[0] == 0
+    assert seconds[1] > 0
+
+
+def test_it_says_what_was_trained_and_how_to_use_it(said, trained):
+    assert trained.endswith("checkpoints/lorenz63_sakov2012-masf_paper")
+    line = f"Use it: masf-jax run {' '.join([*PROBLEM, *SMALL])} filter.checkpoint={trained}"
+    assert line in said.replace("'", "")
+    stored = inspect(trained)["fingerprint"]
+    assert f"Training data: 40 states, 4 of other trajectories, fingerprint {stored['data']}" in said
+    assert (stored["pretraining.states"], stored["pretraining.epochs"], stored["seed"]) == (40, 100, 1)
+    before, after = (float(word) for word in said.split("trajectories ")[1].replace(",", "").split()[:3:2])
+    assert after < 0.9 * before
+
+
+def test_the_fingerprint_is_of_the_training_states(trained):
+    """Made anew from the settings, the states are the same; of another seed they are not."""
+    measurement = Measurement(Identity(), Gaussian(1.0))
+
+    def states(seed):
+        filter = MASF(normalization=Normalization("fixed"), climatology=40, seed=seed)
+        climate = filter.climate(Lorenz63(), measurement)
+        return fingerprint((climate.states, climate.validation))["data"], climate.moments
+
+    stored = load(trained, normaliser=states(1)[1]._asdict())
+    assert stored.fingerprint["data"] == states(1)[0] != states(2)[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("filter.network.depth=2 dynamics.rho=20", "net depth: stored 1, expected 2"),
+        ("dynamics.rho=20", "fingerprint dynamics.rho: stored 28.0, expected 20.0"),
+        ("measurement.noise.std=0.5", "fingerprint measurement.noise.std: stored"),
+        ("filter.network.width=16", "net width: stored 8, expected 16"),
+        ("dynamics=lorenz96", "state shape: stored (3,), expected (40,)"),
+        ("filter.checkpoint=absent", "no checkpoint at"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(trained, override, message, tmp_path, capsys):
+    checkpoint = f"filter.checkpoint={trained}"
+    arguments = [*PROBLEM, *SMALL, checkpoint, *override.split(), f"output_dir={tmp_path}"]
+    assert main(["run", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "filter.checkpoint" in error
+    assert message in error
+    assert "rho=" not in override or "dynamics.rho: stored 28.0, expected 20.0" in error
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["filter=letkf"], "has no network to pretrain"),
+        (["filter=masf"], "has no network to pretrain"),
+        (["filter=masf", "filter.denoiser=network", "filter.normalization=cycle"], 'normalisation "fixed"'),
+        (["filter=masf_paper", "measurement=range_bearing"], "cannot be written as a state"),
+        (["filter=masf", "filter.denoiser=network", "measurement=blur"], "use the hybrid denoiser"),
+        (["filter=masf", "filter.checkpoint=x"], "checkpoint is of a network alone"),
+        (["filter=masf_paper", "filter.training.epochs=-1"], "training.epochs must not be negative"),
+        (["--overwrit"], "--overwrite"),
+    ],
+)
+def test_what_cannot_be_trained(overrides, message, tmp_path, capsys):
+    small = [] if overrides == ["filter=letkf"] else ["filter.pretraining.epochs=1"] * ("=" in overrides[0])
+    assert main(["train", *overrides, *small, f"output_dir={tmp_path / 'x'}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert main(["train", "--help"]) == 0
+    assert "--overwrite" in capsys.readouterr().out
