@@ -20,12 +20,12 @@ if TYPE_CHECKING:
         smoothers as smoothers,
         training as training,
     )
-    from .assimilate import (
+    from .coordinates import Coordinates as Coordinates
+    from .driver import (
         Assimilation as Assimilation,
         FilterDivergedWarning as FilterDivergedWarning,
         assimilate as assimilate,
     )
-    from .coordinates import Coordinates as Coordinates
     from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
     from .quality_control import GrossErrorCheck as GrossErrorCheck
     from .twin import Twin as Twin, simulate as simulate
@@ -35,9 +35,9 @@ __getattr__, __dir__ = lazy(
     {
         "MASF": ".masf",
         "AmortisedMASF": ".masf",
-        "Assimilation": ".assimilate",
-        "FilterDivergedWarning": ".assimilate",
-        "assimilate": ".assimilate",
+        "Assimilation": ".driver",
+        "FilterDivergedWarning": ".driver",
+        "assimilate": ".driver",
         "Coordinates": ".coordinates",
         "GrossErrorCheck": ".quality_control",
         "Twin": ".twin",

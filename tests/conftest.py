@@ -16,7 +16,7 @@ from jaxtyping import install_import_hook
 # files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
     "amortised",
-    "assimilate",
+    "driver",
     "bases",
     "coordinates",
     "denoisers",

@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Scalar
 
 from ..bases import FourierBasis, MatrixBasis
 from ..measurements.measurement import Measurement
-from .process import Frame, Process
+from .process import Frame, Process, ProcessFamily
 from .schedules import cosine_schedule
-from .whitened import DENSE_LIMIT, whitened
+from .whitened import DENSE_LIMIT, check_structure, whitened
 
-__all__ = ["MeasurementAwareProcess", "measurement_aware"]
+__all__ = ["MeasurementAware", "MeasurementAwareProcess", "measurement_aware"]
 
 
 class MeasurementAwareProcess(Process):
@@ -101,6 +101,37 @@ def measurement_aware(
         noise_std=noise_std,
         schedule_offset=schedule_offset,
     )
+
+
+class MeasurementAware(ProcessFamily):
+    """`measurement_aware`, the paper's process.
+
+    Args:
+        schedule_offset: s of `cosine_schedule`.
+    """
+
+    schedule_offset: float = eqx.field(static=True, default=0.008)
+
+    def __call__(
+        self,
+        measurement: Measurement,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        centre: Float[Array, "*x"],
+        scale: Float[Array, "..."],
+        at: Float[Array, "*x"] | None = None,
+        tempering: Scalar | float = 1.0,
+    ) -> MeasurementAwareProcess:
+        if at is not None:
+            raise ValueError("the measurement-aware process needs a linear measurement: it has no tangents.")
+        return measurement_aware(measurement, z, mask, centre, scale, self.schedule_offset)
+
+    def check(
+        self, measurement: Measurement, state_shape: tuple[int, ...], scale_shape: tuple[int, ...]
+    ) -> None:
+        check_structure(measurement, scale_shape, state_shape)
+        z = jnp.zeros(measurement.output_shape(state_shape))
+        self(measurement, z, jnp.ones(z.shape, bool), jnp.zeros(state_shape), jnp.ones(scale_shape))
 
 
 def _diagonalised(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from ..bases import Basis
+from ..measurements.measurement import Measurement
 
-__all__ = ["Frame", "Process", "Transition"]
+__all__ = ["Frame", "Process", "ProcessFamily", "Transition"]
 
 
 class Frame(eqx.Module):
@@ -131,3 +132,35 @@ class Process(eqx.Module):
         variance, variance_dot = jax.jvp(self.variance, (t,), (one,))
         f = g_dot / g
         return f, jnp.sqrt(jnp.maximum(variance_dot - 2 * f * variance, 0.0))
+
+
+class ProcessFamily(eqx.Module):
+    """A process for each measurement: what `MASF(process=…)` takes. A subclass gives `__call__`."""
+
+    linearizes: ClassVar[bool] = False
+    """Whether it takes a nonlinear operator by its tangent (`at`) and scales the noise (`tempering`)."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        measurement: Measurement,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        centre: Float[Array, "*x"],
+        scale: Float[Array, "..."],
+        at: Float[Array, "*x"] | None = None,
+        tempering: Scalar | float = 1.0,
+    ) -> Process:
+        """The process between states around `centre` and the measured values z.
+
+        Args:
+            z, mask: measured values, and which of them are valid.
+            scale: typical deviation from `centre`, broadcastable to the state.
+            at: where a nonlinear operator is linearised; None: at `centre`.
+            tempering: factor on the noise variance.
+        """
+
+    def check(
+        self, measurement: Measurement, state_shape: tuple[int, ...], scale_shape: tuple[int, ...]
+    ) -> None:
+        """Raises ValueError where the process cannot end in this measurement; called outside jit."""

@@ -1,17 +1,31 @@
-"""Samplers of p(x0 | z) for ONE member, as plain `lax.scan` loops."""
+"""Samplers of p(x0 | z) for ONE member: plain `lax.scan` loops, and the objects that run them."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
+from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..denoisers.base import Denoiser
+from ..ensemble.keys import member_keys
 from .process import Process
+from .schedules import TimeGrid, time_grid
 
-__all__ = ["bridge", "bridge_start", "guided", "paper_guidance_scale", "paper_score_scale"]
+__all__ = [
+    "Bridge",
+    "Guided",
+    "Sampler",
+    "bridge",
+    "bridge_start",
+    "guided",
+    "paper_guidance_scale",
+    "paper_score_scale",
+]
 
 
 def bridge_start(key: PRNGKeyArray, process: Process) -> tuple[Float[Array, "*v"], PRNGKeyArray]:
@@ -120,3 +134,113 @@ def guided(
     start = process.noised(key_start, v0, times[0])
     (v, _), _ = jax.lax.scan(step, (start, key_steps), jnp.stack([times[:-1], times[1:]], 1))
     return v
+
+
+class Sampler(eqx.Module):
+    """How p(v_0 | z) is drawn from: what `MASF(sampler=…)` takes. A subclass gives `draw`."""
+
+    moves_members: ClassVar[bool] = False
+    """Whether `draw` makes the analysis of `member` of it where the denoiser couples them (`for_member`)."""
+
+    @property
+    def centred(self) -> bool:
+        """Whether draws are shifted to `mean`."""
+        return False
+
+    @abc.abstractmethod
+    def draw(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
+    ) -> Float[Array, "*v"]:
+        """One draw of v_0, for this forecast member (None: for none), in the process's coordinates."""
+
+    def mean(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, n_members: int
+    ) -> Float[Array, "*v"]:
+        """E[v_0 | z], for samplers that know it."""
+        raise ValueError(f"{type(self).__name__} does not know the mean of its draws: use Bridge().")
+
+
+class Bridge(Sampler):
+    """`bridge`: exact for the exact denoiser.
+
+    Args:
+        n_steps, grid: number of reverse steps, and their spacing (see `time_grid`).
+        corrected: draw x0 in each step from the denoiser's law instead of taking its mean.
+        centred: shift the analysis members so that their mean is the denoiser's at diffusion time 1: E[x | z]
+            itself, without the sampling error of N draws. Of a denoiser that does not ignore pure noise (a
+            network) its mean over the members' own noise where nothing is measured.
+    """
+
+    moves_members: ClassVar[bool] = True
+    n_steps: int = eqx.field(static=True, default=1)
+    grid: TimeGrid = eqx.field(static=True, default="uniform")
+    corrected: bool = eqx.field(static=True, default=True)
+    centred: bool = eqx.field(static=True, default=True)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __check_init__(self) -> None:
+        self.times()
+
+    def times(self) -> Float[Array, " n_times"]:
+        """Where it stops."""
+        return time_grid(self.n_steps, self.grid)
+
+    def draw(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
+    ) -> Float[Array, "*v"]:
+        own = denoiser if member is None else denoiser.for_member(member)
+        first = None if own is denoiser else own
+        return bridge(key, process, denoiser, self.times(), self.corrected, first)
+
+    def mean(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, n_members: int
+    ) -> Float[Array, "*v"]:
+        """The denoiser at diffusion time 1."""
+        one_time = jnp.ones((), process.measured.dtype)
+
+        def expected(start: Array) -> Array:
+            return denoiser(process.rescaled(start, one_time), process.angle(one_time))
+
+        if denoiser.ignores_noise:
+            return expected(process.endpoint(jax.random.fold_in(key, n_members)))
+        # one draw of what is not measured would be an error that all members share
+        keys = member_keys(key, n_members)
+        return jax.vmap(lambda key: expected(bridge_start(key, process)[0]))(keys).mean(0)
+
+
+class Guided(Sampler):
+    """`guided`, the paper's sampler, from forecast members: it counts the measurement twice.
+
+    Args:
+        n_steps, grid, first: number of reverse steps, their spacing, and the first diffusion time. It needs
+            at least 64 steps on the "quadratic" grid.
+        paper_scales: the paper's c_s and c_g; else both are 1.
+    """
+
+    n_steps: int = eqx.field(static=True, default=150)
+    grid: TimeGrid = eqx.field(static=True, default="quadratic")
+    first: float = eqx.field(static=True, default=0.992)
+    paper_scales: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self) -> None:
+        if not self.first < 1:
+            raise ValueError(
+                f"the guided sampler has no score at diffusion time 1: first < 1; got {self.first}."
+            )
+        if self.n_steps < 3:
+            raise ValueError(
+                "the guided sampler diverges in 1 or 2 steps, whatever the noise; got "
+                f"n_steps={self.n_steps}. Give it 64 or more (the paper: 150), or use the bridge."
+            )
+        self.times()
+
+    def times(self, n_steps: int | None = None) -> Float[Array, " n_times"]:
+        """Where it stops; in as many steps as given instead of its own."""
+        return time_grid(self.n_steps if n_steps is None else n_steps, self.grid, self.first)
+
+    def draw(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
+    ) -> Float[Array, "*v"]:
+        if member is None:
+            raise ValueError("the guided sampler starts from forecast members; it was given none.")
+        scales = (paper_score_scale, paper_guidance_scale) if self.paper_scales else (jnp.ones_like,) * 2
+        return guided(key, process, denoiser, self.times(), member, *scales)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
 from ..bases import Basis
 from ..measurements.measurement import Measurement
-from .process import Frame, Process
-from .whitened import whitened
+from .process import Frame, Process, ProcessFamily
+from .whitened import check_structure, whitened
 
-__all__ = ["VPBridge", "vp_bridge"]
+__all__ = ["VP", "VPBridge", "vp_bridge"]
 
 
 class VPBridge(Process):
@@ -78,3 +79,26 @@ def vp_bridge(
     safe = jnp.where(observed, s, 1.0)
     measured = jnp.where(observed, projected / (safe * jnp.sqrt(1 + s**2)), 0.0)
     return VPBridge(frame=problem.frame, theta=theta, measured=measured, observed=observed)
+
+
+class VP(ProcessFamily):
+    """`vp_bridge`: for any linear measurement, and for the tangents of another."""
+
+    linearizes: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        measurement: Measurement,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        centre: Float[Array, "*x"],
+        scale: Float[Array, "..."],
+        at: Float[Array, "*x"] | None = None,
+        tempering: Scalar | float = 1.0,
+    ) -> VPBridge:
+        return vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=tempering)
+
+    def check(
+        self, measurement: Measurement, state_shape: tuple[int, ...], scale_shape: tuple[int, ...]
+    ) -> None:
+        check_structure(measurement, scale_shape, state_shape)

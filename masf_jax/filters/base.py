@@ -17,7 +17,16 @@ from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import member_mean, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
 
-__all__ = ["EnsembleFilter", "EnsembleState", "Filter", "GaussianState", "Info", "MemberFilter"]
+__all__ = [
+    "EnsembleFilter",
+    "EnsembleState",
+    "Filter",
+    "GaussianState",
+    "InflatedFilter",
+    "Info",
+    "MemberFilter",
+    "whitened_innovations",
+]
 
 Info: TypeAlias = dict[str, Array]
 """Scalars a filter reports about one analysis (inflation used, effective sample size, …)."""
@@ -167,15 +176,78 @@ class MemberFilter(Filter):
         return EnsembleState(members, state.log_weights, state.memory)
 
 
-class EnsembleFilter(MemberFilter):
-    """Filters whose update sees members and whitened innovations only.
+class InflatedFilter(MemberFilter):
+    """The analysis of every ensemble filter with inflation: inflate → analyse → relax.
+
+    A subclass gives `analyse`, and `remember` if it carries something from cycle to cycle. The state's memory
+    is (that of the inflation, the filter's own).
+    """
+
+    inflation: eqx.AbstractVar[Inflation]
+
+    @abc.abstractmethod
+    def analyse(
+        self,
+        key: Any,
+        members: Float[Array, "N *x"],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+        memory: Any,
+    ) -> tuple[Float[Array, "N *x"], Any, Info]:
+        """Analysis members from (inflated) forecast members, the memory for the next cycle, what to report.
+
+        `key`: the first of `keys`.
+        """
+
+    def remember(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Any:
+        """The filter's own memory before the first cycle."""
+        return None
+
+    def keys(self, key: PRNGKeyArray) -> tuple[Any, PRNGKeyArray]:
+        """The randomness of `analyse`, and of the inflation."""
+        key_analyse, key_inflate = jax.random.split(key)
+        return key_analyse, key_inflate
+
+    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
+        memory = self.inflation.init(ensemble.dtype), self.remember(key, ensemble)
+        return EnsembleState(ensemble, None, memory)
+
+    def update(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[EnsembleState, Info]:
+        key_analyse, key_inflate = self.keys(key)
+        inflation_memory, memory = state.memory
+        forecast = state.ensemble
+        d = whitened_innovations(forecast, z, mask, measurement)
+        n_valid = mask.sum().astype(d.dtype)
+        inflated, inflation_memory = self.inflation.before(forecast, inflation_memory, d, n_valid)
+        drawn, memory, info = self.analyse(key_analyse, inflated, z, mask, measurement, memory)
+        analysis = self.inflation.after(key_inflate, forecast, drawn)
+        if inflation_memory is not None:
+            info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
+        return EnsembleState(analysis, state.log_weights, (inflation_memory, memory)), info
+
+
+def whitened_innovations(
+    ensemble: Float[Array, "N *x"], z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+) -> Float[Array, "N *z"]:
+    """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing."""
+    return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
+
+
+class EnsembleFilter(InflatedFilter):
+    """Filters whose analysis sees members and whitened innovations only.
 
     A subclass gives `transform`. Row i of the innovations is R^{-1/2}(z - H(x_i)), zero where a value
     is missing; their mean is the whitened innovation d and minus their anomalies are the whitened
     measurement anomalies, so any operator, any noise covariance and any gap look alike.
     """
-
-    inflation: eqx.AbstractVar[Inflation]
 
     @abc.abstractmethod
     def transform(
@@ -187,30 +259,15 @@ class EnsembleFilter(MemberFilter):
     ) -> tuple[Float[Array, "N n"], Info]:
         """Analysis members from forecast members (raveled) and whitened innovations."""
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
-        return EnsembleState(ensemble, None, self.inflation.init(ensemble.dtype))
-
-    def update(
+    def analyse(
         self,
         key: PRNGKeyArray,
-        state: EnsembleState,
+        members: Float[Array, "N *x"],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
-    ) -> tuple[EnsembleState, Info]:
-        n_members = state.ensemble.shape[0]
-        key_update, key_inflate = jax.random.split(key)
-
-        def innovations(ensemble: Array) -> Array:
-            return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
-
-        forecast = state.ensemble
-        d = innovations(forecast)
-        inflated, memory = self.inflation.before(forecast, state.memory, d, mask.sum().astype(d.dtype))
-        if self.inflation.changes_forecast:
-            d = innovations(inflated)
-        x, info = self.transform(key_update, inflated.reshape(n_members, -1), d, mask.reshape(-1))
-        analysis = self.inflation.after(key_inflate, forecast, x.reshape(forecast.shape))
-        if memory is not None:
-            info = info | {"inflation": jnp.sqrt(memory.factor)}
-        return EnsembleState(analysis, state.log_weights, memory), info
+        memory: Any,
+    ) -> tuple[Float[Array, "N *x"], Any, Info]:
+        d = whitened_innovations(members, z, mask, measurement)
+        x, info = self.transform(key, members.reshape(len(members), -1), d, mask.reshape(-1))
+        return x.reshape(members.shape), memory, info

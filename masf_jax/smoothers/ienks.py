@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..assimilate import warn_if_diverged
+from ..driver import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, with_one_noise_law

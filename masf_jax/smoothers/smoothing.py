@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from ..assimilate import check_problem, cycle_arrays, observed_components, saved
+from ..driver import check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info
 from ..measurements.measurement import Measurement, Observations

@@ -10,8 +10,16 @@ import pytest
 from masf_jax.cli.config.builders.filters import FILTERS
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
-from masf_jax.filters import MASF, GaussianFit, KernelFit
-from masf_jax.masf.priors.network import NetworkFit
+from masf_jax.masf import (
+    MASF,
+    DualHead,
+    GaussianPrior,
+    Guided,
+    KernelPrior,
+    MeasurementAware,
+    NetworkPrior,
+)
+from masf_jax.measurements import Gaussian, Measurement, arctan
 
 TINY = ["filter.network.channels=8", "filter.network.multipliers=[1,2]", "filter.network.blocks=1"]
 TINY += ["filter.network.width=8", "filter.network.depth=1", "filter.network.attention=[]"]
@@ -44,11 +52,13 @@ def built(*overrides):
 
 def test_the_paper_preset_is_the_papers_algorithm():
     filter = built("filter=masf_paper")
-    assert (filter.process, filter.sampler, filter.grid) == ("measurement_aware", "guided", "quadratic")
-    assert (filter.n_steps, filter.first, filter.paper_scales, filter.climatology) == (150, 0.992, True, 1000)
+    assert isinstance(filter.process, MeasurementAware)
+    assert filter.sampler == Guided(150, "quadratic", 0.992, paper_scales=True)
+    assert isinstance(filter.route.of(Measurement(arctan(), Gaussian(1.0))), DualHead)
+    assert filter.climatology == 1000
     assert filter.normalization.kind == "fixed"
-    fit = filter.denoiser
-    assert isinstance(fit, NetworkFit)
+    fit = filter.prior
+    assert isinstance(fit, NetworkPrior)
     assert fit.pretraining is not None
     assert fit.training is not None
     for config in (fit.pretraining, fit.training):
@@ -69,18 +79,18 @@ def test_the_paper_preset_is_the_papers_algorithm():
 
 def test_keys_reach_the_filter():
     filter = built("filter=masf", "filter.radius=3", "filter.members=fresh", "filter.rtps=0.5")
-    assert filter.denoiser == GaussianFit(3.0, "fresh")
+    assert filter.prior == GaussianPrior(3.0, "fresh", rotation=True)
     assert filter.inflation.rtps is not None
     assert float(filter.inflation.rtps) == 0.5
     kernel = built(
         "filter=masf", "filter.denoiser=kernel", "filter.bandwidth=0.3", "filter.normalization=moving"
     )
-    assert isinstance(kernel.denoiser, KernelFit)
-    assert kernel.denoiser.bandwidth is not None
-    assert float(kernel.denoiser.bandwidth) == pytest.approx(0.3)
+    assert isinstance(kernel.prior, KernelPrior)
+    assert kernel.prior.bandwidth is not None
+    assert float(kernel.prior.bandwidth) == pytest.approx(0.3)
     assert kernel.normalization.kind == "moving"
     network = built("filter=masf", "filter.denoiser=network", "filter.training.epochs=5")
-    assert isinstance(network.denoiser, NetworkFit)
-    assert network.denoiser.architecture.variance_head
-    assert network.denoiser.epochs == 5
+    assert isinstance(network.prior, NetworkPrior)
+    assert network.prior.architecture.variance_head
+    assert network.prior.epochs == 5
     assert network.normalization.kind == "fixed"

@@ -96,7 +96,7 @@ def test_the_path_starts_at_the_last_analysis():
     run = assimilate(
         jax.random.key(0), EnFF(path="f2p"), model, measurement, Observations(values, 1), ensemble
     )
-    np.testing.assert_allclose(run.final.memory[2], GROWTH * ensemble, rtol=1e-6)
+    np.testing.assert_allclose(run.final.memory[1][1], GROWTH * ensemble, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

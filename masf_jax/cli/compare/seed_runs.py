@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...assimilate import assimilate
+from ...driver import assimilate
 from ...dynamics import Dynamics, MemberLayout
 from ...dynamics.rollout import climatological_states
 from ...filters import EnsembleState, Filter

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...assimilate import Assimilation
+from ...driver import Assimilation
 from ...measurements import Gaussian
 from .problem import Problem
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...assimilate import Assimilation
+from ...driver import Assimilation
 from ...filters import EnsembleState
 from ...metrics import time_average
 from ..config.settings import Settings

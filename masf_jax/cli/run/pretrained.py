@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...diffusion import VP
 from ...dynamics import Dynamics
 from ...ensemble.normalization import Moments
 from ...filters import MASF, Filter
@@ -15,8 +16,8 @@ from ..config.settings import Settings
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ...masf.climatology import Climate
-    from ...masf.priors.network import NetworkFit
+    from ...masf.climate import Climate
+    from ...masf.priors.network import NetworkPrior
     from ...training import History
 
 F = TypeVar("F", bound=Filter)
@@ -24,14 +25,14 @@ F = TypeVar("F", bound=Filter)
 __all__ = ["pretraining_fit", "with_checkpoint", "with_progress", "write_checkpoint"]
 
 
-def pretraining_fit(filter: Filter) -> NetworkFit | None:
+def pretraining_fit(filter: Filter) -> NetworkPrior | None:
     """The filter's network, if it is one that is to be pretrained."""
     if not isinstance(filter, MASF):
         return None
-    from ...masf.priors.network import NetworkFit
+    from ...masf.priors.network import NetworkPrior
 
-    fit = filter.denoiser
-    if isinstance(fit, NetworkFit) and fit.denoiser is None and fit.pretraining is not None:
+    fit = filter.prior
+    if isinstance(fit, NetworkPrior) and fit.denoiser is None and fit.pretraining is not None:
         return fit
     return None
 
@@ -41,7 +42,7 @@ def with_progress(filter: F) -> F:
     fit = pretraining_fit(filter)
     if fit is None:
         return filter
-    return _replaced(filter, denoiser=dataclasses.replace(fit, progress=True))
+    return _replaced(filter, prior=dataclasses.replace(fit, progress=True))
 
 
 def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
@@ -53,15 +54,16 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
     path = settings.filter.get("checkpoint")
     if path is None or settings.filter["name"] == "masf_amortised":
         return filter
-    from ...masf.priors.dual_head import DualHeadFit
-    from ...masf.priors.network import NetworkFit
+    from ...masf.priors.network import NetworkPrior
+    from ...masf.routes.dual_head import DualHead
     from ...training import load
 
-    if not isinstance(filter, MASF) or not isinstance(filter.denoiser, NetworkFit):
+    if not isinstance(filter, MASF) or not isinstance(filter.prior, NetworkPrior):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
-    fit = filter.denoiser
-    if isinstance(fit, DualHeadFit):
-        fit = fit.for_measurement(MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement)
+    fit = filter.prior
+    measurement = MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement
+    if isinstance(filter.route.of(measurement), DualHead):
+        fit = DualHead.with_second_head(fit)
     try:
         stored = load(
             path,
@@ -73,7 +75,7 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
         raise InputError(f"filter.checkpoint: {error}") from error
     normalization = dataclasses.replace(filter.normalization, moments=Moments(**stored.normaliser))
     fit = dataclasses.replace(fit, denoiser=stored.denoiser)
-    return _replaced(filter, denoiser=fit, normalization=normalization)
+    return _replaced(filter, prior=fit, normalization=normalization)
 
 
 def write_checkpoint(
@@ -88,13 +90,13 @@ def write_checkpoint(
     Raises:
         InputError: a filter without a pretrained network, or a folder that exists and may not be replaced.
     """
-    from ...masf.priors.network import NetworkFit
+    from ...masf.priors.network import NetworkPrior
     from ...nn import parameter_count
     from ...training import fingerprint, save
 
     assert isinstance(filter, MASF)
-    fit, moments = filter.denoiser, filter.normalization.moments
-    assert isinstance(fit, NetworkFit)
+    fit, moments = filter.prior, filter.normalization.moments
+    assert isinstance(fit, NetworkPrior)
     if fit.denoiser is None or fit.history is None or moments is None:
         raise InputError("only a network pretrained with the normalization fixed can be kept.")
     try:
@@ -117,14 +119,14 @@ def write_checkpoint(
     return where, fit.history, parameter_count(fit.denoiser.params)
 
 
-def _description(settings: Settings, filter: MASF, fit: NetworkFit) -> dict[str, Any]:
+def _description(settings: Settings, filter: MASF, fit: NetworkPrior) -> dict[str, Any]:
     """What a network's training depended on and its use must agree with, one flat entry each."""
     options = ("noise_map", "preconditioning", "variance_head")
     return {
         **_flat("dynamics", settings.dynamics),
         **_flat("measurement", settings.measurement),
         **{f"network.{name}": getattr(fit.architecture, name) for name in options},
-        "process": filter.process,
+        "process": "vp" if isinstance(filter.process, VP) else "measurement_aware",
         "normalization.kind": filter.normalization.kind,
         "normalization.affine": filter.normalization.affine,
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...assimilate import Assimilation
+from ...driver import Assimilation
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
 from .innovations import residuals

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ...assimilate import Assimilation, FilterDivergedWarning, assimilate
+from ...driver import Assimilation, FilterDivergedWarning, assimilate
 from ...filters import MASF
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings

@@ -19,7 +19,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies, recentre
 from ...ensemble.transforms import mean_preserving_rotation
 from ...measurements.measurement import Measurement
-from ..base import EnsembleState, Info, MemberFilter
+from ..base import EnsembleState, InflatedFilter, Info
 
 __all__ = ["IEnKF"]
 
@@ -33,7 +33,7 @@ class Window(NamedTuple):
     key: PRNGKeyArray
 
 
-class IEnKF(MemberFilter):
+class IEnKF(InflatedFilter):
     """Finds the start of the window whose forecast fits z, in the space of the ensemble.
 
     With members x_i = x̄ + X_i at the last analysis and the model M over the window, it minimises
@@ -80,9 +80,9 @@ class IEnKF(MemberFilter):
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> IEnKF:
         return dataclasses.replace(self, dynamics=dynamics)
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
+    def remember(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Window:
         zero = jnp.zeros((), jnp.int32)
-        return EnsembleState(ensemble, None, Window(ensemble, zero, zero, key))
+        return Window(ensemble, zero, zero, key)
 
     def forecast(
         self,
@@ -95,26 +95,26 @@ class IEnKF(MemberFilter):
     ) -> EnsembleState:
         members = advance(dynamics, state.ensemble, step, key, n_steps, layout)
         window = Window(state.ensemble, step, jnp.asarray(n_steps, jnp.int32), key)
-        return EnsembleState(members, None, window)
+        return EnsembleState(members, None, (state.memory[0], window))
 
-    def update(
+    def analyse(
         self,
         key: PRNGKeyArray,
-        state: EnsembleState,
+        members: Float[Array, "N *state"],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
-    ) -> tuple[EnsembleState, Info]:
+        memory: Window,
+    ) -> tuple[Float[Array, "N *state"], Window, Info]:
         if self.dynamics is None:
             raise ValueError("the filter needs the model: call filter.prepare(dynamics, measurement).")
-        dynamics, window = self.dynamics, state.memory
+        dynamics, window = self.dynamics, memory
 
         def carried(start: Array) -> Array:
             return advance(dynamics, start, window.step, window.key, window.n_steps)
 
-        _, ensemble, info = self.fit(window.start, state.ensemble, carried, z, mask, measurement)
-        ensemble = self.finished(key, state.ensemble, ensemble)
-        return EnsembleState(ensemble, None, window), info
+        _, ensemble, info = self.fit(window.start, members, carried, z, mask, measurement)
+        return self.rotated(key, ensemble), window, info
 
     def fit(
         self,
@@ -161,13 +161,17 @@ class IEnKF(MemberFilter):
         info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
         return moved(w, transform), ensemble, info
 
+    def rotated(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Float[Array, "N *state"]:
+        """After a random mean-preserving rotation, where there is to be one."""
+        if not self.rotation:
+            return ensemble
+        mean, deviations = anomalies(ensemble)
+        turn = mean_preserving_rotation(key, ensemble.shape[0], ensemble.dtype)
+        return recentre(mean, jnp.tensordot(turn, deviations, 1))
+
     def finished(
         self, key: PRNGKeyArray, forecast: Float[Array, "N *state"], ensemble: Float[Array, "N *state"]
     ) -> Float[Array, "N *state"]:
         """Rotated and inflated."""
-        key_rotation, key_inflation = jax.random.split(key)
-        if self.rotation:
-            mean, deviations = anomalies(ensemble)
-            turn = mean_preserving_rotation(key_rotation, ensemble.shape[0], ensemble.dtype)
-            ensemble = recentre(mean, jnp.tensordot(turn, deviations, 1))
-        return self.inflation.after(key_inflation, forecast, ensemble)
+        key_rotation, key_inflation = self.keys(key)
+        return self.inflation.after(key_inflation, forecast, self.rotated(key_rotation, ensemble))

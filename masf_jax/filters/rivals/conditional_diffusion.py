@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ...denoisers.kernel import KernelDenoiser
 from ...ensemble.density import silverman_factor
 from ...ensemble.inflation import Inflation
+from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, effective_sample_size, member_variance
-from ...masf.priors.base import member_keys
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 

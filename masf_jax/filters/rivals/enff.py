@@ -98,7 +98,7 @@ class EnFF(SampledFilter):
         if not isinstance(self.sigma_min, Tracer) and not 0 < float(self.sigma_min) <= 1:
             raise ValueError(f"sigma_min must lie in (0, 1]; got {self.sigma_min}.")
 
-    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
+    def first_memory(self, ensemble: Float[Array, "N *state"]) -> Any:
         return ensemble if self.path == "f2p" else None
 
     def forecast(
@@ -111,7 +111,8 @@ class EnFF(SampledFilter):
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
         forecast = super().forecast(key, state, dynamics, step, n_steps, layout)
-        memory = (*state.memory[:2], self.remember(state.ensemble))
+        inflation, (units, _) = state.memory
+        memory = inflation, (units, self.first_memory(state.ensemble))
         return dataclasses.replace(forecast, memory=memory)
 
     def draw(

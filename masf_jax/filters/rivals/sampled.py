@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...measurements.measurement import Measurement
-from ..base import EnsembleState, Info, MemberFilter
+from ..base import InflatedFilter, Info
 
 __all__ = ["Likelihood", "SampledFilter"]
 
@@ -54,15 +53,14 @@ class Likelihood(eqx.Module):
         return jnp.where(jnp.isnan(scores), 0.0, scores)
 
 
-class SampledFilter(MemberFilter):
+class SampledFilter(InflatedFilter):
     """Filters that draw new members, given the forecast's members and the likelihood of each state.
 
-    A subclass gives `draw`, and `remember` if it carries something from cycle to cycle. Inflation is that
-    of all filters; with a `normalization` members are drawn in normalised coordinates.
+    A subclass gives `draw`, and `first_memory` if it carries something from cycle to cycle. With a
+    `normalization` members are drawn in normalised coordinates.
     """
 
     uses_noise_of_each_state: ClassVar[bool] = True
-    inflation: eqx.AbstractVar[Inflation]
     normalization: eqx.AbstractVar[Normalization | None]
 
     @abc.abstractmethod
@@ -71,37 +69,27 @@ class SampledFilter(MemberFilter):
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
         """Analysis members from forecast members, both in the likelihood's coordinates."""
 
-    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
+    def first_memory(self, ensemble: Float[Array, "N *state"]) -> Any:
         """What `draw` is given as memory in the first cycle."""
         return None
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
-        normalization = None if self.normalization is None else self.normalization.init(ensemble)
-        memory = self.inflation.init(ensemble.dtype), normalization, self.remember(ensemble)
-        return EnsembleState(ensemble, None, memory)
+    def remember(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Any:
+        units = None if self.normalization is None else self.normalization.init(ensemble)
+        return units, self.first_memory(ensemble)
 
-    def update(
+    def analyse(
         self,
         key: PRNGKeyArray,
-        state: EnsembleState,
+        members: Float[Array, "N *x"],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
-    ) -> tuple[EnsembleState, Info]:
-        key_draw, key_inflate = jax.random.split(key)
-        inflation_memory, normalization_memory, memory = state.memory
-        forecast = state.ensemble
-        d = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, forecast, mask)
-        inflated, inflation_memory = self.inflation.before(
-            forecast, inflation_memory, d, mask.sum().astype(d.dtype)
-        )
+        memory: Any,
+    ) -> tuple[Float[Array, "N *x"], Any, Info]:
+        units, memory = memory
         centre = scale = None
         if self.normalization is not None:
-            centre, scale, normalization_memory = self.normalization(inflated, normalization_memory)
+            centre, scale, units = self.normalization(members, units)
         likelihood = Likelihood(measurement, z, mask, centre, scale)
-        drawn, memory, info = self.draw(key_draw, likelihood.encode(inflated), likelihood, memory)
-        analysis = self.inflation.after(key_inflate, forecast, likelihood.decode(drawn))
-        if inflation_memory is not None:
-            info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
-        memory = inflation_memory, normalization_memory, memory
-        return EnsembleState(analysis, state.log_weights, memory), info
+        drawn, memory, info = self.draw(key, likelihood.encode(members), likelihood, memory)
+        return likelihood.decode(drawn), (units, memory), info

@@ -96,7 +96,7 @@ class LearnedFilter(SampledFilter):
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LearnedFilter:
         return eqx.tree_at(lambda f: f.network, self, self.network.prepare(dynamics))
 
-    def remember(self, ensemble: Float[Array, "N *state"]) -> Any:
+    def first_memory(self, ensemble: Float[Array, "N *state"]) -> Any:
         return self.network.init()
 
     def draw(

@@ -22,12 +22,12 @@ from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...dynamics.rollout import climatological_states
+from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
 from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
-from ..priors.base import member_keys
 from .features import Scaled, analysis_features, scaled
 
 __all__ = ["AmortisedMASF", "Context"]

@@ -1,51 +1,59 @@
-"""Draws of p(x | z) for a nonlinear measurement: bridges to its tangents, at states that improve."""
+"""The route of a nonlinear measurement: bridges to its tangents, at states that improve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...bases import IdentityBasis
 from ...denoisers.base import Denoiser
-from ...diffusion.process import Process
+from ...diffusion.process import Process, ProcessFamily
+from ...diffusion.samplers import Sampler
+from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size, member_mean
 from ...measurements.measurement import Measurement
-from ..priors.base import member_keys
+from ..priors.base import Prior
+from .base import Inputs, Route, rotated
 
-__all__ = ["Linearization", "Problem"]
-
-ProcessAt: TypeAlias = Callable[[Array, Array], Process]
-DenoiserOf: TypeAlias = Callable[[Process], Denoiser]
+__all__ = ["Linearized"]
 
 
-class Problem(NamedTuple):
-    """One nonlinear analysis.
+class _Tangents(NamedTuple):
+    """What the iterations are made of.
 
     Attributes:
-        process: the process to the tangent of H at a state, with the noise variance times a factor.
-        denoiser: of the forecast, in the coordinates of a process.
-        draw: a draw in the state's units, given a key, the process, the denoiser, and the forecast member
-            that it comes from (None: none).
-        mean: E[x | z] in the state's units, given a key, process and denoiser, and the number of members.
-        members: the forecast members, in the state's units.
-        scale: typical deviation of the state.
+        inputs: with the prior that is used.
+        denoiser_of: of the forecast, in the coordinates of a process.
     """
 
-    process: ProcessAt
-    denoiser: DenoiserOf
-    draw: Callable[[PRNGKeyArray, Process, Denoiser, Array | None], Array]
-    mean: Callable[[PRNGKeyArray, Process, Denoiser, int], Array]
-    members: Float[Array, "N *x"]
-    scale: Float[Array, "..."]
+    inputs: Inputs
+    denoiser_of: Callable[[Process], Denoiser]
+
+    def draw(
+        self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*x"] | None
+    ) -> Float[Array, "*x"]:
+        """One draw in the state's units, of this forecast member (None: of none)."""
+        own = None if member is None else process.frame.encode(member)
+        return process.frame.decode(self.inputs.sampler.draw(key, process, denoiser, own))
+
+    def mean(self, key: PRNGKeyArray, process: Process, denoiser: Denoiser) -> Float[Array, "*x"]:
+        """E[x | z] in the state's units."""
+        n_members = len(self.inputs.members)
+        return process.frame.decode(self.inputs.sampler.mean(key, process, denoiser, n_members))
+
+    def change(self, new: Array, old: Array) -> Float[Array, ""]:
+        """In typical deviations (RMS)."""
+        return jnp.sqrt(jnp.mean(((new - old) / self.inputs.scale) ** 2))
 
 
-class Linearization(eqx.Module):
+class Linearized(Route):
     """How a nonlinear H becomes linear: H(x) ≈ H(x̂) + J (x - x̂) (Gauss-Newton), x̂ found in a few iterations.
 
     Iteration k of K works with the noise variance times annealing^(K - k) and puts x̂ where its analysis is:
@@ -79,6 +87,7 @@ class Linearization(eqx.Module):
         proposals: see above; 0: no correction.
     """
 
+    name: ClassVar[str] = "linearized"
     at: Literal["member", "mean"] = eqx.field(static=True, default="member")
     iterations: int = eqx.field(static=True, default=5)
     annealing: float = eqx.field(static=True, default=4.0)
@@ -102,41 +111,88 @@ class Linearization(eqx.Module):
         """On the noise variance, in each iteration."""
         return self.annealing ** np.arange(self.iterations - 1.0, -1.0, -1.0)
 
-    def __call__(
+    def check(
         self,
-        key: PRNGKeyArray,
-        problem: Problem,
+        prior: Prior,
+        process: ProcessFamily,
+        sampler: Sampler,
         measurement: Measurement,
-        z: Float[Array, "*z"],
-        mask: Bool[Array, "*z"],
-        centred: bool,
+        state_shape: tuple[int, ...],
+        scale_shape: tuple[int, ...],
+    ) -> None:
+        name, own = type(measurement.operator).__name__, type(prior).__name__
+        if not process.linearizes or not sampler.moves_members:
+            raise ValueError(
+                f"the process {type(process).__name__} with the sampler {type(sampler).__name__} needs a "
+                f"linear measurement and route; {name} is to be linearised here, which the process VP with "
+                "the Bridge does."
+            )
+        if self.at == "member" and not prior.couples_members:
+            raise ValueError(
+                f"{own} draws members afresh: they have no forecast member to linearise at. Take "
+                'GaussianPrior(members="transported"), or Linearized("mean"), with proposals where '
+                "components are few."
+            )
+        alone = measurement.operator.coupling(state_shape) == "component" and measurement.noise.diagonal
+        if prior.trained and (prior.climatological or not alone):
+            raise ValueError(
+                "a trained denoiser takes a nonlinear measurement only where each value depends on one "
+                f"component and it is trained on the forecasts; {name} does not suit {own}. Take "
+                "GaussianPrior or KernelPrior."
+            )
+        process.check(measurement, state_shape, scale_shape)
+
+    def draw(
+        self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
+    ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
+        key_prior, key = keys
+        prior = inputs.prior.of_each_member if self.at == "member" else inputs.prior
+        inputs = inputs._replace(prior=prior)
+        process = inputs.process_at()
+        members = jax.vmap(process.frame.encode)(inputs.members)
+        denoiser, new_memory, info = prior(key_prior, members, process, memory)
+
+        def denoiser_of(other: Process) -> Denoiser:
+            if isinstance(other.frame.basis, IdentityBasis):
+                return denoiser
+            coordinates = jax.vmap(other.frame.encode)(inputs.members)
+            return prior(key_prior, coordinates, other, memory)[0]
+
+        drawn, found = self._iterated(key, _Tangents(inputs, denoiser_of))
+        if prior.rotates and inputs.sampler.moves_members and not self.proposals:
+            drawn = rotated(key, drawn)
+        return drawn, new_memory, info | found
+
+    def _iterated(
+        self, key: PRNGKeyArray, tangents: _Tangents
     ) -> tuple[Float[Array, "N *x"], dict[str, Float[Array, ""]]]:
         """The analysis members, and `last_step`: the last change of x̂, in typical deviations (RMS)."""
-        members, n = problem.members, len(problem.members)
+        inputs = tangents.inputs
+        members, n, centred = inputs.members, len(inputs.members), inputs.sampler.centred
         factors = jnp.asarray(self.factors(), members.dtype)
 
         def better(at: Array, factor: Array) -> tuple[Array, Array]:
-            process = problem.process(at, factor)
-            new = problem.mean(key, process, problem.denoiser(process), n)
-            return new, self._change(new, at, problem.scale)
+            process = inputs.process_at(at, factor)
+            new = tangents.mean(key, process, tangents.denoiser_of(process))
+            return new, tangents.change(new, at)
 
         at, steps = jax.lax.scan(better, member_mean(members), factors[:-1])
-        process = problem.process(at, factors[-1])
-        denoiser = problem.denoiser(process)
+        process = inputs.process_at(at, factors[-1])
+        denoiser = tangents.denoiser_of(process)
         keys = member_keys(key, n)
-        common = jax.vmap(problem.draw, (0, None, None, 0))(keys, process, denoiser, members)
-        mean = problem.mean(key, process, denoiser, n)
+        common = jax.vmap(tangents.draw, (0, None, None, 0))(keys, process, denoiser, members)
+        mean = tangents.mean(key, process, denoiser)
         if self.at == "mean":
-            info = {"last_step": self._change(mean, at, problem.scale)}
+            info = {"last_step": tangents.change(mean, at)}
             if self.proposals > 0:
-                return self._resampled(key, problem, process, at, measurement, z, mask, info)
+                return self._resampled(key, tangents, process, at, info)
             return (common + (mean - member_mean(common))[None] if centred else common), info
 
         def move(key: PRNGKeyArray, member: Array) -> tuple[Array, Array]:
             def again(at: Array, factor: Array) -> tuple[Array, Array]:
-                process = problem.process(at, factor)
-                new = problem.draw(key, process, problem.denoiser(process), member)
-                return new, self._change(new, at, problem.scale)
+                process = inputs.process_at(at, factor)
+                new = tangents.draw(key, process, tangents.denoiser_of(process), member)
+                return new, tangents.change(new, at)
 
             drawn, steps = jax.lax.scan(again, member, factors)
             return drawn, steps[-1]
@@ -146,27 +202,22 @@ class Linearization(eqx.Module):
             drawn = drawn + (mean - member_mean(common))[None]
         return drawn, {"last_step": jnp.sqrt(jnp.mean(steps**2))}
 
-    @staticmethod
-    def _change(new: Array, old: Array, scale: Array) -> Float[Array, ""]:
-        return jnp.sqrt(jnp.mean(((new - old) / scale) ** 2))
-
     def _resampled(
         self,
         key: PRNGKeyArray,
-        problem: Problem,
+        tangents: _Tangents,
         process: Process,
-        at: Array,
-        measurement: Measurement,
-        z: Array,
-        mask: Array,
+        at: Float[Array, "*x"],
         info: dict[str, Array],
     ) -> tuple[Array, dict[str, Array]]:
         """N of N · proposals draws, by the true over the linearised likelihood."""
-        n = len(problem.members)
+        measurement, z, mask = tangents.inputs.measurement, tangents.inputs.z, tangents.inputs.mask
+        n = len(tangents.inputs.members)
         count = n * self.proposals
         key_draws, key_pick = jax.random.split(jax.random.fold_in(key, n))
         keys = member_keys(key_draws, count)
-        draws = jax.vmap(problem.draw, (0, None, None, None))(keys, process, problem.denoiser(process), None)
+        denoiser = tangents.denoiser_of(process)
+        draws = jax.vmap(tangents.draw, (0, None, None, None))(keys, process, denoiser, None)
         _, tangent = jax.linearize(measurement.operator, at)
         innovation = measurement.innovation(z, at)
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from .... import filters as f
+from .... import filters as f, masf as m
 from ....ensemble.inflation import Inflation
 from ....ensemble.normalization import Normalization
-
-if TYPE_CHECKING:
-    from ....masf.priors.conditional_network import ConditionalNetwork
-    from ....masf.priors.network import NetworkFit
 
 __all__ = ["masf", "masf_gaussian", "masf_kernel", "masf_paper"]
 
@@ -61,7 +56,7 @@ class LinearizationSettings:
 
 
 _EPOCHS = 120  # the paper's
-_CONDITIONAL_STEPS = 40
+_PROCESSES = {"vp": m.VP, "measurement_aware": m.MeasurementAware}
 _NETWORK = NetworkSettings()
 _PRETRAINING = PretrainingSettings()
 _TRAINING = TrainingSettings()
@@ -94,56 +89,35 @@ def masf(
     seed: int = 1,
 ) -> f.Filter:
     """Measurement-aware score-based filter: exact for every linear measurement, others linearised."""
+    units = None if normalization is None else Normalization(normalization, affine)
+    if not affine and units is None:
+        units = Normalization("fixed" if denoiser == "network" and route != "conditional" else "cycle", False)
+    common = {"inflation": inflation, "climatology": pretraining.states, "seed": seed}
     if route == "conditional":
-        fitted = _conditional(denoiser, bandwidth, network, training, checkpoint, corrected, seed)
-        steps = (_CONDITIONAL_STEPS if denoiser == "network" else 1) if n_steps is None else n_steps
-        return f.MASF(
-            fitted,
-            inflation,
-            Normalization(normalization or "cycle", affine),
-            route=route,
-            process=process,
-            sampler=sampler,
-            n_steps=steps,
-            grid=grid,
-            corrected=corrected,
-            climatology=pretraining.states,
-            seed=seed,
-        )
+        chosen = _conditional(denoiser, bandwidth, network, training, checkpoint, corrected, seed)
+        steps = chosen.sampler() if n_steps is None else m.Bridge(n_steps)
+        assert isinstance(steps, m.Bridge)
+        reverse = m.Bridge(steps.n_steps, grid, corrected) if sampler == "bridge" else m.Guided()
+        return m.MASF(None, _PROCESSES[process](), reverse, chosen, normalization=units, **common)
     alone = denoiser == "network"
     if checkpoint is not None and not alone:
         raise ValueError(f"checkpoint is of a network alone (denoiser=network); the denoiser is {denoiser}.")
     if denoiser == "hybrid" and training.epochs == 0:
         raise ValueError("the hybrid denoiser needs training.epochs of at least 1: it is Gaussian without.")
-    gaussian = f.GaussianFit(radius, members)
-    fit: f.DenoiserFit = gaussian if denoiser == "gaussian" else f.KernelFit(bandwidth)
+    gaussian = m.GaussianPrior(radius, members, rotation)
+    prior: m.Prior = gaussian if denoiser == "gaussian" else m.KernelPrior(bandwidth)
     if denoiser in ("hybrid", "network"):
-        fit = _network_fit(
-            network,
-            pretraining,
-            training,
-            None if alone else gaussian,
-            paper=False,
-            head=corrected,
-            seed=seed,
-        )
-    return f.MASF(
-        fit,
-        inflation,
-        Normalization(normalization or ("fixed" if alone else "cycle"), affine),
-        f.Linearization(**dataclasses.asdict(linearization)),
-        route=route,
-        process=process,
-        sampler=sampler,
-        n_steps=1 if n_steps is None else n_steps,
-        grid=grid,
-        corrected=corrected,
-        centred=centred,
-        rotation=rotation,
-        paper_scales=paper_scales,
-        climatology=pretraining.states,
-        seed=seed,
-    )
+        prior = _trained(network, pretraining, training, None if alone else gaussian, corrected, seed)
+    if alone and units is None:
+        units = Normalization("fixed", affine)
+    steps = 1 if n_steps is None else n_steps
+    if sampler == "guided":
+        reverse = m.Guided(steps, grid, paper_scales=paper_scales)
+    else:
+        reverse = m.Bridge(steps, grid, corrected, centred)
+    tangents = m.Linearized(**dataclasses.asdict(linearization))
+    taken = {"auto": m.Automatic(tangents), "linear": m.Linear(), "linearized": tangents}[route]
+    return m.MASF(prior, _PROCESSES[process](), reverse, taken, normalization=units, **common)
 
 
 def masf_gaussian(
@@ -156,9 +130,9 @@ def masf_gaussian(
     linearization: LinearizationSettings = _LINEARIZATION,
 ) -> f.Filter:
     """The score-based filter of a Gaussian forecast: an ensemble Kalman filter by diffusion."""
-    tangents = f.Linearization(**dataclasses.asdict(linearization))
-    fit = f.GaussianFit(radius, members)
-    return f.MASF(fit, inflation, linearization=tangents, rotation=rotation, n_steps=n_steps)
+    prior = m.GaussianPrior(radius, members, rotation)
+    route = m.Automatic(m.Linearized(**dataclasses.asdict(linearization)))
+    return m.MASF(prior, sampler=m.Bridge(n_steps), route=route, inflation=inflation)
 
 
 def masf_kernel(
@@ -170,8 +144,9 @@ def masf_kernel(
     linearization: LinearizationSettings = LinearizationSettings("mean", proposals=20),
 ) -> f.Filter:
     """The score-based filter of the forecast's kernel density: exact for it, and training-free."""
-    tangents = f.Linearization(**dataclasses.asdict(linearization))
-    return f.MASF(f.KernelFit(bandwidth, shrink), inflation, linearization=tangents, n_steps=n_steps)
+    prior = m.KernelPrior(bandwidth, shrink)
+    route = m.Automatic(m.Linearized(**dataclasses.asdict(linearization)))
+    return m.MASF(prior, sampler=m.Bridge(n_steps), route=route, inflation=inflation)
 
 
 def masf_paper(
@@ -186,77 +161,66 @@ def masf_paper(
     seed: int = 1,
 ) -> f.Filter:
     """MASF as published (Yoon et al. 2026): guided sampler, network pretrained and fine-tuned."""
-    fit = _network_fit(
-        network, pretraining, training, None, paper=True, head=False, seed=seed, nonlinear_steps=n_steps
-    )
-    return f.MASF(
-        fit,
-        inflation,
-        Normalization("fixed"),
-        process="measurement_aware",
-        sampler="guided",
-        n_steps=150 if n_steps is None else n_steps,
-        grid="quadratic",
+    from ....denoisers.architecture import Architecture  # Flax and Optax: only where they are needed
+    from ....masf.paper import paper_training
+
+    _check_epochs(pretraining, training)
+    return m.paper_masf(
+        Architecture(**dataclasses.asdict(network)),
+        pretraining_epochs=pretraining.epochs,
+        pretraining=paper_training(pretraining.learning_rate, pretraining.batch_size),
+        epochs=_EPOCHS if training.epochs is None else training.epochs,
+        training=paper_training(training.learning_rate or 3e-4, training.batch_size or 32),
+        restart=training.restart,
+        n_steps=n_steps,
         paper_scales=paper_scales,
+        inflation=inflation,
         climatology=pretraining.states,
         seed=seed,
     )
 
 
-def _network_fit(
-    network: NetworkSettings,
-    pretraining: PretrainingSettings,
-    training: TrainingSettings,
-    gaussian: f.GaussianFit | None,
-    *,
-    paper: bool,
-    head: bool,
-    seed: int,
-    nonlinear_steps: int | None = None,
-) -> NetworkFit:
-    """`paper`: constant learning rate, the last parameters, plain x0 and its squared error, no noise map, and
-    a second head where the measurement is nonlinear."""
-    from ....denoisers.architecture import Architecture  # Flax and Optax: only where they are needed
-    from ....masf.priors.dual_head import DualHeadFit
-    from ....masf.priors.network import NetworkFit
-    from ....training import FitConfig
-
+def _check_epochs(pretraining: PretrainingSettings, training: TrainingSettings) -> None:
     for name, section in (("pretraining", pretraining), ("training", training)):
         if section.epochs is not None and section.epochs < 0:
             raise ValueError(f"{name}.epochs must not be negative; got {section.epochs}.")
+
+
+def _trained(
+    network: NetworkSettings,
+    pretraining: PretrainingSettings,
+    training: TrainingSettings,
+    gaussian: m.GaussianPrior | None,
+    head: bool,
+    seed: int,
+) -> m.Prior:
+    """A network alone, or with the Gaussian that it corrects."""
+    from ....denoisers.architecture import Architecture  # Flax and Optax: only where they are needed
+    from ....training import FitConfig
+
+    _check_epochs(pretraining, training)
 
     def config(section: PretrainingSettings | TrainingSettings) -> FitConfig:
         return FitConfig(
             learning_rate=3e-4 if section.learning_rate is None else section.learning_rate,
             batch_size=32 if section.batch_size is None else section.batch_size,
-            schedule="constant" if paper else "cosine",
-            ema_decay=None if paper else 0.999,
             validation_fraction=0.0,
         )
 
     alone = gaussian is None
-    epochs = training.epochs
-    if epochs is None:
-        epochs = _EPOCHS if paper or not alone else 0
-    kind = functools.partial(DualHeadFit, nonlinear_steps=nonlinear_steps or 200) if paper else NetworkFit
-    return kind(
-        gaussian=gaussian,
-        training=config(training) if epochs else None,
-        pretraining=(
-            config(pretraining).for_epochs(pretraining.epochs, pretraining.states)
-            if alone and pretraining.epochs > 0
-            else None
-        ),
-        epochs=epochs or None,
-        restart=training.restart,
-        weighted=not paper,
-        architecture=Architecture(
-            **dataclasses.asdict(network),
-            noise_map=not paper,
-            preconditioning="x0" if paper else "edm",
-            variance_head=head and alone,
-        ),
-        seed=seed,
+    epochs = (0 if alone else _EPOCHS) if training.epochs is None else training.epochs
+    common = {
+        "training": config(training) if epochs else None,
+        "epochs": epochs or None,
+        "restart": training.restart,
+        "architecture": Architecture(**dataclasses.asdict(network), variance_head=head and alone),
+        "seed": seed,
+    }
+    if gaussian is not None:
+        return m.HybridPrior(gaussian=gaussian, **common)
+    passes = pretraining.epochs
+    return m.NetworkPrior(
+        pretraining=config(pretraining).for_epochs(passes, pretraining.states) if passes else None, **common
     )
 
 
@@ -268,7 +232,7 @@ def _conditional(
     checkpoint: str | None,
     head: bool,
     seed: int,
-) -> f.ConditionalKernel | ConditionalNetwork:
+) -> m.ConditionalKernel | m.ConditionalNetwork:
     """What knows the measured values."""
     if denoiser not in ("kernel", "network"):
         raise ValueError(
@@ -278,13 +242,13 @@ def _conditional(
     if checkpoint is not None:
         raise ValueError("route=conditional trains its network in every cycle: it takes no checkpoint.")
     if denoiser == "kernel":
-        return f.ConditionalKernel(bandwidth)
+        return m.ConditionalKernel(bandwidth)
     if training.epochs is not None and training.epochs < 1:
         raise ValueError(
             f"route=conditional needs training.epochs of at least 1, or null; got {training.epochs}."
         )
     from ....denoisers.architecture import Architecture
-    from ....masf.priors.conditional_network import ConditionalNetwork, conditional_training
+    from ....masf.routes.conditional_network import ConditionalNetwork, conditional_training
 
     given = {
         name: value

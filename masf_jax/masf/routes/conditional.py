@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...diffusion.process import ProcessFamily
+from ...diffusion.samplers import Bridge, Sampler
+from ...dynamics.base import Dynamics
 from ...ensemble.density import KernelDensity, check_bandwidth
+from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size
 from ...measurements.measurement import Measurement
-from .base import DrawingFit, Sampling, member_keys
+from ..climate import Climate
+from ..priors.base import Prior
+from .base import Inputs, Route
 
-__all__ = ["ConditionalFit", "ConditionalKernel"]
+__all__ = ["Conditional", "ConditionalKernel"]
 
 
-class ConditionalFit(DrawingFit):
-    """A fit for the route "conditional": exact for the forecast's density, whatever H and the noise.
+class Conditional(Route):
+    """A route without a prior: exact for the forecast's density, whatever H and the noise.
 
     Noise that depends on H(x) is that of each state by itself. Analysis members are drawn afresh from
     p(x | z), not moved from forecast members of their own, and never centred: with several modes a shift of
     all members is an error of each.
     """
 
-    routes: ClassVar[tuple[str, ...]] = ("conditional",)
+    name: ClassVar[str] = "conditional"
+    uses_noise_of_each_state: ClassVar[bool] = True
+    draws_itself: ClassVar[bool] = True
+
+    def init(self, prior: Prior) -> Any:
+        return None
+
+    def check(
+        self,
+        prior: Prior,
+        process: ProcessFamily,
+        sampler: Sampler,
+        measurement: Measurement,
+        state_shape: tuple[int, ...],
+        scale_shape: tuple[int, ...],
+    ) -> None:
+        if not isinstance(sampler, Bridge):
+            raise ValueError(
+                f"the route 'conditional' has no guided sampler: Bridge; got {type(sampler).__name__}."
+            )
+
+    def prepare(
+        self,
+        prior: Prior,
+        dynamics: Dynamics,
+        measurement: Measurement,
+        climate: Callable[[], Climate] | None = None,
+    ) -> tuple[Route, Prior]:
+        return self, prior
 
 
-class ConditionalKernel(ConditionalFit):
+class ConditionalKernel(Conditional):
     """The forecast as a kernel density: N of N · `draws` draws of it, picked by p(z | x). Training-free.
 
     With x0 one of the draws x_j, weighted by w_j ∝ p(z | x_j), a denoiser that sees z has the closed form
@@ -55,26 +90,20 @@ class ConditionalKernel(ConditionalFit):
             raise ValueError(f"draws of the kernel density must be at least 1 a member; got {self.draws}.")
 
     def draw(
-        self,
-        key: PRNGKeyArray,
-        members: Float[Array, "N *x"],
-        measurement: Measurement,
-        z: Float[Array, "*z"],
-        mask: Bool[Array, "*z"],
-        units: tuple[Float[Array, "*x"], Float[Array, "..."]],
-        sampling: Sampling,
-        memory: Any,
+        self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
+        members = inputs.members
         n = members.shape[0]
-        key_draws, key_pick = jax.random.split(key)
+        key_draws, key_pick = jax.random.split(keys[1])
         density = KernelDensity.of(members, self.bandwidth)
-        keys = member_keys(key_draws, n)
 
         def around(key: PRNGKeyArray, member: Array) -> Array:
             return jax.vmap(density.draw, (0, None))(jax.random.split(key, self.draws), member)
 
-        draws = jax.vmap(around)(keys, members).reshape(n * self.draws, *members.shape[1:])
-        weights = jax.nn.log_softmax(jax.vmap(measurement.log_prob, (None, 0, None))(z, draws, mask))
+        draws = jax.vmap(around)(member_keys(key_draws, n), members)
+        draws = draws.reshape(n * self.draws, *members.shape[1:])
+        likelihood = jax.vmap(inputs.measurement.log_prob, (None, 0, None))
+        weights = jax.nn.log_softmax(likelihood(inputs.z, draws, inputs.mask))
         picked = systematic(key_pick, jnp.exp(weights), n)
         used = effective_sample_size(weights) / (n * self.draws)
         return draws[picked], memory, {"proposals_used": used}

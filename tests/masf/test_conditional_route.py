@@ -10,11 +10,23 @@ from scipy.stats import norm, qmc
 from masf_jax import assimilate
 from masf_jax.dynamics import Kolmogorov, Linear as LinearModel, Lorenz96
 from masf_jax.ensemble.normalization import Moments, Normalization
-from masf_jax.filters import MASF, ConditionalKernel, GaussianFit, KernelFit, Linearization
-from masf_jax.masf.priors.conditional_network import Architecture, ConditionalNetwork
-from masf_jax.masf.priors.dual_head import DualHeadFit
-from masf_jax.masf.priors.network import NetworkFit
-from masf_jax.masf.priors.pairs import simulated_pairs
+from masf_jax.masf import (
+    MASF,
+    Automatic,
+    Bridge,
+    ConditionalKernel,
+    ConditionalNetwork,
+    DualHead,
+    GaussianPrior,
+    Guided,
+    KernelPrior,
+    Linear as LinearRoute,
+    Linearized,
+    MeasurementAware,
+    NetworkPrior,
+)
+from masf_jax.masf.priors.network import Architecture
+from masf_jax.masf.routes.pairs import simulated_pairs
 from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,
@@ -41,7 +53,8 @@ SMALL = Architecture(width=8, depth=1, variance_head=True)
 
 
 def network(training=TRAINING, architecture=NET, n_steps=40, **keys):
-    return MASF(ConditionalNetwork(training, architecture=architecture, **keys), n_steps=n_steps)
+    route = ConditionalNetwork(training, architecture=architecture, **keys)
+    return MASF(sampler=Bridge(n_steps), route=route)
 
 
 @eqx.filter_jit
@@ -84,7 +97,7 @@ def forecast(n, points=None):
 
 SIGNS = Measurement(square(), Gaussian(0.5)), [1.85, 0.25]
 RING = Measurement(Speed(), Gaussian(0.15)), 1.6
-CONDITIONAL = {"kernel": lambda: MASF(ConditionalKernel()), "network": network}
+CONDITIONAL = {"kernel": lambda: MASF(route=ConditionalKernel()), "network": network}
 
 
 @pytest.mark.parametrize("case", ["signs", pytest.param("ring", marks=pytest.mark.slow)])
@@ -102,7 +115,7 @@ def test_several_modes_have_their_weights(case):
         assert abs((drawn[:, 0] > 0).mean() - positive) < 0.05, name
         assert found[name] < 0.3, name
     if case == "signs":
-        tangents, _ = analyse(MASF(linearization=Linearization()), members, measurement, z)
+        tangents, _ = analyse(MASF(route=Linearized()), members, measurement, z)
         assert positive < 0.95
         assert distance(tangents, exact) > 2 * found["network"]
 
@@ -138,7 +151,7 @@ def test_noise_of_any_law(noise):
     measurement = Measurement(Identity(), noise)
     exact = weighted(2.0 + 0.5 * norm.ppf((np.arange(100_000) + 0.5) / 100_000)[:, None], measurement, [3.2])
     members = 2.0 + 0.5 * norm.ppf((np.arange(1000) + 0.5) / 1000)[:, None]
-    drawn, info = analyse(MASF(ConditionalKernel(draws=20)), members, measurement, [3.2])
+    drawn, info = analyse(MASF(route=ConditionalKernel(draws=20)), members, measurement, [3.2])
     assert distance(drawn, exact) < 0.12
     assert 0.05 < float(info["proposals_used"]) < 1
 
@@ -158,8 +171,8 @@ def test_missing_values(name):
     The network is fresh, and exact: of independent components and normal noise the regression leaves
     nothing to learn.
     """
-    fit = ConditionalKernel() if name == "kernel" else ConditionalNetwork(FRESH, architecture=SMALL)
-    filter = MASF(fit, n_steps=3).prepare(LinearModel(np.eye(2)), DIAGONAL)
+    route = ConditionalKernel() if name == "kernel" else ConditionalNetwork(FRESH, architecture=SMALL)
+    filter = MASF(sampler=Bridge(3), route=route).prepare(LinearModel(np.eye(2)), DIAGONAL)
     std = np.asarray([1.0, 2.0])
     members = jnp.asarray(1.0 + std * norm.ppf(qmc.Sobol(2, seed=1).random(2048)), dtype=float)
     key, there = jax.random.key(0), jnp.asarray([True, False])
@@ -186,8 +199,9 @@ def test_training_goes_on_where_the_last_cycle_ended():
     result = assimilate(jax.random.key(0), filter, model, CURVED, Observations(values, 1), members)
     assert np.isfinite(np.asarray(result.analysis["mean"])).all()
     assert (np.asarray(result.info["training_steps"]) == 2 * 3).all()
-    fit = filter.denoiser
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), result.final.memory[2], fit.network.params)
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), result.final.memory[1][1], filter.route.network.params
+    )
     assert max(jax.tree.leaves(moved)) > 0
 
 
@@ -215,7 +229,7 @@ def test_on_a_grid_values_are_seen_at_their_places(shape, operator, key):
 
     def through(members):
         filter = unet.prepare(Lorenz96(16), measurement)
-        assert filter.denoiser.layout == "grid"
+        assert filter.route.layout == "grid"
         return filter.analysis(key, filter.init(key, members), z, measurement)[0].ensemble
 
     assert jax.eval_shape(through, members).shape == members.shape
@@ -224,21 +238,21 @@ def test_on_a_grid_values_are_seen_at_their_places(shape, operator, key):
 def test_a_ring_seen_in_another_shape_is_taken_as_a_vector():
     measurement = Measurement(arctan() @ Linear(np.ones((3, 16)) / 16), Gaussian(0.3))
     prepared = eqx.filter_eval_shape(network(FRESH, SMALL, 2).prepare, Lorenz96(16), measurement)
-    assert prepared.denoiser.layout == "vector"
+    assert prepared.route.layout == "vector"
 
 
-PAPER = {"process": "measurement_aware", "sampler": "guided", "n_steps": 60, "grid": "quadratic"}
+PAPER = {"process": MeasurementAware(), "sampler": Guided(60)}
 
 
 def paper(**keys):
-    fit = DualHeadFit(
+    prior = NetworkPrior(
         training=FitConfig(steps=3, batch_size=4, validation_fraction=0.0),
         architecture=Architecture(width=8, depth=1, noise_map=False, preconditioning="x0"),
         weighted=False,
-        nonlinear_steps=100,
         **keys,
     )
-    return MASF(fit, normalization=Normalization("fixed"), climatology=400, **PAPER)
+    route = Automatic(DualHead(100))
+    return MASF(prior, route=route, normalization=Normalization("fixed"), climatology=400, **PAPER)
 
 
 def test_the_papers_two_heads():
@@ -247,8 +261,9 @@ def test_the_papers_two_heads():
     members = np.random.default_rng(2).normal(size=(64, 1))
     normalization = Normalization("fixed", moments=Moments(jnp.zeros(1), jnp.ones(1)))
     training = FitConfig(steps=200, learning_rate=1e-2, batch_size=32, validation_fraction=0.0)
-    fit = DualHeadFit(training=training, architecture=SMALL, weighted=False, nonlinear_steps=60)
-    drawn, info = analyse(MASF(fit, normalization=normalization, **PAPER), members, measurement, [0.8])
+    prior = NetworkPrior(training=training, architecture=SMALL, weighted=False)
+    filter = MASF(prior, route=DualHead(60), normalization=normalization, **PAPER)
+    drawn, info = analyse(filter, members, measurement, [0.8])
     assert np.isfinite(drawn).all()
     assert float(info["training_steps"]) == 200
     assert float(info["training_loss"]) < 0.8, "zeros, which a fresh network gives, have 1.08"
@@ -257,9 +272,9 @@ def test_the_papers_two_heads():
 def test_for_a_linear_measurement_the_papers_fit_has_one_head():
     measurement = Measurement(Identity(), Gaussian(0.8))
     for one, heads in ((measurement, False), (CURVED, True)):
-        fit = eqx.filter_eval_shape(paper().denoiser.prepare, Lorenz96(6), one)
-        assert isinstance(fit, DualHeadFit)
-        assert fit.denoiser.variance_head is heads
+        filter = paper()
+        prior = eqx.filter_eval_shape(filter.route.prepare, filter.prior, Lorenz96(6), one)[1]
+        assert prior.denoiser.variance_head is heads
     assert paper().route_of(measurement) == "linear"
     assert paper().route_of(Measurement(arctan(), Gaussian(0.8))) == "dual_head"
 
@@ -269,9 +284,9 @@ def test_for_a_linear_measurement_the_papers_fit_has_one_head():
     [
         (MASF(), LINEAR, "linear"),
         (MASF(), CURVED, "linearized"),
-        (MASF(route="linearized"), LINEAR, "linearized"),
-        (MASF(ConditionalKernel()), LINEAR, "conditional"),
-        (MASF(ConditionalKernel(), route="conditional"), CURVED, "conditional"),
+        (MASF(route=Linearized()), LINEAR, "linearized"),
+        (MASF(route=ConditionalKernel()), LINEAR, "conditional"),
+        (MASF(route=ConditionalKernel()), CURVED, "conditional"),
     ],
 )
 def test_which_route(filter, measurement, route):
@@ -282,32 +297,32 @@ def test_which_route(filter, measurement, route):
 @pytest.mark.parametrize(("at", "kind"), [("member", "perturbed"), ("mean", "transported")])
 def test_a_linear_measurement_linearised_is_the_linear_route(at, kind, x64):
     members, z = np.random.default_rng(0).normal(2.0, 1.5, size=(5, 6)), np.arange(6.0)
-    fit, tangents = GaussianFit(members=kind), Linearization(at, iterations=1)
+    prior, tangents = GaussianPrior(members=kind), Linearized(at, iterations=1)
     drawn = [
-        analyse(MASF(fit, linearization=tangents, route=r), members, LINEAR, z)[0]
-        for r in ("auto", "linearized")
+        analyse(MASF(prior, route=route), members, LINEAR, z)[0] for route in (Automatic(tangents), tangents)
     ]
     np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-10)
 
 
 REFUSED = {
-    "unknown": (lambda: MASF(route="exact"), LINEAR, "route must be one of auto, linear"),
-    "not linear": (lambda: MASF(route="linear"), CURVED, "'linear' does not suit it"),
-    "blind": (
-        lambda: MASF(GaussianFit(), route="conditional"),
+    "not linear": (lambda: MASF(route=LinearRoute()), CURVED, "'linear' does not suit it"),
+    "not the paper's": (
+        lambda: MASF(KernelPrior(), route=DualHead()),
         CURVED,
-        "ConditionalKernel or ConditionalNetwork",
+        "it takes the paper's network",
     ),
-    "not the paper's": (lambda: MASF(KernelFit(), route="dual_head"), CURVED, "it takes the paper's network"),
-    "knows z": (lambda: MASF(ConditionalKernel(), route="linear"), LINEAR, "such as GaussianFit"),
-    "guided": (lambda: MASF(ConditionalKernel(), sampler="guided", n_steps=9), CURVED, "no guided sampler"),
-    "bridge with two heads": (
-        lambda: MASF(DualHeadFit(training=FRESH), route="dual_head"),
+    "guided": (
+        lambda: MASF(sampler=Guided(9), route=ConditionalKernel()),
         CURVED,
-        "it needs the process 'measurement_aware'",
+        "no guided sampler",
+    ),
+    "bridge with two heads": (
+        lambda: MASF(NetworkPrior(training=FRESH), sampler=Bridge(), route=DualHead()),
+        CURVED,
+        "it needs the process MeasurementAware",
     ),
     "one head": (
-        lambda: MASF(NetworkFit(training=FRESH), **PAPER),
+        lambda: MASF(NetworkPrior(training=FRESH), **PAPER),
         CURVED,
         "needs a linear measurement",
     ),
@@ -316,8 +331,12 @@ REFUSED = {
         Measurement(arctan() @ Linear(np.ones((2, 6))), Gaussian(0.5)),
         "cannot be written as a state",
     ),
-    "no draws": (lambda: MASF(ConditionalKernel(draws=0)), CURVED, "at least 1 a member"),
-    "no bandwidth": (lambda: MASF(ConditionalKernel(bandwidth=0.0)), CURVED, "bandwidth must be positive"),
+    "no draws": (lambda: MASF(route=ConditionalKernel(draws=0)), CURVED, "at least 1 a member"),
+    "no bandwidth": (
+        lambda: MASF(route=ConditionalKernel(bandwidth=0.0)),
+        CURVED,
+        "bandwidth must be positive",
+    ),
 }
 
 

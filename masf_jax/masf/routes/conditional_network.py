@@ -10,22 +10,24 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...denoisers.architecture import Architecture
 from ...denoisers.network import NetworkDenoiser
 from ...diffusion.conditional import towards_noise
 from ...diffusion.lift import has_lift
-from ...diffusion.samplers import bridge
+from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
 from ...ensemble.density import check_bandwidth
+from ...ensemble.keys import member_keys
 from ...measurements.measurement import Measurement
 from ...training import FitConfig, fit
 from ...training.objectives import denoising_loss, uniform_angle
-from ..climatology import Climate
-from .base import Sampling, member_keys
-from .conditional_kernel import ConditionalFit
-from .network import training_info
+from ..climate import Climate
+from ..priors.base import Prior
+from ..priors.trained import training_info
+from .base import Inputs, Route
+from .conditional import Conditional
 from .pairs import Layout, Pairs, feature_shape, simulated_pairs
 
 __all__ = ["Architecture", "ConditionalNetwork", "conditional_training", "pairs_loss"]
@@ -36,7 +38,7 @@ def conditional_training() -> FitConfig:
     return FitConfig(steps=2000, batch_size=128, learning_rate=2e-3, validation_fraction=0.0)
 
 
-class ConditionalNetwork(ConditionalFit):
+class ConditionalNetwork(Conditional):
     """D(u_t, φ, z) ≈ E[u | u_t, z], trained on pairs (x0, z) drawn anew for every optimiser step.
 
     u is the state in the coordinates of `Pairs`, u_t = cos φ u + sin φ η (`towards_noise`), and the reverse
@@ -66,15 +68,18 @@ class ConditionalNetwork(ConditionalFit):
     network: NetworkDenoiser | None = None
     layout: Layout = eqx.field(static=True, default="vector")
 
-    @property
-    def trained(self) -> bool:
-        return True
+    def sampler(self) -> Sampler:
+        return Bridge(40)
 
     def prepare(
-        self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
-    ) -> ConditionalNetwork:
+        self,
+        prior: Prior,
+        dynamics: Dynamics,
+        measurement: Measurement,
+        climate: Callable[[], Climate] | None = None,
+    ) -> tuple[Route, Prior]:
         if self.network is not None:
-            return self
+            return self, prior
         shape, name = dynamics.state_shape, type(measurement.operator).__name__
         architecture, layout = self.architecture, "vector"
         if architecture.form(shape)[0] != "vector":
@@ -90,39 +95,31 @@ class ConditionalNetwork(ConditionalFit):
                 )
         features = jnp.zeros(feature_shape(layout, shape, measurement.output_shape(shape)))
         network = architecture.create(jax.random.key(self.seed), shape, features)
-        return dataclasses.replace(self, network=network.with_features(None), layout=layout)
+        return dataclasses.replace(self, network=network.with_features(None), layout=layout), prior
 
-    def init(self) -> Any:
+    def init(self, prior: Prior) -> Any:
         return None if self.restart else self._fresh().params
 
     def draw(
-        self,
-        key: PRNGKeyArray,
-        members: Float[Array, "N *x"],
-        measurement: Measurement,
-        z: Float[Array, "*z"],
-        mask: Bool[Array, "*z"],
-        units: tuple[Float[Array, "*x"], Float[Array, "..."]],
-        sampling: Sampling,
-        memory: Any,
+        self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
-        key_fit, key_sample = jax.random.split(key)
-        pairs = simulated_pairs(members, measurement, mask, self.bandwidth, self.layout)
+        members = inputs.members
+        key_fit, key_sample = jax.random.split(keys[1])
+        pairs = simulated_pairs(members, inputs.measurement, inputs.mask, self.bandwidth, self.layout)
         network = self._fresh()
         start = network.params if memory is None else memory
         config = self.training
         if self.epochs is not None:
             config = config.for_epochs(self.epochs, len(members) - config.held_back(len(members)))
         params, history = fit(key_fit, pairs_loss(network, pairs), start, members, config)
-        denoiser = network.with_params(params).with_features(pairs.features(z))
-        process = towards_noise(pairs.frame(z), members[0])
-        times = sampling.times()
+        denoiser = network.with_params(params).with_features(pairs.features(inputs.z))
+        process = towards_noise(pairs.frame(inputs.z), members[0])
 
         def one(key: PRNGKeyArray) -> Array:
-            return process.frame.decode(bridge(key, process, denoiser, times, sampling.corrected))
+            return process.frame.decode(inputs.sampler.draw(key, process, denoiser, None))
 
-        keys = member_keys(key_sample, members.shape[0])
-        return jax.vmap(one)(keys), None if self.restart else params, training_info(history, members.dtype)
+        drawn = jax.vmap(one)(member_keys(key_sample, members.shape[0]))
+        return drawn, None if self.restart else params, training_info(history, members.dtype)
 
     def _fresh(self) -> NetworkDenoiser:
         if self.network is None:

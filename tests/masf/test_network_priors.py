@@ -13,8 +13,8 @@ from masf_jax import assimilate
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
-from masf_jax.filters import MASF, GaussianFit
-from masf_jax.masf.priors.network import Architecture, NetworkFit
+from masf_jax.masf import MASF, Bridge, GaussianPrior, Guided, HybridPrior, MeasurementAware, NetworkPrior
+from masf_jax.masf.priors.network import Architecture
 from masf_jax.measurements import Gaussian, Identity, Linear as LinearOperator, Measurement, Observations
 from masf_jax.training import FitConfig
 
@@ -34,20 +34,20 @@ def run(filter, seed=0, n_cycles=3, model=RING):
     return assimilate(jax.random.key(seed), filter, model, WHOLE, Observations(values, 1), ensemble)
 
 
-class Counted(GaussianFit):
-    """A Gaussian fit that counts how often it is traced."""
+class Counted(GaussianPrior):
+    """A Gaussian prior that counts how often it is traced."""
 
-    def gaussian(self, ensemble, process):
+    def denoiser(self, ensemble, process):
         TRACES.append(1)
-        return super().gaussian(ensemble, process)
+        return super().denoiser(ensemble, process)
 
 
 TRACES: list[int] = []
 
 
 def test_a_run_with_training_in_it_is_one_program_traced_once():
-    fit = NetworkFit(gaussian=Counted(), training=SHORT, architecture=NET)
-    prepared = MASF(fit, n_steps=1).prepare(RING, WHOLE)
+    hybrid = HybridPrior(gaussian=Counted(members="fresh"), training=SHORT, architecture=NET)
+    prepared = MASF(hybrid).prepare(RING, WHOLE)
 
     def filter(factor):
         return eqx.tree_at(lambda f: f.inflation, prepared, Inflation(multiplicative=factor))
@@ -57,7 +57,7 @@ def test_a_run_with_training_in_it_is_one_program_traced_once():
     per_run = len(TRACES)
     assert per_run > 0
     assert (np.asarray(short.info["training_steps"]) == 2).all()
-    assert short.final.memory[2] is None, "every cycle starts anew"
+    assert short.final.memory[1][1] is None, "every cycle starts anew"
     TRACES.clear()
     run(filter(1.1), n_cycles=7)
     assert len(TRACES) == per_run, "traces do not grow with the number of cycles"
@@ -69,14 +69,14 @@ def test_a_run_with_training_in_it_is_one_program_traced_once():
 
 def test_training_can_go_on_where_the_last_cycle_left_it():
     training = FitConfig(batch_size=2, validation_fraction=0.2)
-    fit = NetworkFit(training=training, epochs=3, restart=False, architecture=SPREAD)
-    filter = MASF(fit, n_steps=2).prepare(RING, WHOLE)
-    assert isinstance(filter.denoiser, NetworkFit)
-    assert filter.denoiser.denoiser is not None
+    prior = NetworkPrior(training=training, epochs=3, restart=False, architecture=SPREAD)
+    filter = MASF(prior, sampler=Bridge(2)).prepare(RING, WHOLE)
+    assert isinstance(filter.prior, NetworkPrior)
+    assert filter.prior.denoiser is not None
     result = run(filter, n_cycles=2)
     assert (np.asarray(result.info["training_steps"]) == 3 * 2).all(), "four of five members, in pairs"
     moved = jax.tree.map(
-        lambda a, b: jnp.abs(a - b).max(), result.final.memory[2], filter.denoiser.denoiser.params
+        lambda a, b: jnp.abs(a - b).max(), result.final.memory[1][1], filter.prior.denoiser.params
     )
     assert max(jax.tree.leaves(moved)) > 0
 
@@ -86,9 +86,9 @@ def test_training_makes_the_network_fit_the_forecast(key):
     normalization = Normalization(affine=False)  # leaves the network the mean to learn
 
     training = FitConfig(steps=200, learning_rate=jnp.asarray(2e-2))
-    fit = NetworkFit(training=training, architecture=SPREAD, weighted=False)
-    learning = MASF(fit, normalization=normalization, n_steps=3).prepare(RING, VAGUE)
-    stuck = eqx.tree_at(lambda f: f.denoiser.training.learning_rate, learning, jnp.asarray(1e-9))
+    prior = NetworkPrior(training=training, architecture=SPREAD, weighted=False)
+    learning = MASF(prior, sampler=Bridge(3), normalization=normalization).prepare(RING, VAGUE)
+    stuck = eqx.tree_at(lambda f: f.prior.training.learning_rate, learning, jnp.asarray(1e-9))
 
     @eqx.filter_jit
     def analysis(filter):
@@ -108,15 +108,15 @@ PRETRAINED = FitConfig(steps=150, learning_rate=1e-2, batch_size=16)
 
 
 def test_pretraining_on_the_climatology():
-    fit = NetworkFit(
+    prior = NetworkPrior(
         pretraining=PRETRAINED,
         architecture=Architecture(width=16, depth=1, preconditioning="x0"),
         weighted=False,
     )
-    filter = MASF(fit, normalization=Normalization("fixed"), climatology=400)
+    filter = MASF(prior, climatology=400)
     prepared = filter.prepare(CLIMATE, WHOLE)
-    assert isinstance(prepared.denoiser, NetworkFit)
-    history = prepared.denoiser.history
+    assert isinstance(prepared.prior, NetworkPrior)
+    history = prepared.prior.history
     assert history is not None
     losses = np.asarray(history.validation_loss)
     assert losses[0] == pytest.approx(1.0, abs=0.4), (
@@ -129,42 +129,31 @@ def test_pretraining_on_the_climatology():
 
 
 def test_a_network_pretrained_and_fine_tuned_in_the_papers_filter(x64):
-    fit = NetworkFit(
+    prior = NetworkPrior(
         pretraining=FitConfig(steps=3, batch_size=8),
         training=SHORT,
         architecture=Architecture(width=8, depth=1, noise_map=False, preconditioning="x0"),
         weighted=False,
     )
-    filter = MASF(
-        fit,
-        normalization=Normalization("fixed"),
-        process="measurement_aware",
-        sampler="guided",
-        n_steps=5,
-        grid="quadratic",
-        climatology=20,
-    )
+    units = Normalization("fixed")
+    filter = MASF(prior, MeasurementAware(), Guided(5), normalization=units, climatology=20)
     result = run(filter, model=Lorenz96(N))
     assert result.analysis["mean"].dtype == jnp.float64
     chex.assert_tree_all_finite((result.analysis, result.info))
 
 
 REFUSED = {
-    "a dense H": (lambda: NetworkFit(training=SHORT), DENSE, "a network alone works on the state's own"),
-    "nothing learned": (NetworkFit, WHOLE, "a fresh network knows nothing"),
+    "a dense H": (lambda: NetworkPrior(training=SHORT), DENSE, "a network alone works on the state's own"),
+    "nothing learned": (NetworkPrior, WHOLE, "a fresh network knows nothing"),
     "a hybrid with two spreads": (
-        lambda: NetworkFit(gaussian=GaussianFit(), training=SHORT, architecture=SPREAD),
+        lambda: HybridPrior(training=SHORT, architecture=SPREAD),
         WHOLE,
         "no variance_head",
     ),
-    "a hybrid pretrained": (
-        lambda: NetworkFit(gaussian=GaussianFit(), pretraining=SHORT),
-        WHOLE,
-        "pretraining is for a network alone",
-    ),
-    "no epochs": (lambda: NetworkFit(training=SHORT, epochs=0), WHOLE, "epochs must be at least 1"),
+    "a hybrid that learns nothing": (HybridPrior, WHOLE, "a fresh network knows nothing"),
+    "no epochs": (lambda: NetworkPrior(training=SHORT, epochs=0), WHOLE, "epochs must be at least 1"),
     "climatology in the forecast's units": (
-        lambda: NetworkFit(pretraining=SHORT),
+        lambda: NetworkPrior(pretraining=SHORT),
         WHOLE,
         'it needs the normalisation "fixed"',
     ),
@@ -175,14 +164,14 @@ REFUSED = {
 def test_refused(case):
     make, measurement, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
-        MASF(make()).prepare(RING, measurement)
+        MASF(make(), normalization=Normalization("cycle")).prepare(RING, measurement)
 
 
 def test_what_comes_before_prepare_says_so(key):
-    fit = NetworkFit(pretraining=SHORT)
+    prior = NetworkPrior(pretraining=SHORT)
     with pytest.raises(ValueError, match="call the filter's own prepare"):
-        fit.prepare(RING, WHOLE)
-    filter = MASF(NetworkFit(training=SHORT))
+        prior.prepare(RING, WHOLE)
+    filter = MASF(NetworkPrior(training=SHORT))
     state = filter.init(key, jnp.asarray(MEMBERS, dtype=float))
     with pytest.raises(ValueError, match="the network is not there yet"):
         filter.analysis(key, state, jnp.zeros(N), WHOLE)

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import IdentityBasis
 from ..diffusion.conditional import towards_noise
-from ..diffusion.measurement_aware import measurement_aware
-from ..diffusion.process import Frame, Process
-from ..diffusion.vp_bridge import vp_bridge
+from ..diffusion.process import Frame, Process, ProcessFamily
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import climatological_states
 from ..ensemble.normalization import Moments, Normalization
 from ..ensemble.statistics import member_mean, member_variance
 from ..measurements.measurement import Measurement
 
-__all__ = ["Climate", "ProcessKind", "climate", "make_process"]
-
-ProcessKind = Literal["vp", "measurement_aware"]
-
-
-def make_process(
-    kind: ProcessKind,
-    measurement: Measurement,
-    z: Float[Array, "*z"],
-    mask: Bool[Array, "*z"],
-    centre: Float[Array, "*x"],
-    scale: Float[Array, "..."],
-    at: Float[Array, "*x"] | None = None,
-    tempering: Float[Array, ""] | float = 1.0,
-) -> Process:
-    """The process of this kind; arguments and errors as for `vp_bridge` and `measurement_aware`.
-
-    The last two are of "vp" only.
-    """
-    if kind == "vp":
-        return vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=tempering)
-    return measurement_aware(measurement, z, mask, centre, scale)
+__all__ = ["Climate", "climate"]
 
 
 class Climate(NamedTuple):
@@ -65,14 +42,14 @@ def climate(
     dynamics: Dynamics,
     measurement: Measurement,
     normalization: Normalization,
-    kind: ProcessKind | None,
+    family: ProcessFamily | None,
     key: PRNGKeyArray,
     n: int = 1000,
 ) -> Climate:
     """`n` states of the model and a tenth as many for validation, normalised by `normalization`'s moments.
 
-    Without moments, by those of the `n` states themselves. Without a kind of process the states are on their
-    way to noise.
+    Without moments, by those of the `n` states themselves. Without a family of processes the states are on
+    their way to noise.
 
     Raises:
         ValueError: a model that blows up, or a measurement that the process cannot take.
@@ -88,10 +65,10 @@ def climate(
         moments = Moments(member_mean(states), member_variance(states))
     fixed = dataclasses.replace(normalization, kind="fixed", moments=moments)
     centre, scale, _ = fixed(states, None)
-    if kind is None:
+    if family is None:
         process = towards_noise(Frame(centre, scale, IdentityBasis()), centre)
     else:
         z = jnp.zeros(measurement.output_shape(dynamics.state_shape), states.dtype)
-        process = make_process(kind, measurement, z, jnp.ones(z.shape, bool), centre, scale)
+        process = family(measurement, z, jnp.ones(z.shape, bool), centre, scale)
     encode = jax.vmap(process.frame.encode)
     return Climate(encode(states), encode(validation), process, moments)

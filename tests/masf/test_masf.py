@@ -17,7 +17,18 @@ from masf_jax.diffusion import vp_bridge
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments, Normalization
-from masf_jax.filters import ETKF, MASF, EnKF, EnsembleState, GaussianFit, KernelFit
+from masf_jax.filters import ETKF, EnKF, EnsembleState
+from masf_jax.masf import (
+    MASF,
+    Automatic,
+    Bridge,
+    ConditionalKernel,
+    GaussianPrior,
+    Guided,
+    KernelPrior,
+    MeasurementAware,
+)
+from masf_jax.masf.routes.base import draws
 from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,
@@ -40,13 +51,15 @@ MANY = np.random.default_rng(2).normal(size=(20_000, N)) @ (np.eye(N) + 0.5 * np
 )
 
 FILTERS = {
-    "coupled": lambda: MASF(GaussianFit(2.0, members="perturbed"), Inflation(multiplicative=1.1), n_steps=2),
-    "transported": lambda: MASF(GaussianFit(2.0, "transported"), rotation=True),
-    "kernel": lambda: MASF(KernelFit(), Inflation(rtps=0.3), n_steps=1),
+    "coupled": lambda: MASF(
+        GaussianPrior(2.0, "perturbed"), sampler=Bridge(2), inflation=Inflation(multiplicative=1.1)
+    ),
+    "transported": lambda: MASF(GaussianPrior(2.0, rotation=True)),
+    "kernel": lambda: MASF(KernelPrior(), inflation=Inflation(rtps=0.3)),
     "moving": lambda: MASF(normalization=Normalization("moving")),
     "fixed": lambda: MASF(normalization=Normalization("fixed", affine=False), climatology=20),
-    "guided": lambda: MASF(process="measurement_aware", sampler="guided", n_steps=150, grid="quadratic"),
-    "guided, scales 1": lambda: MASF(sampler="guided", paper_scales=False, n_steps=100),
+    "guided": lambda: MASF(process=MeasurementAware(), sampler=Guided()),
+    "guided, scales 1": lambda: MASF(sampler=Guided(100, "uniform", paper_scales=False)),
 }
 
 
@@ -75,9 +88,13 @@ GIVEN = Normalization("fixed", moments=Moments(jnp.full(N, 3.0), jnp.full(N, 9.0
 @pytest.mark.parametrize(
     ("filter", "measurement", "missing"),
     [
-        (MASF(GaussianFit(members="perturbed"), n_steps=1), DENSE, []),
-        (MASF(GaussianFit(members="perturbed"), normalization=GIVEN, n_steps=3), HALF, []),
-        (MASF(n_steps=2, normalization=Normalization("moving", affine=False)), WHOLE, [1, 4]),
+        (MASF(GaussianPrior(members="perturbed")), DENSE, []),
+        (
+            MASF(GaussianPrior(members="perturbed"), sampler=Bridge(3), normalization=GIVEN),
+            HALF,
+            [],
+        ),
+        (MASF(sampler=Bridge(2), normalization=Normalization("moving", affine=False)), WHOLE, [1, 4]),
     ],
     ids=["coupled, 1 step", "coupled, 3 steps", "fresh draws, 2 steps, gaps"],
 )
@@ -97,11 +114,12 @@ def test_transported_members_are_those_of_the_symmetric_etkf(measurement, missin
     z = np.linspace(1.0, -1.0, measurement.output_shape((N,))[0])
     z[missing] = np.nan
     expected = analyse(ETKF(inflation), key, measurement, z)[1].ensemble
-    fit = GaussianFit(members="transported")
-    got = analyse(MASF(fit, inflation), key, measurement, z)[1].ensemble
+    got = analyse(MASF(inflation=inflation), key, measurement, z)[1].ensemble
     np.testing.assert_allclose(got, expected, atol=1e-4)
     if inflation.rtps is None:
-        turned = analyse(MASF(fit, inflation, rotation=True), key, measurement, z)[1].ensemble
+        turned = analyse(MASF(GaussianPrior(rotation=True), inflation=inflation), key, measurement, z)[
+            1
+        ].ensemble
         assert np.abs(turned - got).max() > 0.1
         for mine, theirs in zip(moments(turned), moments(got), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-9)
@@ -170,8 +188,8 @@ def test_a_moving_normalisation_remembers(key):
     state = filter.init(key, jnp.zeros((5, N)) + jnp.asarray([-1.0, 0.0, 1.0, 2.0, 3.0])[:, None])
     shifted = dataclasses.replace(state, ensemble=state.ensemble + 4.0)
     after, _ = _analyse(filter, key, shifted, jnp.full(N, 4.0), WHOLE)
-    np.testing.assert_allclose(after.memory[1].mean, 2.0, rtol=1e-6)
-    np.testing.assert_allclose(after.memory[1].variance, 2.5, rtol=1e-6)
+    np.testing.assert_allclose(after.memory[1][0].mean, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(after.memory[1][0].variance, 2.5, rtol=1e-6)
 
 
 class Leaky(Denoiser):
@@ -188,8 +206,8 @@ def test_the_centre_of_a_network_is_the_mean_over_the_members_own_noise(key):
 
     @jax.jit
     def sample(key):
-        filters = (MASF(n_steps=1, corrected=False, centred=centred) for centred in (True, False))
-        return tuple(filter.sample(key, process, Leaky(), members) for filter in filters)
+        samplers = (Bridge(corrected=False, centred=centred) for centred in (True, False))
+        return tuple(draws(key, process, Leaky(), members, sampler) for sampler in samplers)
 
     centred, plain = sample(key)
     np.testing.assert_allclose(centred, plain, atol=1e-6)
@@ -211,27 +229,27 @@ def test_closed_forms_ignore_pure_noise(fit, key):
 
 REFUSED = {
     "nonlinear for the paper's process": (
-        lambda: MASF(process="measurement_aware"),
+        lambda: MASF(process=MeasurementAware()),
         Measurement(square(), Gaussian(1.0)),
         "needs a linear measurement",
     ),
     "nonlinear for the guided sampler": (
-        lambda: MASF(sampler="guided", n_steps=64),
+        lambda: MASF(sampler=Guided(64)),
         Measurement(square(), Gaussian(1.0)),
         "needs a linear measurement",
     ),
     "a kernel density, linearised for each member": (
-        lambda: MASF(KernelFit()),
+        lambda: MASF(KernelPrior()),
         Measurement(square(), Gaussian(1.0)),
         "have no forecast member to linearise",
     ),
     "correlated noise without Fourier": (
-        lambda: MASF(process="measurement_aware"),
+        lambda: MASF(process=MeasurementAware()),
         Measurement(LinearOperator(np.diag(np.r_[2.0, np.ones(N - 1)])), CorrelatedGaussian(np.eye(N))),
         "every eigenvalue of H in",
     ),
     "dense for the paper's process": (
-        lambda: MASF(process="measurement_aware"),
+        lambda: MASF(process=MeasurementAware()),
         DENSE,
         "Use the VP bridge",
     ),
@@ -246,19 +264,38 @@ def test_what_prepare_refuses(case):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("make", "message"),
     [
-        ({"process": "ddpm"}, "process must be one of vp, measurement_aware"),
-        ({"sampler": "heun"}, "sampler must be one of bridge, guided"),
-        ({"first": 0.9}, "the bridge starts at the measurement"),
-        ({"sampler": "guided", "first": 1.0}, "no score at diffusion time 1"),
-        ({"sampler": "guided", "n_steps": 2}, "guided sampler diverges in 1 or 2 steps"),
-        ({"n_steps": 0}, "n_steps must be at least 1"),
-        ({"climatology": 1}, "climatology must be at least 2"),
+        (lambda: Guided(first=1.0), "no score at diffusion time 1"),
+        (lambda: Guided(2), "guided sampler diverges in 1 or 2 steps"),
+        (lambda: Bridge(0), "n_steps must be at least 1"),
+        (lambda: MASF(climatology=1), "climatology must be at least 2"),
+        (lambda: MASF(GaussianPrior(), route=ConditionalKernel()), "it takes no prior"),
+        (lambda: Automatic(ConditionalKernel()), "give it as the route itself"),
     ],
 )
-def test_impossible_settings(arguments, message):
+def test_impossible_settings(make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"process": "ddpm"}, "process must be a ProcessFamily .* got 'ddpm'"),
+        ({"sampler": "heun"}, "sampler must be a Sampler .* got 'heun'"),
+        ({"prior": ETKF()}, "prior must be a Prior"),
+        ({"prior": ConditionalKernel()}, "prior must be a Prior"),
+        ({"route": Linear}, r"got the class Linear; make one, Linear\(\)"),
+        ({"inflation": 1.04}, "inflation must be a Inflation .* got 1.04"),
+        ({"normalization": "fixed"}, "normalization must be a Normalization"),
+        ({"n_steps": 3}, r"give sampler=Bridge\(n_steps=…\)"),
+        ({"rotation": True}, r"give prior=GaussianPrior\(rotation=…\)"),
+        ({"steps": 3}, "MASF has no argument steps"),
+    ],
+)
+def test_parts_of_another_kind(arguments, message):
+    with pytest.raises(TypeError, match=message):
         MASF(**arguments)
 
 
@@ -267,7 +304,7 @@ def test_a_fixed_normalisation_without_moments_says_so(key):
     state = filter.init(key, jnp.asarray(MEMBERS, dtype=float))
     with pytest.raises(ValueError, match="a fixed normalisation needs moments"):
         filter.analysis(key, state, jnp.zeros(N), WHOLE)
-    localised = MASF(GaussianFit(radius=2.0))
+    localised = MASF(GaussianPrior(radius=2.0))
     state = localised.init(key, jnp.asarray(MEMBERS, dtype=float))
     with pytest.raises(ValueError, match="needs its taper"):
         localised.analysis(key, state, jnp.zeros(N), WHOLE)
@@ -276,4 +313,4 @@ def test_a_fixed_normalisation_without_moments_says_so(key):
 @pytest.mark.parametrize("model", [Linear(np.eye(2))], ids=["linear"])
 def test_a_radius_needs_coordinates(model):
     with pytest.raises(ValueError, match="needs coordinates"):
-        MASF(GaussianFit(radius=2.0)).prepare(model, WHOLE)
+        MASF(GaussianPrior(radius=2.0)).prepare(model, WHOLE)

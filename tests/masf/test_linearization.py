@@ -10,7 +10,7 @@ from scipy.stats import norm
 from masf_jax import assimilate, simulate
 from masf_jax.dynamics import Lorenz96, spun_up_ensemble
 from masf_jax.ensemble import Inflation
-from masf_jax.filters import MASF, GaussianFit, KernelFit, Linearization
+from masf_jax.masf import MASF, Automatic, Bridge, GaussianPrior, HybridPrior, KernelPrior, Linearized
 from masf_jax.measurements import (
     Gaussian,
     Identity,
@@ -77,8 +77,8 @@ def test_distance_to_the_posterior(name):
     quantiles = posterior(mean, deviation, h, z, noise)
     members = normal(mean, deviation)
     measurement = Measurement(operator, Gaussian(noise))
-    for linearization, bound in ((Linearization(), by_member), (Linearization("mean"), by_mean)):
-        filter = MASF(linearization=linearization, centred=False)
+    for linearization, bound in ((Linearized(), by_member), (Linearized("mean"), by_mean)):
+        filter = MASF(sampler=Bridge(centred=False), route=Automatic(linearization))
         drawn, _ = analyse(filter, members, measurement, z)
         assert wasserstein(drawn[:, 0], quantiles) < bound, linearization.at
 
@@ -88,7 +88,7 @@ def test_weighted_proposals_are_exact(name):
     """To the sampling error of the share that carries weight: W2 of some 2 % of the forecast's spread."""
     operator, h, noise, mean, deviation, truth, *_ = POSTERIORS[name]
     z = h(np.asarray([truth])) + 0.3 * noise
-    filter = MASF(linearization=Linearization("mean", proposals=10))
+    filter = MASF(route=Linearized("mean", proposals=10))
     drawn, info = analyse(filter, normal(mean, deviation), Measurement(operator, Gaussian(noise)), z)
     assert wasserstein(drawn[:, 0], posterior(mean, deviation, h, z, noise)) < 0.05
     assert 0.01 < float(info["proposals_used"]) <= 1
@@ -105,8 +105,7 @@ def test_proposals_take_a_noise_that_is_not_gaussian():
     mean = weights @ x
     deviation = np.sqrt(weights @ (x - mean) ** 2)
     plain, corrected = (
-        analyse(MASF(linearization=Linearization("mean", proposals=n)), normal(0, 1), measurement, z)[0]
-        for n in (0, 10)
+        analyse(MASF(route=Linearized("mean", proposals=n)), normal(0, 1), measurement, z)[0] for n in (0, 10)
     )
     assert abs(corrected.mean() - mean) < 0.06
     assert plain.std() < 0.75 * deviation
@@ -134,7 +133,7 @@ def test_more_iterations_and_annealing_bring_it_closer():
     quantiles = posterior(mean, deviation, h, z, noise)
 
     def distance(**keys):
-        filter = MASF(linearization=Linearization(**keys), centred=False)
+        filter = MASF(sampler=Bridge(centred=False), route=Linearized(**keys))
         drawn, info = analyse(filter, normal(mean, deviation), Measurement(operator, Gaussian(noise)), z)
         return wasserstein(drawn[:, 0], quantiles), float(info["last_step"])
 
@@ -152,7 +151,11 @@ def test_a_linear_function_is_treated_as_the_linear_operator_it_is(at, kind, x64
     rng = np.random.default_rng(0)
     members, z = rng.normal(2.0, 1.5, size=(5, 8)), np.r_[rng.normal(size=3), np.nan]
     filters = [
-        MASF(GaussianFit(members=kind), Inflation(1.1), linearization=Linearization(at, iterations=k))
+        MASF(
+            GaussianPrior(members=kind),
+            route=Automatic(Linearized(at, iterations=k)),
+            inflation=Inflation(1.1),
+        )
         for k in (1, 4)
     ]
     linear = Measurement(Subset([0, 2, 5, 6]), Gaussian(0.7))
@@ -178,7 +181,7 @@ def test_lorenz96_through_an_arctan(operator):
     truth = model.sample_climatology(keys[0])
     members = truth[None] + 0.1 * jax.random.normal(keys[1], (20, 40))
     twin = simulate(keys[2], model, measurement, 80, 10, x0=truth)
-    filter = MASF(GaussianFit(14.0, members="perturbed"), Inflation(1.04))
+    filter = MASF(GaussianPrior(14.0, "perturbed"), inflation=Inflation(1.04))
     result = assimilate(keys[3], filter, model, measurement, twin.observations, members, truth=twin.truth)
     rmse, spread = (np.asarray(result.analysis_scores[name])[40:].mean() for name in ("rmse", "spread"))
     assert rmse < 0.2
@@ -193,7 +196,7 @@ def test_a_flow_seen_by_its_speed(key):
     members = spun_up_ensemble(flow, key, 6)
     measurement = Measurement(sigmoid() @ Speed(squared=True, offset=-3.0), Gaussian(0.1))
     truth = members[0] + 0.1
-    filter = MASF(GaussianFit(3.0, members="perturbed"), linearization=Linearization(iterations=3)).prepare(
+    filter = MASF(GaussianPrior(3.0, "perturbed"), route=Automatic(Linearized(iterations=3))).prepare(
         flow, measurement
     )
     drawn, _ = analyse(filter, members[1:], measurement, measurement.operator(truth))
@@ -209,7 +212,7 @@ def test_a_kernel_density_with_proposals():
     rng = np.random.default_rng(0)
     members = np.concatenate([rng.normal(-1, 0.3, 500), rng.normal(1.5, 0.3, 500)])[:, None]
     measurement = Measurement(arctan(), Gaussian(0.3))
-    filter = MASF(KernelFit(0.1), linearization=Linearization("mean", proposals=20))
+    filter = MASF(KernelPrior(0.1), route=Automatic(Linearized("mean", proposals=20)))
     drawn, _ = analyse(filter, members, measurement, [0.6])
     weights = np.exp(-0.5 * ((0.6 - np.arctan(members)) / 0.3) ** 2)
     expected = (weights * members).sum() / weights.sum()
@@ -228,14 +231,13 @@ def test_a_kernel_density_with_proposals():
 )
 def test_impossible_settings(keys, message):
     with pytest.raises(ValueError, match=message):
-        Linearization(**keys)
+        Linearized(**keys)
 
 
 def test_a_trained_denoiser_takes_single_components_only():
-    from masf_jax.masf.priors.network import NetworkFit
     from masf_jax.training import FitConfig
 
-    fit = NetworkFit(gaussian=GaussianFit(members="perturbed"), training=FitConfig(steps=3))
+    prior = HybridPrior(gaussian=GaussianPrior(members="perturbed"), training=FitConfig(steps=3))
     with pytest.raises(ValueError, match="each value depends on one component"):
-        MASF(fit).prepare(Lorenz96(6), Measurement(arctan() @ Linear(np.ones((2, 6))), Gaussian(1.0)))
-    MASF(fit).prepare(Lorenz96(6), Measurement(arctan() @ Identity(), Gaussian(1.0)))
+        MASF(prior).prepare(Lorenz96(6), Measurement(arctan() @ Linear(np.ones((2, 6))), Gaussian(1.0)))
+    MASF(prior).prepare(Lorenz96(6), Measurement(arctan() @ Identity(), Gaussian(1.0)))

@@ -1,0 +1,53 @@
+"""The route of a linear measurement: exact with the exact denoiser."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ...diffusion.process import ProcessFamily
+from ...diffusion.samplers import Sampler
+from ...measurements.measurement import Measurement
+from ..priors.base import Prior
+from .base import Inputs, Route, draws, rotated
+
+__all__ = ["Linear"]
+
+
+class Linear(Route):
+    """Draws with the prior's denoiser along the process that ends in z."""
+
+    name: ClassVar[str] = "linear"
+
+    def check(
+        self,
+        prior: Prior,
+        process: ProcessFamily,
+        sampler: Sampler,
+        measurement: Measurement,
+        state_shape: tuple[int, ...],
+        scale_shape: tuple[int, ...],
+    ) -> None:
+        if measurement.operator.structure is None:
+            raise ValueError(
+                f"{type(measurement.operator).__name__} is not linear (structure None), so the route "
+                "'linear' does not suit it: take 'linearized' or 'conditional', or 'auto'."
+            )
+        process.check(measurement, state_shape, scale_shape)
+
+    def draw(
+        self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
+    ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
+        key_prior, key_draws = keys
+        process = inputs.process_at()
+        members = jax.vmap(process.frame.encode)(inputs.members)
+        denoiser, memory, info = inputs.prior(key_prior, members, process, memory)
+        drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
+        drawn = jax.vmap(process.frame.decode)(drawn)
+        if inputs.prior.rotates and inputs.sampler.moves_members:
+            drawn = rotated(key_draws, drawn)
+        # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
+        return jnp.where(process.observed.any(), drawn, inputs.members), memory, info
