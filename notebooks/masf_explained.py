@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from masf_jax import assimilate, dynamics, filters, measurements, metrics, simulate
+from masf_jax import assimilate, dynamics, filters, masf, measurements, metrics, simulate
 from masf_jax.denoisers import KernelDenoiser
 from masf_jax.diffusion import bridge, guided, measurement_aware, time_grid, vp_bridge
 from masf_jax.ensemble import Inflation
@@ -390,9 +390,9 @@ plt.show()
 # %% [markdown]
 # ## 5. The filter
 #
-# `filters.MASF` does this in each cycle: build the bridge to the new values, fit a denoiser to the forecast
-# ensemble, run the bridge once for each member. With `GaussianFit` that is a Kalman analysis drawn by
-# diffusion; `KernelFit` needs no training either and keeps what is not Gaussian. Lorenz-63, 100 members,
+# `masf.MASF` does this in each cycle: build the bridge to the new values, fit a denoiser to the forecast
+# ensemble, run the bridge once for each member. With `GaussianPrior` that is a Kalman analysis drawn by
+# diffusion; `KernelPrior` needs no training either and keeps what is not Gaussian. Lorenz-63, 100 members,
 # all three variables measured every 0.5 time units.
 
 # %%
@@ -406,8 +406,8 @@ ensemble = start + jax.random.normal(key_ensemble, (100, 3))
 runs = {}
 for name, filter in {
     "EnKF": filters.EnKF(Inflation(1.05)),
-    "MASF, Gaussian": filters.MASF(filters.GaussianFit(), Inflation(1.05)),
-    "MASF, kernel": filters.MASF(filters.KernelFit(bandwidth=0.35)),
+    "MASF, Gaussian": masf.MASF(masf.GaussianPrior(members="fresh"), inflation=Inflation(1.05)),
+    "MASF, kernel": masf.MASF(masf.KernelPrior(bandwidth=0.35)),
 }.items():
     runs[name] = assimilate(key_filter, filter, model, sensor, twin.observations, ensemble, truth=twin.truth)
 
@@ -436,4 +436,4 @@ plt.show()
 # %% [markdown]
 # The Gaussian bridge scores like the ensemble Kalman filter, as it must. The kernel bridge does better here,
 # where forecasts are far from Gaussian. This is one run with rough settings, no ranking, and kernels need
-# many members: in more than a few variables use a localised `GaussianFit(radius=...)` or a network.
+# many members: in more than a few variables use a localised `GaussianPrior(radius=...)` or a network.
