@@ -12,8 +12,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and types of the library core are checked at run time. `cli` is left out: it handles
-# files and configurations, not arrays, and is what users run (so its tests take the unchecked path).
+# Shapes and types of arrays are checked at run time in the library's core. `cli` is left out: it handles files and
+# configurations, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
     "amortised",
     "driver",
@@ -34,7 +34,7 @@ _CHECKED = (
     "training",
     "twin",
 )
-install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "beartype.beartype")
+install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "shape_checks.arrays_only")
 
 # absl (of Chex and Orbax) logs to what is sys.stderr at its import, and closes it when a Hydra launcher
 # configures logging: let that not be the file that pytest captures into.

@@ -3,7 +3,12 @@
 import ast
 from pathlib import Path
 
+import jax.numpy as jnp
+import pytest
+from jaxtyping import TypeCheckError
+
 import masf_jax
+from masf_jax.ensemble.inflation import multiplicative
 
 ROOT = Path(masf_jax.__file__).parent
 LEVELS = [
@@ -101,3 +106,8 @@ def test_the_library_does_not_import_what_runs_need():
                 names = [node.module]
             found += [f"{module}: {name}" for name in names if name.split(".")[0] in heavy]
     assert found == []
+
+
+def test_shapes_are_checked_while_tests_run():
+    with pytest.raises(TypeCheckError):
+        multiplicative(jnp.zeros((3, 2)), jnp.ones(2))
