@@ -12,8 +12,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and types of arrays are checked at run time in the library's core. `cli` is left out: it handles files and
-# configurations, and is what users run (so its tests take the unchecked path).
+# Shapes and types of arrays are checked at run time in the library's core. `cli` is left out: it handles
+# files and configurations, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
     "amortised",
     "driver",
@@ -45,10 +45,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """The quick tests' time is compilation, of programs that then run for milliseconds: so optimise none.
+    """A filter that diverges is an error (not said in pyproject.toml: pytest would import the library for it
+    before the hook above).
+
+    The quick tests' time is compilation, of programs that then run for milliseconds: so optimise none.
 
     Slow validation and benchmarks run what users run; XLA_FLAGS, if set, wins.
     """
+    config.addinivalue_line("filterwarnings", "error::masf_jax.FilterDivergedWarning")
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
