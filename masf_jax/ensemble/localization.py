@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import overload
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -34,7 +34,7 @@ def as_radius_or_none(radius: float | Float[Array, ""] | None) -> Float[Array, "
     if radius is None:
         return None
     checked = as_radius(radius)
-    return None if not isinstance(checked, Tracer) and bool(jnp.isinf(checked)) else checked
+    return None if not isinstance(checked, Tracer) and np.isinf(as_float(checked)) else checked
 
 
 @overload
@@ -50,12 +50,18 @@ def gaspari_cohn(r: np.ndarray | Array) -> np.ndarray | Array:
 
     Source: Gaspari & Cohn (1999), eq. 4.10.
     """
-    xp = jnp if isinstance(r, jax.Array) else np
-    r = xp.minimum(xp.abs(r if isinstance(r, jax.Array) else np.asarray(r, dtype=np.float64)), 2.0)
-    inner = 1 + r**2 * (-5 / 3 + r * (5 / 8 + r * (1 / 2 - r / 4)))
-    safe = xp.maximum(r, 0.5)
+    if isinstance(r, jax.Array):  # the outer part factored: as it stands it cancels in float32
+        r = jnp.minimum(jnp.abs(r), 2.0)
+        outer = (2 - r) ** 4 * (r * (r + 2) - 0.5) / (12 * jnp.maximum(r, 0.5))
+        return jnp.where(r <= 1, _inner(r), outer)
+    r = np.abs(np.asarray(r, dtype=np.float64))
+    safe = np.maximum(r, 0.5)
     outer = 4 + r * (-5 + r * (5 / 3 + r * (5 / 8 + r * (-1 / 2 + r / 12)))) - 2 / (3 * safe)
-    return xp.where(r <= 1, inner, xp.where(r < 2, xp.maximum(outer, 0), 0.0))
+    return np.where(r <= 1, _inner(r), np.where(r < 2, np.maximum(outer, 0), 0.0))
+
+
+def _inner(r: Any) -> Any:
+    return 1 + r**2 * (-5 / 3 + r * (5 / 8 + r * (1 / 2 - r / 4)))
 
 
 class Localization(eqx.Module):
@@ -96,7 +102,7 @@ def localize(
         p, m = state.n_points, measured.n_points
         return Localization(jnp.asarray(np.broadcast_to(np.arange(m), (p, m)), jnp.int32), jnp.ones((p, m)))
     if reach is not None:
-        as_radius(reach)
+        number("reach", reach, "(0, inf]")
         if not isinstance(radius, Tracer) and largest > reach:
             raise ValueError(
                 f"localisation radius {largest} is beyond the reach {reach} of the neighbour lists: give a "

@@ -18,7 +18,7 @@ from ...ensemble.localization import Localization, as_radius, as_radius_or_none,
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation
 from ...measurements.measurement import Measurement
-from ...numbers import as_float
+from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
 from .geometry import measured_coordinates
 
@@ -78,8 +78,7 @@ class LETKF(EnsembleFilter):
             raise ValueError(f'solver must be "cg" or "eigh"; got {solver!r}.')
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-        as_radius_or_none(reach)
-        self.reach = None if reach is None else float(reach)
+        self.reach = None if reach is None else as_float(number("reach", reach, "(0, inf]"))
         radius = math.inf if radius is None else radius
         self.radius = as_radius_or_none(radius) if reach is None else as_radius(radius)
         self.inflation = Inflation() if inflation is None else inflation
@@ -91,8 +90,8 @@ class LETKF(EnsembleFilter):
         (n_points, m), reach = (state.n_points, measured.n_points), self.reach
         if isinstance(self.radius, Tracer) and reach is None and n_points * m > _DENSE_NUMBERS:
             raise ValueError(
-                f"LETKF with a traced radius and no reach weighs all {m} measured values at each of {n_points}"
-                f" points (largest product: {_DENSE_NUMBERS}): give reach, the largest radius."
+                f"LETKF with a traced radius and no reach weighs all {m} values at each of {n_points} points "
+                f"(largest product: {_DENSE_NUMBERS}): give reach, the largest radius."
             )
         lists = localize(state, measured, math.inf if self.radius is None else self.radius, reach)
         k, taper = lists.neighbours.shape[1], None
