@@ -26,7 +26,6 @@ OUTSIDE = ("masf", "cli", "denoisers", "diffusion", "nn", "training", "amortised
 STATIC = {
     ("LETKF", "reach"): "decides how many neighbours a point has",
     ("Kolmogorov", "initial_waves"): "makes a spectrum on the host, of the first state alone",
-    ("SpectralGrid", "length"): "the wavenumbers, made on the host",
     ("Vorticity", "length"): "the wavenumbers, made on the host",
     ("Linear", "positions"): "geometry",
     ("_Averages", "centres"): "geometry",
@@ -85,7 +84,7 @@ DECIDES = {
     "dt": "the number of inner steps",
     "max_speed": "the number of inner steps",
     "initial_waves": STATIC["Kolmogorov", "initial_waves"],
-    "length": STATIC["SpectralGrid", "length"],
+    "length": STATIC["Vorticity", "length"],
     "random_forcing": "at 0 the model is not random",
     "random_waves": "without random forcing it is nothing",
 }
