@@ -179,7 +179,7 @@ class ThreeDVar(Filter):
     ) -> tuple[GaussianState, Info]:
         forecast = state.mean.reshape(-1)
 
-        def iterate(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        def iterate(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             x, _covariance = carry
             innovation, jacobian = linearize(measurement, x.reshape(state.mean.shape), z, mask)
             gain, covariance = gaussian_update(state.covariance, jacobian)

@@ -81,7 +81,7 @@ def _inflation(values: Array, square: Array, n_members: int, certainty: Array) -
         lam = jnp.exp(u)
         return c - e / lam - (lam * square / (lam * values + ridge) ** 2).sum()
 
-    def step(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def step(_: int | Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, u = carry
         value, derivative = jax.jvp(slope, (u,), (jnp.ones_like(u),))
         low, high = jnp.where(value < 0, u, low), jnp.where(value < 0, high, u)
