@@ -5,12 +5,12 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from .filters.base import EnsembleState, GaussianState, State
 from .measurements.measurement import Measurement
+from .numbers import number
 
 __all__ = ["GrossErrorCheck"]
 
@@ -36,9 +36,7 @@ class GrossErrorCheck(eqx.Module):
     threshold: Float[Array, ...]
 
     def __init__(self, threshold: ArrayLike):
-        self.threshold = jnp.asarray(threshold, dtype=float)
-        if not isinstance(self.threshold, Tracer) and not bool((self.threshold > 0).all()):
-            raise ValueError(f"threshold of the gross-error check must be positive; got {threshold}.")
+        self.threshold = number("threshold of the gross-error check", threshold, "(0, inf]")
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError where the threshold does not fit a measurement of this shape."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..denoisers.base import Denoiser
+from ..numbers import within
 
 __all__ = ["LinearSchedule", "reverse_euler"]
 
@@ -27,14 +27,8 @@ class LinearSchedule(eqx.Module):
         eps_alpha: ε_α in (0, 1]; eps_beta: ε_β in [0, 1).
     """
 
-    eps_alpha: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.5)
-    eps_beta: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.025)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.eps_alpha, Tracer) and not 0 < float(self.eps_alpha) <= 1:
-            raise ValueError(f"eps_alpha must lie in (0, 1]; got {self.eps_alpha}.")
-        if not isinstance(self.eps_beta, Tracer) and not 0 <= float(self.eps_beta) < 1:
-            raise ValueError(f"eps_beta must lie in [0, 1); got {self.eps_beta}.")
+    eps_alpha: Float[Array, ""] = eqx.field(converter=within("eps_alpha", "(0, 1]"), default=0.5)
+    eps_beta: Float[Array, ""] = eqx.field(converter=within("eps_beta", "[0, 1)"), default=0.025)
 
     def alpha(self, t: Scalar) -> Scalar:
         """α_t."""

@@ -7,20 +7,12 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
 from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Dynamics", "advance", "member_numbers", "positive"]
-
-
-def positive(name: str, value: float) -> Float[Array, ""]:
-    """`value` as a floating-point array, refused unless it is a positive number."""
-    if not isinstance(value, Tracer) and not float(value) > 0:
-        raise ValueError(f"{name} must be a positive number; got {value}.")
-    return jnp.asarray(value, dtype=float)
+__all__ = ["Dynamics", "advance", "member_numbers"]
 
 
 class Dynamics(eqx.Module):

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
-from .base import Dynamics, positive
+from ..numbers import positive
+from .base import Dynamics
 
 __all__ = ["BlackBox", "Function"]
 

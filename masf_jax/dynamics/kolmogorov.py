@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
+from ..numbers import positive
 from . import integrate, spectral
-from .base import Dynamics, positive
+from .base import Dynamics
 from .kolmogorov_setup import (
     FILTERS,
     SCHEMES,
@@ -78,13 +79,13 @@ class Kolmogorov(Dynamics):
     force: Float[Array, "ny modes"]
     noise: Float[Array, "ny modes"] | None
     grid: spectral.SpectralGrid = eqx.field(static=True)
-    viscosity: float = eqx.field(static=True)
-    drag: float = eqx.field(static=True)
-    forcing: float = eqx.field(static=True)
+    viscosity: Float[Array, ""]
+    drag: Float[Array, ""]
+    forcing: Float[Array, ""]
     forcing_waves: int = eqx.field(static=True)
-    hyperviscosity: float = eqx.field(static=True)
+    hyperviscosity: Float[Array, ""]
     hyperviscosity_order: int = eqx.field(static=True)
-    initial_speed: float = eqx.field(static=True)
+    initial_speed: Float[Array, ""]
     initial_waves: float = eqx.field(static=True)
     stepper: str = eqx.field(static=True)
     dealias: str = eqx.field(static=True)
@@ -125,17 +126,19 @@ class Kolmogorov(Dynamics):
             )
         self.grid = grid = spectral.SpectralGrid.of(shape, length)
         self.dt = positive("dt", dt)
-        self.viscosity = 1 / float(positive("reynolds", reynolds))
-        self.drag, self.forcing, self.forcing_waves = float(drag), float(forcing), int(forcing_waves)
-        self.hyperviscosity, self.hyperviscosity_order = float(hyperviscosity), int(hyperviscosity_order)
-        self.initial_speed = float(positive("initial_speed", initial_speed))
+        viscosity = 1 / float(positive("reynolds", reynolds))
+        self.viscosity, self.drag, self.forcing, self.hyperviscosity = (
+            jnp.asarray(value, dtype=float) for value in (viscosity, drag, forcing, hyperviscosity)
+        )
+        self.forcing_waves, self.hyperviscosity_order = int(forcing_waves), int(hyperviscosity_order)
+        self.initial_speed = positive("initial_speed", initial_speed)
         self.initial_waves = float(positive("initial_waves", initial_waves))
         self.stepper, self.dealias = stepper, dealias
         retain = FILTERS[dealias][0](grid)
         velocity, product = nonlinear_weights(grid, retain)
         self.velocity_weights = jnp.asarray(velocity, dtype=float)
         self.product_weights = jnp.asarray(product, dtype=float)
-        self.force = jnp.asarray(force_spectrum(grid, retain, self.forcing, forcing_waves), dtype=float)
+        self.force = jnp.asarray(force_spectrum(grid, retain, float(forcing), forcing_waves), dtype=float)
         self.noise = None
         if random_forcing > 0:
             noise = noise_spectrum(grid, retain, random_forcing * float(dt), random_waves)
@@ -146,16 +149,14 @@ class Kolmogorov(Dynamics):
         if n_inner < 1:
             raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
         self.n_inner = int(n_inner)
-        values, where = np.unique(self._linear(), return_inverse=True)
+        k2 = grid.k_squared
+        linear = -float(drag) - viscosity * k2 - float(hyperviscosity) * k2**self.hyperviscosity_order
+        values, where = np.unique(linear, return_inverse=True)
         weights = SCHEMES[stepper].coefficients(values, float(dt) / self.n_inner)
         self.weights = jax.tree.map(
             lambda w: jnp.asarray(w[where].reshape(1, *self.force.shape) if w.ndim else w, dtype=float),
             weights,
         )
-
-    def _linear(self) -> np.ndarray:
-        k2 = self.grid.k_squared
-        return -self.drag - self.viscosity * k2 - self.hyperviscosity * k2**self.hyperviscosity_order
 
     def _retained(self) -> np.ndarray:
         return FILTERS[self.dealias][0](self.grid) > 0
@@ -303,8 +304,8 @@ class Kolmogorov(Dynamics):
         total = spectral.energy(x)
         return EnergyBudget(
             energy=total,
-            input=self.forcing * (x[0] * wave[:, None]).mean(),
-            drag=2 * self.drag * total,
-            viscous=self.viscosity * moment(1),
-            hyperviscous=self.hyperviscosity * moment(self.hyperviscosity_order),
+            input=self.forcing.astype(x.dtype) * (x[0] * wave[:, None]).mean(),
+            drag=2 * self.drag.astype(x.dtype) * total,
+            viscous=self.viscosity.astype(x.dtype) * moment(1),
+            hyperviscous=self.hyperviscosity.astype(x.dtype) * moment(self.hyperviscosity_order),
         )

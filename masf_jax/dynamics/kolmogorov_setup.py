@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..numbers import positive
 from . import integrate, spectral
-from .base import positive
 
 __all__ = [
     "FILTERS",

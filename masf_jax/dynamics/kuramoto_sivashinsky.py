@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
-from .base import Dynamics, positive
+from ..numbers import positive
+from .base import Dynamics
 from .integrate import ETDRK4Coefficients, etdrk4_coefficients, etdrk4_step
 
 __all__ = ["KuramotoSivashinsky"]
@@ -33,15 +34,15 @@ class KuramotoSivashinsky(Dynamics):
     dt: Float[Array, ""]
     weights: ETDRK4Coefficients
     derivative: Float[Array, " modes"]
-    length: float = eqx.field(static=True)
+    length: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, n: int = 128, length: float = 32 * np.pi, dt: float = 0.5, dealias: bool = False):
         if n < 8 or n % 2:
             raise ValueError(f"n must be an even number of at least 8 grid points; got {n}.")
-        self.state_shape, self.length = (int(n),), float(length)
+        self.state_shape, self.length = (int(n),), positive("length", length)
         self.dt = positive("dt", dt)
-        k = 2 * np.pi / float(positive("length", length)) * np.arange(n // 2 + 1)
+        k = 2 * np.pi / float(self.length) * np.arange(n // 2 + 1)
         self.weights = jax.tree.map(jnp.asarray, etdrk4_coefficients(k**2 - k**4, float(dt)))
         derivative = -0.5 * k
         derivative[-1] = 0.0  # the Nyquist mode of an odd derivative of a real field is zero

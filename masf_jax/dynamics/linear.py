@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
-from .base import Dynamics, positive
+from ..numbers import positive
+from .base import Dynamics
 
 __all__ = ["Linear"]
 

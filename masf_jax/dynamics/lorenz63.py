@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
-from .base import Dynamics, positive
+from ..numbers import positive
+from .base import Dynamics
 from .integrate import rk4_step
 
 __all__ = ["Lorenz63"]

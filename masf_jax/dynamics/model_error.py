@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
+from ..numbers import number
 from .base import Dynamics
 
 __all__ = ["ModelError"]
@@ -26,13 +26,11 @@ class ModelError(Dynamics):
     std: Float[Array, ...]
 
     def __init__(self, dynamics: Dynamics, std: ArrayLike):
-        self.dynamics, self.std = dynamics, jnp.asarray(std, dtype=float)
+        self.dynamics, self.std = dynamics, number("std of the model error", std, "[0, inf]")
         if self.std.shape not in ((), dynamics.state_shape):
             raise ValueError(
                 f"std must be a scalar or of the state's shape {dynamics.state_shape}; got {self.std.shape}."
             )
-        if not isinstance(self.std, Tracer) and bool((self.std < 0).any()):
-            raise ValueError(f"std of the model error must not be negative; got {std}.")
 
     @property
     def dt(self) -> Float[Array, ""]:

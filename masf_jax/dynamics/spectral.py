@@ -213,7 +213,7 @@ def random_velocity(
     key: PRNGKeyArray,
     grid: SpectralGrid,
     waves: float,
-    speed: float,
+    speed: float | Float[Array, ""],
     retained: Float[Array, "ny modes"] | None = None,
 ) -> Float[Array, "2 ny nx"]:
     """A Gaussian random velocity field without divergence or mean, scaled to a largest |velocity| of `speed`.
@@ -237,4 +237,4 @@ def random_velocity(
     over_k = np.sqrt(grid.inverse_k_squared)
     along = 1j * jnp.stack([_times(ky * over_k, spectrum), _times(-kx * over_k, spectrum)])
     x = jnp.fft.irfft2(along, grid.shape)
-    return x * (speed / jnp.sqrt((x**2).sum(0).max()))
+    return x * (jnp.asarray(speed, x.dtype) / jnp.sqrt((x**2).sum(0).max()))

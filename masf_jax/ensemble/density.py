@@ -7,9 +7,9 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..numbers import number
 from .statistics import anomalies
 
 __all__ = ["KernelDensity", "check_bandwidth", "silverman_factor"]
@@ -25,11 +25,7 @@ def silverman_factor(n_members: int, n: int) -> float:
 
 def check_bandwidth(bandwidth: float | Array | None) -> Float[Array, ""] | None:
     """The bandwidth as an array; raises ValueError where it is not positive."""
-    if bandwidth is None:
-        return None
-    if not isinstance(bandwidth, Tracer) and not bandwidth > 0:
-        raise ValueError(f"bandwidth must be positive; got {bandwidth}.")
-    return jnp.asarray(bandwidth, dtype=float)
+    return None if bandwidth is None else number("bandwidth", bandwidth, "(0, inf]")
 
 
 class KernelDensity(eqx.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -13,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..numbers import number, within
 from .statistics import anomalies, member_mean, recentre
 
 __all__ = ["AdaptiveInflation", "Inflation", "multiplicative", "rtpp", "rtps"]
@@ -61,10 +61,10 @@ class AdaptiveInflation(eqx.Module):
     Miyoshi (2011, doi 10.1175/2010MWR3570.1). Anomalies are multiplied by √λ, clipped to [lower, upper].
     """
 
-    variance: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.04**2)
-    growth: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.03)
-    lower: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.9)
-    upper: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=10.0)
+    variance: Float[Array, ""] = eqx.field(converter=within("adaptive variance", "[0, inf]"), default=0.04**2)
+    growth: Float[Array, ""] = eqx.field(converter=within("adaptive growth", "[0, inf]"), default=1.03)
+    lower: Float[Array, ""] = eqx.field(converter=within("adaptive lower", "[0, inf]"), default=0.9)
+    upper: Float[Array, ""] = eqx.field(converter=within("adaptive upper", "[0, inf]"), default=10.0)
 
     def init(self, dtype: jnp.dtype) -> AdaptiveState:
         return AdaptiveState(jnp.ones((), dtype), self.variance.astype(dtype))
@@ -118,11 +118,11 @@ class Inflation(eqx.Module):
         additive: ArrayLike | None = None,
         adaptive: AdaptiveInflation | bool = False,
     ):
-        self.multiplicative = _checked("multiplicative inflation", multiplicative, 1.0)
-        self.prior = _checked("prior inflation", prior, 1.0)
-        self.rtps = _checked("rtps", rtps, 0.0, 1.0)
-        self.rtpp = _checked("rtpp", rtpp, 0.0, 1.0)
-        self.additive = _checked("additive inflation", additive, 0.0)
+        self.multiplicative = _unless(1.0, "multiplicative inflation", multiplicative)
+        self.prior = _unless(1.0, "prior inflation", prior)
+        self.rtps = _unless(0.0, "rtps", rtps, "[0, 1.0]")
+        self.rtpp = _unless(0.0, "rtpp", rtpp, "[0, 1.0]")
+        self.additive = _unless(0.0, "additive inflation", additive)
         self.adaptive = AdaptiveInflation() if adaptive is True else (adaptive or None)
 
     def init(self, dtype: jnp.dtype) -> AdaptiveState | None:
@@ -163,14 +163,9 @@ class Inflation(eqx.Module):
         return analysis
 
 
-def _checked(name: str, value: ArrayLike | None, neutral: float, largest: float = math.inf) -> Array | None:
+def _unless(neutral: float, name: str, value: ArrayLike | None, interval: str = "[0, inf]") -> Array | None:
+    """The checked number; None where it would do nothing."""
     if value is None:
         return None
-    if not isinstance(value, Tracer):
-        numbers = np.asarray(value)
-        if not np.all((numbers >= 0) & (numbers <= largest)):
-            limits = "must not be negative" if math.isinf(largest) else f"must lie in [0, {largest}]"
-            raise ValueError(f"{name} {limits}; got {value}.")
-        if np.all(numbers == neutral):
-            return None
-    return jnp.asarray(value, dtype=float)
+    checked = number(name, value, interval)
+    return None if not isinstance(value, Tracer) and np.all(np.asarray(value) == neutral) else checked

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..numbers import within
 from .statistics import member_mean, member_variance
 
 __all__ = ["Moments", "Normalization"]
@@ -35,14 +36,14 @@ class Normalization(eqx.Module):
     kind: Literal["cycle", "moving", "fixed"] = eqx.field(static=True, default="cycle")
     affine: bool = eqx.field(static=True, default=True)
     uniform: bool = eqx.field(static=True, default=False)
-    rate: float = eqx.field(static=True, default=0.1)
+    rate: Float[Array, ""] = eqx.field(
+        converter=within("rate of the moving normalisation", "(0, 1]"), default=0.1
+    )
     moments: Moments | None = None
 
     def __check_init__(self) -> None:
         if self.kind not in ("cycle", "moving", "fixed"):
             raise ValueError(f'normalisation must be "cycle", "moving" or "fixed"; got {self.kind!r}.')
-        if not 0 < self.rate <= 1:
-            raise ValueError(f"rate of the moving normalisation must lie in (0, 1]; got {self.rate}.")
 
     def init(self, ensemble: Float[Array, "N *x"]) -> Moments | None:
         """What is remembered before the first cycle."""
@@ -59,9 +60,8 @@ class Normalization(eqx.Module):
         else:
             moments = _of(ensemble)
             if memory is not None:
-                mean, variance = (
-                    old + self.rate * (now - old) for old, now in zip(memory, moments, strict=True)
-                )
+                rate = self.rate.astype(ensemble.dtype)
+                mean, variance = (old + rate * (now - old) for old, now in zip(memory, moments, strict=True))
                 memory = moments = Moments(mean, variance)
         mean, variance = moments
         square = variance if self.affine else variance + mean**2

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..coordinates import Coordinates
@@ -61,30 +62,34 @@ class Taper(eqx.Module):
         return jnp.fft.irfftn(spectrum, s=self.grid, axes=axes).reshape(x.shape).astype(x.dtype)
 
 
-def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float) -> Taper:
+def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float | Float[Array, ""]) -> Taper:
     """The Gaspari-Cohn taper of length `radius` between the grid points of a state.
 
     On a regular periodic grid products are Fourier transforms; elsewhere the matrix is formed. Negative
     eigenvalues (a support of more than half the domain) are set to zero and the diagonal brought back to 1.
+
+    Made by NumPy; of a traced radius (under `jit` or `vmap`) by the compiled program. A matrix's root may
+    then be another one, so that draws have the same law but are others.
 
     Raises:
         ValueError: more than 4096 points without a regular periodic grid.
     """
     p = coordinates.n_points
     grid = _regular_grid(coordinates, state_shape)
+    xp = jnp if isinstance(radius, Tracer) else np
     if grid is not None:
         row = taper_matrix(coordinates.at(np.zeros(1, int)), coordinates, radius).reshape(grid)
-        spectrum = np.maximum(np.fft.rfftn(row).real, 0.0)
-        spectrum /= np.fft.irfftn(spectrum, s=grid, axes=tuple(range(len(grid)))).ravel()[0]
+        spectrum = xp.maximum(xp.fft.rfftn(row).real, 0.0)
+        spectrum = spectrum / xp.fft.irfftn(spectrum, s=grid, axes=tuple(range(len(grid)))).ravel()[0]
         return Taper(None, jnp.asarray(spectrum, dtype=float), grid)
     if p > _DENSE_LIMIT:
         raise ValueError(
             f"localisation radius {radius} over {p} points that are not a regular periodic grid needs a "
             f"{p} × {p} matrix (largest: {_DENSE_LIMIT}); use radius inf, or LETKF."
         )
-    values, vectors = np.linalg.eigh(taper_matrix(coordinates, coordinates, radius))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))[None, :]
-    root /= np.sqrt((root**2).sum(1, keepdims=True))
+    values, vectors = xp.linalg.eigh(taper_matrix(coordinates, coordinates, radius))
+    root = vectors * xp.sqrt(xp.maximum(values, 0.0))[None, :]
+    root = root / xp.sqrt((root**2).sum(1, keepdims=True))
     return Taper(jnp.asarray(root, dtype=float), None, (p,))
 
 

@@ -134,7 +134,12 @@ def _krylov(
 
 @_krylov.def_vmap
 def _one_larger_batch(
-    size: int, batched: list[bool], matrix: Array, b: Array, shifts: Array, weights: Array
+    size: int,
+    batched: list[bool],
+    matrix: Array,
+    b: Array,
+    shifts: Array | np.ndarray,
+    weights: Array | np.ndarray,
 ) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
     matrix, b = (
         x if is_batched else jnp.broadcast_to(x[None], (size, *x.shape))

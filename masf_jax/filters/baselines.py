@@ -7,13 +7,13 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import Climatology as ClimateMoments, climatology
 from ..measurements.measurement import Measurement
+from ..numbers import within
 from .base import Filter, GaussianState, Info
 from .kalman.exact import gaussian_update, linearize
 
@@ -136,14 +136,14 @@ class ThreeDVar(Filter):
         moments, seed: as for `Climatology`.
     """
 
-    scale: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.02)
+    scale: Float[Array, ""] = eqx.field(
+        converter=within("scale of the background covariance", "(0, inf]"), default=0.02
+    )
     iterations: int = eqx.field(static=True, default=1)
     moments: ClimateMoments | None = None
     seed: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.scale, Tracer) and not float(self.scale) > 0:
-            raise ValueError(f"scale of the background covariance must be positive; got {self.scale}.")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
 
@@ -179,7 +179,7 @@ class ThreeDVar(Filter):
     ) -> tuple[GaussianState, Info]:
         forecast = state.mean.reshape(-1)
 
-        def iterate(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        def iterate(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             x, _covariance = carry
             innovation, jacobian = linearize(measurement, x.reshape(state.mean.shape), z, mask)
             gain, covariance = gaussian_update(state.covariance, jacobian)

@@ -7,12 +7,12 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
 from ..measurements.measurement import Measurement
+from ..numbers import within
 from .base import EnsembleState, Info, MemberFilter
 
 __all__ = ["ParticleFilter"]
@@ -33,14 +33,8 @@ class ParticleFilter(MemberFilter):
     """
 
     uses_noise_of_each_state: ClassVar[bool] = True
-    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.5)
-    regularization: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.threshold, Tracer) and not 0 < float(self.threshold) <= 1:
-            raise ValueError(f"threshold must lie in (0, 1]; got {self.threshold}.")
-        if not isinstance(self.regularization, Tracer) and not float(self.regularization) >= 0:
-            raise ValueError(f"regularization must not be negative; got {self.regularization}.")
+    threshold: Float[Array, ""] = eqx.field(converter=within("threshold", "(0, 1]"), default=0.5)
+    regularization: Float[Array, ""] = eqx.field(converter=within("regularization", "[0, inf]"), default=1.0)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         n = ensemble.shape[0]

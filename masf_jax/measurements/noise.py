@@ -15,6 +15,8 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..numbers import number
+
 __all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT"]
 
 
@@ -60,10 +62,7 @@ class Noise(eqx.Module):
 
 
 def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
-    scale = jnp.asarray(value, dtype=float)
-    if not isinstance(scale, Tracer) and not bool((scale > 0).all()):
-        raise ValueError(f"{name} must be positive everywhere; got a smallest value of {scale.min()}.")
-    return scale
+    return number(name, value, "(0, inf]", everywhere=True)
 
 
 def _masked(values: Array, mask: Array | None) -> Array:
@@ -189,13 +188,12 @@ class StudentT(Noise):
         scale: scalar or array of z's shape.
     """
 
-    df: float = eqx.field(static=True)
+    df: Float[Array, ""]
     scale: Float[Array, ...]
 
-    def __init__(self, df: float, scale: ArrayLike):
-        if not df > 2:
-            raise ValueError(f"df must exceed 2 (no finite variance below); got {df}.")
-        self.df, self.scale = float(df), _scale("scale of the noise", scale)
+    def __init__(self, df: float | Float[Array, ""], scale: ArrayLike):
+        self.df = number("df", df, "(2, inf)", must="exceed 2 (no finite variance below)")
+        self.scale = _scale("scale of the noise", scale)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
         return self.scale * jax.random.t(key, self.df, shape, self.scale.dtype)
@@ -204,14 +202,14 @@ class StudentT(Noise):
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
         scale = jnp.broadcast_to(self.scale.astype(residual.dtype), residual.shape)
-        half = 0.5 * (self.df + 1)
-        constant = gammaln(half) - gammaln(0.5 * self.df) - 0.5 * math.log(self.df * math.pi)
-        log_density = constant.astype(residual.dtype) - jnp.log(scale)
-        log_density = log_density - half * jnp.log1p((residual / scale) ** 2 / self.df)
+        df = self.df.astype(residual.dtype)
+        half = 0.5 * (df + 1)
+        constant = gammaln(half) - gammaln(0.5 * df) - 0.5 * jnp.log(df * math.pi)
+        log_density = constant - jnp.log(scale) - half * jnp.log1p((residual / scale) ** 2 / df)
         return _masked(log_density, mask).sum()
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, "*z"]:
-        std = math.sqrt(self.df / (self.df - 2)) * self.scale.astype(residual.dtype)
-        return _masked(residual / std, mask)
+        std = jnp.sqrt(self.df / (self.df - 2)) * self.scale
+        return _masked(residual / std.astype(residual.dtype), mask)

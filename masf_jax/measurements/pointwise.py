@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..coordinates import Coordinates
+from ..numbers import within
 from .base import Coupling, Elementwise, Operator
 
 __all__ = ["Pointwise", "Speed", "absolute", "arctan", "sigmoid", "square", "tanh"]
@@ -69,12 +70,12 @@ class Speed(Operator):
     """
 
     squared: bool = eqx.field(static=True, default=False)
-    offset: float = eqx.field(static=True, default=0.0)
+    offset: Float[Array, ""] = eqx.field(converter=within("offset", "(-inf, inf)"), default=0.0)
 
     def __call__(self, x: Float[Array, "channels *grid"]) -> Float[Array, "*grid"]:
         square = jnp.sum(x**2, axis=0)
         if self.squared:
-            return square + self.offset
+            return square + self.offset.astype(x.dtype)
         # Zero speed has no gradient; the safe branch keeps it finite (zero) instead of NaN.
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
 

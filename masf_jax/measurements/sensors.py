@@ -9,16 +9,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
+from ..numbers import number
 from .base import Elementwise
 
 __all__ = ["Censored", "Log", "Quantised"]
-
-
-def _positive(name: str, value: ArrayLike) -> Float[Array, ...]:
-    array = jnp.asarray(value, dtype=float)
-    if not isinstance(array, Tracer) and not bool(((array > 0) & jnp.isfinite(array)).all()):
-        raise ValueError(f"{name} must be positive and finite; got {value}.")
-    return array
 
 
 class _SameUnits(Elementwise):
@@ -55,7 +49,7 @@ class Quantised(_SameUnits):
     step: Float[Array, ...]
 
     def __init__(self, step: ArrayLike):
-        self.step = _positive("step of a quantised sensor", step)
+        self.step = number("step of a quantised sensor", step, "(0, inf)")
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return _rounded(x, jnp.broadcast_to(self.step.astype(x.dtype), x.shape))
@@ -109,8 +103,8 @@ class Log(Elementwise):
     floor: Float[Array, ...]
 
     def __init__(self, scale: ArrayLike = 1.0, floor: ArrayLike = 1e-6):
-        self.scale = _positive("scale inside the logarithm", scale)
-        self.floor = _positive("floor of a logarithmic sensor", floor)
+        self.scale = number("scale inside the logarithm", scale, "(0, inf)")
+        self.floor = number("floor of a logarithmic sensor", floor, "(0, inf)")
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return jnp.log(jnp.maximum(self.scale.astype(x.dtype) * x, self.floor.astype(x.dtype)))

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..dynamics.base import Dynamics
 from ..measurements.measurement import Measurement, Observations
+from ..numbers import number
 
 __all__ = ["FourDVar", "Variational"]
 
@@ -82,9 +83,8 @@ class FourDVar(eqx.Module):
             raise ValueError(
                 f"iterations and history must be at least 1; got iterations={iterations}, history={history}."
             )
-        self.std = None if std is None else jnp.asarray(std, dtype=float)
-        if self.std is not None and not isinstance(self.std, Tracer) and not bool((self.std > 0).all()):
-            raise ValueError(f"the background's std must be positive everywhere; got {std}.")
+        name = "the background's std"
+        self.std = None if std is None else number(name, std, "(0, inf]", everywhere=True)
         self.columns = None if columns is None else jnp.asarray(columns, dtype=float)
         self.tolerance = jnp.asarray(tolerance, dtype=float)
         self.iterations, self.history = iterations, history

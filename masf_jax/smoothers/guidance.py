@@ -8,12 +8,12 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
 from ..measurements.measurement import Measurement
 from ..measurements.noise import CorrelatedGaussian, Noise
+from ..numbers import within
 
 __all__ = ["MMPS", "Guidance", "InflatedNoise", "Measured"]
 
@@ -62,11 +62,7 @@ class InflatedNoise(Guidance):
             variance: multiply by the variance that the values have over time.
     """
 
-    gamma: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=1e-2)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.gamma, Tracer) and not bool((self.gamma >= 0).all()):
-            raise ValueError(f"gamma must not be negative; got {self.gamma}.")
+    gamma: Float[Array, "..."] = eqx.field(converter=within("gamma", "[0, inf]"), default=1e-2)
 
     def __call__(
         self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
 from ..measurements.measurement import Measurement, Observations
+from ..numbers import within
 from .guidance import Guidance, InflatedNoise, Measured
 
 __all__ = ["SDA", "diffusion_angle"]
@@ -62,7 +63,7 @@ class SDA(eqx.Module):
     guidance: Guidance = eqx.field(default_factory=InflatedNoise)
     n_steps: int = eqx.field(static=True, default=256)
     corrections: int = eqx.field(static=True, default=1)
-    tau: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.25)
+    tau: Float[Array, ""] = eqx.field(converter=within("tau", "(0, inf]"), default=0.25)
 
     def __check_init__(self) -> None:
         if self.n_steps < 1 or self.corrections < 0:
@@ -70,8 +71,6 @@ class SDA(eqx.Module):
                 "n_steps must be at least 1 and corrections at least 0; got "
                 f"n_steps={self.n_steps}, corrections={self.corrections}."
             )
-        if not isinstance(self.tau, Tracer) and not float(self.tau) > 0:
-            raise ValueError(f"tau must be positive; got {self.tau}.")
         if self.mean.shape != self.scale.shape:
             raise ValueError(
                 f"mean and scale must both have the state's shape; got {self.mean.shape}, {self.scale.shape}."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import mean_preserving_rotation
+from ...numbers import within
 from ..base import EnsembleFilter, Info
 
 __all__ = ["EnKFN"]
@@ -39,11 +39,7 @@ class EnKFN(EnsembleFilter):
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
-    certainty: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.certainty, Tracer) and not float(self.certainty) > 0:
-            raise ValueError(f"certainty must be positive; got {self.certainty}.")
+    certainty: Float[Array, ""] = eqx.field(converter=within("certainty", "(0, inf]"), default=1.0)
 
     def transform(
         self,
@@ -85,7 +81,7 @@ def _inflation(values: Array, square: Array, n_members: int, certainty: Array) -
         lam = jnp.exp(u)
         return c - e / lam - (lam * square / (lam * values + ridge) ** 2).sum()
 
-    def step(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def step(_: int | Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, u = carry
         value, derivative = jax.jvp(slope, (u,), (jnp.ones_like(u),))
         low, high = jnp.where(value < 0, u, low), jnp.where(value < 0, high, u)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
 from ...ensemble.inflation import Inflation
-from ...ensemble.localization import check_radius, taper_matrix
+from ...ensemble.localization import as_radius_or_none, taper_matrix
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import mean_preserving_rotation
 from ...measurements.measurement import Measurement
@@ -34,28 +34,30 @@ class EnSRF(EnsembleFilter):
     Args:
         inflation: see `Inflation`.
         rotation: random mean-preserving rotation after each analysis.
-        radius: Gaspari-Cohn length, support 2·radius; inf: no localisation.
+        radius: Gaspari-Cohn length, support 2·radius; inf: no localisation (kept as None). Another finite
+            one compiles nothing new.
         taper: filled in by `prepare`.
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
-    radius: float = eqx.field(static=True, default=math.inf)
+    radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=math.inf)
     taper: Float[Array, "m n_plus_m"] | None = None
 
-    def __check_init__(self) -> None:
-        check_radius(self.radius)
-
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> EnSRF:
-        if math.isinf(self.radius):
+        if self.radius is None:
             return self
         state, measured = measured_coordinates("EnSRF", self.radius, dynamics, measurement)
         to_state = taper_matrix(measured, state, self.radius)
         channels = math.prod(dynamics.state_shape) // state.n_points
-        taper = np.concatenate(
-            [np.tile(to_state, (1, channels)), taper_matrix(measured, measured, self.radius)], 1
+        taper = jnp.concatenate(
+            [
+                jnp.tile(jnp.asarray(to_state), (1, channels)),
+                jnp.asarray(taper_matrix(measured, measured, self.radius)),
+            ],
+            axis=1,
         )
-        return eqx.tree_at(lambda f: f.taper, self, jnp.asarray(taper), is_leaf=lambda leaf: leaf is None)
+        return dataclasses.replace(self, taper=taper)
 
     def transform(
         self,
@@ -64,7 +66,7 @@ class EnSRF(EnsembleFilter):
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
     ) -> tuple[Float[Array, "N n"], Info]:
-        if self.taper is None and not math.isinf(self.radius):
+        if self.taper is None and self.radius is not None:
             raise ValueError("EnSRF needs its taper: call filter.prepare(dynamics, measurement).")
         n_members, n = x.shape
         joint = jnp.concatenate([x, -innovations], axis=1)  # predicted values minus z: same anomalies

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
@@ -16,6 +14,7 @@ from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...ensemble.statistics import anomalies
 from ...measurements.measurement import Measurement
+from ...numbers import number
 from ..base import Filter, GaussianState, Info
 
 __all__ = ["KalmanFilter", "gaussian_update", "linearize"]
@@ -61,18 +60,16 @@ class KalmanFilter(Filter):
         inflation: factor on the forecast covariance.
     """
 
-    mean: Float[Array, "*state"] | None = None
-    covariance: Float[Array, "n n"] | None = None
-    inflation: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1.0)
+    mean: Float[Array, "*state"] | None
+    covariance: Float[Array, "n n"] | None
+    inflation: Float[Array, ""]
 
     def __init__(
         self, mean: ArrayLike | None = None, covariance: ArrayLike | None = None, inflation: float = 1.0
     ):
         self.mean = None if mean is None else jnp.asarray(mean, dtype=float)
         self.covariance = None if covariance is None else jnp.asarray(covariance, dtype=float)
-        if not isinstance(inflation, Tracer) and not inflation >= 0:
-            raise ValueError(f"inflation of the forecast covariance must not be negative; got {inflation}.")
-        self.inflation = jnp.asarray(inflation, dtype=float)
+        self.inflation = number("inflation of the forecast covariance", inflation, "[0, inf]")
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> KalmanFilter:
         n = math.prod(dynamics.state_shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Array, Float
 
 from ...coordinates import Coordinates
 from ...dynamics.base import Dynamics
@@ -14,10 +15,10 @@ __all__ = ["measured_coordinates"]
 
 
 def measured_coordinates(
-    name: str, radius: float, dynamics: Dynamics, measurement: Measurement
+    name: str, radius: Float[Array, ""] | None, dynamics: Dynamics, measurement: Measurement
 ) -> tuple[Coordinates, Coordinates]:
-    """Coordinates of grid points and of measured values; placeholders when radius is infinite."""
-    if math.isinf(radius):
+    """Coordinates of grid points and of measured values; placeholders without a radius."""
+    if radius is None:
         m = math.prod(measurement.output_shape(dynamics.state_shape))
         n = math.prod(dynamics.state_shape)
         return Coordinates(np.zeros((n, 1)), (0.0,)), Coordinates(np.zeros((m, 1)), (0.0,))

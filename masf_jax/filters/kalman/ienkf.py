@@ -9,7 +9,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
@@ -19,6 +18,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies, recentre
 from ...ensemble.transforms import mean_preserving_rotation
 from ...measurements.measurement import Measurement
+from ...numbers import within
 from ..base import EnsembleState, InflatedFilter, Info
 
 __all__ = ["IEnKF"]
@@ -63,14 +63,12 @@ class IEnKF(InflatedFilter):
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
     iterations: int = eqx.field(static=True, default=10)
-    tolerance: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-5)
+    tolerance: Float[Array, ""] = eqx.field(converter=within("tolerance", "[0, inf]"), default=1e-5)
     dynamics: Dynamics | None = None
 
     def __check_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
-        if not isinstance(self.tolerance, Tracer) and not float(self.tolerance) >= 0:
-            raise ValueError(f"tolerance must not be negative; got {self.tolerance}.")
         if self.inflation.changes_forecast:
             raise ValueError(
                 "the iterative filter forecasts again in every iteration: inflation of the forecast (prior, "

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
 from ...ensemble.inflation import Inflation
-from ...ensemble.localization import Localization, localize
+from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation
 from ...measurements.measurement import Measurement
+from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
 from .geometry import measured_coordinates
 
@@ -39,52 +42,68 @@ class LETKF(EnsembleFilter):
     Source: Hunt, Kostelich & Szunyogh (2007), doi 10.1016/j.physd.2006.11.008; taper: Gaspari & Cohn.
 
     Args:
-        radius: Gaspari-Cohn length in the coordinates' unit, support 2·radius (see `localize`).
+        radius: Gaspari-Cohn length in the coordinates' unit, support 2·radius (see `localize`); inf: no
+            localisation (kept as None, unless there is a reach).
         inflation: see `Inflation`.
         rotation: one random mean-preserving rotation for all points, each analysis.
         solver: "cg", or "eigh" (the textbook route).
         batch_size: grid points solved at once (bounds the memory); None: about 8 MB of work.
+        reach: largest radius that the neighbour lists serve: within it another radius compiles nothing new,
+            and may be traced (`vmap` over radii; weights are NaN beyond). None: the radius; where that is
+            traced, all measured values are neighbours. (Of dense weights radii never compile anew.)
         localization, taper: filled in by `prepare` (neighbour lists, or dense weights).
     """
 
     inflation: Inflation
     localization: Localization | None
     taper: Float[Array, "points m"] | None
-    radius: float = eqx.field(static=True)
+    radius: Float[Array, ""] | None
     rotation: bool = eqx.field(static=True)
     solver: Literal["cg", "eigh"] = eqx.field(static=True)
     batch_size: int | None = eqx.field(static=True)
+    reach: float | None = eqx.field(static=True)
 
     def __init__(
         self,
-        radius: float,
+        radius: float | Float[Array, ""] | None,
         inflation: Inflation | None = None,
         rotation: bool = False,
         solver: Literal["cg", "eigh"] = "cg",
         batch_size: int | None = None,
+        reach: float | None = None,
         localization: Localization | None = None,
         taper: Float[Array, "points m"] | None = None,
     ):
         if solver not in ("cg", "eigh"):
             raise ValueError(f'solver must be "cg" or "eigh"; got {solver!r}.')
-        if not radius > 0:
-            raise ValueError(f"localisation radius must be positive (inf: none); got {radius}.")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-        self.radius, self.inflation = float(radius), Inflation() if inflation is None else inflation
+        self.reach = None if reach is None else as_float(number("reach", reach, "(0, inf]"))
+        radius = math.inf if radius is None else radius
+        self.radius = as_radius_or_none(radius) if reach is None else as_radius(radius)
+        self.inflation = Inflation() if inflation is None else inflation
         self.rotation, self.solver, self.batch_size = rotation, solver, batch_size
         self.localization, self.taper = localization, taper
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LETKF:
         state, measured = measured_coordinates("LETKF", self.radius, dynamics, measurement)
-        lists = localize(state, measured, self.radius)
-        (n_points, k), m = lists.neighbours.shape, measured.n_points
-        taper = None
+        (n_points, m), reach = (state.n_points, measured.n_points), self.reach
+        if isinstance(self.radius, Tracer) and reach is None and n_points * m > _DENSE_NUMBERS:
+            raise ValueError(
+                f"LETKF with a traced radius and no reach weighs all {m} values at each of {n_points} points "
+                f"(largest product: {_DENSE_NUMBERS}): give reach, the largest radius."
+            )
+        lists = localize(state, measured, math.inf if self.radius is None else self.radius, reach)
+        k, taper = lists.neighbours.shape[1], None
         if m <= _DENSE_RATIO * k and n_points * m <= _DENSE_NUMBERS:
             rows = jnp.arange(n_points)[:, None]
             taper = jnp.zeros((n_points, m)).at[rows, lists.neighbours].add(lists.sqrt_weights**2)
             lists = None
-        return LETKF(self.radius, self.inflation, self.rotation, self.solver, self.batch_size, lists, taper)
+        elif self.radius is not None and reach is None:
+            reach = as_float(self.radius)  # what the lists serve, also where this is prepared again in `jit`
+        return LETKF(
+            self.radius, self.inflation, self.rotation, self.solver, self.batch_size, reach, lists, taper
+        )
 
     def transform(
         self,

@@ -8,7 +8,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.kernel import KernelDenoiser
@@ -17,6 +16,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, effective_sample_size, member_variance
+from ...numbers import within
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 
@@ -59,35 +59,18 @@ class ConditionalDiffusion(SampledFilter):
         flow: False: x_i + h η, i drawn by w_i: the same law in O(N n) operations, not O(N² n) a step.
     """
 
-    inflation: Inflation
-    normalization: Normalization | None
-    rule: Rule = eqx.field(static=True)
-    h: Float[Array, ""]
-    h_y: Float[Array, ""]
-    h_max: Float[Array, ""]
-    tolerance: float = eqx.field(static=True)
-    flow: bool = eqx.field(static=True)
+    inflation: Inflation = eqx.field(default_factory=Inflation)
+    normalization: Normalization | None = eqx.field(default_factory=Normalization)
+    rule: Rule = eqx.field(static=True, default="cross_validated")
+    h: Float[Array, ""] = eqx.field(converter=within("h", "(0, inf]"), default=0.2)
+    h_y: Float[Array, ""] = eqx.field(converter=within("h_y", "(0, inf]"), default=0.2)
+    h_max: Float[Array, ""] = eqx.field(converter=within("h_max", "(0, inf]"), default=5.0)
+    tolerance: Float[Array, ""] = eqx.field(converter=within("tolerance", "(0, inf]"), default=1e-3)
+    flow: bool = eqx.field(static=True, default=True)
 
-    def __init__(
-        self,
-        inflation: Inflation | None = None,
-        normalization: Normalization | None = Normalization("cycle"),
-        rule: Rule = "cross_validated",
-        h: float = 0.2,
-        h_y: float = 0.2,
-        h_max: float = 5.0,
-        tolerance: float = 1e-3,
-        flow: bool = True,
-    ):
-        if rule not in get_args(Rule):
-            raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}; got {rule!r}.")
-        for name, value in (("h", h), ("h_y", h_y), ("h_max", h_max), ("tolerance", tolerance)):
-            if not isinstance(value, Tracer) and not float(value) > 0:
-                raise ValueError(f"{name} must be positive; got {value}.")
-        self.inflation = Inflation() if inflation is None else inflation
-        self.normalization = normalization
-        self.rule, self.tolerance, self.flow = rule, tolerance, flow
-        self.h, self.h_y, self.h_max = (jnp.asarray(value, dtype=float) for value in (h, h_y, h_max))
+    def __check_init__(self) -> None:
+        if self.rule not in get_args(Rule):
+            raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}; got {self.rule!r}.")
 
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
@@ -99,7 +82,7 @@ class ConditionalDiffusion(SampledFilter):
         if self.flow:
             h_max = jnp.maximum(self.h_max.astype(h.dtype), h)
             drawn, steps = mixture_flow(
-                key_flow, members, log_weights, h, h_max, members.shape[0], self.tolerance
+                key_flow, members, log_weights, h, h_max, members.shape[0], self.tolerance.astype(h.dtype)
             )
         else:
             drawn, steps = mixture_draws(key_flow, members, log_weights, h, len(members)), jnp.zeros_like(h)
@@ -182,7 +165,7 @@ def mixture_flow(
     h: Scalar,
     h_max: Scalar,
     count: int,
-    tolerance: float = 1e-3,
+    tolerance: float | Float[Array, ""] = 1e-3,
 ) -> tuple[Float[Array, "{count} *x"], Float[Array, ""]]:
     """`count` draws of Σ_i w_i N(x_i, h² I), and the number of steps the solver took.
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from ...dynamics.base import Dynamics
@@ -16,6 +15,7 @@ from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
+from ...numbers import within
 from ..base import EnsembleState, Info
 from .sampled import Likelihood, SampledFilter
 
@@ -85,18 +85,14 @@ class EnFF(SampledFilter):
     normalization: Normalization | None = None
     path: Path = eqx.field(static=True, default="ot")
     n_steps: int = eqx.field(static=True, default=100)
-    guidance: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.2)
-    sigma_min: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.1)
+    guidance: Float[Array, ""] = eqx.field(converter=within("guidance", "[0, inf]"), default=0.2)
+    sigma_min: Float[Array, ""] = eqx.field(converter=within("sigma_min", "(0, 1]"), default=0.1)
 
     def __check_init__(self) -> None:
         if self.path not in get_args(Path):
             raise ValueError(f"path must be one of {', '.join(get_args(Path))}; got {self.path!r}.")
         if self.n_steps < 1:
             raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
-        if not isinstance(self.guidance, Tracer) and not float(self.guidance) >= 0:
-            raise ValueError(f"guidance must not be negative; got {self.guidance}.")
-        if not isinstance(self.sigma_min, Tracer) and not 0 < float(self.sigma_min) <= 1:
-            raise ValueError(f"sigma_min must lie in (0, 1]; got {self.sigma_min}.")
 
     def first_memory(self, ensemble: Float[Array, "N *state"]) -> Any:
         return ensemble if self.path == "f2p" else None

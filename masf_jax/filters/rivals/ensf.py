@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.kernel import KernelDenoiser
@@ -16,6 +15,7 @@ from ...diffusion.linear_schedule import LinearSchedule, reverse_euler
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, member_variance
+from ...numbers import within
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 
@@ -48,7 +48,7 @@ class EnSFSampler(eqx.Module):
     batch_size: int | None = eqx.field(static=True, default=1)
     start: Start = eqx.field(static=True, default="standardised")
     limit: Float[Array, ""] | None = eqx.field(
-        converter=lambda value: None if value is None else jnp.asarray(value), default=1000.0
+        converter=within("limit of the score", "(0, inf]"), default=1000.0
     )
 
     def __check_init__(self) -> None:
@@ -58,8 +58,6 @@ class EnSFSampler(eqx.Module):
             raise ValueError(f"batch_size must be at least 1, or None for all; got {self.batch_size}.")
         if self.start not in get_args(Start):
             raise ValueError(f"start must be one of {', '.join(get_args(Start))}; got {self.start!r}.")
-        if self.limit is not None and not isinstance(self.limit, Tracer) and not float(self.limit) > 0:
-            raise ValueError(f"limit of the score must be positive; got {self.limit}.")
 
     def __call__(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], scores: Callable[[Array], Array]

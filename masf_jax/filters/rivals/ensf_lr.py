@@ -6,7 +6,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -15,6 +14,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
 from ...measurements.measurement import Measurement
+from ...numbers import within
 from ..base import Info
 from .ensf import EnSFSampler
 from .sampled import Likelihood, SampledFilter
@@ -45,11 +45,7 @@ class EnSFLR(SampledFilter):
     inflation: Inflation = eqx.field(default_factory=Inflation)
     normalization: Normalization | None = None
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)
-    ridge: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-3)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.ridge, Tracer) and not float(self.ridge) > 0:
-            raise ValueError(f"ridge must be positive; got {self.ridge}.")
+    ridge: Float[Array, ""] = eqx.field(converter=within("ridge", "(0, inf]"), default=1e-3)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> EnSFLR:
         if measurement.operator.sources(dynamics.state_shape) is None:

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.base import Denoiser
@@ -18,6 +17,7 @@ from ...diffusion.linear_schedule import LinearSchedule, reverse_euler
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import member_mean, member_variance
+from ...numbers import within
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 
@@ -59,7 +59,7 @@ class IEnSF(SampledFilter):
     n_steps: int = eqx.field(static=True, default=500)
     iterations: int = eqx.field(static=True, default=5)
     limit: Float[Array, ""] | None = eqx.field(
-        converter=lambda value: None if value is None else jnp.asarray(value), default=1000.0
+        converter=within("limit of the score", "(0, inf]"), default=1000.0
     )
 
     def __check_init__(self) -> None:
@@ -68,8 +68,6 @@ class IEnSF(SampledFilter):
         for name, value in (("n_steps", self.n_steps), ("iterations", self.iterations)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}.")
-        if self.limit is not None and not isinstance(self.limit, Tracer) and not float(self.limit) > 0:
-            raise ValueError(f"limit of the score must be positive; got {self.limit}.")
 
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
+from ...numbers import within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["ExplodingSampler", "ScoreFilter"]
@@ -31,21 +31,17 @@ class ExplodingSampler(eqx.Module):
         sigma: σ > 1; n_steps: equal in t; cap: see above.
     """
 
-    sigma: float = eqx.field(static=True, default=25.0)
+    sigma: Float[Array, ""] = eqx.field(converter=within("sigma", "(1, inf]"), default=25.0)
     n_steps: int = eqx.field(static=True, default=100)
-    cap: float = eqx.field(static=True, default=100.0)
+    cap: Float[Array, ""] = eqx.field(converter=within("cap of the guidance", "(0, inf]"), default=100.0)
 
     def __check_init__(self) -> None:
-        if not self.sigma > 1:
-            raise ValueError(f"sigma must exceed 1; got {self.sigma}.")
         if self.n_steps < 1:
             raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
-        if not self.cap > 0:
-            raise ValueError(f"cap of the guidance must be positive; got {self.cap}.")
 
     def std(self, t: Scalar) -> Scalar:
         """s_t."""
-        rate = math.log(self.sigma)
+        rate = jnp.log(self.sigma).astype(t.dtype)
         return jnp.sqrt(jnp.expm1(2 * rate * t) / (2 * rate))
 
     def angles(self, key: PRNGKeyArray) -> Float[Array, ""]:
@@ -60,7 +56,8 @@ class ExplodingSampler(eqx.Module):
         scores: Callable[[Array], Array],
     ) -> Float[Array, "N *x"]:
         """As many draws as `like` has rows; scores(x): ∇log p(z | x) of an ensemble."""
-        dtype, rate = like.dtype, math.log(self.sigma)
+        dtype = like.dtype
+        rate, cap = jnp.log(self.sigma).astype(dtype), self.cap.astype(dtype)
         dt = jnp.asarray((1 - _FIRST) / self.n_steps, dtype)
         key_start, key_steps = jax.random.split(key)
 
@@ -69,7 +66,7 @@ class ExplodingSampler(eqx.Module):
             guidance = jnp.maximum(1 - 2 * t, 0.0) * scores(x)
             flat = guidance.reshape(x.shape[0], -1)
             length = jnp.sqrt((flat**2).sum(1, keepdims=True))
-            flat = flat * jnp.minimum(1.0, self.cap / jnp.maximum(length, jnp.finfo(dtype).tiny))
+            flat = flat * jnp.minimum(1.0, cap / jnp.maximum(length, jnp.finfo(dtype).tiny))
             total = smoothed_score(denoiser, x, self.std(t)) + flat.reshape(x.shape)
             g2 = jnp.exp(2 * rate * t)
             noise = jax.random.normal(jax.random.fold_in(key_steps, k), x.shape, dtype)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
+from ...numbers import within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["SSLS", "LangevinSampler"]
@@ -30,14 +30,11 @@ class LangevinSampler(eqx.Module):
         sigma: σ, in the coordinates' unit; step: ε; n_steps: all.
     """
 
-    sigma: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.2)
-    step: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=5e-3)
+    sigma: Float[Array, ""] = eqx.field(converter=within("sigma", "(0, inf]"), default=0.2)
+    step: Float[Array, ""] = eqx.field(converter=within("step", "(0, inf]"), default=5e-3)
     n_steps: int = eqx.field(static=True, default=200)
 
     def __check_init__(self) -> None:
-        for name, value in (("sigma", self.sigma), ("step", self.step)):
-            if not isinstance(value, Tracer) and not float(value) > 0:
-                raise ValueError(f"{name} must be positive; got {value}.")
         if self.n_steps < 1:
             raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
 

@@ -1,0 +1,84 @@
+"""Numbers of models and filters as leaves: floating-point arrays, checked where their values are known."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+__all__ = ["as_float", "number", "positive", "within"]
+
+
+def number(
+    name: str,
+    value: ArrayLike | Array,
+    interval: str = "[-inf, inf]",
+    *,
+    must: str | None = None,
+    everywhere: bool = False,
+) -> Float[Array, "..."]:
+    """`value` as a floating-point array, which a compiled program takes as an argument.
+
+    Never weakly typed, so that another value compiles nothing new; concrete also inside `jit` where `value`
+    is. A traced value is not checked.
+
+    Args:
+        interval: what the values must lie in, such as "(0, 1]"; infinity belongs to it by a bracket.
+        must: what to say instead of what follows from the interval: "{name} must {must}; got …".
+        everywhere: of an array: the message tells the smallest value.
+
+    Raises:
+        ValueError: a value outside, or NaN.
+    """
+    if isinstance(value, Tracer):
+        return jnp.asarray(value, dtype=float)
+    values = np.asarray(value, dtype=np.float64)
+    low, high = _ends(interval)
+    above = values >= low if interval[0] == "[" else values > low
+    below = values <= high if interval[-1] == "]" else values < high
+    if not np.all(above & below):
+        first = value if values.ndim == 0 else values[~(above & below)][0]
+        got = f"everywhere; got a smallest value of {values.min()}" if everywhere else f"got {first}"
+        join = " " if everywhere else "; "
+        raise ValueError(f"{name} must {must or _sentence(interval)}{join}{got}.")
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value, dtype=float)
+
+
+def positive(name: str, value: ArrayLike | Array) -> Float[Array, "..."]:
+    """`value` as a floating-point array, refused unless it is a positive number."""
+    return number(name, value, "(0, inf]", must="be a positive number")
+
+
+def within(name: str, interval: str, must: str | None = None) -> Callable[[Any], Any]:
+    """`number` as the converter of a field; None stays None."""
+    return lambda value: None if value is None else number(name, value, interval, must=must)
+
+
+def as_float(value: ArrayLike | Array) -> float:
+    """The Python float that a concrete number was made from: of a float32 its shortest decimal, 7.28."""
+    return float(str(np.asarray(value)[()]))
+
+
+@functools.cache
+def _ends(interval: str) -> tuple[float, float]:
+    low, high = interval[1:-1].split(",")
+    return float(low), float(high)
+
+
+def _sentence(interval: str) -> str:
+    low, high = _ends(interval)
+    finite = "" if interval[-1] == "]" else " and finite"
+    if math.isinf(high) and low == 0:
+        return ("be positive" if interval[0] == "(" else "not be negative") + finite
+    if math.isinf(high) and math.isfinite(low) and interval[0] == "(":
+        return f"exceed {low:g}{finite}"
+    return f"lie in {interval}"
