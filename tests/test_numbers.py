@@ -22,11 +22,17 @@ from masf_jax.filters.rivals.ssls import LangevinSampler
 from masf_jax.numbers import as_float, number, within
 from masf_jax.smoothers.guidance import InflatedNoise
 
-OUTSIDE = ("masf", "cli", "denoisers", "diffusion", "nn", "training", "amortised")
+OUTSIDE = ("cli", "nn", "amortised")
 STATIC = {
     ("LETKF", "reach"): "decides how many neighbours a point has",
     ("Kolmogorov", "initial_waves"): "makes a spectrum on the host, of the first state alone",
     ("Vorticity", "length"): "the wavenumbers, made on the host",
+    ("Guided", "first"): "with the number of steps, makes the times on the host",
+    ("MeasurementAware", "schedule_offset"): "the shape of the schedule, a constant of the process",
+    ("MeasurementAwareProcess", "schedule_offset"): "the same",
+    ("TaperedCovariance", "tolerance"): "ends the iterations of a solver",
+    ("FitConfig", "betas"): "of Optax, which takes Python floats",
+    ("FitConfig", "validation_fraction"): "decides how many samples are held back",
     ("Linear", "positions"): "geometry",
     ("_Averages", "centres"): "geometry",
 }

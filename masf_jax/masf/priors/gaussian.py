@@ -14,6 +14,7 @@ from ...denoisers.base import Denoiser
 from ...denoisers.gaussian import GaussianDenoiser, Members, ensemble_gaussian
 from ...diffusion.process import Process
 from ...dynamics.base import Dynamics
+from ...ensemble.localization import as_radius_or_none
 from ...ensemble.taper import Taper, taper
 from ...measurements.measurement import Measurement
 from ..climate import Climate
@@ -26,7 +27,8 @@ class GaussianPrior(Prior):
     """The ensemble's mean and (localised) covariance.
 
     Args:
-        radius: Gaspari-Cohn length of the taper in the coordinates' unit; inf: no localisation.
+        radius: Gaspari-Cohn length of the taper in the coordinates' unit; inf: no localisation (kept as
+            None). It may be traced (`vmap` over radii).
         members: "transported" and "perturbed" make each analysis member from a forecast member of its own, as
             a square root filter and as a stochastic EnKF; "fresh" draws it from the Gaussian
             (`GaussianDenoiser`). At tangents of each member's own, "transported" is "perturbed".
@@ -35,14 +37,12 @@ class GaussianPrior(Prior):
         taper: filled in by `prepare`.
     """
 
-    radius: float = eqx.field(static=True, default=math.inf)
+    radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=math.inf)
     members: Members = eqx.field(static=True, default="transported")
     rotation: bool = eqx.field(static=True, default=False)
     taper: Taper | None = None
 
     def __check_init__(self) -> None:
-        if not self.radius > 0:
-            raise ValueError(f"localisation radius must be positive (inf: none); got {self.radius}.")
         if self.members not in get_args(Members):
             raise ValueError(f"members must be one of {', '.join(get_args(Members))}; got {self.members!r}.")
 
@@ -66,7 +66,7 @@ class GaussianPrior(Prior):
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None
     ) -> GaussianPrior:
-        if math.isinf(self.radius):
+        if self.radius is None:
             return self
         if dynamics.coordinates is None:
             raise ValueError(
@@ -83,7 +83,7 @@ class GaussianPrior(Prior):
 
     def denoiser(self, ensemble: Float[Array, "N *v"], process: Process) -> GaussianDenoiser:
         """The denoiser itself."""
-        if self.taper is None and not math.isinf(self.radius):
+        if self.taper is None and self.radius is not None:
             raise ValueError(
                 "the Gaussian denoiser needs its taper: call filter.prepare(dynamics, measurement)."
             )

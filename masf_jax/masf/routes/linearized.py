@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...bases import IdentityBasis
@@ -19,6 +19,7 @@ from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size, member_mean
 from ...measurements.measurement import Measurement
+from ...numbers import within
 from ..priors.base import Prior
 from .base import Inputs, Route, rotated
 
@@ -90,13 +91,13 @@ class Linearized(Route):
     name: ClassVar[str] = "linearized"
     at: Literal["member", "mean"] = eqx.field(static=True, default="member")
     iterations: int = eqx.field(static=True, default=5)
-    annealing: float = eqx.field(static=True, default=4.0)
+    annealing: Float[Array, ""] = eqx.field(converter=within("annealing", "[-inf, inf]"), default=4.0)
     proposals: int = eqx.field(static=True, default=0)
 
     def __check_init__(self) -> None:
         if self.at not in ("member", "mean"):
             raise ValueError(f'linearization at must be "member" or "mean"; got {self.at!r}.')
-        if self.iterations < 1 or not self.annealing >= 1:
+        if self.iterations < 1 or not (isinstance(self.annealing, Tracer) or float(self.annealing) >= 1):
             raise ValueError(
                 "linearization needs iterations of at least 1 and annealing of at least 1; got "
                 f"iterations={self.iterations}, annealing={self.annealing}."
@@ -107,9 +108,10 @@ class Linearized(Route):
                 f"proposals={self.proposals}, at={self.at!r}."
             )
 
-    def factors(self) -> np.ndarray:
+    def factors(self) -> Float[Array, " iterations"]:
         """On the noise variance, in each iteration."""
-        return self.annealing ** np.arange(self.iterations - 1.0, -1.0, -1.0)
+        powers = jnp.full(self.iterations, self.annealing).at[0].set(1.0)
+        return jnp.cumprod(powers)[::-1]
 
     def check(
         self,
@@ -169,7 +171,7 @@ class Linearized(Route):
         """The analysis members, and `last_step`: the last change of x̂, in typical deviations (RMS)."""
         inputs = tangents.inputs
         members, n, centred = inputs.members, len(inputs.members), inputs.sampler.centred
-        factors = jnp.asarray(self.factors(), members.dtype)
+        factors = self.factors().astype(members.dtype)
 
         def better(at: Array, factor: Array) -> tuple[Array, Array]:
             process = inputs.process_at(at, factor)
