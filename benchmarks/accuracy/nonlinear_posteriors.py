@@ -25,12 +25,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from masf_jax.masf.priors.conditional_network import Architecture, ConditionalNetwork
+from masf_jax.masf.priors.dual_head import DualHeadFit
 from suite.common import header, table
 
 from masf_jax import dynamics as d, filters as f, measurements as m
 from masf_jax.dynamics import advance
-from masf_jax.masf.priors.conditional_network import Architecture, ConditionalNetwork
-from masf_jax.masf.priors.dual_head import DualHeadFit
 from masf_jax.metrics import sliced_wasserstein
 from masf_jax.training import FitConfig
 

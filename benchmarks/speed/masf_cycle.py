@@ -17,12 +17,12 @@ import _path  # noqa: F401
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from masf_jax.masf.climatology import make_process
 from suite.common import arguments, finish, header, interleaved, table
 
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.run.problem import build
 from masf_jax.filters import MASF
-from masf_jax.masf.climatology import make_process
 
 EPOCHS, STEPS = 120, 15
 """Epochs a cycle of `masf_paper` and of the hybrid denoiser unless set; the paper's 150 steps over ten."""

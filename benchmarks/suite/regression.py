@@ -22,6 +22,7 @@ import numpy as np
 
 from masf_jax import Assimilation, assimilate
 from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
 from masf_jax.cli.run.problem import build
 from masf_jax.cli.run.run import precision
 
@@ -145,7 +146,7 @@ def one(overrides: list[str]) -> tuple[str, str]:
                 truth=problem.truth,
             )
             return digest(result)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, InputError) as error:
         return "refused", type(error).__name__
 
 
