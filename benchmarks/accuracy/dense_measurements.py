@@ -28,11 +28,11 @@ from suite.amortised_systems import SYSTEMS, System
 from suite.common import header
 
 from masf_jax import filters as f
-from masf_jax.amortised import Practice, on_policy
+from masf_jax.amortised import Practice, practise
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
 from masf_jax.masf.amortised.filter import AmortisedMASF, Context
-from masf_jax.masf.amortised.practice import practise
+from masf_jax.masf.amortised.training import _loss
 from masf_jax.training import FitConfig, pretrain
 
 GAINS = ((0.0, False), (0.25, False), (0.5, False), (1.0, False), (0.0, True), (1.0, True))
@@ -84,7 +84,7 @@ def network(system: System, steps: int) -> list[str]:
     training, held = (tuple(jnp.asarray(a) for a in pair) for pair in pairs)
     config = FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=steps, batch_size=64, ema_decay=0.998)
     assert filter.denoiser is not None
-    loss = on_policy._loss(filter, True)
+    loss = _loss(filter, True)
     params, _ = pretrain(jax.random.key(2), loss, filter.denoiser.params, training, config, validation=held)
     filter = eqx.tree_at(lambda f: f.denoiser.params, filter, params)
     denoiser = filter.denoiser

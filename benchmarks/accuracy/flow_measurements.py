@@ -30,7 +30,7 @@ from amortised import TUNING_SEEDS, mean_and_error, quadratic
 from suite.amortised_systems import SYSTEMS, System
 from suite.common import header, table
 
-from masf_jax import assimilate, filters as f, simulate
+from masf_jax import assimilate, filters as f, masf, simulate
 from masf_jax.amortised import load_amortised, pretrained_file, pretrained_names
 from masf_jax.dynamics.spectral import energy_spectrum
 from masf_jax.filters.base import State
@@ -106,8 +106,8 @@ def tuned(bench: Bench, trials: dict[str, f.Filter], n_cycles: int) -> tuple[str
 def linearised(letkf: f.Filter, at: Literal["member", "mean"]) -> f.MASF:
     """MASF with the radius and inflation of a LETKF."""
     assert isinstance(letkf, f.LETKF)
-    gaussian = f.GaussianFit(letkf.radius, members="transported")
-    return f.MASF(gaussian, letkf.inflation, linearization=f.Linearization(at))
+    route = masf.Automatic(masf.Linearized(at))
+    return f.MASF(masf.GaussianPrior(letkf.radius), route=route, inflation=letkf.inflation)
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ from masf_jax.dynamics import climatological_states
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import MASF, Filter
 from masf_jax.masf.amortised.filter import AmortisedMASF
-from masf_jax.masf.priors.network import NetworkFit
+from masf_jax.masf.priors.network import NetworkPrior
+from masf_jax.masf.priors.trained import TrainedPrior
 
 TUNING_SEEDS = (1000, 1001)
 SCORES = ("analysis", "forecast", "spread")
@@ -50,8 +51,8 @@ def one_run(system: System, n_cycles: int, filter: Filter, values: jax.Array, se
         filter,
         Inflation(inflation, rtps=relaxation),
     )
-    if isinstance(filter, MASF) and isinstance(filter.denoiser, NetworkFit) and filter.denoiser.training:
-        filter = eqx.tree_at(lambda f: f.denoiser.training.learning_rate, filter, rate)
+    if isinstance(filter, MASF) and isinstance(filter.prior, TrainedPrior) and filter.prior.training:
+        filter = eqx.tree_at(lambda f: f.prior.training.learning_rate, filter, rate)
     result = assimilate(
         keys[3],
         filter,
@@ -83,13 +84,13 @@ class Bench:
     def filter(self, method: Method, trial: Trial) -> Filter:
         """Prepared."""
         filter = method.build(*trial.structure)
-        network = filter.denoiser if isinstance(filter, MASF) else None
-        if isinstance(network, NetworkFit) and network.pretraining:
+        network = filter.prior if isinstance(filter, MASF) else None
+        if isinstance(network, NetworkPrior) and network.pretraining:
             self.pretrained = self.pretrained or filter.prepare(self.system.dynamics, self.system.measurement)
             filter = eqx.tree_at(
-                lambda f: (f.denoiser.denoiser, f.normalization),
+                lambda f: (f.prior.denoiser, f.normalization),
                 filter,
-                (self.pretrained.denoiser.denoiser, self.pretrained.normalization),
+                (self.pretrained.prior.denoiser, self.pretrained.normalization),
                 is_leaf=lambda x: x is None,
             )
         return filter.prepare(self.system.dynamics, self.system.measurement)

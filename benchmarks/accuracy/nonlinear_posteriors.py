@@ -25,11 +25,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from masf_jax.masf.priors.conditional_network import Architecture, ConditionalNetwork
-from masf_jax.masf.priors.dual_head import DualHeadFit
 from suite.common import header, table
 
-from masf_jax import dynamics as d, filters as f, measurements as m
+from masf_jax import dynamics as d, filters as f, masf, measurements as m
+from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import advance
 from masf_jax.metrics import sliced_wasserstein
 from masf_jax.training import FitConfig
@@ -86,27 +85,27 @@ FORECASTS: dict[str, tuple[Callable[[jax.Array, int], jax.Array], tuple[int, ...
 
 
 def filters(linear: bool) -> dict[str, f.EnKF | f.MASF]:
-    perturbed = f.GaussianFit(members="perturbed")
-    network = ConditionalNetwork(architecture=Architecture(64, multipliers=(1,), variance_head=True))
+    perturbed, free = masf.GaussianPrior(members="perturbed"), masf.Bridge(centred=False)
+    network = Architecture(64, multipliers=(1,), variance_head=True)
     conditional = {
-        "conditional, kernel": f.MASF(f.ConditionalKernel()),
-        "conditional, network": f.MASF(network, n_steps=40),
+        "conditional, kernel": f.MASF(route=masf.ConditionalKernel()),
+        "conditional, network": f.MASF(route=masf.ConditionalNetwork(architecture=network)),
     }
     if linear:
         return {
             "EnKF (regression)": f.EnKF(),
-            "linear, Gaussian": f.MASF(perturbed, centred=False),
-            "linear, kernel": f.MASF(f.KernelFit(), centred=False),
+            "linear, Gaussian": f.MASF(perturbed, sampler=free),
+            "linear, kernel": f.MASF(masf.KernelPrior(), sampler=free),
             **conditional,
             "the paper's network": paper(),
         }
     return {
         "EnKF (regression)": f.EnKF(),
-        "one tangent at the mean": f.MASF(perturbed, linearization=f.Linearization("mean", 1), centred=False),
-        "mean, 5 iterations": f.MASF(perturbed, linearization=f.Linearization("mean"), centred=False),
-        "mean, 20 proposals": f.MASF(perturbed, linearization=f.Linearization("mean", proposals=20)),
-        "member, 5 iterations": f.MASF(perturbed, linearization=f.Linearization(), centred=False),
-        "kernel, 20 proposals": f.MASF(f.KernelFit(), linearization=f.Linearization("mean", proposals=20)),
+        "one tangent at the mean": f.MASF(perturbed, sampler=free, route=masf.Linearized("mean", 1)),
+        "mean, 5 iterations": f.MASF(perturbed, sampler=free, route=masf.Linearized("mean")),
+        "mean, 20 proposals": f.MASF(perturbed, route=masf.Linearized("mean", proposals=20)),
+        "member, 5 iterations": f.MASF(perturbed, sampler=free, route=masf.Linearized()),
+        "kernel, 20 proposals": f.MASF(masf.KernelPrior(), route=masf.Linearized("mean", proposals=20)),
         **conditional,
         "the paper's two heads": paper(),
     }
@@ -127,11 +126,10 @@ def paper() -> f.MASF:
     training = FitConfig(steps=2000, batch_size=128, learning_rate=2e-3, validation_fraction=0.0)
     network = Architecture(64, noise_map=False, preconditioning="x0")
     return f.MASF(
-        DualHeadFit(training=training, architecture=network, weighted=False),
-        process="measurement_aware",
-        sampler="guided",
-        n_steps=200,
-        grid="quadratic",
+        masf.NetworkPrior(training=training, architecture=network, weighted=False),
+        masf.MeasurementAware(),
+        masf.Guided(200),
+        masf.Automatic(masf.DualHead(200)),
     )
 
 
@@ -163,7 +161,10 @@ def analyse(
     filter: f.EnKF | f.MASF, members: jax.Array, measurement: m.Measurement, z: jax.Array
 ) -> tuple[np.ndarray, dict[str, jax.Array]] | None:
     """The analysis members and what the filter says of them; None where it refuses the measurement."""
-    if isinstance(filter, f.MASF) and filter.denoiser.trained and members.ndim > 2:
+    network = isinstance(filter, f.MASF) and (
+        filter.prior.trained or isinstance(filter.route, masf.ConditionalNetwork)
+    )
+    if network and members.ndim > 2:
         members, z = members[:, :, 0, 0], z[0, 0]  # a cell as a vector: no U-Net is made for one cell
     try:
         prepared = filter.prepare(Still(jnp.ones(()), members.shape[1:]), measurement)

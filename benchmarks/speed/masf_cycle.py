@@ -17,12 +17,12 @@ import _path  # noqa: F401
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from masf_jax.masf.climatology import make_process
 from suite.common import arguments, finish, header, interleaved, table
 
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.run.problem import build
 from masf_jax.filters import MASF
+from masf_jax.masf.routes.base import draws
 
 EPOCHS, STEPS = 120, 15
 """Epochs a cycle of `masf_paper` and of the hybrid denoiser unless set; the paper's 150 steps over ten."""
@@ -60,17 +60,17 @@ def parts(epochs: int, overrides: list[str]) -> dict[str, Callable[[], Any]]:
 
     @eqx.filter_jit
     def coordinates(state: Any) -> Any:
-        centre, scale, _ = filter.normalization(state.ensemble, state.memory[1])
-        process = make_process(filter.process, measurement, z, mask, centre, scale)
+        centre, scale, _ = filter.normalization(state.ensemble, state.memory[1][0])
+        process = filter.process(measurement, z, mask, centre, scale)
         return process, jax.vmap(process.frame.encode)(state.ensemble)
 
     @eqx.filter_jit
     def training(process: Any, members: Any, memory: Any) -> Any:
-        return filter.denoiser(key, members, process, memory)[0]
+        return filter.prior(key, members, process, memory)[0]
 
     @eqx.filter_jit
     def sampling(process: Any, denoiser: Any, members: Any) -> Any:
-        return filter.sample(key, process, denoiser, members)
+        return draws(key, process, denoiser, members, filter.sampler)
 
     @eqx.filter_jit
     def cycle(state: Any) -> Any:
@@ -78,9 +78,9 @@ def parts(epochs: int, overrides: list[str]) -> dict[str, Callable[[], Any]]:
 
     ahead = forecast(start)
     process, members = coordinates(ahead)
-    denoiser = training(process, members, ahead.memory[2])
+    denoiser = training(process, members, ahead.memory[1][1])
     calls = {
-        "training": lambda: training(process, members, ahead.memory[2]),
+        "training": lambda: training(process, members, ahead.memory[1][1]),
         "sampling": lambda: sampling(process, denoiser, members),
         "forecast": lambda: forecast(start),
         "cycle": lambda: cycle(start),

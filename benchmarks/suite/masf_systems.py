@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-import equinox as eqx
 import jax
 
-from masf_jax import dynamics, filters as f, measurements as m
+from masf_jax import dynamics, filters as f, masf, measurements as m
 from masf_jax.amortised import load_amortised, pretrained_file
-from masf_jax.cli.config.builders import masf as build
 from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.compose import compose
+from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import spun_up_ensemble
-from masf_jax.ensemble import Inflation
-from masf_jax.masf.priors.network import NetworkFit
+from masf_jax.masf.paper import paper_training
+from masf_jax.training import FitConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,28 +85,32 @@ def classical(inflations: Sequence[float], local: tuple[Trial, ...], rotation: b
         return {
             "ETKF, rotation": Method(lambda radius, epochs: f.ETKF(rotation=rotation), alone),
             "EnKF": enkf,
-            "masf_gaussian": Method(lambda radius, epochs: f.MASF(f.GaussianFit(members="perturbed")), alone),
+            "masf_gaussian": Method(lambda radius, epochs: perturbed(float("inf")), alone),
             "masf_gaussian, transported": Method(lambda radius, epochs: transported(None), alone),
         }
     return {
         "LETKF": Method(lambda radius, epochs: f.LETKF(radius or 1.0, rotation=rotation), local),
         "EnKF, no localisation": enkf,
-        "MASF, localised Gaussian": Method(
-            lambda radius, epochs: f.MASF(f.GaussianFit(radius or 1.0, members="perturbed")), local
-        ),
+        "MASF, localised Gaussian": Method(lambda radius, epochs: perturbed(radius or 1.0), local),
         "MASF, transported": Method(lambda radius, epochs: transported(radius), local),
     }
 
 
 def transported(radius: float | None) -> f.MASF:
     """Members transported and rotated; nonlinear H by tangents at the mean."""
-    fit = f.GaussianFit(float("inf") if radius is None else radius, "transported")
-    return f.MASF(fit, linearization=f.Linearization("mean", 3), rotation=True)
+    prior = masf.GaussianPrior(float("inf") if radius is None else radius, rotation=True)
+    return f.MASF(prior, route=masf.Automatic(masf.Linearized("mean", 3)))
+
+
+def perturbed(radius: float) -> f.MASF:
+    """Members perturbed; nonlinear H by tangents at each of them."""
+    return f.MASF(masf.GaussianPrior(radius, "perturbed"))
 
 
 def learned(
-    network: build.NetworkSettings,
-    pretraining: build.PretrainingSettings,
+    network: Architecture,
+    states: int,
+    pretraining_epochs: int,
     n_steps: int,
     several: bool,
     members: int,
@@ -116,39 +119,27 @@ def learned(
     """The hybrid, the paper's filter, and the paper's filter without its training in the cycles.
 
     One batch is the whole ensemble, so that an epoch is one optimiser step. States in one dimension get an
-    MLP, rings too: a training step costs a hundredth of a U-Net's.
+    MLP, rings too (layout "vector"): a training step costs a hundredth of a U-Net's.
     """
 
-    def training(epochs: int | None) -> build.TrainingSettings:
-        return build.TrainingSettings(epochs=epochs or 0, batch_size=members)
-
     def hybrid(radius: float | None, epochs: int | None) -> f.Filter:
-        radius = float("inf") if radius is None else radius
-        return with_mlp(
-            build.masf(
-                Inflation(), denoiser="hybrid", radius=radius, training=training(epochs), network=network
-            )
+        prior = masf.HybridPrior(
+            training=FitConfig(learning_rate=3e-4, batch_size=members, validation_fraction=0.0),
+            epochs=epochs,
+            architecture=network,
+            seed=1,
+            gaussian=masf.GaussianPrior(float("inf") if radius is None else radius, rotation=True),
         )
+        return f.MASF(prior)
 
     def paper(radius: float | None, epochs: int | None) -> f.Filter:
-        return with_mlp(
-            build.masf_paper(
-                Inflation(),
-                n_steps=n_steps,
-                network=network,
-                pretraining=pretraining,
-                training=training(epochs),
-            )
-        )
-
-    def with_mlp(filter: f.Filter) -> f.Filter:
-        if not several:
-            return filter
-        assert isinstance(filter, f.MASF)
-        assert isinstance(filter.denoiser, NetworkFit)
-        chosen = dataclasses.replace(filter.denoiser.architecture, layout="vector")
-        return eqx.tree_at(
-            lambda f: f.denoiser, filter, dataclasses.replace(filter.denoiser, architecture=chosen)
+        return masf.paper_masf(
+            network,
+            pretraining_epochs=pretraining_epochs,
+            epochs=epochs or 0,
+            training=paper_training(batch_size=members),
+            n_steps=n_steps,
+            climatology=states,
         )
 
     builders = {"hybrid": hybrid, "paper": paper, "pretrained": paper}
@@ -163,8 +154,9 @@ def learned(
 def lorenz63() -> System:
     twelve = (1.0, 1.01, 1.02, 1.03, 1.04, 1.06, 1.08, 1.1, 1.15, 1.2, 1.3, 1.5)
     networks = learned(
-        build.NetworkSettings(width=64, depth=2),
-        build.PretrainingSettings(states=1000, epochs=200),
+        Architecture(width=64, depth=2, layout="vector"),
+        states=1000,
+        pretraining_epochs=200,
         n_steps=150,
         several=True,
         members=20,
@@ -181,8 +173,9 @@ def lorenz96(half: bool) -> System:
     twelve = (1.0, 1.02, 1.04, 1.06, 1.08, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 2.0)
     inflations = (1.02, 1.06, 1.12) if half else (1.01, 1.03, 1.06)
     networks = learned(
-        build.NetworkSettings(width=128, depth=2),
-        build.PretrainingSettings(states=1000, epochs=200),
+        Architecture(width=128, depth=2, layout="vector"),
+        states=1000,
+        pretraining_epochs=200,
         n_steps=150,
         several=True,
         members=20,
@@ -234,8 +227,9 @@ def kolmogorov() -> System:
     noise = MEASUREMENTS.build(chosen.measurement, model.state_shape).measurement
     local = tuple(Trial(radius=r, inflation=i) for r, i in ((4.0, 1.1), (5.0, 1.1), (5.0, 1.3), (7.0, 1.1)))
     networks = learned(
-        build.NetworkSettings(channels=8, multipliers=(1, 2, 4)),
-        build.PretrainingSettings(states=200, epochs=30),
+        Architecture(channels=8, multipliers=(1, 2, 4)),
+        states=200,
+        pretraining_epochs=30,
         n_steps=100,
         several=False,
         members=10,
