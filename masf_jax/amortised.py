@@ -5,6 +5,7 @@ from .masf.amortised import (
     Round as Round,
     load_amortised as load_amortised,
     practise as practise,
+    pretrained_file as pretrained_file,
     pretrained_folder as pretrained_folder,
     pretrained_names as pretrained_names,
     save_amortised as save_amortised,

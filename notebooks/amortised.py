@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 
 from masf_jax import assimilate, dynamics, filters, measurements, simulate
-from masf_jax.amortised import Practice, load_amortised, pretrained_folder, pretrained_names, train_on_policy
+from masf_jax.amortised import Practice, load_amortised, pretrained_file, pretrained_names, train_on_policy
 from masf_jax.ensemble import Inflation
 from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.training import FitConfig
@@ -43,7 +43,7 @@ print("trained filters in the package:", *pretrained_names())
 model = dynamics.Lorenz96(n=40, forcing=8.0, dt=0.05)
 sensor = measurements.Measurement(measurements.Subset(range(0, 40, 2)), measurements.Gaussian(std=1.0))
 base = filters.LETKF(radius=6.5, inflation=Inflation(1.1), rotation=True)
-amortised = load_amortised(pretrained_folder("lorenz96_partial"), base)
+amortised = load_amortised(pretrained_file("lorenz96_partial"), base)
 
 key_start, key_twin, key_ensemble, key_filter = jax.random.split(jax.random.key(0), 4)
 start = model.sample_climatology(key_start)

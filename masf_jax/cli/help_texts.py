@@ -49,7 +49,8 @@ TRAIN = """\
 masf-jax train [OPTIONS] [KEY=VALUE …]
 
 Pretrains the network of filter=masf_paper, or of filter=masf filter.denoiser=network, on the model's own
-climatology and writes a checkpoint, into checkpoints/<experiment or dynamics>-<filter> or output_dir=PATH.
+climatology and writes a checkpoint, one file: output_dir=PATH, or else
+checkpoints/<experiment or dynamics>-<filter>.safetensors.
 Groups and keys are those of masf-jax run; those of the run the network is for: it fits one model, one
 measurement and one set of filter.network keys, and no other.
 
@@ -62,7 +63,7 @@ Options:
 Example:
   masf-jax train experiment=lorenz63_sakov2012 filter=masf_paper
   masf-jax run experiment=lorenz63_sakov2012 filter=masf_paper \\
-    filter.checkpoint=checkpoints/lorenz63_sakov2012-masf_paper
+    filter.checkpoint=checkpoints/lorenz63_sakov2012-masf_paper.safetensors
 """
 
 

@@ -23,7 +23,7 @@ def member_sum(values: Float[Array, "N *x"]) -> Float[Array, "*x"]:
     """Σ_i values_i over members.
 
     Large states are added member by member, where XLA's CPU reduction over the leading axis is far slower
-    (the scores of benchmarks/lorenz96_million.py rest on it).
+    (the scores of benchmarks/speed/lorenz96_million.py rest on it).
     """
     n = values.shape[0]
     if n <= 64 and values.size >= 2**20:

@@ -65,7 +65,7 @@ def inverse_and_inverse_sqrt(
     shifted system (A + s) x_s = b, with coefficients of r_i that follow from α, β by scalar
     recurrences; λ^{-1/2} ≈ Σ_s w_s/(λ + s) then makes A^{-1/2} b a combination of the r_i. It ends
     when all residuals are at round-off: after about 5 steps for weak measurements, at most N + 10
-    (benchmarks/local_solve.py has the gain over an eigendecomposition, which remains for batches so
+    (benchmarks/speed/local_solve.py has the gain over an eigendecomposition, which remains for batches so
     badly conditioned that this does not converge). Accurate to about 1e-6 in float32
     and 1e-12 in float64, times the condition number's share, for eigenvalues of A in [1, 10⁶].
 

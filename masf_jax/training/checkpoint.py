@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,12 @@ import numpy as np
 
 from ..denoisers.network import NetworkDenoiser
 from ..nn import describe, from_description
+from .files import CheckpointError, absolute, digest, plain, read, write
 from .history import History
 
 __all__ = ["Checkpoint", "CheckpointError", "fingerprint", "inspect", "load", "save"]
 
-_FORMAT = 2
 _OPTIONS = ("layout", "noise_map", "preconditioning", "variance_head")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is not one, or not the one that was asked for."""
 
 
 class Checkpoint(eqx.Module):
@@ -53,7 +47,7 @@ def fingerprint(data: Any, **description: Any) -> dict[str, Any]:
             any others, those of the same settings with another compiler or processor included.
         description: Anything JSON can hold.
     """
-    return {**_plain(description), "data": _digest(data)}
+    return {**plain(description), "data": digest(data)}
 
 
 def save(
@@ -66,37 +60,35 @@ def save(
     history: History | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a directory with the denoiser and its circumstances; returns its absolute path.
+    """Writes one file with the denoiser and its circumstances; returns its absolute path.
 
     Args:
-        path: The directory, relative to the working directory or absolute; `~` is the home directory.
+        path: The file, NAME.safetensors by custom, relative to the working directory or absolute; `~` is the
+            home directory.
         normaliser: Arrays that normalise a state, by name.
         fingerprint: See `fingerprint`.
-        overwrite: Whether an existing directory may be replaced.
+        overwrite: Whether an existing file may be replaced; it is whole until the new one is.
 
     Raises:
-        FileExistsError: The path exists and `overwrite` is false.
+        FileExistsError: The path is a folder, or it exists and `overwrite` is false.
     """
-    import orbax.checkpoint as ocp  # here, not above: it takes long to import
-
-    where = _absolute(path)
+    where = absolute(path)
+    if where.is_dir():
+        raise FileExistsError(
+            f"{where} is a folder, and a checkpoint is one file: name it {where}.safetensors"
+        )
     if where.exists() and not overwrite:
         raise FileExistsError(f"{where} exists: choose another path, or overwrite=True")
     about = {
-        "format": _FORMAT,
         "net": describe(denoiser.net),
         "denoiser": {name: getattr(denoiser, name) for name in _OPTIONS},
         "state_shape": list(state_shape),
-        "fingerprint": _plain(fingerprint or {}),
+        "fingerprint": plain(fingerprint or {}),
     }
     arrays = {"params": denoiser.params, "normaliser": dict(normaliser or {})}
     arrays["features"] = {} if denoiser.features is None else {"values": denoiser.features}
     arrays["history"] = {} if history is None else dict(vars(history))
-    arrays = jax.tree.map(np.asarray, {name: tree for name, tree in arrays.items() if tree})
-    about["arrays"] = _digest(arrays)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        items = {"about": ocp.args.JsonSave(about), "arrays": ocp.args.StandardSave(arrays)}
-        writer.save(where, ocp.args.Composite(**items), force=overwrite)
+    write(where, about, arrays)
     return where
 
 
@@ -105,23 +97,9 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: Nothing is there.
-        CheckpointError: What is there is no checkpoint of this package, or of another version.
+        CheckpointError: What is there is no checkpoint of this package, or of another version, or changed.
     """
-    import orbax.checkpoint as ocp
-
-    where = _absolute(path)
-    if not where.exists():
-        raise FileNotFoundError(f"no checkpoint at {where}")
-    if not (where / "about").is_dir() or not (where / "arrays").is_dir():
-        raise CheckpointError(f"{where} is no checkpoint of masf_jax (no 'about' and 'arrays' in it)")
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        about = reader.restore(where, ocp.args.Composite(about=ocp.args.JsonRestore())).about
-    if about.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{where} has format {about.get('format')}, but this version of masf_jax reads {_FORMAT}: "
-            "train again"
-        )
-    return about
+    return read(absolute(path))[0]
 
 
 def load(
@@ -142,21 +120,16 @@ def load(
 
     Raises:
         FileNotFoundError: Nothing is there.
-        CheckpointError: What is there is no checkpoint of this package, differs from what is expected, or has
-            arrays that were not saved with it; the message lists every difference.
+        CheckpointError: What is there is no checkpoint of this package, was changed since it was written, or
+            differs from what is expected; the message lists every difference.
     """
-    import orbax.checkpoint as ocp
-
-    where, about = _absolute(path), inspect(path)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        arrays = reader.restore(where, ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
+    where = absolute(path)
+    about, arrays = read(where)
     wrong = _differences("net", about["net"], None if net is None else describe(net))
     if state_shape is not None and list(state_shape) != about["state_shape"]:
         wrong.append(f"state shape: stored {tuple(about['state_shape'])}, expected {tuple(state_shape)}")
-    wrong += _differences("fingerprint", about["fingerprint"], _plain(fingerprint or {}))
+    wrong += _differences("fingerprint", about["fingerprint"], plain(fingerprint or {}))
     wrong += _distances(arrays.get("normaliser", {}), normaliser or {})
-    if _digest(arrays) != about["arrays"]:
-        wrong.append("arrays: not those that were saved with the description beside them")
     if wrong:
         lines = "\n  ".join(wrong)
         raise CheckpointError(
@@ -174,24 +147,6 @@ def load(
         fingerprint=about["fingerprint"],
         history=None if history is None else History(**history),
     )
-
-
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(path).expanduser().resolve()
-
-
-def _digest(tree: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from JSON: tuples are lists, array scalars numbers."""
-    return json.loads(json.dumps(value, default=lambda item: np.asarray(item).tolist()))
 
 
 def _differences(what: str, stored: dict[str, Any], expected: dict[str, Any] | None) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from masf_jax.amortised import load_amortised, pretrained_folder, pretrained_names
+from masf_jax.amortised import load_amortised, pretrained_file, pretrained_folder, pretrained_names
 from masf_jax.cli.main import main
 from masf_jax.filters import EnSRF
 from masf_jax.training import inspect
@@ -22,18 +22,18 @@ TRAINING += ["filter.training.rounds=1", "filter.training.steps=20", "filter.tra
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder, and what training printed."""
-    folder, out = tmp_path_factory.mktemp("amortised") / "checkpoint", io.StringIO()
+    """The file, and what training printed."""
+    file, out = tmp_path_factory.mktemp("amortised") / "checkpoint", io.StringIO()
     with contextlib.redirect_stdout(out):
-        assert main(["train", *PROBLEM, *TRAINING, f"output_dir={folder}"]) == 0
-    return folder, out.getvalue()
+        assert main(["train", *PROBLEM, *TRAINING, f"output_dir={file}"]) == 0
+    return file, out.getvalue()
 
 
 def test_training_says_what_it_found_and_how_to_use_it(trained):
-    folder, said = trained
+    file, said = trained
     assert "base filter: RMSE" in said
-    assert f"filter.checkpoint={folder}" in said
-    about = inspect(folder)["fingerprint"]
+    assert f"filter.checkpoint={file}" in said
+    about = inspect(file)["fingerprint"]
     assert about["trained_on"]["practice"]["ensemble_sizes"] == [8]
     assert about["trained_on"]["practice"]["intervals"] == [25]
     assert len(about["rounds"]) == 2
@@ -41,8 +41,8 @@ def test_training_says_what_it_found_and_how_to_use_it(trained):
 
 
 def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
-    folder, _ = trained
-    run = ["run", *PROBLEM, f"filter.checkpoint={folder}", f"output_dir={tmp_path / 'run'}"]
+    file, _ = trained
+    run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}"]
     run += ["measurement.noise.std=0.5", "ensemble_size=6", "steps_per_cycle=10", "filter.n_steps=2"]
     assert main(run) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -59,8 +59,8 @@ def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused(trained, tmp_path, changes, message, capsys):
-    folder, _ = trained
-    run = ["run", *PROBLEM, f"filter.checkpoint={folder}", f"output_dir={tmp_path / 'run'}", *changes]
+    file, _ = trained
+    run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}", *changes]
     code = main(run)
     if message is None:  # practice is for training only
         assert code == 0
@@ -79,18 +79,18 @@ def test_a_run_without_a_network_says_how_to_get_one(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", pretrained_names())
 def test_the_packages_checkpoints_are_small_and_say_where_they_come_from(name):
-    folder = pretrained_folder(name)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    assert size < 5e6
-    about = inspect(folder)["fingerprint"]
+    file = pretrained_file(name)
+    assert file.stat().st_size < 5e6
+    about = inspect(file)["fingerprint"]
     assert about["rounds"][-1]["rmse"] < about["rounds"][0]["rmse"]
     assert {"measurement", "dynamics", "filter", "practice", "seed"} <= set(about["trained_on"])
 
 
 def test_python_takes_up_a_checkpoint(trained):
-    folder, _ = trained
-    filter = load_amortised(folder, EnSRF(), n_steps=2, calibration=1.2)
+    file, _ = trained
+    filter = load_amortised(file, EnSRF(), n_steps=2, calibration=1.2)
     assert filter.denoiser is not None
     assert float(filter.calibration) == pytest.approx(1.2)
     with pytest.raises(FileNotFoundError, match="no trained filter 'nowhere'"):
-        pretrained_folder("nowhere")
+        pretrained_file("nowhere")
+    assert pretrained_folder is pretrained_file

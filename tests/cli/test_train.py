@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,11 @@ def said(tmp_path_factory):
     return out.getvalue()
 
 
+def test_a_folder_is_refused_before_training(tmp_path, capsys):
+    assert main(["train", *PROBLEM, *SMALL, f"output_dir={tmp_path}", "--overwrite"]) == 2
+    assert f"output_dir={tmp_path}.safetensors" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def trained(said):
     return said.split("Checkpoint: ")[1].split("\n")[0]
@@ -67,7 +73,7 @@ def test_round_trip(trained, tmp_path, capsys):
 
 
 def test_it_says_what_was_trained_and_how_to_use_it(said, trained):
-    assert trained.endswith("checkpoints/lorenz63_sakov2012-masf_paper")
+    assert trained.endswith("checkpoints/lorenz63_sakov2012-masf_paper.safetensors")
     line = f"Use it: masf-jax run {' '.join([*PROBLEM, *SMALL])} filter.checkpoint={trained}"
     assert line in said.replace("'", "")
     stored = inspect(trained)["fingerprint"]
@@ -128,6 +134,14 @@ def test_what_cannot_be_trained(overrides, message, tmp_path, capsys):
     small = [] if overrides == ["filter=letkf"] else ["filter.pretraining.epochs=1"] * ("=" in overrides[0])
     assert main(["train", *overrides, *small, f"output_dir={tmp_path / 'x'}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_edited_checkpoint_is_refused(trained, tmp_path, capsys):
+    edited, content = tmp_path / "edited.safetensors", Path(trained).read_bytes()
+    assert b"x0" in content
+    edited.write_bytes(content.replace(b"x0", b"edm", 1))
+    assert main(["run", *PROBLEM, *SMALL, f"filter.checkpoint={edited}", f"output_dir={tmp_path}"]) == 2
+    assert "train again" in " ".join(capsys.readouterr().err.split())
 
 
 def test_help(capsys):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _posteriors import bimodal_problem, bridge_draws, importance_sample, process_of, wasserstein
+from suite.posteriors import bimodal_problem, bridge_draws, importance_sample, process_of, wasserstein
 
 from masf_jax.denoisers import DenseCovariance, GaussianDenoiser, ensemble_kernel
 from masf_jax.diffusion import bridge, measurement_aware, time_grid, vp_bridge

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _posteriors import guided_moments
+from suite.posteriors import guided_moments
 
 from masf_jax.denoisers import DenseCovariance, GaussianDenoiser
 from masf_jax.diffusion import bridge, guided, measurement_aware, time_grid

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _posteriors import SIZES, bridge_draws, distance, gaussian_in, process_of, random_problem
+from suite.posteriors import SIZES, bridge_draws, distance, gaussian_in, process_of, random_problem
 
 from masf_jax.denoisers import GaussianDenoiser, ensemble_gaussian
 from masf_jax.diffusion import bridge, measurement_aware, time_grid, vp_bridge

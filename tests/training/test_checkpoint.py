@@ -1,12 +1,13 @@
 """Checkpoints come back as they were, or not at all."""
 
-import shutil
+import json
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save as save_tensors
 
 from masf_jax.denoisers.network import NetworkDenoiser
 from masf_jax.nn import MLP, UNet
@@ -21,6 +22,8 @@ from masf_jax.training import (
     save,
     uniform_angle,
 )
+from masf_jax.training.files import read
+from masf_jax.training.orbax_folder import convert
 
 NET = MLP(3, width=8, depth=1, second_head=3)
 PRINT = {"dynamics": "lorenz63", "dt": 0.01, "seed": 3}
@@ -113,12 +116,83 @@ def test_names_every_difference(written):
     assert "dynamics" not in str(caught.value)
 
 
-def test_refuses_arrays_of_another_checkpoint(written, trained, tmp_path):
-    other = save(tmp_path / "other", trained[0], (3,), normaliser={"mean": jnp.zeros(3)})
-    shutil.rmtree(written / "arrays")
-    shutil.copytree(other / "arrays", written / "arrays")
-    with pytest.raises(CheckpointError, match="arrays: not those that were saved"):
+@pytest.mark.parametrize("where", [0.0, 0.001, 0.2, 0.5, 0.9, 0.9999])
+def test_refuses_a_changed_byte(written, where):
+    content = bytearray(written.read_bytes())
+    content[int(where * len(content))] ^= 1
+    written.write_bytes(content)
+    for reader in (load, inspect):
+        with pytest.raises(CheckpointError, match="copy it again, or train again"):
+            reader(written)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (rb"\"preconditioning\": \"edm\"", rb"\"preconditioning\": \"x0\" "),
+        (rb"\"noise_map\": true", rb"\"noise_map\": null"),
+        (rb"\"seed\": 3", rb"\"seed\": 4"),
+        (rb"\"state_shape\": [3]", rb"\"state_shape\": [1]"),
+        (rb'"params/params/Dense_0/bias"', rb'"params/params/Dense_1/bias"'),
+    ],
+)
+def test_refuses_a_head_edited_by_hand(written, before, after):
+    content = written.read_bytes()
+    assert before in content
+    written.write_bytes(content.replace(before, after))
+    with pytest.raises(CheckpointError, match=r"changed since it was written|a damaged one"):
         load(written)
+
+
+def test_the_same_network_gives_the_same_bytes(written, trained, tmp_path):
+    denoiser, history, data = trained
+    parts = {"normaliser": {"mean": jnp.ones(3), "scale": jnp.asarray(2.0)}, "history": history}
+    again = save(tmp_path / "again", denoiser, (3,), fingerprint=fingerprint(data, **PRINT), **parts)
+    assert again.read_bytes() == written.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "runs"], "no file left over"
+
+
+def test_types_survive(tmp_path, trained, x64):
+    arrays = {
+        "double": jnp.asarray([1.0, 1e-300]),
+        "single": jnp.float32(0.1),
+        "half": jnp.asarray([1.5, -2.0], jnp.bfloat16),
+        "number": jnp.asarray(3),
+        "none of it": jnp.zeros((2, 0)),
+        "transposed": np.arange(6.0).reshape(2, 3).T,
+    }
+    stored = load(save(tmp_path / "types", trained[0], (3,), normaliser=arrays)).normaliser
+    for name, value in arrays.items():
+        assert stored[name].dtype == value.dtype
+        np.testing.assert_array_equal(stored[name], value)
+
+
+def folder_of_orbax(where, about, arrays):
+    """As the version before one file each wrote it."""
+    import orbax.checkpoint as ocp
+
+    items = {"about": ocp.args.JsonSave(about), "arrays": ocp.args.StandardSave(arrays)}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(where, ocp.args.Composite(**items))
+    return where
+
+
+def test_a_folder_of_an_older_version(written, trained, tmp_path):
+    about, arrays = read(written)
+    old = {**about, "format": 2, "arrays": fingerprint(arrays)["data"]}
+    folder = folder_of_orbax(tmp_path / "folder", old, arrays)
+    chex.assert_trees_all_equal(load(folder, net=NET).denoiser, trained[0])
+    convert(str(folder), str(tmp_path / "new.safetensors"))
+    assert (tmp_path / "new.safetensors").read_bytes() == written.read_bytes()
+    with pytest.raises(FileExistsError, match="another path"):
+        convert(str(folder), str(written))
+    with pytest.raises(FileExistsError, match=r"name it .*folder\.safetensors"):
+        save(folder, trained[0], (3,), overwrite=True)
+    other = folder_of_orbax(tmp_path / "other", old, jax.tree.map(lambda x: x + 1, arrays))
+    with pytest.raises(CheckpointError, match="arrays are not those that were saved"):
+        load(other)
+    with pytest.raises(CheckpointError, match="format 1, but this version of masf_jax reads 2: train again"):
+        load(folder_of_orbax(tmp_path / "older", {**old, "format": 1}, arrays))
 
 
 def test_inspect_tells_what_was_trained_on(written, trained):
@@ -133,6 +207,15 @@ def test_refuses_what_is_no_checkpoint(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="no checkpoint of masf_jax"):
         load(tmp_path)
+    other = tmp_path / "other.safetensors"
+    for content in (save_tensors({"x": np.zeros(3)}), b"", b"PK", json.dumps([1]).encode()):
+        other.write_bytes(content)
+        with pytest.raises(CheckpointError, match="no checkpoint of masf_jax"):
+            load(other)
+    with other.open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match="not a file of at most"):
+        load(other)
 
 
 def test_overwriting(written, trained):

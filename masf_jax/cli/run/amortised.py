@@ -39,7 +39,7 @@ def with_trained_network(filter: Filter, settings: Settings, dynamics: Dynamics)
     """
     if settings.filter["name"] != _NAME:
         return filter
-    from ...masf.amortised import load_amortised, pretrained_folder, pretrained_names
+    from ...masf.amortised import load_amortised, pretrained_file, pretrained_names
     from ...masf.amortised.filter import AmortisedMASF
 
     assert isinstance(filter, AmortisedMASF)
@@ -50,9 +50,9 @@ def with_trained_network(filter: Filter, settings: Settings, dynamics: Dynamics)
                 f"{_NAME} needs a trained network, and the package has none for "
                 f"{'a run without experiment' if name is None else name!r} (it has some for: "
                 f"{', '.join(pretrained_names())}). Train one: masf-jax train filter={_NAME} with the other "
-                "settings of this run, then give its folder as filter.checkpoint."
+                "settings of this run, then give its file as filter.checkpoint."
             )
-        path = pretrained_folder(str(name))
+        path = pretrained_file(str(name))
     try:
         return load_amortised(
             path,
@@ -72,7 +72,7 @@ def with_trained_network(filter: Filter, settings: Settings, dynamics: Dynamics)
 def train_amortised(
     settings: Settings,
     arguments: list[str],
-    folder: Path,
+    file: Path,
     overwrite: bool,
     filter: AmortisedMASF,
     dynamics: Dynamics,
@@ -129,7 +129,7 @@ def train_amortised(
     best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
     try:
         where = save_amortised(
-            folder,
+            file,
             trained,
             about={
                 **_description(settings),

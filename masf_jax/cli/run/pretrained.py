@@ -81,14 +81,14 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
 def write_checkpoint(
     path: Path, settings: Settings, filter: Filter, climate: Climate, overwrite: bool
 ) -> tuple[Path, History, int]:
-    """Writes the network of a filter prepared with this climate; returns the folder, history and size.
+    """Writes the network of a filter prepared with this climate; returns the file, history and size.
 
     Of the fingerprint a run compares what `_description` has. The hash of the training states and the keys of
     the training say where the network comes from: another run could make those states anew only at the
     price that a checkpoint is to save.
 
     Raises:
-        InputError: a filter without a pretrained network, or a folder that exists and may not be replaced.
+        InputError: a filter without a pretrained network, or a file that exists and may not be replaced.
     """
     from ...masf.priors.network import NetworkPrior
     from ...nn import parameter_count

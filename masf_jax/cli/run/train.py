@@ -26,23 +26,25 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     """Pretrains the filter's network with a progress bar, writes a checkpoint and says how to use it.
 
     Args:
-        settings: of the run the network is for; where `output_dir` was not given, the checkpoint goes into
-            checkpoints/<experiment or dynamics>-<filter>.
+        settings: of the run the network is for; where `output_dir` was not given, the checkpoint is
+            checkpoints/<experiment or dynamics>-<filter>.safetensors.
         arguments: what the user gave, to repeat them in the line that uses the checkpoint.
         overwrite: whether a checkpoint that is there may be replaced.
 
     Raises:
         InputError: a filter without a network to pretrain, or a checkpoint that is there already.
-        WriteError: the folder cannot be written (found before training).
+        WriteError: its folder cannot be written (found before training).
     """
     what = settings.experiment.name or settings.dynamics["name"]
-    folder = Path(f"checkpoints/{what}-{settings.filter['name']}")
+    file = Path(f"checkpoints/{what}-{settings.filter['name']}.safetensors")
     if settings.output_dir not in (None, settings.automatic_output_dir):
-        folder = Path(str(settings.output_dir))
-    if folder.exists() and not overwrite:
-        raise InputError(f"{folder} exists: add --overwrite, or choose another folder with output_dir=PATH")
-    check_writable(folder)
-    from ...training import inspect  # Flax, Optax and Orbax: only where a network is
+        file = Path(str(settings.output_dir))
+    if file.is_dir():
+        raise InputError(f"{file} is a folder, and a checkpoint is one file: output_dir={file}.safetensors")
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: add --overwrite, or choose another file with output_dir=PATH")
+    check_writable(file.parent)
+    from ...training import inspect  # Flax and Optax: only where a network is
 
     with precision(settings.precision):
         dynamics = DYNAMICS.build(settings.dynamics)
@@ -52,7 +54,7 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
             from .amortised import train_amortised
 
             return train_amortised(
-                settings, arguments, folder, overwrite, filter, dynamics, network.measurement
+                settings, arguments, file, overwrite, filter, dynamics, network.measurement
             )
         fit = pretraining_fit(filter)
         if fit is None or settings.filter.get("checkpoint") is not None:
@@ -69,7 +71,7 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
         except (ValueError, NotImplementedError) as error:
             raise InputError(str(error)) from error
         seconds = time.perf_counter() - start
-        where, history, size = write_checkpoint(folder, settings, prepared, climate(), overwrite)
+        where, history, size = write_checkpoint(file, settings, prepared, climate(), overwrite)
     losses = np.asarray(history.validation_loss)
     best = losses[int(history.best_round)]
     print(

@@ -7,6 +7,7 @@ from ..._lazy import lazy
 if TYPE_CHECKING:
     from .files import (
         load_amortised as load_amortised,
+        pretrained_file as pretrained_file,
         pretrained_folder as pretrained_folder,
         pretrained_names as pretrained_names,
         save_amortised as save_amortised,
@@ -20,6 +21,7 @@ __getattr__, __dir__ = lazy(
     {
         "AmortisedMASF": ".filter",
         "load_amortised": ".files",
+        "pretrained_file": ".files",
         "pretrained_folder": ".files",
         "pretrained_names": ".files",
         "save_amortised": ".files",

@@ -17,18 +17,18 @@ from ...training.checkpoint import fingerprint as with_data, load, save
 from ...training.history import History
 from .filter import AmortisedMASF
 
-__all__ = ["load_amortised", "pretrained_folder", "pretrained_names", "save_amortised"]
+__all__ = ["load_amortised", "pretrained_file", "pretrained_folder", "pretrained_names", "save_amortised"]
 
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
 def pretrained_names() -> list[str]:
     """The experiments that the package has a trained filter for."""
-    return sorted(folder.name for folder in _PRETRAINED.glob("*") if (folder / "about").is_dir())
+    return sorted(file.stem for file in _PRETRAINED.glob("*.safetensors"))
 
 
-def pretrained_folder(name: str) -> Path:
-    """The folder of a trained filter in the package.
+def pretrained_file(name: str) -> Path:
+    """The file of a trained filter in the package.
 
     Raises:
         FileNotFoundError: the package has none of that name.
@@ -37,7 +37,11 @@ def pretrained_folder(name: str) -> Path:
         raise FileNotFoundError(
             f"no trained filter {name!r} in the package; there are {', '.join(pretrained_names()) or 'none'}"
         )
-    return _PRETRAINED / name
+    return _PRETRAINED / f"{name}.safetensors"
+
+
+pretrained_folder = pretrained_file
+"""The same by its older name, of when each was a folder."""
 
 
 def save_amortised(
@@ -82,7 +86,7 @@ def load_amortised(
     """A filter with the trained parts that `save_amortised` wrote.
 
     Args:
-        path: a folder, such as `pretrained_folder(name)`.
+        path: a file, such as `pretrained_file(name)`.
         base: the base filter; to do as well as in training, the one it was trained with.
         net, state_shape, about: what is expected of the checkpoint (see `load`); None: anything.
         calibration: instead of the stored one.

@@ -1,0 +1,45 @@
+"""The trained filters in the package are what was trained: pretrained.csv is of their first, older files.
+
+Its `arrays` is the digest of weights, normaliser, features and history, bit for bit; its means and
+deviations are predictions, which another processor or compiler may round otherwise.
+"""
+
+import csv
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax.amortised import pretrained_file, pretrained_names
+from masf_jax.training import fingerprint, load
+
+with Path(__file__).with_name("pretrained.csv").open(newline="") as file:
+    TRAINED = {row["name"]: row for row in csv.DictReader(file)}
+
+
+def test_all_are_there():
+    assert pretrained_names() == sorted(TRAINED)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_weights_and_predictions_are_those_of_the_training(name):
+    stored = load(pretrained_file(name))
+    denoiser, history = stored.denoiser, stored.history
+    assert denoiser.features is not None
+    assert history is not None
+    arrays = {"params": denoiser.params, "normaliser": stored.normaliser}
+    arrays |= {"features": {"values": denoiser.features}, "history": dict(vars(history))}
+    assert fingerprint(jax.tree.map(np.asarray, arrays))["data"] == TRAINED[name]["arrays"]
+
+    rng = np.random.default_rng(17)
+    x, angle = rng.normal(size=stored.state_shape), rng.uniform(0, np.pi / 2, stored.state_shape)
+    features = rng.normal(size=denoiser.features.shape)
+    x, angle, features = (jnp.asarray(array, jnp.float32) for array in (x, angle, features))
+    for kind, found in zip(
+        ("mean", "deviation"), denoiser.with_features(features).moments(x, angle), strict=True
+    ):
+        some = np.linspace(0, x.size - 1, 8).astype(int)
+        expected = [float(TRAINED[name][f"{kind}_{i}"]) for i in range(8)]
+        np.testing.assert_allclose(np.ravel(found)[some], expected, rtol=2e-5, atol=2e-5)
