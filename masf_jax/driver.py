@@ -42,16 +42,16 @@ class Assimilation(eqx.Module):
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
     """
 
-    forecast: dict[str, Array]
-    analysis: dict[str, Array]
-    forecast_scores: dict[str, Array]
-    analysis_scores: dict[str, Array]
-    info: dict[str, Array]
-    repaired: Int[Array, " K"]
-    diverged: Bool[Array, " K"]
-    steps: Int[Array, " K"]
+    forecast: dict[str, Array | np.ndarray]
+    analysis: dict[str, Array | np.ndarray]
+    forecast_scores: dict[str, Array | np.ndarray]
+    analysis_scores: dict[str, Array | np.ndarray]
+    info: dict[str, Array | np.ndarray]
+    repaired: Int[Array | np.ndarray, " K"]
+    diverged: Bool[Array | np.ndarray, " K"]
+    steps: Int[Array | np.ndarray, " K"]
     final: State
-    rejected: Bool[Array, "K *z"] | None = None
+    rejected: Bool[Array | np.ndarray, "K *z"] | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
 
@@ -131,9 +131,9 @@ def assimilate(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Float[Array, "N *state"],
+    ensemble: Float[Array | np.ndarray, "N *state"],
     *,
-    truth: Float[Array, "K *state"] | None = None,
+    truth: Float[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     extra_scores: dict[str, Score] | None = None,

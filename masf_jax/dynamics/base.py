@@ -7,7 +7,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -83,7 +83,7 @@ def advance(
         layout: how many members are computed at once, and on which devices.
     """
 
-    def member(i: Int[Array, ""], x: Array) -> Array:
+    def member(i: Integer[Array, ""], x: Array) -> Array:
         own = jax.random.fold_in(key, i)
 
         def one(j: Int[Array, ""] | int, x: Array) -> Array:
@@ -98,6 +98,6 @@ def advance(
     return layout.map(member, member_numbers(ensemble.shape[0]), ensemble)
 
 
-def member_numbers(n: int) -> Int[Array, " n"]:
+def member_numbers(n: int) -> Integer[Array, " n"]:
     """0 … n - 1, as `fold_in` takes them."""
     return jnp.arange(n, dtype=jnp.uint32)

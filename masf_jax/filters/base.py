@@ -236,7 +236,7 @@ class InflatedFilter(MemberFilter):
 
 def whitened_innovations(
     ensemble: Float[Array, "N *x"], z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
-) -> Float[Array, "N *z"]:
+) -> Float[Array, "N m"]:
     """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing."""
     return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
 

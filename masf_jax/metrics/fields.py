@@ -12,7 +12,7 @@ _WINDOW = 11
 
 
 def critical_success_index(
-    x: Float[Array, "channels ny nx"], truth: Float[Array, "channels ny nx"], quantile: float = 0.95
+    x: Float[Array, "*field"], truth: Float[Array, "*field"], quantile: float = 0.95
 ) -> Float[Array, ""]:
     """CSI = hits/(hits + misses + false alarms) of the points above the truth's quantile.
 
@@ -28,7 +28,7 @@ def critical_success_index(
 
 
 def structural_similarity(
-    x: Float[Array, "channels ny nx"], truth: Float[Array, "channels ny nx"]
+    x: Float[Array, "*field"], truth: Float[Array, "*field"]
 ) -> Float[Array, ""]:
     """SSIM of each channel, averaged; the dynamic range is that of the truth's channel.
 
