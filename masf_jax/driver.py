@@ -266,7 +266,7 @@ def _execute(
     return carry, out, seconds
 
 
-def warn_if_diverged(diverged: Array) -> None:
+def warn_if_diverged(diverged: Array | np.ndarray) -> None:
     if isinstance(diverged, Tracer) or not np.asarray(diverged).any():
         return
     cycle = int(np.argmax(np.asarray(diverged)))
