@@ -44,7 +44,7 @@ def write_figures(
     drawn = zip(FIGURES, figures, strict=True)
 
     def saver(figure: Figure) -> Any:
-        return lambda path: figure.savefig(path, dpi=dpi, bbox_inches="tight")
+        return lambda path: figure.savefig(path, dpi=dpi)  # without bbox_inches: that draws twice
 
     return write_all(folder, {name: saver(figure) for name, figure in drawn if figure is not None})
 
@@ -139,7 +139,7 @@ def _lines(data: xr.Dataset) -> Figure:
                 time, mean - spread, mean + spread, color=_BLUE, alpha=0.2, lw=0, label="± spread"
             )
         axis.set_ylabel(f"component {i}" if n > 1 else f"value ({data['analysis_mean'].attrs['units']})")
-    figure.suptitle(data.attrs["title"])
+    figure.suptitle(data.attrs["title"], wrap=True)
     axes[0].legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     axes[-1].set_xlabel("time")
     return figure
@@ -182,7 +182,7 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         figure.colorbar(image, ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")
-    figure.suptitle(data.attrs["title"])
+    figure.suptitle(data.attrs["title"], wrap=True)
     return figure
 
 
