@@ -12,7 +12,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "vorticity_fields"]
+__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "times", "vorticity_fields"]
 
 
 class Vorticity(NamedTuple):
@@ -30,6 +30,11 @@ def is_flow(data: xr.Dataset) -> bool:
     """Whether states are velocities (u, v) on a grid, and analysis means were saved."""
     channels = data["channel"].values.tolist() if "channel" in data.coords else []
     return channels == ["u", "v"] and "analysis_mean" in data
+
+
+def times(data: xr.Dataset) -> np.ndarray:
+    """Of each cycle: those of the observation file, where there is one, else of the model."""
+    return data["observation_time" if "observation_time" in data.coords else "time"].values
 
 
 def sides(data: xr.Dataset) -> tuple[float, float]:
@@ -82,8 +87,8 @@ def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
     variable, names = _references(data)
     length = sides(data)
     reference, analysis = (_vorticity(chosen[name].values, length) for name in (variable, "analysis_mean"))
-    time = chosen["observation_time" if "observation_time" in chosen.coords else "time"].values
-    return Vorticity(reference, analysis, analysis - reference, names, chosen["cycle"].values, time)
+    cycle = chosen["cycle"].values
+    return Vorticity(reference, analysis, analysis - reference, names, cycle, times(chosen))
 
 
 def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
@@ -94,12 +99,10 @@ def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
         return np.asarray(mask.reshape(-1, *shape).any(axis=0))
     if "observation_y" not in data.coords:
         return None
-    spacing = [float(data[axis][1] - data[axis][0]) for axis in ("y", "x")]
-    places = [data[f"observation_{axis}"].values[mask] for axis in ("y", "x")]
     points = np.zeros(shape, bool)
-    points[tuple(np.rint(place / step).astype(int) for place, step in zip(places, spacing, strict=True))] = (
-        True
-    )
+    steps = {axis: float(data[axis][1] - data[axis][0]) for axis in "yx"}
+    at = (np.rint(data[f"observation_{axis}"].values[mask] / step) for axis, step in steps.items())
+    points[tuple(place.astype(int) for place in at)] = True
     return points
 
 
