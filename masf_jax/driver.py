@@ -111,12 +111,6 @@ def saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
 
 
 @eqx.filter_jit
-def _first(filter: Filter, key: PRNGKeyArray, n_cycles: Any, ensemble: Array) -> tuple[State, Array]:
-    """What the first cycle begins with: one program, where each operation would be one of its own."""
-    return filter.init(jax.random.fold_in(key, n_cycles), ensemble), jnp.asarray(0, jnp.int32)
-
-
-@eqx.filter_jit
 def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
     """All cycles in `xs`; cycles whose `valid` is False (padding of the last chunk) change nothing."""
 
@@ -201,7 +195,8 @@ def assimilate(
         layout,
     )
     n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, ensemble.dtype)
-    carry = jax.tree.map(layout.replicate, _first(filter, key, np.uint32(n_cycles), ensemble))
+    carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), np.zeros((), np.int32))
+    carry = jax.tree.map(layout.replicate, carry)
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
     (final, _), out, seconds = _execute(problem, carry, xs, n_cycles, chunk, progress, timed)

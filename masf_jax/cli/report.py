@@ -80,12 +80,12 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     if metrics["ensemble_size"] is not None:
         table.add_row("members", str(metrics["ensemble_size"]))
     table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
-    units = metrics.get("observation_units")
+    units = escape(metrics.get("observation_units") or "")
     for key, label in _ROWS.items():
         shown = _shown(metrics.get(key))
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
-            of_values = units is not None and key.startswith("innovation_rms")
-            table.add_row(f"{label} ({escape(units)})" if of_values else label, shown)
+            of_values = units and key.startswith("innovation_rms")
+            table.add_row(f"{label} ({units})" if of_values else label, shown)
     console = Console()
     console.print(table)
     reference = settings.experiment.reference
