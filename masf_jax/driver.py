@@ -195,7 +195,7 @@ def assimilate(
         layout,
     )
     n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, ensemble.dtype)
-    carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), jnp.asarray(0, jnp.int32))
+    carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), jax.device_put(np.zeros((), np.int32)))
     carry = jax.tree.map(layout.replicate, carry)
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
@@ -216,7 +216,7 @@ def observed_components(dynamics: Dynamics, measurement: Measurement) -> Bool[Ar
 def cycle_arrays(observations: Observations, truth: Array | None, dtype: Any) -> dict[str, Array]:
     """By name, what each cycle of a run is given: arrays with K entries along axis 0."""
     xs = {
-        "cycle": jnp.arange(observations.n_cycles, dtype=jnp.uint32),
+        "cycle": jax.device_put(np.arange(observations.n_cycles, dtype=np.uint32)),  # compiles nothing
         "step": observations.steps,
         "z": observations.values.astype(dtype),
         "mask": observations.mask,

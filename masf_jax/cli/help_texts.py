@@ -14,7 +14,7 @@ masf-jax: data assimilation experiments
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax --version
 
-Try: masf-jax run experiment=lorenz96_sakov2008
+Also: python -m masf_jax …   Try: masf-jax run experiment=lorenz96_sakov2008
 """
 RUN = """\
 masf-jax run [OPTIONS] [KEY=VALUE …]
@@ -30,12 +30,13 @@ Options:
 
 Groups (GROUP=NAME; their keys are GROUP.KEY=VALUE):
 {groups}
+
 Root keys and their defaults:
 {keys}
+
 A filter's values may also come from a file, filter=FILE.yaml, such as masf-jax tune writes.
 
 Examples:
-  masf-jax run experiment=lorenz96_sakov2008
   masf-jax run experiment=lorenz96_sakov2008 filter=letkf seed=3 n_cycles=2000
   masf-jax run dynamics=lorenz63 filter=particle ensemble_size=1000 steps_per_cycle=25
   masf-jax run measurement=arctan measurement.noise.std=0.05 filter=letkf filter.radius=4
@@ -48,10 +49,10 @@ Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter di
 TRAIN = """\
 masf-jax train [OPTIONS] [KEY=VALUE …]
 
-Pretrains the network of filter=masf_paper, or of filter=masf filter.denoiser=network, on the model's own
-climatology and writes a checkpoint, one file: output_dir=PATH, or else
-checkpoints/<experiment or dynamics>-<filter>.safetensors.
-Groups and keys are those of masf-jax run; those of the run the network is for: it fits one model, one
+Trains the network of filter=masf_amortised on simulated cycles, or pretrains that of filter=masf_paper or of
+filter=masf filter.denoiser=network on the model's own climatology, and writes a checkpoint, one file:
+output_dir=PATH, or else checkpoints/<experiment or dynamics>-<filter>.safetensors. Groups and keys are those
+of the run the network is for (masf-jax run --help): it fits one model, and but for masf_amortised one
 measurement and one set of filter.network keys, and no other.
 
 Options:
@@ -65,8 +66,6 @@ Example:
   masf-jax run experiment=lorenz63_sakov2012 filter=masf_paper \\
     filter.checkpoint=checkpoints/lorenz63_sakov2012-masf_paper.safetensors
 """
-
-
 COMPARE = """\
 masf-jax compare filters=[NAME,…] [LABEL.KEY=VALUE …] [KEY=VALUE …]
 
@@ -83,7 +82,7 @@ comparison.csv, runs.csv (each run), comparison.tex, comparison.png, LABEL.yaml 
   seeds=5                         so many seeds from `seed` on; or which: seeds=[0,3,7]
   seeds_at_once=1                 runs computed together: quicker for small problems; memory times so many
 
-Other groups and keys are those of masf-jax run (masf-jax run --help), and are the same for all filters.
+Other groups and keys are those of masf-jax run, and are the same for all filters.
 
 Examples:
   masf-jax compare 'filters=[etkf,letkf,masf]' experiment=lorenz96_sakov2008 ensemble_size=20 seeds=5
@@ -112,7 +111,6 @@ A run with NaN counts as the RMSE of the model's climatology. The first trial ha
 where the space has them. Other groups and keys are those of masf-jax run.
 
 Examples:
-  masf-jax tune filter=letkf experiment=lorenz96_partial trials=20
   masf-jax tune filter=letkf experiment=lorenz96_partial 'filter.inflation=interval(1,1.3)' filter.radius=2,4
   masf-jax compare 'filters=[masf,outputs/tune-lorenz96_partial-letkf/letkf_tuned.yaml]' \\
     experiment=lorenz96_partial

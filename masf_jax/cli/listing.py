@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
-from .config.compose import GROUPS, choices, config_folder
 from .errors import unknown
+from .groups import GROUPS, choices, config_folder
 
 __all__ = ["group_lines", "key_lines", "print_choices"]
 
@@ -20,9 +21,8 @@ def print_choices(arguments: list[str]) -> None:
         for choice in choices(group):
             path = config_folder() / group / f"{choice}.yaml"
             lines = _preset(path) if group == "experiment" else [_summary(path)]
-            print(f"  {choice:<24}{lines[0]}")
-            for line in lines[1:]:
-                print(f"  {'':<24}{line}")
+            for head, line in zip([choice, *[""] * len(lines)], lines, strict=False):
+                print(f"  {head:<24}{line}")
 
 
 def _summary(path: Path) -> str:
@@ -32,33 +32,27 @@ def _summary(path: Path) -> str:
 
 def _preset(path: Path) -> list[str]:
     """Description, reference and expected RMSE by filter of a preset."""
-    from omegaconf import OmegaConf
+    import yaml
 
-    about = OmegaConf.create(OmegaConf.load(path)).experiment
-    lines = [str(about["description"]), str(about["reference"])]
-    expected = {
-        name: tuned["expected"] for name, tuned in about.get("tuned", {}).items() if "expected" in tuned
-    }
-    if expected:
-        lines.append("expected RMSE: " + ", ".join(f"{name} {value:g}" for name, value in expected.items()))
-    return lines
+    about = yaml.safe_load(path.read_text(encoding="utf-8"))["experiment"]
+    tuned = about.get("tuned", {}).items()
+    expected = [f"{name} {values['expected']:g}" for name, values in tuned if "expected" in values]
+    lines = [about["description"], about["reference"]]
+    return [*lines, "expected RMSE: " + ", ".join(expected)] if expected else lines
 
 
 def group_lines() -> str:
     """One line per group with its choices, wrapped."""
-    import textwrap
-
-    wrapped = (
+    return "\n".join(
         textwrap.fill(
             ", ".join(choices(group)), 100, initial_indent=f"  {group:<13}", subsequent_indent=" " * 15
         )
         for group in GROUPS
     )
-    return "\n".join(wrapped) + "\n"
 
 
 def key_lines() -> str:
     """The root keys with their comments, as they stand in config.yaml."""
     text = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     start, end = text.index("\nseed:"), text.index("\nexperiment:")
-    return "".join(f"  {line}\n" for line in text[start:end].strip().splitlines())
+    return textwrap.indent(text[start:end].strip(), "  ")

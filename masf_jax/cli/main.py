@@ -1,4 +1,7 @@
-"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `animate`, `figures`, `list`."""
+"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `animate`, `figures`, `list`.
+
+Nothing heavy is imported here: `--help`, `--version` and `list` need neither JAX nor Hydra.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from . import help_texts
 from .errors import DIVERGED, InputError, RunError, unknown
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from .config.settings import Settings
 
-_COMMANDS = ("run", "compare", "tune", "train", "animate", "figures", "list")
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,113 +42,101 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    command, *rest = arguments or ["--help"]
+    asks = "-h" in rest or "--help" in rest
+    texts = {"compare": help_texts.COMPARE, "tune": help_texts.TUNE, "train": help_texts.TRAIN}
+    if command in ("-h", "--help", "help"):
         print(help_texts.OVERVIEW, end="")
-        return 0
-    command, *rest = arguments
-    if command in ("--version", "-V"):
+    elif command in ("--version", "-V"):
         from .. import __version__
 
         print(f"masf-jax {__version__}")
-        return 0
-    if command == "list":
+    elif command == "list":
         from .listing import print_choices
 
         print_choices(rest)
-        return 0
-    if command == "run":
-        return _run(rest)
-    if command in ("compare", "tune"):
-        return _compare(rest) if command == "compare" else _tune(rest)
-    if command == "train":
-        return _train(rest)
-    if command in ("animate", "figures"):
-        from .run import finished
-
-        return finished.animate(rest) if command == "animate" else finished.figures(rest)
-    raise unknown("command", command, (*_COMMANDS, "--help", "--version"))
-
-
-def _run(arguments: list[str]) -> int:
-    if "-h" in arguments or "--help" in arguments:
+    elif command == "run" and asks:
         from .listing import group_lines, key_lines
 
         print(help_texts.RUN.format(groups=group_lines(), keys=key_lines()), end="")
-        return 0
+    elif command in texts and asks:
+        print(texts[command], end="")
+    elif command == "run":
+        return _run(rest)
+    elif command == "compare":
+        from .compare.compare import compare
+
+        return compare(rest)
+    elif command == "tune":
+        from .compare.tune import tune
+
+        return tune(rest)
+    elif command == "train":
+        return _train(rest)
+    elif command in ("animate", "figures"):
+        from .run import finished
+
+        return finished.animate(rest) if command == "animate" else finished.figures(rest)
+    else:
+        known = ("run", *texts, "animate", "figures", "list", "--help", "--version")
+        raise unknown("command", command, known)
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    arguments = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    path, arguments = _saved_config(arguments)
+    arguments = [argument for argument in arguments if argument not in sweep]
     if sweep:
-        if path is not None:
+        if _saved_config(arguments)[0] is not None:
             raise InputError("--config repeats one run; it does not go with -m.")
         from .compare.sweep import run_sweep
 
         return run_sweep(arguments)
-    from .config.compose import compose, repeat
-
-    settings = compose(arguments) if path is None else repeat(path, arguments)
+    settings = _settings(arguments)
     from .report import print_outcome
     from .run.run import run
 
-    shown = ["--config", path, *arguments] if path is not None else arguments
-    outcome = run(settings, shlex.join(["masf-jax", "run", *shown]))
+    outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
     print_outcome(settings, outcome)
-    if outcome.diverged_at is not None:
-        print(
-            f"masf-jax: warning: the filter diverged at cycle {outcome.diverged_at}; results from there "
-            "on are NaN. More inflation or members, a smaller localisation radius or model step may help.",
-            file=sys.stderr,
-        )
-        return DIVERGED
-    return 0
-
-
-def _compare(arguments: list[str]) -> int:
-    if "-h" in arguments or "--help" in arguments:
-        print(help_texts.COMPARE, end="")
+    if outcome.diverged_at is None:
         return 0
-    from .compare.compare import compare
-
-    return compare(arguments)
-
-
-def _tune(arguments: list[str]) -> int:
-    if "-h" in arguments or "--help" in arguments:
-        print(help_texts.TUNE, end="")
-        return 0
-    from .compare.tune import tune
-
-    return tune(arguments)
+    print(
+        f"masf-jax: warning: the filter diverged at cycle {outcome.diverged_at}; results from there "
+        "on are NaN. More inflation or members, a smaller localisation radius or model step may help.",
+        file=sys.stderr,
+    )
+    return DIVERGED
 
 
 def _train(arguments: list[str]) -> int:
-    if "-h" in arguments or "--help" in arguments:
-        print(help_texts.TRAIN, end="")
-        return 0
     given = [argument for argument in arguments if argument != "--overwrite"]
-    path, overrides = _saved_config(given)
-    from .config.compose import compose, repeat
+    settings = _settings(given)
     from .run.train import train
 
-    settings = compose(overrides) if path is None else repeat(path, overrides)
     train(settings, given, overwrite="--overwrite" in arguments)
     return 0
 
 
+def _settings(arguments: list[str]) -> Settings:
+    """Composed from the overrides, or those of the file after --config with the overrides."""
+    path, overrides = _saved_config(arguments)
+    from .config.compose import compose, repeat
+
+    return compose(overrides) if path is None else repeat(path, overrides)
+
+
 def _saved_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """The value of --config FILE or --config=FILE, and the other arguments."""
-    path, rest, waiting = None, [], False
-    for argument in arguments:
-        if waiting:
-            path, waiting = argument, False
-        elif argument == "--config":
-            waiting = True
+    path, rest, remaining = None, [], iter(arguments)
+    for argument in remaining:
+        if argument == "--config":
+            path = next(remaining, None)
+            if path is None:
+                raise InputError("--config needs a file: masf-jax run --config outputs/…/config.yaml")
         elif argument.startswith("--config="):
             path = argument.removeprefix("--config=")
         else:
             rest.append(argument)
-    if waiting:
-        raise InputError("--config needs a file: masf-jax run --config outputs/…/config.yaml")
     return path, rest
 
 

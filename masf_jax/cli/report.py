@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config.settings import Settings
-from .run.run import Outcome
+from .files import text_writer, write_all
 
-__all__ = ["print_outcome", "print_sweep"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_ROWS = (
-    ("route to the analysis", "route"),
-    ("RMSE of the analysis", "rmse_analysis"),
-    ("RMSE of the analysis, observed", "rmse_observed_analysis"),
-    ("RMSE of the analysis, unobserved", "rmse_unobserved_analysis"),
-    ("RMSE of the forecast", "rmse_forecast"),
-    ("spread of the analysis", "spread_analysis"),
-    ("spread of the forecast", "spread_forecast"),
-    ("spread / RMSE (1: reliable)", "spread_skill_ratio"),
-    ("CRPS of the analysis", "crps_analysis"),
-    ("RMS of observation - forecast", "innovation_rms_forecast"),
-    ("RMS of observation - analysis", "innovation_rms_analysis"),
-    ("log-likelihood", "log_likelihood"),
-    ("values rejected by quality control", "rejected_values"),
-    ("  of all that were measured", "rejected_fraction"),
-    ("repaired members", "repaired_members"),
-    ("seconds to pretrain", "seconds_train"),
-    ("seconds to compile", "seconds_compile"),
-    ("seconds per cycle", "seconds_per_cycle"),
-)
+    from .config.settings import Settings
+    from .run.run import Outcome
+
+__all__ = ["over_seeds", "print_outcome", "print_sweep"]
+
+_ROWS = {
+    "route": "route to the analysis",
+    "rmse_analysis": "RMSE of the analysis",
+    "expected_rmse_analysis": "  expected",
+    "rmse_observed_analysis": "RMSE of the analysis, observed",
+    "rmse_unobserved_analysis": "RMSE of the analysis, unobserved",
+    "rmse_forecast": "RMSE of the forecast",
+    "spread_analysis": "spread of the analysis",
+    "spread_forecast": "spread of the forecast",
+    "spread_skill_ratio": "spread / RMSE (1: reliable)",
+    "crps_analysis": "CRPS of the analysis",
+    "innovation_rms_forecast": "RMS of observation - forecast",
+    "innovation_rms_analysis": "RMS of observation - analysis",
+    "log_likelihood": "log-likelihood",
+    "rejected_values": "values rejected by quality control",
+    "rejected_fraction": "  of all that were measured",
+    "repaired_members": "repaired members",
+    "seconds_train": "seconds to pretrain",
+    "seconds_compile": "seconds to compile",
+    "seconds_per_cycle": "seconds per cycle",
+}
 _ONLY_NONZERO = ("repaired_members", "seconds_train")
 _COLUMNS = {
     "job": "#",
@@ -43,18 +51,19 @@ _COLUMNS = {
     "seconds_per_cycle": "s/cycle",
     "status": "status",
 }
-_IN_FILE = {key for _, key in _ROWS} | {*_COLUMNS, "n_cycles", "burn_in", "ensemble_size"}
-_IN_FILE -= {"job", "overrides", "status"}
+_IN_FILE = {*_ROWS, *_COLUMNS, "n_cycles", "burn_in", "ensemble_size"} - {"job", "overrides", "status"}
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+def _shown(value: Any) -> str:
+    """Empty where there is no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _exists(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+def _print_lines(console: Console, lines: Iterable[Any]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_outcome(settings: Settings, outcome: Outcome) -> None:
@@ -71,22 +80,19 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     if metrics["ensemble_size"] is not None:
         table.add_row("members", str(metrics["ensemble_size"]))
     table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
-    for label, key in _ROWS:
-        if _exists(metrics.get(key)) and not (key in _ONLY_NONZERO and metrics[key] == 0):
-            units = metrics.get("observation_units") if key.startswith("innovation_rms") else None
-            label = label if units is None else f"{label} ({escape(units)})"
-            table.add_row(label, _number(metrics[key]))
-        if key == "rmse_analysis" and settings.experiment.expected is not None:
-            table.add_row("  expected", _number(settings.experiment.expected))
+    units = escape(metrics.get("observation_units") or "")
+    for key, label in _ROWS.items():
+        shown = _shown(metrics.get(key))
+        if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
+            of_values = units and key.startswith("innovation_rms")
+            table.add_row(f"{label} ({units})" if of_values else label, shown)
     console = Console()
     console.print(table)
-    if settings.experiment.reference:
-        console.print(f"Reference: {settings.experiment.reference}", highlight=False, soft_wrap=True)
+    reference = settings.experiment.reference
+    lines = [f"Reference: {reference}"] if reference else []
     for heading, paths in (("Results", outcome.files), ("Figures", outcome.figures)):
-        if paths:
-            console.print(f"{heading}:", highlight=False)
-        for path in paths:
-            console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+        lines += [f"{heading}:", *(f"  {path}" for path in paths)] if paths else []
+    _print_lines(console, lines)
 
 
 def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
@@ -94,28 +100,21 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .files import write_all
-
     table = Table(title=f"{len(rows)} runs", title_justify="left")
-    shown = {key: label for key, label in _COLUMNS.items() if any(_exists(row.get(key)) for row in rows)}
+    shown = {key: label for key, label in _COLUMNS.items() if any(_shown(row.get(key)) for row in rows)}
     for key, label in shown.items():
         table.add_column(label, overflow="fold", ratio=None if key != "overrides" else 1)
     for row in rows:
-        table.add_row(*(_number(row[key]) if _exists(row.get(key)) else "" for key in shown))
+        table.add_row(*(_shown(row.get(key)) for key in shown))
     columns = ["job", "overrides", "status", *dict.fromkeys(k for row in rows for k in row if k in _IN_FILE)]
-
-    def summary(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
     console = Console()
     console.print(table)
-    for line in over_seeds(rows):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    (path,) = write_all(folder, {"summary.csv": summary})
-    console.print(f"Summary: {path}", highlight=False, soft_wrap=True, markup=False)
+    (path,) = write_all(folder, {"summary.csv": text_writer(text.getvalue())})
+    _print_lines(console, [*over_seeds(rows), f"Summary: {path}"])
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> list[str]:
@@ -124,7 +123,7 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[str]:
 
     groups: dict[str, list[float]] = {}
     for row in rows:
-        if _exists(row.get("rmse_analysis")):
+        if _shown(row.get("rmse_analysis")):
             words = [word for word in row["overrides"].split() if not word.startswith("seed=")]
             groups.setdefault(" ".join(words) or "all runs", []).append(row["rmse_analysis"])
     lines = []

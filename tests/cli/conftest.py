@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import xarray as xr
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # no command leaves anything in the home folder
 
 NY, NX, CYCLES = 16, 24, 4
 LY, LX = 2 * np.pi, 3 * np.pi

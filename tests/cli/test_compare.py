@@ -6,7 +6,6 @@ import csv
 import json
 import math
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +16,7 @@ from masf_jax.cli.compare.seed_runs import SeedRuns, share
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
-from masf_jax.cli.run.problem import _first_ensemble, build_models
+from masf_jax.cli.run.problem import build_case, build_models
 from masf_jax.filters import ETKF
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
@@ -76,9 +75,9 @@ def test_summary_has_mean_standard_error_and_origin(finished):
 
 
 @pytest.mark.parametrize("spread", ["0.1", "null"])
-def test_fewer_members_are_the_first_ones(spread, key):
+def test_fewer_members_are_the_first_ones(spread):
     few, many = (
-        _first_ensemble(settings, build_models(settings)[0], jnp.ones(3), key)
+        build_case(settings, *build_models(settings)).ensemble
         for settings in (
             compose(["dynamics=lorenz63", f"initial.spread={spread}", f"ensemble_size={n}"]) for n in (3, 7)
         )

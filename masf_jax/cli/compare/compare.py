@@ -13,10 +13,10 @@ from ...filters import Filter
 from ..config.settings import Settings
 from ..errors import InputError, RunError
 from ..files import check_writable, text_writer, write_all
+from ..process import computing
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_filter
 from ..run.results import configuration_text
-from ..run.run import precision
 from .comparison import Comparison, Result, latex, notes, runs_csv, summary_csv, table_rows
 from .entries import Entry, read_entries
 from .own_keys import seeds_of, split, whole
@@ -50,7 +50,7 @@ def compare(overrides: list[str]) -> int:
     at_once = whole(own.get("seeds_at_once"), 1, 1)
     folder = _folder(settings, others)
     check_writable(folder)
-    with precision(settings.precision):
+    with computing(settings, at_once):
         built = [_built(entry) for entry in entries]
         problem = share(settings, seeds)
         prepared = [

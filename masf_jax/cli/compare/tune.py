@@ -19,10 +19,10 @@ from ..config.filter_file import Tuning, filter_file_text
 from ..config.settings import Settings
 from ..errors import DIVERGED, InputError
 from ..files import check_writable, text_writer, write_all
+from ..process import computing
 from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_filter, build_models
-from ..run.run import precision
 from .own_keys import listed, seeds_of, split, whole
 from .search_space import Space, current_values, default_space, given_space
 from .seed_runs import SeedRuns, SharedProblem, share
@@ -84,7 +84,7 @@ def tune(arguments: list[str]) -> int:
     """
     task = _task(arguments)
     check_writable(task.folder)
-    with precision(task.settings.precision):
+    with computing(task.settings, task.at_once):
         dynamics, _ = build_models(task.settings)
         _check_space(task, dynamics)
         problem = share(task.settings, task.seeds)
@@ -129,9 +129,9 @@ def _task(arguments: list[str]) -> _Task:
     swept = [override for override in others if override.is_sweep_override()]
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
     settings = compose(overrides)
-    space = given_space(swept)
+    space, at_once = given_space(swept), whole(own.get("seeds_at_once"), 1, 1)
     if not space:
-        with precision(settings.precision):
+        with computing(settings, at_once):
             space = default_space(settings, build_models(settings)[0])
     seeds = seeds_of(own.get("seeds"), _FIRST_SEED, 2)
     evaluation_seeds = seeds_of(own.get("evaluation_seeds"), settings.seed, 5)
@@ -155,7 +155,7 @@ def _task(arguments: list[str]) -> _Task:
         whole(own.get("trials"), 1, 30),
         seeds,
         evaluation_seeds,
-        whole(own.get("seeds_at_once"), 1, 1),
+        at_once,
         Path(settings.output_dir if given and settings.output_dir else automatic),
     )
 

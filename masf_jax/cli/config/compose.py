@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, unknown
+from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .settings import Settings, read_settings
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "repeat"]
 
-GROUPS = ("dynamics", "measurement", "filter", "experiment")
 _HARMLESS = (
     "seed",
     "output_dir",
@@ -23,6 +22,7 @@ _HARMLESS = (
     "layout",
     "progress",
     "figures",
+    "compilation_cache",
     "save",
     "scores",
     "n_cycles",
@@ -30,20 +30,6 @@ _HARMLESS = (
     "experiment",
 )
 """Keys that leave a preset's expected RMSE valid."""
-
-
-def config_folder() -> Path:
-    """The folder of the configuration groups: in the installed package, or in the source checkout."""
-    package = Path(__file__).resolve().parents[2]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise InputError(f"the configuration groups of masf_jax are missing (looked beside and in {package}).")
-
-
-def choices(group: str) -> list[str]:
-    """Names of the choices of a group."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
 
 
 def parse(overrides: list[str]) -> list[Override]:

@@ -100,6 +100,7 @@ class Settings:
     layout: Layout = Layout()
     progress: bool = False
     figures: bool = True
+    compilation_cache: bool | str | None = True
     output_dir: str | None = None
     experiment: About = About()
 

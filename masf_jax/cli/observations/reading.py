@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config.compose import config_folder
 from ..config.settings import ObservationFile
 from ..errors import InputError, unknown
+from ..groups import config_folder
 from .table import Table
 
 __all__ = ["Record", "read_observations"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -89,14 +90,9 @@ def write_animation(
     figure.set_layout_engine("none")  # panels stay where they are from the first frame on
     figure.set_dpi(dpi)
 
-    def save(path: Path) -> None:
-        if program is None:
-            _save_gif(path, figure, show, len(cycles), frames_per_second)
-        else:
-            _save_mp4(path, figure, show, len(cycles), frames_per_second, program)
-
-    (path,) = write_all(folder, {f"vorticity.{format}": save})
-    return path
+    save = _save_gif if program is None else functools.partial(_save_mp4, program=program)
+    writer = functools.partial(save, figure=figure, show=show, n=len(cycles), rate=frames_per_second)
+    return write_all(folder, {f"vorticity.{format}": writer})[0]
 
 
 def _save_gif(path: Path, figure: Figure, show: Callable[[int], None], n: int, rate: float) -> None:
@@ -122,9 +118,7 @@ def _save_gif(path: Path, figure: Figure, show: Callable[[int], None], n: int, r
     frame(0).save(path, save_all=True, append_images=later, duration=milliseconds, loop=0, optimize=False)
 
 
-def _save_mp4(
-    path: Path, figure: Figure, show: Callable[[int], None], n: int, rate: float, program: str
-) -> None:
+def _save_mp4(path: Path, figure: Figure, show: Callable, n: int, rate: float, program: str) -> None:
     import matplotlib
     from matplotlib.animation import FFMpegWriter
 
@@ -137,9 +131,6 @@ def _save_mp4(
                     show(number)
                     writer.grab_frame()
         except subprocess.CalledProcessError as error:
-            raise WriteError(f"ffmpeg ({program}) could not make the MP4: {_last_line(error)}") from error
-
-
-def _last_line(error: subprocess.CalledProcessError) -> str:
-    lines = str(error.stderr or error.output or error).strip().splitlines()
-    return lines[-1] if lines else f"exit code {error.returncode}"
+            lines = str(error.stderr or error.output or error).strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {error.returncode}"
+            raise WriteError(f"ffmpeg ({program}) could not make the MP4: {reason}") from error

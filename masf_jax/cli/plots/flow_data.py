@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "vorticity_fields"]
+__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "times", "vorticity_fields"]
 
 
 class Vorticity(NamedTuple):
@@ -32,6 +32,11 @@ def is_flow(data: xr.Dataset) -> bool:
     return channels == ["u", "v"] and "analysis_mean" in data
 
 
+def times(data: xr.Dataset) -> np.ndarray:
+    """Of each cycle: those of the observation file, where there is one, else of the model."""
+    return data["observation_time" if "observation_time" in data.coords else "time"].values
+
+
 def sides(data: xr.Dataset) -> tuple[float, float]:
     """(Ly, Lx) of the periodic box, from the positions of its grid points."""
     y, x = data["y"].values, data["x"].values
@@ -45,13 +50,27 @@ def _references(data: xr.Dataset) -> tuple[str, tuple[str, str, str]]:
     return "forecast_mean", ("forecast mean", "analysis mean", "increment")
 
 
-def _mapped(function: Callable[[Any], Any], fields: np.ndarray) -> Any:
-    """`function` of every entry of the first axis, a few at a time."""
-    import jax
-    import jax.numpy as jnp
+def _vorticity(velocity: np.ndarray, length: tuple[float, float]) -> np.ndarray:
+    """ω = ∂v/∂x - ∂u/∂y of velocities (…, 2, ny, nx), by NumPy: nothing is compiled for a figure."""
+    from ...dynamics.spectral import SpectralGrid
 
-    mapped = jax.jit(lambda x: jax.lax.map(function, x, batch_size=min(8, len(fields))))
-    return jax.tree.map(np.asarray, mapped(jnp.asarray(fields)))
+    grid = SpectralGrid.of(velocity.shape, length)
+    ky, kx = grid.derivative
+    spectrum = np.fft.rfft2(velocity)
+    w = 1j * (kx * spectrum[..., 1, :, :] - ky * spectrum[..., 0, :, :])
+    return np.fft.irfft2(w, grid.shape).astype(velocity.dtype)
+
+
+def _energy_spectrum(velocity: np.ndarray, length: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """k and E(k), see `masf_jax.dynamics.spectral.energy_spectrum`; mean of velocities (n, 2, ny, nx)."""
+    from ...dynamics.spectral import SpectralGrid
+
+    grid = SpectralGrid.of(velocity.shape, length)
+    k0 = 2 * np.pi / max(grid.length)
+    shell = np.rint(np.sqrt(grid.k_squared) / k0).astype(int)
+    power = sum((np.abs(np.fft.rfft2(each)) ** 2).sum(0) for each in velocity) / len(velocity)
+    power *= 0.5 * grid.multiplicity / np.prod(grid.shape, dtype=float) ** 2 / k0
+    return k0 * np.arange(shell.max() + 1), np.bincount(shell.ravel(), power.ravel())
 
 
 def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
@@ -60,8 +79,6 @@ def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
     Raises:
         InputError: a cycle that the run does not have.
     """
-    from ...dynamics.spectral import vorticity
-
     n = data.sizes["cycle"]
     bad = [cycle for cycle in cycles if not 0 <= cycle < n]
     if bad or len(cycles) == 0:
@@ -69,11 +86,9 @@ def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
     chosen = data.isel(cycle=list(cycles))
     variable, names = _references(data)
     length = sides(data)
-    reference, analysis = (
-        _mapped(lambda x: vorticity(x, length), chosen[name].values) for name in (variable, "analysis_mean")
-    )
-    time = chosen["observation_time" if "observation_time" in chosen.coords else "time"].values
-    return Vorticity(reference, analysis, analysis - reference, names, chosen["cycle"].values, time)
+    reference, analysis = (_vorticity(chosen[name].values, length) for name in (variable, "analysis_mean"))
+    cycle = chosen["cycle"].values
+    return Vorticity(reference, analysis, analysis - reference, names, cycle, times(chosen))
 
 
 def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
@@ -84,12 +99,10 @@ def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
         return np.asarray(mask.reshape(-1, *shape).any(axis=0))
     if "observation_y" not in data.coords:
         return None
-    spacing = [float(data[axis][1] - data[axis][0]) for axis in ("y", "x")]
-    places = [data[f"observation_{axis}"].values[mask] for axis in ("y", "x")]
     points = np.zeros(shape, bool)
-    points[tuple(np.rint(place / step).astype(int) for place, step in zip(places, spacing, strict=True))] = (
-        True
-    )
+    steps = {axis: float(data[axis][1] - data[axis][0]) for axis in "yx"}
+    at = (np.rint(data[f"observation_{axis}"].values[mask] / step) for axis, step in steps.items())
+    points[tuple(place.astype(int) for place in at)] = True
     return points
 
 
@@ -99,7 +112,7 @@ def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, 
     Shells 0 (the mean flow) and those past the shorter side's largest wavenumber are left out, and so are
     cycles that are not finite. The members' spectrum is there if the run saved them (`save` with `ensemble`).
     """
-    from ...dynamics.spectral import SpectralGrid, energy_spectrum
+    from ...dynamics.spectral import SpectralGrid
 
     length = sides(data)
     recent = data.isel(cycle=slice(first, None))
@@ -115,8 +128,7 @@ def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, 
     for name, values in fields.items():
         finite = np.isfinite(values).all((1, 2, 3))
         if finite.any():
-            k, each = _mapped(lambda x: energy_spectrum(x, length), values[finite])
-            k, spectra[name] = k[0], each.mean(0)
+            k, spectra[name] = _energy_spectrum(values[finite], length)
     largest = min(np.pi / step for step in grid.spacing)
     kept = (k > 0) & (k <= largest)
     return k[kept], {name: values[kept] for name, values in spectra.items()}

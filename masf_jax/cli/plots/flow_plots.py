@@ -21,6 +21,7 @@ _FEW = 0.1
 """Up to this share of the grid, measured points are drawn one by one; above it, the region's outline."""
 _ROUND_OFF = 1e-11
 """Energies below this fraction of the largest are not shown: float32 transforms do not resolve them."""
+_NOTHING = (np.zeros(0), np.zeros(0))
 _DOT = {"ms": 2.4, "mfc": "black", "mec": "white", "mew": 0.4}
 _STYLES = {
     "truth": {"color": "#b4b4b4", "lw": 5.0},
@@ -74,21 +75,14 @@ class Panels:
         (ly, lx), (ny, nx) = box, fields.analysis.shape[1:]
         dy, dx = ly / ny, lx / nx
         limit, of_error = _limit(fields.reference), _limit(fields.difference)
-        self.images = []
-        for axis, name in zip(axes, ("vorticity", "vorticity", "error"), strict=True):
-            half = of_error if name == "error" else limit
-            self.images.append(
-                axis.imshow(
-                    np.zeros((ny + 1, nx + 1)),
-                    cmap=diverging(name),
-                    vmin=-half,
-                    vmax=half,
-                    origin="lower",
-                    interpolation="bicubic",
-                    extent=(-dx / 2, lx + dx / 2, -dy / 2, ly + dy / 2),
-                    aspect="equal",
-                )
-            )
+        extent = (-dx / 2, lx + dx / 2, -dy / 2, ly + dy / 2)
+        style = {"origin": "lower", "interpolation": "bicubic", "extent": extent, "aspect": "equal"}
+        scales = (("vorticity", limit), ("vorticity", limit), ("error", of_error))
+        empty = np.zeros((ny + 1, nx + 1))
+        self.images = [
+            axis.imshow(empty, cmap=diverging(name), vmin=-half, vmax=half, **style)
+            for axis, (name, half) in zip(axes, scales, strict=True)
+        ]
         (self.dots,) = axes[2].plot([], [], "o", clip_on=False, label="measured points", **_DOT)
         (self.outline,) = axes[2].plot([], [], color="black", lw=0.9, label="edge of the measured region")
         for line in (self.dots, self.outline):
@@ -115,20 +109,12 @@ class Panels:
             axis.set_title(name, fontsize="medium")
         for axis in grid[-1]:
             axis.set_xlabel("x")
+        style = {"location": "bottom", "extend": "both", "aspect": 24, "pad": 0.03, "fraction": 0.08}
         for axes, image, label, shrink in (
             (grid[:, :2], panels[0].images[0], "vorticity ω", 0.5),
             (grid[:, 2:], panels[0].images[2], f"{fields.names[2].split()[0]} of ω", 1.0),
         ):
-            bar = figure.colorbar(
-                image,
-                ax=axes,
-                location="bottom",
-                extend="both",
-                shrink=shrink,
-                aspect=24,
-                pad=0.03,
-                fraction=0.08,
-            )
+            bar = figure.colorbar(image, ax=axes, shrink=shrink, **style)
             bar.set_label(label, fontsize="small")
             bar.ax.tick_params(labelsize="small")
         figure.suptitle(data.attrs["title"], fontsize="medium", wrap=True)
@@ -142,9 +128,7 @@ class Panels:
         """Puts entry `index` of the fields, and the measured points, into the panels."""
         shown = (self.fields.reference, self.fields.analysis, self.fields.difference)
         for image, values in zip(self.images, shown, strict=True):
-            periodic = np.pad(
-                values[index], ((0, 1), (0, 1)), mode="wrap"
-            )  # the far edge repeats the near one
+            periodic = np.pad(values[index], ((0, 1), (0, 1)), mode="wrap")  # the far edge repeats the near
             image.set_data(np.ma.masked_invalid(periodic))
         dots, outline = _marks(points, self.box)
         self.dots.set_data(*dots)
@@ -163,12 +147,8 @@ def _ticks(axis: Any, side: float) -> None:
     multiple = side / np.pi
     whole = abs(multiple - round(multiple)) < 1e-4 and round(multiple) >= 1
     labels = [f"{part * round(multiple):g}π" if whole else f"{part * side:.3g}" for part in (0.5, 1.0)]
-    axis.set_ticks(
-        [0.0, side / 2, side], labels=["0", *("π" if label == "1π" else label for label in labels)]
-    )
-
-
-_NOTHING = (np.zeros(0), np.zeros(0))
+    labels = ["0", *("π" if label == "1π" else label for label in labels)]
+    axis.set_ticks([0.0, side / 2, side], labels=labels)
 
 
 def _marks(points: np.ndarray | None, box: tuple[float, float]) -> tuple[tuple, tuple]:

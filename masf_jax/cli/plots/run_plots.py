@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import write_all
-from .flow_data import is_flow
+from .flow_data import is_flow, times
 from .flow_plots import default_cycles, spectra_figure, vorticity_figure
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ _SMALL = 4
 _RECENT_LINES, _RECENT = 100, 200
 """So many last cycles are shown in the one and the other."""
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
+_STAGES = (("forecast", _RED), ("analysis", _BLUE))
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small"}
 
 
 def write_figures(
@@ -35,21 +37,16 @@ def write_figures(
         cycles: those shown of a flow's states; None: the first, the middle and the last.
         dpi: pixels per inch.
     """
-    figures = (
-        _error_and_spread(data, burn_in),
-        _states(data, cycles),
-        spectra_figure(data, burn_in) if is_flow(data) else None,
-        _ranks(data, burn_in),
+    spectra = spectra_figure(data, burn_in) if is_flow(data) else None
+    figures = (_error_and_spread(data, burn_in), _states(data, cycles), spectra, _ranks(data, burn_in))
+    drawn = {name: figure for name, figure in zip(FIGURES, figures, strict=True) if figure is not None}
+    # each is drawn once: bbox_inches would draw it twice
+    return write_all(
+        folder, {name: lambda path, f=figure: f.savefig(path, dpi=dpi) for name, figure in drawn.items()}
     )
-    drawn = zip(FIGURES, figures, strict=True)
-
-    def saver(figure: Figure) -> Any:
-        return lambda path: figure.savefig(path, dpi=dpi, bbox_inches="tight")
-
-    return write_all(folder, {name: saver(figure) for name, figure in drawn if figure is not None})
 
 
-def _figure(rows: int = 1, height: float = 3.0) -> tuple[Figure, list[Any]]:
+def _figure(title: str, rows: int = 1, height: float = 3.0) -> tuple[Figure, list[Any]]:
     """A figure outside pyplot: no global state, no display needed."""
     from matplotlib.figure import Figure
 
@@ -57,44 +54,37 @@ def _figure(rows: int = 1, height: float = 3.0) -> tuple[Figure, list[Any]]:
     axes = [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, wrap=True, fontsize="medium")
     return figure, axes
 
 
 def _error_and_spread(data: xr.Dataset, burn_in: int) -> Figure | None:
     if "rmse_analysis" not in data:
         return _innovations(data) if "forecast_residual" in data else None
-    figure, (axis,) = _figure()
+    figure, (axis,) = _figure(data.attrs["title"])
     cycle = data["cycle"].values
-    for stage, color in (("forecast", _RED), ("analysis", _BLUE)):
-        axis.plot(cycle, data[f"rmse_{stage}"], color=color, lw=0.9, label=f"{stage} RMSE")
-        if f"spread_{stage}" in data:
-            axis.plot(cycle, data[f"spread_{stage}"], color=color, lw=0.9, ls=":", label=f"{stage} spread")
+    for stage, color in _STAGES:
+        for name, label, style in (("rmse", "RMSE", "-"), ("spread", "spread", ":")):
+            if f"{name}_{stage}" in data:
+                values = data[f"{name}_{stage}"]
+                axis.plot(cycle, values, color=color, lw=0.9, ls=style, label=f"{stage} {label}")
     if 0 < burn_in < cycle.size:
         axis.axvspan(0, burn_in, color=_GREY, alpha=0.15, lw=0, label="burn-in")
-    axis.set(xlabel="cycle", ylabel="RMSE and spread", title=data.attrs["title"])
+    axis.set(xlabel="cycle", ylabel="RMSE and spread")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, ncols=5, fontsize="small", loc="lower right")
+    axis.legend(ncols=5, loc="lower right", **_LEGEND)
     return figure
 
 
 def _innovations(data: xr.Dataset) -> Figure:
-    figure, (axis,) = _figure()
-    for stage, color in (("forecast", _RED), ("analysis", _BLUE)):
+    figure, (axis,) = _figure(data.attrs["title"])
+    for stage, color in _STAGES:
         residual = data[f"{stage}_residual"].values.reshape(data.sizes["cycle"], -1)
-        axis.plot(
-            _times(data),
-            np.sqrt((residual**2).mean(1)),
-            color=color,
-            lw=0.9,
-            label=f"|observation - {stage}|",
-        )
-    axis.set(xlabel="time", ylabel="root mean square", title=data.attrs["title"])
-    axis.legend(frameon=False, fontsize="small")
+        label = f"|observation - {stage}|"
+        axis.plot(times(data), np.sqrt((residual**2).mean(1)), color=color, lw=0.9, label=label)
+    axis.set(xlabel="time", ylabel="root mean square")
+    axis.legend(**_LEGEND)
     return figure
-
-
-def _times(data: xr.Dataset) -> np.ndarray:
-    return data["observation_time" if "observation_time" in data.coords else "time"].values
 
 
 def _states(data: xr.Dataset, cycles: Sequence[int] | None) -> Figure | None:
@@ -102,11 +92,9 @@ def _states(data: xr.Dataset, cycles: Sequence[int] | None) -> Figure | None:
         return None
     if is_flow(data):
         return vorticity_figure(data, default_cycles(data) if cycles is None else cycles)
-    recent = data.isel(cycle=slice(-_RECENT, None))
-    mean = recent["analysis_mean"]
-    if mean[0].size <= _SMALL:
-        return _lines(data.isel(cycle=slice(-_RECENT_LINES, None)))
-    return _hovmoeller(recent)
+    small = data["analysis_mean"][0].size <= _SMALL
+    recent = data.isel(cycle=slice(-_RECENT_LINES if small else -_RECENT, None))
+    return _lines(recent) if small else _hovmoeller(recent)
 
 
 def _observed(data: xr.Dataset) -> np.ndarray:
@@ -119,85 +107,68 @@ def _observed(data: xr.Dataset) -> np.ndarray:
 
 def _lines(data: xr.Dataset) -> Figure:
     """Truth, observations and the analysis with its spread, a panel per component."""
-    n = int(data["analysis_mean"][0].size)
-    figure, axes = _figure(n, 2.2 if n > 1 else 3.0)
-    time = _times(data)
+    n, time = int(data["analysis_mean"][0].size), times(data)
+    figure, axes = _figure(data.attrs["title"], n, 2.2 if n > 1 else 3.0)
     same = data["observation"].dims == data["analysis_mean"].dims
+
+    def component(values: Any, i: int) -> np.ndarray:
+        return np.asarray(values).reshape(len(time), -1)[:, i]
+
     for i, axis in enumerate(axes):
-        mean = data["analysis_mean"].values.reshape(len(time), -1)[:, i]
+        mean = component(data["analysis_mean"], i)
         if "truth" in data:
-            axis.plot(
-                time, data["truth"].values.reshape(len(time), -1)[:, i], color="k", lw=1.0, label="truth"
-            )
+            axis.plot(time, component(data["truth"], i), color="k", lw=1.0, label="truth")
         if same:
-            observed = _observed(data).reshape(len(time), -1)[:, i]
-            axis.plot(time, observed, ".", color=_RED, ms=4, label="observations")
+            axis.plot(time, component(_observed(data), i), ".", color=_RED, ms=4, label="observations")
         axis.plot(time, mean, color=_BLUE, lw=1.2, label="analysis")
         if "analysis_spread" in data:
-            spread = data["analysis_spread"].values.reshape(len(time), -1)[:, i]
-            axis.fill_between(
-                time, mean - spread, mean + spread, color=_BLUE, alpha=0.2, lw=0, label="± spread"
-            )
+            spread = component(data["analysis_spread"], i)
+            band = {"color": _BLUE, "alpha": 0.2, "lw": 0, "label": "± spread"}
+            axis.fill_between(time, mean - spread, mean + spread, **band)
         axis.set_ylabel(f"component {i}" if n > 1 else f"value ({data['analysis_mean'].attrs['units']})")
-    figure.suptitle(data.attrs["title"])
-    axes[0].legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), **_LEGEND)
     axes[-1].set_xlabel("time")
     return figure
 
 
 def _hovmoeller(data: xr.Dataset) -> Figure:
     """Space-time diagrams of truth, observations, analysis and its error on a shared colour scale."""
-    panels = {"analysis": data["analysis_mean"].values}
-    if "truth" in data:
-        panels = {"truth": data["truth"].values} | panels
-        panels["analysis - truth"] = panels["analysis"] - panels["truth"]
-    observed = data["observation"]
+    observed, analysis, x = data["observation"], data["analysis_mean"].values, data["x"].values
+    panels = {"truth": data["truth"].values} if "truth" in data else {}
     if observed.dims == data["analysis_mean"].dims:
         panels["observations"] = _observed(data)
     elif "observation_x" in data.coords and observed.ndim == 2:
-        field = np.full(data["analysis_mean"].shape, np.nan)
-        away = np.abs(data["x"].values[:, None] - data["observation_x"].values[None])
-        field[:, away.argmin(0)] = _observed(data)
-        panels["observations"] = field
-    order = ("truth", "observations", "analysis", "analysis - truth")
-    names = [name for name in order if name in panels]
-    figure, axes = _figure(len(names), 1.9)
-    reference = panels.get("truth", panels["analysis"])
+        panels["observations"] = np.full(analysis.shape, np.nan)
+        away = np.abs(x[:, None] - data["observation_x"].values[None])
+        panels["observations"][:, away.argmin(0)] = _observed(data)
+    panels["analysis"] = analysis
+    if "truth" in data:
+        panels["analysis - truth"] = analysis - panels["truth"]
+    figure, axes = _figure(data.attrs["title"], len(panels), 1.9)
+    reference = panels.get("truth", analysis)
     low, high = np.nanpercentile(reference, [0.5, 99.5]) if np.isfinite(reference).any() else (0.0, 1.0)
-    time, x = _times(data), data["x"].values
     same_units = observed.attrs["structure"] in ("identity", "mask")
-    for axis, name in zip(axes, names, strict=True):
+    for axis, (name, values) in zip(axes, panels.items(), strict=True):
         own = name == "analysis - truth" or (name == "observations" and not same_units)
-        half = np.nanmax(np.abs(panels[name])) if own and np.isfinite(panels[name]).any() else None
-        limits = (low, high) if half is None else (-half, half)
-        image = axis.pcolormesh(
-            time,
-            x,
-            panels[name].T,
-            cmap="RdBu_r" if own else "viridis",
-            vmin=limits[0],
-            vmax=limits[1],
-            rasterized=True,
-        )
-        figure.colorbar(image, ax=axis, pad=0.01)
+        half = np.nanmax(np.abs(values)) if own and np.isfinite(values).any() else None
+        vmin, vmax = (low, high) if half is None else (-half, half)
+        style = {"cmap": "RdBu_r" if own else "viridis", "vmin": vmin, "vmax": vmax, "rasterized": True}
+        figure.colorbar(axis.pcolormesh(times(data), x, values.T, **style), ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")
-    figure.suptitle(data.attrs["title"])
     return figure
 
 
 def _ranks(data: xr.Dataset, burn_in: int) -> Figure | None:
     if "rank_counts_analysis" not in data:
         return None
-    figure, (axis,) = _figure()
-    for stage, color in (("forecast", _RED), ("analysis", _BLUE)):
+    figure, (axis,) = _figure(data.attrs["title"])
+    for stage, color in _STAGES:
         counts = data[f"rank_counts_{stage}"].values[burn_in:].sum(0).astype(float)
-        share = counts / counts.sum() if counts.sum() else counts
-        axis.stairs(share, np.arange(counts.size + 1) - 0.5, color=color, lw=1.4, label=stage)
+        edges = np.arange(counts.size + 1) - 0.5
+        axis.stairs(counts / max(counts.sum(), 1), edges, color=color, lw=1.4, label=stage)
     axis.axhline(1.0 / data.sizes["rank"], color=_GREY, lw=0.8, ls="--", label="reliable")
-    axis.set(
-        xlabel="rank of the truth among the members (bins)", ylabel="frequency", title=data.attrs["title"]
-    )
+    axis.set(xlabel="rank of the truth among the members (bins)", ylabel="frequency")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize="small")
+    axis.legend(**_LEGEND)
     return figure

@@ -17,28 +17,29 @@ __all__ = ["animate", "figures", "parse_cycles"]
 
 
 class _Parser(argparse.ArgumentParser):
+    """Arguments of a command on a run's folder; mistakes are `InputError`s."""
+
+    def __init__(self, command: str, description: str, dpi: int, dpi_help: str):
+        super().__init__(prog=f"masf-jax {command}", description=description, add_help=False)
+        self.add_argument("-h", "--help", action="store_true", help="this text")
+        self.add_argument("run_dir", metavar="RUN_DIR", nargs="?", type=Path, help="a run's output folder")
+        self.add_argument("--dpi", type=int, default=dpi, help=f"pixels per inch {dpi_help}({dpi})")
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}\n{self.format_usage().strip()}")
 
-
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"masf-jax {command}", description=description, add_help=False)
-    parser.add_argument("-h", "--help", action="store_true", help="this text")
-    parser.add_argument("run_dir", metavar="RUN_DIR", nargs="?", type=Path, help="a run's output folder")
-    return parser
-
-
-def _arguments(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace | None:
-    """The parsed arguments, or None after printing the help."""
-    arguments = parser.parse_args(given)
-    if arguments.help:
-        print(parser.format_help(), end="")
-        return None
-    if arguments.run_dir is None:
-        parser.error("RUN_DIR is missing: the output folder of a run")
-    if arguments.dpi < 1:
-        parser.error(f"--dpi must be at least 1; got {arguments.dpi}")
-    return arguments
+    def read(self, given: Sequence[str]) -> tuple[argparse.Namespace, xr.Dataset] | None:
+        """The arguments and the run's dataset, or None after printing the help."""
+        arguments = self.parse_args(given)
+        if arguments.help:
+            print(self.format_help(), end="")
+            return None
+        if arguments.run_dir is None:
+            self.error("RUN_DIR is missing: the output folder of a run")
+        if arguments.dpi < 1:
+            self.error(f"--dpi must be at least 1; got {arguments.dpi}")
+        check_writable(arguments.run_dir)
+        return arguments, _load(arguments.run_dir)
 
 
 def parse_cycles(text: str, n_cycles: int) -> list[int]:
@@ -66,7 +67,6 @@ def parse_cycles(text: str, n_cycles: int) -> list[int]:
 
 
 def _load(folder: Path) -> xr.Dataset:
-    """The dataset of a finished run."""
     import xarray as xr
 
     path = folder / "result.nc"
@@ -81,24 +81,21 @@ def _load(folder: Path) -> xr.Dataset:
 
 def figures(given: Sequence[str]) -> int:
     """`masf-jax figures`: draws the figures of a run anew; returns the exit code."""
-    parser = _parser("figures", "Draws the figures of a finished run anew, into its folder.")
+    parser = _Parser("figures", "Draws the figures of a finished run anew, into its folder.", 130, "")
     parser.add_argument("--cycles", help="cycles shown of a flow: 0,25,50 (first, middle and last)")
-    parser.add_argument("--dpi", type=int, default=130, help="pixels per inch (130)")
-    arguments = _arguments(parser, given)
-    if arguments is None:
+    read = parser.read(given)
+    if read is None:
         return 0
     from ..plots.flow_data import is_flow
     from ..plots.run_plots import write_figures
 
-    check_writable(arguments.run_dir)
-    data = _load(arguments.run_dir)
-    cycles = None
+    (arguments, data), cycles = read, None
     if arguments.cycles is not None:
         if not is_flow(data):
             raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
         cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
-    for path in write_figures(arguments.run_dir, data, int(data.attrs["burn_in"]), cycles, arguments.dpi):
-        print(path)
+    burn_in = int(data.attrs["burn_in"])
+    print(*write_figures(arguments.run_dir, data, burn_in, cycles, arguments.dpi), sep="\n")
     return 0
 
 
@@ -106,31 +103,26 @@ def animate(given: Sequence[str]) -> int:
     """`masf-jax animate`: writes vorticity.gif or .mp4 of a flow's run; returns the exit code."""
     from ..plots.animate import FORMATS, write_animation
 
-    parser = _parser("animate", "Animates a flow: vorticity of truth, analysis and error, a frame per cycle.")
+    what = "Animates a flow: vorticity of truth, analysis and error, a frame per cycle."
+    parser = _Parser("animate", what, 100, "of 8.4 inches' width ")
     parser.add_argument(
-        "--format", choices=FORMATS, default="gif", help="gif (default), or mp4: needs ffmpeg"
+        "--format", choices=FORMATS, default=FORMATS[0], help="gif, or mp4: needs ffmpeg (gif)"
     )
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second (8)")
     parser.add_argument("--cycles", default=":", help="FIRST:LAST[:STRIDE] or 0,1,2 (all)")
-    parser.add_argument("--dpi", type=int, default=100, help="pixels per inch of 8.4 inches' width (100)")
     parser.add_argument("--no-points", action="store_true", help="do not mark the measured points")
-    arguments = _arguments(parser, given)
-    if arguments is None:
+    read = parser.read(given)
+    if read is None:
         return 0
     from ..plots.flow_data import is_flow
 
-    check_writable(arguments.run_dir)
-    data = _load(arguments.run_dir)
+    arguments, data = read
     if not is_flow(data):
         raise InputError(
             f"{arguments.run_dir} is not the run of a flow with saved means; "
             "animations show the vorticity of velocities on a grid (dynamics=kolmogorov_64, save=[mean])."
         )
-    cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
-    points = not arguments.no_points
-    print(
-        write_animation(
-            arguments.run_dir, data, cycles, arguments.format, arguments.fps, points, arguments.dpi
-        )
-    )
+    cycles, points = parse_cycles(arguments.cycles, data.sizes["cycle"]), not arguments.no_points
+    how = (arguments.format, arguments.fps, points, arguments.dpi)
+    print(write_animation(arguments.run_dir, data, cycles, *how))
     return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ...driver import Assimilation
-from ...measurements import Gaussian
+from ...measurements import Gaussian, Measurement
 from .problem import Problem
 
 __all__ = ["innovation_statistics", "residuals"]
@@ -23,12 +23,16 @@ def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray 
     mean = getattr(result, stage).get("mean")
     if mean is None:
         return None
-    mean = jnp.asarray(mean)
-    values = problem.observations.values.astype(mean.dtype)
-    used = problem.observations.mask
+    used = np.asarray(problem.observations.mask)
     if result.rejected is not None:
-        used = used & ~jnp.asarray(result.rejected)
-    return np.asarray(jnp.where(used, jax.vmap(problem.measurement.innovation)(values, mean), jnp.nan))
+        used = used & ~np.asarray(result.rejected)
+    values = problem.observations.values.astype(mean.dtype)
+    return np.where(used, np.asarray(_innovations(problem.measurement, values, mean)), np.nan)
+
+
+@eqx.filter_jit
+def _innovations(measurement: Measurement, values: jax.Array, mean: jax.Array) -> jax.Array:
+    return jax.vmap(measurement.innovation)(values, mean)
 
 
 def innovation_statistics(problem: Problem, result: Assimilation, burn_in: int) -> dict[str, float]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ...dynamics import Dynamics, MemberLayout, spun_up_ensemble
@@ -16,7 +15,7 @@ from ...twin import simulate
 from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS, Network
-from ..config.settings import Settings
+from ..config.settings import Initial, Settings
 from ..errors import InputError
 from .amortised import with_trained_network
 from .pretrained import with_checkpoint
@@ -30,13 +29,10 @@ _TRUTH, _RUN, _START, _ENSEMBLE, _FILTER = range(5)
 """Purposes of the random keys: `fold_in(key(seed), purpose)`."""
 
 
-class Problem(NamedTuple):
-    """Everything one run needs; truth is None with real observations."""
+class Case(NamedTuple):
+    """What a run has of its seed; truth is None with real observations."""
 
     key: jax.Array
-    filter: Filter
-    dynamics: Dynamics
-    measurement: Measurement
     observations: Observations
     ensemble: jax.Array
     truth: jax.Array | None
@@ -46,10 +42,13 @@ class Problem(NamedTuple):
     """Of the observations, where they or the settings say."""
 
 
-class Case(NamedTuple):
-    """What a run has of its seed: the fields of `Problem` by the same names."""
+class Problem(NamedTuple):
+    """Everything one run needs: the fields of `Case`, filter, model and measurement."""
 
     key: jax.Array
+    filter: Filter
+    dynamics: Dynamics
+    measurement: Measurement
     observations: Observations
     ensemble: jax.Array
     truth: jax.Array | None
@@ -65,9 +64,8 @@ def build(settings: Settings) -> Problem:
     """
     dynamics, network = build_models(settings)
     filter = build_filter(settings, dynamics)
-    key, observations, ensemble, truth, times, units = build_case(settings, dynamics, network)
-    measurement = network.measurement
-    return Problem(key, filter, dynamics, measurement, observations, ensemble, truth, times, units)
+    case = build_case(settings, dynamics, network)
+    return Problem(**case._asdict(), filter=filter, dynamics=dynamics, measurement=network.measurement)
 
 
 def build_models(settings: Settings) -> tuple[Dynamics, Network]:
@@ -83,19 +81,69 @@ def build_filter(settings: Settings, dynamics: Dynamics) -> Filter:
 
 
 def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case:
-    """Truth, observations and first ensemble of `settings.seed`."""
-    root = jax.random.key(settings.seed)
-    key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
+    """Truth, observations and first ensemble of `settings.seed`, by two compiled programs."""
+    initial, n = settings.initial, settings.ensemble_size
     try:
-        start = _truth_start(settings, dynamics, key[_START])
-        ensemble = _first_ensemble(settings, dynamics, start, key[_ENSEMBLE])
+        seed = np.uint32(settings.seed)
+        key, key_run, start, members = _draw(seed, dynamics, initial, n, member_layout(settings))
+        # added on the host: in a compiled program a product and a sum may be rounded once, not twice
+        if initial.mean is not None and initial.std is not None:
+            start, members = (initial.mean + initial.std * np.asarray(x) for x in (start, members))
+        elif initial.spread is not None:
+            shift, members = (initial.spread * np.asarray(x) for x in members)
+            members = (np.asarray(start) + shift)[None] + members
+        members = jax.device_put(members)
         if settings.observations.path is not None:
             observations, record = _from_file(settings, dynamics, network.measurement)
-            return Case(key[_FILTER], observations, ensemble, None, record.times, record.units)
-        truth, observations = _twin(settings, dynamics, network, start, key[_RUN])
+            return Case(key, observations, members, None, record.times, record.units)
+        n_cycles = settings.n_cycles or 0
+        mask = None if network.mask is None else network.mask(n_cycles)
+        steps = settings.steps_per_cycle
+        truth, observations = _twin(key_run, dynamics, network.measurement, start, mask, n_cycles, steps)
     except (ValueError, NotImplementedError) as error:
         raise InputError(str(error)) from error
-    return Case(key[_FILTER], observations, ensemble, truth, units=settings.observations.units)
+    finite = np.isfinite(np.asarray(truth)).reshape(n_cycles, -1).all(1)
+    if not finite.all():
+        raise InputError(
+            f"the simulated truth is not finite from cycle {int(np.argmin(finite))} on: "
+            f"dynamics.dt = {settings.dynamics.get('dt')} may be too large for the model."
+        )
+    return Case(key, observations, members, truth, units=settings.observations.units)
+
+
+@eqx.filter_jit
+def _draw(seed: Any, dynamics: Dynamics, initial: Initial, n: int, layout: MemberLayout) -> tuple[Any, ...]:
+    """Keys of the filter and of the truth's run, and of `Initial` the start and the members of it.
+
+    Standard normal numbers stand for the start (given a mean) and the members (but for those of the
+    climatology); those around the start come as two, of the mean's error and the perturbations.
+    """
+    root, shape = jax.random.key(seed), dynamics.state_shape
+    key = [jax.random.fold_in(root, purpose) for purpose in range(5)]
+    given = initial.mean is not None
+    start = jax.random.normal(key[_START], shape) if given else dynamics.sample_climatology(key[_START])
+    if given:
+        members = jax.random.normal(key[_ENSEMBLE], (n, *shape))
+    elif initial.spread is None:
+        members = spun_up_ensemble(dynamics, key[_ENSEMBLE], n, layout)
+    else:
+        of_mean, of_members = jax.random.split(key[_ENSEMBLE])
+        members = jax.random.normal(of_mean, shape), jax.random.normal(of_members, (n, *shape))
+    return key[_FILTER], key[_RUN], start, members
+
+
+@eqx.filter_jit
+def _twin(
+    key: jax.Array,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    start: Any,
+    mask: np.ndarray | None,
+    n_cycles: int,
+    steps_per_cycle: int,
+) -> tuple[jax.Array, Observations]:
+    truth, observations = simulate(key, dynamics, measurement, n_cycles, steps_per_cycle, start)
+    return truth, Observations(observations.values, steps_per_cycle, mask)
 
 
 def member_layout(settings: Settings) -> MemberLayout:
@@ -116,45 +164,6 @@ def _with_initial(filter: Filter, settings: Settings, dynamics: Dynamics) -> Fil
     return KalmanFilter(np.full(dynamics.state_shape, mean), std**2 * np.eye(n), float(filter.inflation))
 
 
-def _truth_start(settings: Settings, dynamics: Dynamics, key: jax.Array) -> jax.Array:
-    initial = settings.initial
-    if initial.mean is not None and initial.std is not None:
-        return initial.mean + initial.std * jax.random.normal(key, dynamics.state_shape)
-    return eqx.filter_jit(type(dynamics).sample_climatology)(dynamics, key)
-
-
-def _first_ensemble(settings: Settings, dynamics: Dynamics, start: jax.Array, key: jax.Array) -> jax.Array:
-    """(N, *state_shape) members; see `Initial`."""
-    initial, n = settings.initial, settings.ensemble_size
-    shape = (n, *dynamics.state_shape)
-    if initial.mean is not None and initial.std is not None:
-        return initial.mean + initial.std * jax.random.normal(key, shape)
-    if initial.spread is None:
-        return eqx.filter_jit(spun_up_ensemble)(dynamics, key, n, member_layout(settings))
-    key_mean, key_members = jax.random.split(key)
-    centre = start + initial.spread * jax.random.normal(key_mean, dynamics.state_shape)
-    return centre[None] + initial.spread * jax.random.normal(key_members, shape)
-
-
-def _twin(
-    settings: Settings, dynamics: Dynamics, network: Network, start: jax.Array, key: jax.Array
-) -> tuple[jax.Array, Observations]:
-    n_cycles = settings.n_cycles or 0
-    truth, observations = eqx.filter_jit(simulate)(
-        key, dynamics, network.measurement, n_cycles, settings.steps_per_cycle, start
-    )
-    finite = np.isfinite(np.asarray(truth)).reshape(n_cycles, -1).all(1)
-    if not finite.all():
-        raise InputError(
-            f"the simulated truth is not finite from cycle {int(np.argmin(finite))} on: "
-            f"dynamics.dt = {settings.dynamics.get('dt')} may be too large for the model."
-        )
-    if network.mask is not None:
-        mask = network.mask(n_cycles)
-        observations = Observations(observations.values, settings.steps_per_cycle, jnp.asarray(mask))
-    return truth, observations
-
-
 def _from_file(
     settings: Settings, dynamics: Dynamics, measurement: Measurement
 ) -> tuple[Observations, Record]:
@@ -170,4 +179,7 @@ def _from_file(
         settings.n_cycles,
         None if coordinates is None else coordinates.wrapped(),
     )
-    return Observations(record.values, record.steps, record.mask), record
+    return _observations(record.values, record.steps, record.mask), record
+
+
+_observations = eqx.filter_jit(Observations)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["configuration_text", "dataset", "write_results"]
 
-_POSITION = {"long_name": "position of the grid point", "units": "1"}
 _DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
 
 
@@ -47,6 +46,10 @@ def dataset(
     def add(name: str, dims: tuple[str, ...], values: Any, long_name: str, unit: str, **more: Any) -> None:
         data[name] = (("cycle", *dims), np.asarray(values), {"long_name": long_name, "units": unit} | more)
 
+    def flag(name: str, dims: tuple[str, ...], values: Any, long_name: str, meanings: str = "no yes") -> None:
+        about = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": meanings}
+        add(name, dims, np.asarray(values, np.int8), long_name, "1", **about)
+
     if problem.truth is not None:
         add("truth", space, problem.truth, "true state", state_units)
     mask = np.asarray(problem.observations.mask)
@@ -54,13 +57,10 @@ def dataset(
     operator = {"operator": settings.measurement["name"], "structure": structure or "nonlinear"}
     operator |= {"ancillary_variables": "observation_mask"}
     add("observation", measured, values, "observed value", units, **operator)
-    flags = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "missing valid"}
-    add("observation_mask", measured, mask.astype(np.int8), "whether the value was measured", "1", **flags)
+    flag("observation_mask", measured, mask, "whether the value was measured", "missing valid")
     if result.rejected is not None:
         rejected = np.asarray(result.rejected)
-        what = "whether quality control rejected the value"
-        add("observation_rejected", measured, rejected.astype(np.int8), what, "1", **flags)
-        data["observation_rejected"].attrs["flag_meanings"] = "no yes"
+        flag("observation_rejected", measured, rejected, "whether quality control rejected the value")
         count = rejected.reshape(len(rejected), -1).sum(1)
         add("rejected_values", (), count, "values that quality control rejected", "1")
     for stage in ("forecast", "analysis"):
@@ -81,8 +81,7 @@ def dataset(
         if np.ndim(values) == 1:
             add(name, (), values, name.replace("_", " "), "1")
     add("repaired_members", (), result.repaired, "members replaced after the forecast", "1")
-    add("diverged", (), np.asarray(result.diverged, np.int8), "fewer than two finite members", "1", **flags)
-    data["diverged"].attrs["flag_meanings"] = "no yes"
+    flag("diverged", (), result.diverged, "fewer than two finite members")
     return data
 
 
@@ -94,40 +93,31 @@ def _coordinates(
     space: tuple[str, ...],
     measured: str | None,
 ) -> None:
-    cycles = np.arange(len(steps), dtype=np.int32)
-    data.coords["cycle"] = ("cycle", cycles, {"long_name": "assimilation cycle", "units": "1"})
-    time = steps * float(problem.dynamics.dt)
-    data.coords["time"] = ("cycle", time, {"long_name": "model time since the first ensemble", "units": "1"})
-    data.coords["step"] = ("cycle", steps, {"long_name": "model step number", "units": "1"})
+    def add(name: str, dim: str, values: Any, long_name: str, **more: str) -> None:
+        data.coords[name] = (dim, values, {"long_name": long_name, "units": "1"} | more)
+
+    add("cycle", "cycle", np.arange(len(steps), dtype=np.int32), "assimilation cycle")
+    add("time", "cycle", steps * float(problem.dynamics.dt), "model time since the first ensemble")
+    add("step", "cycle", steps, "model step number")
     if problem.times is not None:
-        attributes = {"long_name": "time in the observation file", "units": "1"}
-        data.coords["observation_time"] = ("cycle", problem.times, attributes)
-    points = problem.dynamics.coordinates
-    spacing = 1.0
+        add("observation_time", "cycle", problem.times, "time in the observation file")
+    points, shape, spacing = problem.dynamics.coordinates, problem.dynamics.state_shape, 1.0
     if len(space) == 3:
-        spacing = _grid_of_a_flow(data, settings, problem.dynamics.state_shape)
+        for axis, n, side in zip("yx", shape[1:], settings.dynamics["length"], strict=True):
+            spacing = side / n
+            add(axis, axis, spacing * np.arange(n), "position of the grid point", axis=axis.upper())
+        add("channel", "channel", ["u", "v"], "component of the velocity")
     else:
-        positions = np.arange(problem.dynamics.state_shape[-1], dtype=float)
+        places = np.arange(shape[-1], dtype=float)
         if points is not None and len(space) == 1:
-            positions = points.positions[:, 0]
-        data.coords["x"] = ("x", positions, _POSITION | {"axis": "X"})
+            places = points.positions[:, 0]
+        add("x", "x", places, "position of the grid point", axis="X")
     place = None if points is None else problem.measurement.operator.coordinates(points)
     if measured is None or place is None or len(problem.observations.values.shape) != 2:
         return
     names = {1: ("observation_x",), 2: ("observation_y", "observation_x")}[place.positions.shape[1]]
     for name, positions in zip(names, place.wrapped().T, strict=True):
-        attributes = {"long_name": "position of the observed value", "units": "1"}
-        data.coords[name] = (measured, positions * spacing, attributes)
-
-
-def _grid_of_a_flow(data: xr.Dataset, settings: Settings, shape: tuple[int, ...]) -> float:
-    """Adds positions and names of the components of a velocity (2, ny, nx); returns the spacing along x."""
-    spacing = [side / n for side, n in zip(settings.dynamics["length"], shape[1:], strict=True)]
-    for name, n, step in zip("yx", shape[1:], spacing, strict=True):
-        data.coords[name] = (name, step * np.arange(n), _POSITION | {"axis": name.upper()})
-    attributes = {"long_name": "component of the velocity", "units": "1"}
-    data.coords["channel"] = ("channel", ["u", "v"], attributes)
-    return spacing[1]
+        add(name, measured, positions * spacing, "position of the observed value")
 
 
 def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:
@@ -152,9 +142,7 @@ def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], setti
         # made in memory: the HDF5 library can take the process down with it when the disk fills up
         path.write_bytes(data.to_netcdf(engine="h5netcdf"))
 
-    def numbers(path: Path) -> None:
-        path.write_text(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
+    numbers = text_writer(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n")
     configuration = text_writer(configuration_text(settings))
     return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from ...driver import Assimilation, FilterDivergedWarning, assimilate
@@ -20,6 +16,7 @@ from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..errors import InputError
 from ..files import check_writable
+from ..process import computing, precision
 from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
@@ -54,7 +51,7 @@ def run(settings: Settings, command: str = "") -> Outcome:
     """
     folder = Path(settings.output_dir or settings.automatic_output_dir)
     check_writable(folder)
-    with precision(settings.precision):
+    with computing(settings):
         start = time.perf_counter()
         problem = build(settings)
         seconds_prepare = time.perf_counter() - start
@@ -118,12 +115,3 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
             )
         except ValueError as error:
             raise InputError(str(error)) from error
-
-
-@contextlib.contextmanager
-def precision(name: str) -> Iterator[None]:
-    """All arrays made inside are of this precision."""
-    # the context manager moved from jax.experimental to jax in version 0.8
-    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
-    with module.enable_x64(name == "float64"):
-        yield

@@ -16,8 +16,8 @@ from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings
 from ..errors import InputError
 from ..files import check_writable
+from ..process import computing
 from .pretrained import pretraining_fit, with_progress, write_checkpoint
-from .run import precision
 
 __all__ = ["train"]
 
@@ -46,7 +46,7 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     check_writable(file.parent)
     from ...training import inspect  # Flax and Optax: only where a network is
 
-    with precision(settings.precision):
+    with computing(settings):
         dynamics = DYNAMICS.build(settings.dynamics)
         network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
         filter = FILTERS.build(settings.filter)

@@ -96,8 +96,7 @@ class LETKF(EnsembleFilter):
         lists = localize(state, measured, math.inf if self.radius is None else self.radius, reach)
         k, taper = lists.neighbours.shape[1], None
         if m <= _DENSE_RATIO * k and n_points * m <= _DENSE_NUMBERS:
-            rows = jnp.arange(n_points)[:, None]
-            taper = jnp.zeros((n_points, m)).at[rows, lists.neighbours].add(lists.sqrt_weights**2)
+            taper = _dense(lists, m)
             lists = None
         elif self.radius is not None and reach is None:
             reach = as_float(self.radius)  # what the lists serve, also where this is prepared again in `jit`
@@ -200,3 +199,10 @@ class LETKF(EnsembleFilter):
         root = jnp.einsum("bij,cbj->cbi", vectors, coefficients / jnp.sqrt(values)[None])
         along = jnp.einsum("bij,bi->bj", vectors, projected)
         return (coefficients * (along / values)[None]).sum(-1), root
+
+
+@eqx.filter_jit
+def _dense(lists: Localization, m: int) -> Float[Array, "points m"]:
+    """The weights of all m measured values at each point; one program, not one an operation."""
+    points = jnp.arange(lists.neighbours.shape[0])[:, None]
+    return jnp.zeros((points.size, m)).at[points, lists.neighbours].add(lists.sqrt_weights**2)

@@ -1,0 +1,25 @@
+"""The configuration groups: where their files lie, and what there is to choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = ["GROUPS", "choices", "config_folder"]
+
+GROUPS = ("dynamics", "measurement", "filter", "experiment")
+
+
+def config_folder() -> Path:
+    """The folder of the configuration groups: in the installed package, or in the source checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"the configuration groups of masf_jax are missing (looked beside and in {package}).")
+
+
+def choices(group: str) -> list[str]:
+    """Names of the choices of a group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))

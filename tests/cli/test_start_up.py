@@ -1,0 +1,197 @@
+"""A quick start: what each command imports, and compiled programs kept from one run to the next."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+import xarray as xr
+
+import masf_jax
+from masf_jax.cli import compilations
+from masf_jax.cli.config.builders.dynamics import DYNAMICS
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.process import spare_threads, state_size
+
+HEAVY = ("hydra", "jax", "matplotlib", "numpy", "omegaconf", "pydantic", "rich", "xarray")
+CACHE = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA")
+QUICK = ["--help"], ["--version"], ["list"], ["list", "filter"], ["run", "--help"], ["compare", "--help"]
+QUICK += ["tune", "--help"], ["train", "--help"], ["figures", "--help"], ["animate", "--help"]
+
+
+def python(arguments, **environment):
+    """The finished process, without the cache that tests keep, and the CPU seconds it took."""
+    env = {name: value for name, value in os.environ.items() if name not in CACHE}
+    env |= {"PYTHONPATH": str(Path(masf_jax.__file__).parents[1]), **environment}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
+def test_help_and_lists_import_nothing_heavy(arguments):
+    code = f"import sys; from masf_jax.cli.main import main; code = main({arguments}); "
+    done, _ = python(["-c", code + "print(*sys.modules); exit(code)"])
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.splitlines()[-1].split()
+    light = ("numpy",) if arguments[0] in ("figures", "animate") else ()
+    assert [module for module in HEAVY if module in loaded and module not in light] == []
+
+
+@pytest.mark.parametrize("arguments", QUICK[:5], ids=" ".join)
+def test_help_and_lists_take_less_than_four_tenths_of_a_second(arguments):
+    runs = [python(["-m", "masf_jax", *arguments]) for _ in range(3)]
+    assert all(done.returncode == 0 for done, _ in runs), runs[0][0].stderr
+    assert min(seconds for _, seconds in runs) < 0.4
+
+
+RUN = ["-m", "masf_jax", "run", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4", "figures=false"]
+
+
+def results(folder):
+    with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
+        return data.load().drop_attrs()
+
+
+def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results(tmp_path):
+    cache, home, kept = tmp_path / "cache", tmp_path / "home", []
+    for number in range(2):
+        arguments = [*RUN, f"output_dir={tmp_path / str(number)}"]
+        done, _ = python(arguments, XDG_CACHE_HOME=str(cache), HOME=str(home))
+        assert (done.returncode, done.stderr) == (0, "")
+        kept.append({path: path.stat().st_mtime_ns for path in cache.rglob("*-cache")})
+    assert any("_scan" in path.name for path in kept[0])
+    assert kept[0] == kept[1], "nothing was compiled"
+    assert results(tmp_path / "0").identical(results(tmp_path / "1"))
+    assert not home.exists()
+
+
+def test_a_run_without_a_cache_has_the_same_results_and_leaves_nothing(tmp_path):
+    settings = (
+        (["compilation_cache=false"], {"XDG_CACHE_HOME": str(tmp_path / "cache")}),
+        ([], {"HOME": ""}),
+        ([], {"HOME": str(tmp_path / "home"), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}),
+    )
+    for number, (overrides, environment) in enumerate(settings):
+        done, _ = python([*RUN, *overrides, f"output_dir={tmp_path / str(number)}"], **environment)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "home" / ".cache" / "masf_jax").exists()
+    for number in (1, 2):
+        assert results(tmp_path / "0").identical(results(tmp_path / str(number)))
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    """No settings of users, and those of JAX as before after the test."""
+    names = ("dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
+    names = ("jax_compilation_cache_dir", *(f"jax_{name}" for name in names[1:]))
+    before = {name: getattr(jax.config, name) for name in names}
+    for name in CACHE:
+        monkeypatch.delenv(name, raising=False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield monkeypatch
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_where_programs_are_kept(unset, tmp_path):
+    unset.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compilations.keep_compilations(True)
+    assert folder is not None
+    assert folder.parent == tmp_path / "masf_jax" / "xla"
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert compilations.keep_compilations(True) is None, "a folder that is set stays"
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert compilations.keep_compilations(str(tmp_path / "mine")) == tmp_path / "mine"
+    jax.config.update("jax_compilation_cache_dir", None)
+    for setting in (False, None):
+        assert compilations.keep_compilations(setting) is None
+    unset.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    assert compilations.keep_compilations(True) is None, "users decide"
+
+
+def test_where_nothing_can_be_kept_nothing_is_said(unset, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert compilations.keep_compilations(str(tmp_path / "file" / "cache")) is None
+    for base in ("", "relative"):
+        unset.setenv("XDG_CACHE_HOME", base)
+        unset.setenv("HOME", "")
+        assert compilations.cache_folder() is None
+        unset.setenv("HOME", "/home/x")
+        assert str(compilations.cache_folder()).startswith("/home/x/")
+    unset.setattr(os, "getuid", lambda: 12345)
+    assert compilations.keep_compilations(str(tmp_path / "of somebody else")) is None
+    assert jax.config.jax_compilation_cache_dir is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_entry_is_compiled_anew(tmp_path):
+    for number in range(2):
+        done, _ = python(
+            [*RUN, f"output_dir={tmp_path / str(number)}"], XDG_CACHE_HOME=str(tmp_path / "cache")
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        for path in (tmp_path / "cache").rglob("*-cache"):
+            path.write_bytes(path.read_bytes()[:50])
+    assert results(tmp_path / "0").identical(results(tmp_path / "1"))
+
+
+def test_the_cache_is_bounded(unset, tmp_path):
+    for number in range(5):
+        path = tmp_path / f"jit_{number}-cache"
+        path.write_bytes(bytes(100))
+        os.utime(path, (number, number))
+    unset.setattr(compilations, "LIMIT", 400)
+    assert compilations.keep_compilations(str(tmp_path)) == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jit_3-cache", "jit_4-cache"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "set_by_user", "expected"),
+    [
+        ([], {}, {"OPENBLAS_NUM_THREADS": "1", "PJRT_NPROC": "1"}),
+        (["dynamics.n=500"], {}, {"OPENBLAS_NUM_THREADS": "1"}),
+        (["dynamics.n=2000", "filter=enkf"], {}, {}),
+        (["dynamics=kolmogorov_64", "filter=enkf"], {}, {}),
+        (["layout.devices=1"], {}, {"OPENBLAS_NUM_THREADS": "1"}),
+        ([], {"OMP_NUM_THREADS": "2", "NPROC": "2"}, {}),
+        ([], {"OPENBLAS_NUM_THREADS": "2"}, {"OPENBLAS_NUM_THREADS": "2", "PJRT_NPROC": "1"}),
+    ],
+)
+def test_small_problems_get_one_thread_unless_users_say_otherwise(
+    overrides, set_by_user, expected, monkeypatch
+):
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "PJRT_NPROC", "NPROC")
+    own = {name: value for name, value in os.environ.items() if name not in names} | set_by_user
+    monkeypatch.setattr(os, "environ", own)
+    spare_threads(compose(overrides))
+    assert {name: own[name] for name in ("OPENBLAS_NUM_THREADS", "PJRT_NPROC") if name in own} == expected
+
+
+@pytest.mark.parametrize(
+    "choice", ["lorenz63", "lorenz96", "kuramoto_sivashinsky", "kolmogorov_64", "linear", "local_level"]
+)
+def test_the_size_of_a_state_is_known_without_the_model(choice):
+    settings = compose([f"dynamics={choice}"])
+    assert state_size(settings) == math.prod(DYNAMICS.build(settings.dynamics).state_shape)
+    matrix = compose(["dynamics=linear", "dynamics.matrix=[[1,0],[0,1]]"])
+    assert state_size(matrix) == 2
+
+
+def test_threads_change_no_result(tmp_path):
+    for threads in ("1", "2"):
+        environment = {"PJRT_NPROC": threads, "OPENBLAS_NUM_THREADS": threads, "HOME": ""}
+        done, _ = python([*RUN, "filter=masf", f"output_dir={tmp_path / threads}"], **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert results(tmp_path / "1").identical(results(tmp_path / "2"))
