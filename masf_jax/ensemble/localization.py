@@ -158,7 +158,7 @@ def _weights(distance: np.ndarray, radius: float | Float[Array, ""]) -> np.ndarr
 
 def taper_matrix(
     first: Coordinates, second: Coordinates, radius: float | Float[Array, ""]
-) -> Float[np.ndarray, "p q"]:
+) -> Float[np.ndarray | Array, "p q"]:
     """Gaspari-Cohn weights between all pairs of two sets of points (dense: small problems only).
 
     A NumPy array in float64; of a traced radius a JAX array.
@@ -166,4 +166,4 @@ def taper_matrix(
     as_radius(radius)
     if not isinstance(radius, Tracer) and np.isinf(as_float(radius)):
         return np.ones((first.n_points, second.n_points))
-    return _weights(_distances(first, second), radius)  # pyright: ignore[reportReturnType]
+    return _weights(_distances(first, second), radius)

@@ -27,9 +27,7 @@ def critical_success_index(
     return (seen & there).sum().astype(x.dtype) / (seen | there).sum().astype(x.dtype)
 
 
-def structural_similarity(
-    x: Float[Array, "*field"], truth: Float[Array, "*field"]
-) -> Float[Array, ""]:
+def structural_similarity(x: Float[Array, "*field"], truth: Float[Array, "*field"]) -> Float[Array, ""]:
     """SSIM of each channel, averaged; the dynamic range is that of the truth's channel.
 
     Source: Wang, Bovik, Sheikh & Simoncelli (2004), doi 10.1109/TIP.2003.819861, with their Gaussian window
