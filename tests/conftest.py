@@ -40,6 +40,15 @@ install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "shape_checks.arr
 # configures logging: let that not be the file that pytest captures into.
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
+# Compiled programs stay between runs, and the workers of one run share them, in a folder of the checkout.
+# JAX_COMPILATION_CACHE_DIR, if set, wins, and JAX_ENABLE_COMPILATION_CACHE=false does without.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).resolve().parents[1] / ".cache" / "xla")
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+for name, value in (("min_compile_time_secs", 0.0), ("min_entry_size_bytes", -1)):
+    os.environ.setdefault(f"JAX_PERSISTENT_CACHE_{name.upper()}", str(value))
+    jax.config.update(f"jax_persistent_cache_{name}", value)
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
