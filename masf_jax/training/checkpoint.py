@@ -8,7 +8,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..denoisers.network import NetworkDenoiser
@@ -136,7 +135,7 @@ def load(
             f"the checkpoint {where} is of something else:\n  {lines}\n"
             "Use the settings it was trained with, or train one for these."
         )
-    arrays = jax.tree.map(jnp.asarray, arrays)
+    arrays = jax.device_put(arrays)  # jnp.asarray would compile a program for each shape
     features = arrays.get("features", {}).get("values")
     stored = from_description(about["net"])
     history = arrays.get("history")

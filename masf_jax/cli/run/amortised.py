@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ import numpy as np
 from ...dynamics import Dynamics
 from ...filters import Filter
 from ...measurements import Measurement
-from ..config.settings import Settings
+from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -71,14 +69,13 @@ def with_trained_network(filter: Filter, settings: Settings, dynamics: Dynamics)
 
 def train_amortised(
     settings: Settings,
-    arguments: list[str],
     file: Path,
     overwrite: bool,
     filter: AmortisedMASF,
     dynamics: Dynamics,
     measurement: Measurement,
 ) -> Path:
-    """Trains the filter on simulated cycles, writes a checkpoint with its scores, says how to use it.
+    """Trains the filter on simulated cycles, writes a checkpoint with its scores; returns its path.
 
     Raises:
         InputError: practice or training settings that make no sense, or a filter that diverges everywhere.
@@ -134,10 +131,10 @@ def train_amortised(
             about={
                 **_description(settings),
                 "trained_on": {
-                    "measurement": _plain(settings.measurement),
-                    "dynamics": _plain(settings.dynamics),
-                    "filter": _plain(settings.filter),
-                    "practice": _plain(practice),
+                    "measurement": write_plain(settings.measurement),
+                    "dynamics": write_plain(settings.dynamics),
+                    "filter": write_plain(settings.filter),
+                    "practice": write_plain(practice),
                     "seed": settings.seed,
                 },
                 "seconds": round(time.perf_counter() - start),
@@ -156,9 +153,6 @@ def train_amortised(
     )
     if not best:
         print("No round did better than the base filter: the network is zero, the filter is its base.")
-    print(f"Checkpoint: {where}")
-    kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
-    print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
     return where
 
 
@@ -177,10 +171,3 @@ def _practice(settings: Settings) -> Practice:
 def _description(settings: Settings) -> dict[str, Any]:
     """What a network's use must agree with."""
     return {"filter": _NAME, "dynamics": settings.dynamics["name"], "base": settings.filter["base"]}
-
-
-def _plain(value: Any) -> Any:
-    """Nested dataclasses and mappings as dictionaries."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...filters import MASF
+from ...dynamics import Dynamics
+from ...filters import MASF, Filter
+from ...measurements import Measurement
 from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS
@@ -44,45 +46,53 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     if file.exists() and not overwrite:
         raise InputError(f"{file} exists: add --overwrite, or choose another file with output_dir=PATH")
     check_writable(file.parent)
-    from ...training import inspect  # Flax and Optax: only where a network is
-
     with computing(settings):
         dynamics = DYNAMICS.build(settings.dynamics)
         network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
         filter = FILTERS.build(settings.filter)
+        models = (filter, dynamics, network.measurement)
         if settings.filter["name"] == "masf_amortised":
             from .amortised import train_amortised
 
-            return train_amortised(
-                settings, arguments, file, overwrite, filter, dynamics, network.measurement
-            )
-        fit = pretraining_fit(filter)
-        if fit is None or settings.filter.get("checkpoint") is not None:
-            raise InputError(
-                f"the filter {settings.filter['name']!r} as set has no network to pretrain: use "
-                "filter=masf_amortised, filter=masf_paper, or filter=masf filter.denoiser=network (with "
-                "pretraining.epochs above 0 and no checkpoint)."
-            )
-        assert isinstance(filter, MASF)
-        climate = functools.cache(functools.partial(filter.climate, dynamics, network.measurement))
-        start = time.perf_counter()
-        try:
-            prepared = with_progress(filter).prepare(dynamics, network.measurement, climate)
-        except (ValueError, NotImplementedError) as error:
-            raise InputError(str(error)) from error
-        seconds = time.perf_counter() - start
-        where, history, size = write_checkpoint(file, settings, prepared, climate(), overwrite)
-    losses = np.asarray(history.validation_loss)
-    best = losses[int(history.best_round)]
-    print(
-        f"{size} parameters, {int(history.steps)} steps, {seconds:.0f} s; "
-        f"loss on other trajectories {losses[0]:.4g} before, {best:.4g} after"
-    )
-    print(
-        f"Training data: {len(climate().states)} states, {len(climate().validation)} of other trajectories, "
-        f"fingerprint {inspect(where)['fingerprint']['data']}"
-    )
+            where = train_amortised(settings, file, overwrite, *models)
+        else:
+            where = _pretrain(settings, file, overwrite, *models)
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
+    return where
+
+
+def _pretrain(
+    settings: Settings,
+    file: Path,
+    overwrite: bool,
+    filter: Filter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+) -> Path:
+    from ...training import inspect  # Flax and Optax: only where a network is
+
+    if pretraining_fit(filter) is None or settings.filter.get("checkpoint") is not None:
+        raise InputError(
+            f"the filter {settings.filter['name']!r} as set has no network to pretrain: use "
+            "filter=masf_amortised, filter=masf_paper, or filter=masf filter.denoiser=network (with "
+            "pretraining.epochs above 0 and no checkpoint)."
+        )
+    assert isinstance(filter, MASF)
+    climate = functools.cache(functools.partial(filter.climate, dynamics, measurement))
+    start = time.perf_counter()
+    try:
+        prepared = with_progress(filter).prepare(dynamics, measurement, climate)
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(str(error)) from error
+    seconds = time.perf_counter() - start
+    where, history, size = write_checkpoint(file, settings, prepared, climate(), overwrite)
+    losses = np.asarray(history.validation_loss)
+    print(
+        f"{size} parameters, {int(history.steps)} steps, {seconds:.0f} s; loss on other trajectories "
+        f"{losses[0]:.4g} before, {losses[int(history.best_round)]:.4g} after\n"
+        f"Training data: {len(climate().states)} states, {len(climate().validation)} of other trajectories, "
+        f"fingerprint {inspect(where)['fingerprint']['data']}"
+    )
     return where

@@ -146,10 +146,14 @@ class AmortisedMASF(MemberFilter):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
-        key_states, key_network = jax.random.split(jax.random.key(self.seed))
+
+        def keys() -> Array:
+            """Of the states and of the network; a trained filter needs neither."""
+            return jax.random.split(jax.random.key(self.seed))
+
         if climate is None:
             draw = eqx.filter_jit(climatological_states)
-            states, _ = draw(dynamics, key_states, self.climatology)
+            states, _ = draw(dynamics, keys()[0], self.climatology)
             climate = Moments(member_mean(states), member_variance(states))
         base = self.base.prepare(dynamics, measurement)
         ready = eqx.tree_at(
@@ -162,7 +166,7 @@ class AmortisedMASF(MemberFilter):
             mask = jax.ShapeDtypeStruct(z.shape, bool)
             seen = eqx.filter_eval_shape(ready.features, pair, pair, z, mask, measurement)
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
-            denoiser = kind.create(key_network, shape, jnp.zeros(seen.shape, seen.dtype))
+            denoiser = kind.create(keys()[1], shape, jnp.zeros(seen.shape, seen.dtype))
         return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
