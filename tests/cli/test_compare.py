@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from masf_jax.cli import compare as command
+from masf_jax.cli.compare import compare as command
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, _with_error
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from masf_jax.cli import tune as command
+from masf_jax.cli.compare import tune as command
 from masf_jax.cli.compare.own_keys import split
 from masf_jax.cli.compare.search_space import Choices, Interval, current_values, default_space, given_space
 from masf_jax.cli.compare.seed_runs import SeedRuns

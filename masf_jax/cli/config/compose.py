@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-__all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "repeat"]
+__all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "preset", "repeat"]
 
 _HARMLESS = (
     "seed",
@@ -30,6 +30,14 @@ _HARMLESS = (
     "experiment",
 )
 """Keys that leave a preset's expected RMSE valid."""
+
+
+def preset(group: str, choice: str) -> dict[str, Any]:
+    """What a choice's file has."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
+    return _container(OmegaConf.create({group: config}))[group]
 
 
 def parse(overrides: list[str]) -> list[Override]:
