@@ -8,11 +8,11 @@ import math
 import pytest
 
 from masf_jax.cli.compare import tune as command
-from masf_jax.cli.compare.own_keys import split
 from masf_jax.cli.compare.search_space import Choices, Interval, current_values, default_space, given_space
 from masf_jax.cli.compare.seed_runs import SeedRuns
 from masf_jax.cli.config.compose import choices, compose
 from masf_jax.cli.config.filter_file import read_filter_file
+from masf_jax.cli.config.overrides import split
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_models

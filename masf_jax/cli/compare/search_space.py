@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ...dynamics import Dynamics
-from ..config.settings import Settings
+from ..config.overrides import items, texts
+from ..config.settings import Settings, flat
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -108,13 +109,7 @@ def given_space(overrides: list[Override]) -> Space:
                 "value."
             )
         if override.is_discrete_sweep():
-            values = [getattr(value, "text", value) for value in override.sweep_iterator()]
-            texts = override.sweep_string_iterator()
-            texts = [
-                text.lower() if isinstance(value, bool) else text
-                for value, text in zip(values, texts, strict=True)
-            ]
-            space[key] = Choices(tuple(values), tuple(texts))
+            space[key] = Choices(tuple(items(override)), tuple(texts(override)))
             continue
         sweep: Any = override.value()
         low, high, log = sweep.start, sweep.end, "log" in sweep.tags
@@ -196,10 +191,6 @@ def _radii(now: float, dynamics: Dynamics) -> Choices | None:
 
 def current_values(space: Space, settings: Settings) -> dict[str, Any] | None:
     """What Optuna would draw for the values that are set now; None where the space does not have them all."""
-    drawn = {}
-    for key, chosen in space.items():
-        value: Any = settings.filter
-        for part in key.split(".")[1:]:
-            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
-        drawn[key] = chosen.drawn(value)
+    values = flat({"filter": settings.filter})
+    drawn = {key: chosen.drawn(values.get(key)) for key, chosen in space.items()}
     return None if any(value is None for value in drawn.values()) else drawn
