@@ -160,8 +160,8 @@ def default_space(settings: Settings, dynamics: Dynamics) -> Space:
     """
     filter = settings.filter
     keys = _KEYS.get(filter["name"], _USUAL)
-    if filter["name"] == "masf" and filter["denoiser"] in ("kernel", "network"):
-        keys = ("inflation", "bandwidth") if filter["denoiser"] == "kernel" else ("inflation",)
+    if "bandwidth" in filter and filter.get("prior", "kernel") in ("kernel", None):
+        keys = ("inflation", "bandwidth")
     space: Space = {}
     for key in keys:
         if key not in filter:

@@ -48,6 +48,7 @@ class Role:
     hidden: tuple[str, ...] = ()
     null: str | None = None
     choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    section: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +86,24 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A parameter that takes one of several classes: a key of their names, and the keys of the chosen one."""
+    """A parameter that takes one of several classes: a key of their names, and the keys of the chosen one.
+
+    options: what reads each; only the chosen one is imported.
+    """
 
     key: Key
-    options: Mapping[str, Part]
+    options: Mapping[str, Callable[[], Part]]
 
     def keys(self, section: Mapping[str, Any] | None) -> Iterator[Key]:
         yield self.key
-        for name, option in self.options.items():
-            if section is None or name == self._chosen(section):
-                yield from option.keys(section)
+        chosen = self.options if section is None else (self._chosen(section),)
+        for name in chosen:
+            if name in self.options:
+                yield from self.options[name]().keys(section)
 
     def build(self, section: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
-        return self.options[self._chosen(section)].build(section, context)
+        name = self._chosen(section)
+        return None if name is None else self.options[name]().build(section, context)
 
     def _chosen(self, section: Mapping[str, Any]) -> Any:
         given = _at(section, self.key.path)
@@ -185,21 +191,10 @@ def _parameter(
         return None
     role = roles.get(cls.__name__, Role())
     if role.choices:
-        options = {name: load(where) for name, where in role.choices.items()}
-        chosen = next((name for name, each in options.items() if type(value) is each), MISSING)
-        key = Key(path, Literal[tuple(options)], chosen, doc)
-        return Choice(
-            key,
-            {
-                name: read(
-                    each, roles, section=section, default=value if name == chosen else MISSING, hidden=hidden
-                )
-                for name, each in options.items()
-            },
-        )
+        return _choice(role.choices, value, optional, path, section, doc, roles, hidden)
     if inspect.isabstract(cls):
         return None
-    section = f"{path}." if nested or _is_plain_dataclass(cls) else section
+    section = f"{path}." if nested or role.section or _is_plain_dataclass(cls) else section
     given = MISSING if value is None else value
     try:
         part = read(cls, roles, section=section, default=given, hidden=hidden)
@@ -218,6 +213,35 @@ def _parameter(
     return dataclasses.replace(part, parameters=keys)
 
 
+def _choice(
+    choices: Mapping[str, str],
+    value: Any,
+    optional: bool,
+    path: str,
+    section: str,
+    doc: str,
+    roles: Mapping[str, Role],
+    hidden: tuple[str, ...],
+) -> Choice:
+    """The default is that of the signature, or the first where that is None: what the class takes itself."""
+    first, *_ = choices
+    default = next((name for name, where in choices.items() if _path_of(value) == where), first)
+
+    def reader(name: str) -> Callable[[], Part]:
+        given = MISSING if value is None or name != default else value
+        return functools.cache(
+            lambda: read(load(choices[name]), roles, section=section, default=given, hidden=hidden)
+        )
+
+    kind: Any = Literal[tuple(choices)]
+    key = Key(path, kind | None if optional else kind, default, doc)
+    return Choice(key, {name: reader(name) for name in choices})
+
+
+def _path_of(instance: Any) -> str:
+    return f"{type(instance).__module__}:{type(instance).__name__}"
+
+
 def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Type and default of each parameter; a field's own type where its converter hides it."""
     cls = make if isinstance(make, type) else None
@@ -225,6 +249,8 @@ def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     fields = {f.name: f for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     found = {}
     for name, parameter in inspect.signature(make).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
         hint, default = hints.get(name, Any), parameter.default
         if hint is Any and name in fields:
             hint = typing.get_type_hints(cls)[name]

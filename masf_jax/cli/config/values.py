@@ -78,7 +78,7 @@ def checked_keys(
     section: Any,
     keys: Mapping[str, Key],
     of: str = "",
-    ignored: typing.Container[str] = (),
+    ignored: typing.Callable[[str], bool] = lambda path: False,
     hint: typing.Callable[[str], str] = lambda key: "",
 ) -> dict[str, Any]:
     """A section with every key known, every value checked and every default filled in.
@@ -87,7 +87,7 @@ def checked_keys(
         prefix: of its keys in messages, "" or "filter.".
         keys: by dotted path.
         of: whose keys they are, for the message on an unknown one.
-        ignored: paths that are left out without a word.
+        ignored: whether a path that is none of the keys is left out without a word.
         hint: more to say on an unknown key.
 
     Raises:
@@ -101,7 +101,7 @@ def checked_keys(
             raise InputError(f"{name} must be a mapping of keys to values; got {given!r}.")
         names = dict.fromkeys(key[len(path) :].split(".")[0] for key in keys if key.startswith(path))
         for name in given:
-            if name not in names and f"{path}{name}" not in ignored:
+            if name not in names and not ignored(f"{path}{name}"):
                 known = [f"{prefix}{path}{each}" for each in names]
                 raise unknown(f"key{of}", f"{prefix}{path}{name}", known, hint(f"{path}{name}"))
         found: dict[str, Any] = {}

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
+from .masf import finished, with_former_keys
 from .registry import Entry, Group
 
 __all__ = ["FILTERS"]
 
 _KALMAN, _RIVALS, _HERE = "masf_jax.filters.kalman", "masf_jax.filters.rivals", __package__
+
+
+def _masf(prior: str) -> Entry:
+    """MASF with this prior, if no other is asked for."""
+    adapt = functools.partial(with_former_keys, prior=prior)
+    return Entry("masf_jax.masf.filter:MASF", adapt=adapt, finish=finished)
+
 
 FILTERS = Group(
     "filter",
@@ -31,10 +41,10 @@ FILTERS = Group(
         "conditional_diffusion": f"{_RIVALS}.conditional_diffusion:ConditionalDiffusion",
         "score_filter": f"{_RIVALS}.score_filter:ScoreFilter",
         "ssls": f"{_RIVALS}.ssls:SSLS",
-        "masf": f"{_HERE}.masf:masf",
-        "masf_gaussian": f"{_HERE}.masf:masf_gaussian",
-        "masf_kernel": f"{_HERE}.masf:masf_kernel",
-        "masf_paper": f"{_HERE}.masf:masf_paper",
+        "masf": _masf("gaussian"),
+        "masf_gaussian": _masf("gaussian"),
+        "masf_kernel": _masf("kernel"),
+        "masf_paper": f"{_HERE}.networks:masf_paper",
         "masf_amortised": f"{_HERE}.amortised:masf_amortised",
     },
 )

@@ -22,13 +22,13 @@ class Entry:
     Args:
         make: "package.module:Name" of a constructor or function, imported when it is needed, or itself.
         hidden: parameters that are no keys.
-        former: key of earlier versions -> what it is called now; both are taken.
+        adapt: of a section, before it is looked at: the keys of earlier versions by their present names.
         finish: what is done with the object made, where that is another thing than the group's.
     """
 
     make: str | Callable[..., Any]
     hidden: tuple[str, ...] = ()
-    former: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    adapt: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     finish: Callable[..., Any] | None = None
 
 
@@ -57,6 +57,7 @@ class Group:
     def keys(self, name: str, section: Mapping[str, Any] | None = None) -> dict[str, Key]:
         """The keys of one choice by dotted path, given what its section chooses; None: with any choice."""
         found: dict[str, Key] = {}
+        section = None if section is None else self._adapted(name, section)
         for part in self._parts(name):
             for key in part.keys(section):
                 found.setdefault(key.path, key)
@@ -72,14 +73,13 @@ class Group:
             raise InputError(
                 f"{self.name}.name must be one of {', '.join(sorted(self.entries))}; got {name!r}."
             )
-        former = self._entry(name).former
-        given = {former.get(key, key): value for key, value in section.items() if key != "name"}
+        given = self._adapted(name, section)
         found = checked_keys(
             f"{self.name}.",
             given,
             self.keys(name, given),
             f" (of {self.name} {name})",
-            ignored=self.keys(name),
+            ignored=lambda path: any(f"{key}.".startswith(f"{path}.") for key in self.keys(name)),
             hint=lambda key: self._others(key),
         )
         return {"name": name, **found}
@@ -93,6 +93,12 @@ class Group:
         except (ValueError, TypeError) as error:
             raise InputError(f"{self.name} {section['name']}: {error}") from error
         return made
+
+    def _adapted(self, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._entry(name).adapt({key: value for key, value in section.items() if key != "name"})
+        except ValueError as error:
+            raise InputError(f"{self.name} {name}: {error}") from error
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
