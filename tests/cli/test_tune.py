@@ -16,6 +16,7 @@ from masf_jax.cli.config.overrides import split
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_models
+from masf_jax.filters import ETKF, LETKF
 
 pytest.importorskip("optuna")
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
@@ -112,6 +113,26 @@ def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
     assert sorted(set(calls)) == sorted(calls)
     assert len(rows(tmp_path / "trials.csv")) == 6
     assert read_filter_file(str(tmp_path / "etkf_tuned.yaml")).filter["inflation"] == min(calls)
+
+
+@pytest.mark.parametrize(
+    ("filter", "cls", "space"),
+    [
+        ("etkf", ETKF, ["filter.inflation=interval(1.0,1.3)"]),
+        ("letkf", LETKF, ["filter.inflation=interval(1.0,1.3)"]),
+    ],
+)
+def test_one_program_for_all_trials(filter, cls, space, monkeypatch, tmp_path):
+    traced, transform = [], cls.transform
+    monkeypatch.setattr(cls, "transform", lambda *a: (traced.append(0), transform(*a))[1])
+    problem = ["dynamics.n=9", "n_cycles=4", "burn_in=1", "ensemble_size=5", "evaluation_seeds=2"]
+    arguments = ["tune", f"filter={filter}", *space, *problem, f"output_dir={tmp_path}"]
+    assert main([*arguments, "trials=1"]) == 0
+    assert traced
+    traced.clear()
+    assert main([*arguments, "trials=10"]) == 0
+    assert len({row["score"] for row in rows(tmp_path / "trials.csv")}) > 5, "the values differ"
+    assert not traced, "ten trials and the evaluation run the program of the first"
 
 
 def space_of(*overrides):
