@@ -71,7 +71,7 @@ def test_library_and_command_line_build_the_same(group, name):
 def test_every_key_is_listed_with_its_value_type_and_line(capsys):
     assert main(["list", "filter", "letkf"]) == 0
     text = capsys.readouterr().out
-    assert "filter.radius=7.28  (a number)" in text
+    assert "filter.radius=7.28  (a number or null)" in text
     assert "filter.solver=cg  (cg or eigh)" in text
     assert "support 2·radius" in text
     assert main(["list", "filter", "letfk"]) == 2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from optuna.distributions import BaseDistribution
 
-__all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space"]
+__all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space", "largest"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ _INTERVALS = {
     "regularization": Interval(0.2, 1.5),
 }
 _FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
-"""Radii tried: so many times the one that is set; each is a program of its own, so they are few."""
+"""Radii tried: so many times the one that is set."""
 _DOMAIN = 6.0
 """Where no radius is set: the domain's length over this is the middle one."""
 _USUAL = ("inflation", "radius")
@@ -177,9 +177,16 @@ def default_space(settings: Settings, dynamics: Dynamics) -> Space:
     return space
 
 
-def _radii(now: float, dynamics: Dynamics) -> Choices | None:
-    """Radii around the present one; where that is inf, around a share of the domain, and inf."""
-    coordinates = dynamics.coordinates
+def largest(chosen: Choices | Interval) -> float:
+    """The largest number of a space."""
+    if isinstance(chosen, Interval):
+        return chosen.high
+    return max(math.inf if value is None else float(value) for value in chosen.values)
+
+
+def _radii(now: float | None, dynamics: Dynamics) -> Choices | None:
+    """Radii around the present one; where that is inf or null, around a share of the domain, and inf."""
+    coordinates, now = dynamics.coordinates, math.inf if now is None else now
     if coordinates is None:
         return None
     length = max(max(coordinates.period), float(np.ptp(coordinates.positions, axis=0).max()))

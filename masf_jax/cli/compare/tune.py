@@ -24,7 +24,7 @@ from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
 from .entries import Entry, output_folder
-from .search_space import Space, current_values, default_space, given_space
+from .search_space import Space, current_values, default_space, given_space, largest
 from .seed_runs import SharedProblem, prepared, share
 
 if TYPE_CHECKING:
@@ -70,7 +70,11 @@ class _Task:
     folder: Path
 
     def entry(self, overrides: tuple[str, ...]) -> Entry:
-        return Entry(" ".join(overrides), compose([*self.overrides, *overrides]))
+        """With these values; neighbour lists reach as far as the largest radius: all run one program."""
+        reach = []
+        if "filter.radius" in self.space and self.settings.filter.get("reach", 0) is None:
+            reach = [f"filter.reach={largest(self.space['filter.radius'])}"]
+        return Entry(" ".join(overrides), compose([*self.overrides, *reach, *overrides]))
 
     def runs(self, problem: SharedProblem, overrides: tuple[str, ...]) -> tuple[float, ...]:
         """RMSE of the analysis with these values, for each seed of the problem."""

@@ -20,6 +20,7 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
+from ...numbers import as_float
 from .values import MISSING
 
 __all__ = ["Choice", "Key", "Part", "Role", "load", "read"]
@@ -314,8 +315,7 @@ def _plain(hint: Any) -> Any:
 def _scalar(value: Any) -> Any:
     """A default as plain values; a single-precision number by its shortest decimal."""
     if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
-        value = np.asarray(value)[()]
-        return float(str(value)) if isinstance(value, np.floating) else value.item()
+        return as_float(value) if np.issubdtype(value.dtype, np.floating) else value.item()
     if isinstance(value, float) and math.isnan(value):
         raise ValueError("a default must not be NaN.")
     return value

@@ -91,7 +91,7 @@ def masf_amortised(
         members: of the first step: the base filter's, moved and scaled; fresh: independent draws.
         centred: several steps: keep the mean that the first one knows.
         calibration: factor on the learned spread; null: the checkpoint's.
-        checkpoint: a network of masf-jax train; null: the one in the package for this experiment.
+        checkpoint: a file of masf-jax train; null: the one in the package for this experiment.
         seed: of the climatology and of a fresh network.
     """
     from ....masf.amortised.filter import AmortisedMASF

@@ -25,7 +25,7 @@ def finished(made: MASF, checkpoint: str | None = None) -> MASF:
     """The network has a second output where the sampler uses it.
 
     Args:
-        checkpoint: of masf-jax train: a network to use instead of pretraining one.
+        checkpoint: a file of masf-jax train: a network to use instead of pretraining one.
     """
     alone = hasattr(
         made.prior, "pretraining"

@@ -140,7 +140,7 @@ def masf_paper(
     Args:
         n_steps: of the reverse process; null: 150, 200 for a nonlinear measurement.
         paper_scales: the paper's factors on prior and likelihood score; false: 1.
-        checkpoint: of masf-jax train: a network to use instead of pretraining one.
+        checkpoint: a file of masf-jax train: a network to use instead of pretraining one.
         seed: of the climatological states and of the fresh network.
     """
     return paper_masf(
