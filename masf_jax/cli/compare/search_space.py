@@ -181,7 +181,8 @@ def largest(chosen: Choices | Interval) -> float:
     """The largest number of a space."""
     if isinstance(chosen, Interval):
         return chosen.high
-    return max(math.inf if value is None else float(value) for value in chosen.values)
+    numbers = [value for value in chosen.values if isinstance(value, int | float)]
+    return max(numbers) if None not in chosen.values and numbers else math.inf
 
 
 def _radii(now: float | None, dynamics: Dynamics) -> Choices | None:
