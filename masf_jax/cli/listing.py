@@ -30,8 +30,6 @@ def print_choices(arguments: list[str]) -> None:
 
 def print_keys(group: str, choice: str) -> None:
     """Prints the keys of one choice: the value each has, what it may be, and what it is."""
-    import textwrap
-
     from .config.settings import key_rows
 
     if choice not in choices(group):
