@@ -12,6 +12,7 @@ masf-jax: data assimilation experiments
   masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
   masf-jax figures RUN_DIR       draw a run's figures anew
   masf-jax list [GROUP]          choices of every group, one line each
+  masf-jax list GROUP NAME       the keys of a choice: value, type, what each is
   masf-jax --version
 
 Also: python -m masf_jax …   Try: masf-jax run experiment=lorenz96_sakov2008
@@ -28,7 +29,7 @@ Options:
   --traceback      show the whole traceback of an error
   -h, --help       this text
 
-Groups (GROUP=NAME; their keys are GROUP.KEY=VALUE):
+Groups (GROUP=NAME; their keys are GROUP.KEY=VALUE, see masf-jax list GROUP NAME):
 {groups}
 
 Root keys and their defaults:
@@ -50,7 +51,7 @@ TRAIN = """\
 masf-jax train [OPTIONS] [KEY=VALUE …]
 
 Trains the network of filter=masf_amortised on simulated cycles, or pretrains that of filter=masf_paper or of
-filter=masf filter.denoiser=network on the model's own climatology, and writes a checkpoint, one file:
+filter=masf filter.prior=network on the model's own climatology, and writes a checkpoint, one file:
 output_dir=PATH, or else checkpoints/<experiment or dynamics>-<filter>.safetensors. Groups and keys are those
 of the run the network is for (masf-jax run --help): it fits one model, and but for masf_amortised one
 measurement and one set of filter.network keys, and no other.

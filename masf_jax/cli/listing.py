@@ -12,7 +12,10 @@ __all__ = ["group_lines", "key_lines", "print_choices"]
 
 
 def print_choices(arguments: list[str]) -> None:
-    """Prints every choice of all groups, or of the groups named, one line each."""
+    """Prints every choice of all groups, or of the groups named, one line each; or one choice's keys."""
+    if len(arguments) == 2 and arguments[0] in GROUPS and arguments[1] not in GROUPS:
+        print_keys(*arguments)
+        return
     for name in arguments:
         if name not in GROUPS:
             raise unknown("group", name, GROUPS)
@@ -23,6 +26,19 @@ def print_choices(arguments: list[str]) -> None:
             lines = _preset(path) if group == "experiment" else [_summary(path)]
             for head, line in zip([choice, *[""] * len(lines)], lines, strict=False):
                 print(f"  {head:<24}{line}")
+
+
+def print_keys(group: str, choice: str) -> None:
+    """Prints the keys of one choice: the value each has, what it may be, and what it is."""
+    from .config.settings import key_rows
+
+    if choice not in choices(group):
+        raise unknown(group, choice, choices(group))
+    print(f"{group}={choice}  {_summary(config_folder() / group / f'{choice}.yaml')}")
+    for path, value, kind, doc in key_rows(group, choice):
+        print(f"  {group}.{path}={value}  ({kind})")
+        if doc:
+            print(textwrap.fill(doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6))
 
 
 def _summary(path: Path) -> str:

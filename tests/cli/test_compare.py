@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from masf_jax.cli import compare as command
+from masf_jax.cli.compare import compare as command
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, _with_error
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share
@@ -106,6 +106,19 @@ def test_one_program_for_all_seeds_and_several_at_once_change_nothing(monkeypatc
     for first, second in zip(apart, together, strict=True):
         assert first["rmse_analysis"] == pytest.approx(second["rmse_analysis"], rel=1e-3)
     assert len({run["rmse_analysis"] for run in apart}) == 3
+
+
+def test_five_seeds_and_other_numbers_share_a_program(monkeypatch, tmp_path):
+    traced, transform = [], ETKF.transform
+    monkeypatch.setattr(ETKF, "transform", lambda *a: (traced.append(0), transform(*a))[1])
+    filters = ["filters={a: etkf, b: etkf}", "a.inflation=1.1", "seeds=5", "figures=false"]
+    problem = ["dynamics.n=7", "n_cycles=4", "burn_in=1", "ensemble_size=5", f"output_dir={tmp_path}"]
+    assert main(["compare", "filters=[etkf]", "seeds=1", "figures=false", *problem]) == 0
+    assert traced
+    traced.clear()
+    assert main(["compare", *filters, *problem]) == 0
+    assert len(rows(tmp_path / "runs.csv")) == 10
+    assert not traced
 
 
 @pytest.fixture

@@ -113,7 +113,10 @@ def test_multiplicative_noise(key):
     ("overrides", "part"),
     [
         (["measurement=vorticity"], r"measurement vorticity: .*needs a velocity state .* shape \(12,\)"),
-        (["measurement=vorticity", "measurement.length=[1,2,3]"], r"the two sides \[Ly, Lx\]; got \[1"),
+        (
+            ["measurement=vorticity", "measurement.length=[1,2,3]"],
+            r"measurement.length must be a number or a list of 2.* got \[1",
+        ),
         (["measurement=line_average", "measurement.starts=[[0],[1,2]]"], "starts must hold positions of"),
         (["measurement=line_average", "measurement.starts=[3]"], "measurement.starts must be a list, each"),
         (["measurement=area_average", "measurement.radius=2"], r"a width \(boxes\) or a radius \(discs\)"),

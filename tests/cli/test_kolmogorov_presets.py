@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.cli import compose as composing
+from masf_jax.cli.config import compose as composing
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
@@ -27,7 +27,7 @@ def test_every_size_has_the_papers_members_and_protocol(preset, size):
     assert settings.ensemble_size == MEMBERS[size]
     assert (settings.steps_per_cycle, settings.n_cycles, settings.burn_in) == (10, 6, 1)
     assert settings.initial.spread is None
-    assert settings.measurement["noise"].std == 0.1
+    assert settings.measurement["noise"]["std"] == 0.1
     assert settings.filter["name"] == "letkf"
     if preset == "grid":
         assert settings.measurement["stride"] == STRIDES[size]

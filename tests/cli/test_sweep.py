@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from masf_jax.cli.compare.sweep import expand
+from masf_jax.cli.config.overrides import expand, parse
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.report import over_seeds
@@ -16,11 +16,11 @@ SMALL = ["dynamics.n=8", "n_cycles=5", "burn_in=1", "ensemble_size=4", "figures=
 
 
 def test_expand_gives_every_combination():
-    jobs = expand(["filter=etkf,enkf", "seed=range(0,3)", "n_cycles=5"])
+    jobs = expand(parse(["filter=etkf,enkf", "seed=range(0,3)", "n_cycles=5"]))
     assert len(jobs) == 6
     assert jobs[1] == ["filter=etkf", "seed=1", "n_cycles=5"]
     with pytest.raises(InputError, match="lists of values"):
-        expand(["filter.inflation=interval(1,2)"])
+        expand(parse(["filter.inflation=interval(1,2)"]))
 
 
 def test_mistakes_are_found_before_any_job_starts(tmp_path, capsys):

@@ -7,15 +7,16 @@ import math
 
 import pytest
 
-from masf_jax.cli import tune as command
-from masf_jax.cli.compare.own_keys import split
+from masf_jax.cli.compare import tune as command
 from masf_jax.cli.compare.search_space import Choices, Interval, current_values, default_space, given_space
 from masf_jax.cli.compare.seed_runs import SeedRuns
 from masf_jax.cli.config.compose import choices, compose
 from masf_jax.cli.config.filter_file import read_filter_file
+from masf_jax.cli.config.overrides import split
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_models
+from masf_jax.filters import ETKF, LETKF, EnSRF
 
 pytest.importorskip("optuna")
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
@@ -112,6 +113,38 @@ def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
     assert sorted(set(calls)) == sorted(calls)
     assert len(rows(tmp_path / "trials.csv")) == 6
     assert read_filter_file(str(tmp_path / "etkf_tuned.yaml")).filter["inflation"] == min(calls)
+
+
+@pytest.mark.parametrize(
+    ("filter", "cls", "space"),
+    [
+        ("etkf", ETKF, ["filter.inflation=interval(1.0,1.3)"]),
+        ("letkf", LETKF, ["filter.inflation=interval(1.0,1.3)", "filter.radius=interval(1,3.5)"]),
+        ("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"]),
+    ],
+)
+def test_one_program_for_all_trials(filter, cls, space, monkeypatch, tmp_path):
+    traced, transform = [], cls.transform
+    monkeypatch.setattr(cls, "transform", lambda *a: (traced.append(0), transform(*a))[1])
+    problem = ["dynamics.n=9", "n_cycles=4", "burn_in=1", "ensemble_size=5", "evaluation_seeds=2"]
+    arguments = ["tune", f"filter={filter}", *space, *problem, f"output_dir={tmp_path}"]
+    assert main([*arguments, "trials=1"]) == 0
+    assert traced
+    traced.clear()
+    assert main([*arguments, "trials=10"]) == 0
+    assert len({row["score"] for row in rows(tmp_path / "trials.csv")}) > 5, "the values differ"
+    assert not traced, "ten trials and the evaluation run the program of the first"
+
+
+@pytest.mark.parametrize("space", ["2,4.5,3", "interval(1,4.5)", "inf,2"])
+def test_neighbour_lists_reach_as_far_as_the_largest_radius(space, tmp_path):
+    arguments = ["filter=letkf", f"filter.radius={space}", *SMALL, f"output_dir={tmp_path}"]
+    task = command._task(arguments)
+    largest = math.inf if "inf" in space.split(",") else 4.5
+    assert task.entry(("filter.radius=2",)).settings.filter["reach"] == largest
+    assert task.settings.filter["reach"] is None, "the file that is written has none"
+    given = command._task([*arguments, "filter.reach=9"])
+    assert given.entry(("filter.radius=2",)).settings.filter["reach"] == 9.0
 
 
 def space_of(*overrides):

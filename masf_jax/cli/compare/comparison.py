@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...metrics.summary import mean_and_standard_error
+from ..config.overrides import listed
 from ..config.settings import Settings
 from ..run.metrics import versions
 from .entries import Entry
-from .own_keys import listed
 from .seed_runs import SharedProblem
 
 __all__ = ["AVERAGED", "Comparison", "Result", "latex", "notes", "runs_csv", "summary_csv", "table_rows"]

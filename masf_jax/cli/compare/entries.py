@@ -1,32 +1,50 @@
-"""Which filters a comparison has, and each one's settings, from the command line."""
+"""What is run on shared problems: settings under a label; the filters of a comparison from its command."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...dynamics import Dynamics
+from ...filters import Filter
 from ..config.compose import compose
 from ..config.filter_file import FilterFile, is_filter_file, read_filter_file
+from ..config.overrides import items
 from ..config.settings import Settings
 from ..errors import InputError, unknown
-from .own_keys import items
+from ..run.problem import build_filter
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["Entry", "read_entries"]
+__all__ = ["Entry", "output_folder", "read_entries"]
 
 _SHARED = tuple(field.name for field in dataclasses.fields(Settings))
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A filter of the comparison: its name there, the settings of its runs, the file they come from."""
+    """A filter with its settings, its label in messages and tables, and the file they come from."""
 
     label: str
     settings: Settings
-    file: FilterFile | None
+    file: FilterFile | None = None
+
+    def build(self, dynamics: Dynamics) -> Filter:
+        """The filter, not prepared."""
+        try:
+            return build_filter(self.settings, dynamics)
+        except InputError as error:
+            raise InputError(f"{self.label}: {error}") from error
+
+
+def output_folder(command: str, settings: Settings, others: list[Override], end: str = "") -> Path:
+    """output_dir where it is given, else outputs/COMMAND-EXPERIMENT."""
+    if settings.output_dir and any(override.key_or_group == "output_dir" for override in others):
+        return Path(settings.output_dir)
+    return Path(f"outputs/{command}-{settings.experiment.name or settings.dynamics['name']}{end}")
 
 
 def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
@@ -51,7 +69,8 @@ def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
         if not key or label in _SHARED:
             common.append(text)
         elif label in chosen:
-            own[label].append(_run_key(label, key, override))
+            place = key if key == "ensemble_size" else f"filter.{key}"
+            own[label].append(f"{place}={override.get_value_string()}")
         else:
             raise unknown("filter or group of keys", label, [*chosen, *_SHARED])
     compose([text for text in common if not text.lstrip("+").startswith("filter.")])
@@ -68,7 +87,7 @@ def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
 
 def _labelled(given: Override) -> dict[str, str]:
     """label -> choice, from [letkf,./a.yaml] (labels: names, stems of files) or {small:letkf,large:letkf}."""
-    value = given.value()
+    value: Any = given.value()
     if isinstance(value, dict):
         pairs = [(str(label), choice) for label, choice in value.items()]
     else:
@@ -95,12 +114,6 @@ def _labelled(given: Override) -> dict[str, str]:
 def _label(choice: Any) -> str:
     text = str(choice)
     return text.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] if is_filter_file(text) else text
-
-
-def _run_key(label: str, key: str, override: Override) -> str:
-    """`letkf.radius=5` as the override of a run, `filter.radius=5`."""
-    place = key if key == "ensemble_size" else f"filter.{key}"
-    return f"{place}={override.get_value_string()}"
 
 
 def _quoted(choice: str) -> str:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ...dynamics import Dynamics
-from ..config.settings import Settings
+from ..config.overrides import items, texts
+from ..config.settings import Settings, flat
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from optuna.distributions import BaseDistribution
 
-__all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space"]
+__all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space", "largest"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +109,7 @@ def given_space(overrides: list[Override]) -> Space:
                 "value."
             )
         if override.is_discrete_sweep():
-            values = [getattr(value, "text", value) for value in override.sweep_iterator()]
-            texts = override.sweep_string_iterator()
-            texts = [
-                text.lower() if isinstance(value, bool) else text
-                for value, text in zip(values, texts, strict=True)
-            ]
-            space[key] = Choices(tuple(values), tuple(texts))
+            space[key] = Choices(tuple(items(override)), tuple(texts(override)))
             continue
         sweep: Any = override.value()
         low, high, log = sweep.start, sweep.end, "log" in sweep.tags
@@ -139,7 +134,7 @@ _INTERVALS = {
     "regularization": Interval(0.2, 1.5),
 }
 _FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
-"""Radii tried: so many times the one that is set; each is a program of its own, so they are few."""
+"""Radii tried: so many times the one that is set."""
 _DOMAIN = 6.0
 """Where no radius is set: the domain's length over this is the middle one."""
 _USUAL = ("inflation", "radius")
@@ -165,8 +160,8 @@ def default_space(settings: Settings, dynamics: Dynamics) -> Space:
     """
     filter = settings.filter
     keys = _KEYS.get(filter["name"], _USUAL)
-    if filter["name"] == "masf" and filter["denoiser"] in ("kernel", "network"):
-        keys = ("inflation", "bandwidth") if filter["denoiser"] == "kernel" else ("inflation",)
+    if "bandwidth" in filter and filter.get("prior", "kernel") in ("kernel", None):
+        keys = ("inflation", "bandwidth")
     space: Space = {}
     for key in keys:
         if key not in filter:
@@ -182,9 +177,17 @@ def default_space(settings: Settings, dynamics: Dynamics) -> Space:
     return space
 
 
-def _radii(now: float, dynamics: Dynamics) -> Choices | None:
-    """Radii around the present one; where that is inf, around a share of the domain, and inf."""
-    coordinates = dynamics.coordinates
+def largest(chosen: Choices | Interval) -> float:
+    """The largest number of a space."""
+    if isinstance(chosen, Interval):
+        return chosen.high
+    numbers = [value for value in chosen.values if isinstance(value, int | float)]
+    return max(numbers) if None not in chosen.values and numbers else math.inf
+
+
+def _radii(now: float | None, dynamics: Dynamics) -> Choices | None:
+    """Radii around the present one; where that is inf or null, around a share of the domain, and inf."""
+    coordinates, now = dynamics.coordinates, math.inf if now is None else now
     if coordinates is None:
         return None
     length = max(max(coordinates.period), float(np.ptp(coordinates.positions, axis=0).max()))
@@ -196,10 +199,6 @@ def _radii(now: float, dynamics: Dynamics) -> Choices | None:
 
 def current_values(space: Space, settings: Settings) -> dict[str, Any] | None:
     """What Optuna would draw for the values that are set now; None where the space does not have them all."""
-    drawn = {}
-    for key, chosen in space.items():
-        value: Any = settings.filter
-        for part in key.split(".")[1:]:
-            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
-        drawn[key] = chosen.drawn(value)
+    values = flat({"filter": settings.filter})
+    drawn = {key: chosen.drawn(values.get(key)) for key, chosen in space.items()}
     return None if any(value is None for value in drawn.values()) else drawn

@@ -24,8 +24,9 @@ from ..config.settings import Settings
 from ..errors import InputError
 from ..run.metrics import averages
 from ..run.problem import Case, build_case, build_models, member_layout
+from .entries import Entry
 
-__all__ = ["SeedRuns", "SharedProblem", "share"]
+__all__ = ["SeedRuns", "SharedProblem", "prepared", "share"]
 
 _SCORES = ("rmse", "spread", "crps")
 _FEWEST, _MOST, _VALUES = 8, 64, 2000
@@ -99,8 +100,27 @@ def _climatology(dynamics: Dynamics) -> float:
     return rmse
 
 
+def prepared(entry: Entry, filter: Filter, problem: SharedProblem, at_once: int) -> SeedRuns:
+    """The entry's runs: its filter prepared, and all its steps gone through without computing.
+
+    Raises:
+        InputError: a filter that does not suit the model or the measurement.
+    """
+    start = time.perf_counter()
+    try:
+        filter = filter.prepare(problem.dynamics, problem.measurement)
+        runs = SeedRuns(problem, filter, entry.settings.ensemble_size, at_once)
+        runs.trace()
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{entry.label}: {error}") from error
+    runs.seconds_prepare = time.perf_counter() - start
+    return runs
+
+
 class SeedRuns:
     """The runs of one filter, over all seeds of the problem.
+
+    Filters that differ in numbers only share one compiled program (JAX keeps it by structure).
 
     Args:
         filter: prepared for the problem's model and measurement.
@@ -111,35 +131,32 @@ class SeedRuns:
     def __init__(self, problem: SharedProblem, filter: Filter, n_members: int, at_once: int = 1):
         self.problem, self.filter, self.n_members = problem, _Prepared(filter), n_members
         self.at_once = min(at_once, len(problem.seeds))
-        self.seconds_compile = math.nan
+        self.seconds_prepare = self.seconds_compile = math.nan
         self._lowered: Any = None
         members = problem.cases[0].ensemble[:n_members]
         members = jax.ShapeDtypeStruct(members.shape, members.dtype)
         state = eqx.filter_eval_shape(filter.init, problem.cases[0].key, members)
         self.has_members = isinstance(state, EnsembleState)
 
-    def trace(self) -> None:
+    def trace(self) -> Any:
         """Goes through the filter's steps without computing: whatever it refuses is found here.
 
         Raises:
             ValueError: a filter that does not suit the model or the measurement.
         """
         self._lowered = _runs.lower(*self._arguments(self._group(0)))
+        return self._lowered
 
     def __call__(self, done: Callable[[int], None] = lambda n: None) -> list[dict[str, Any]]:
-        """Averages of each seed's run, by name.
-
-        After `trace` the program is compiled first, and `seconds_per_cycle` is wall clock without that. Else
-        a program of an earlier filter that differs in numbers only is used again.
+        """Averages of each seed's run, by name; `seconds_per_cycle` is wall clock without compilation.
 
         Args:
             done: called with the number of seeds done since the last call.
         """
-        program: Any = _runs
-        if self._lowered is not None:
-            start = time.perf_counter()
-            program = self._lowered.compile()
-            self.seconds_compile = time.perf_counter() - start
+        lowered = self._lowered or self.trace()
+        start = time.perf_counter()
+        program = lowered.compile()
+        self.seconds_compile = time.perf_counter() - start
         rows = []
         for first in range(0, len(self.problem.seeds), self.at_once):
             group = self._group(first)

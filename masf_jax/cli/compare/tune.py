@@ -9,23 +9,23 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...dynamics import Dynamics
-from ...filters import Filter
 from ...metrics.summary import mean_and_standard_error
 from ..config.compose import compose
 from ..config.filter_file import Tuning, filter_file_text
+from ..config.overrides import listed, seeds_of, split, whole
 from ..config.settings import Settings
 from ..errors import DIVERGED, InputError
 from ..files import check_writable, text_writer, write_all
 from ..process import computing
 from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
-from ..run.problem import build_filter, build_models
-from .own_keys import listed, seeds_of, split, whole
-from .search_space import Space, current_values, default_space, given_space
-from .seed_runs import SeedRuns, SharedProblem, share
+from ..run.problem import build_models
+from .entries import Entry, output_folder
+from .search_space import Space, current_values, default_space, given_space, largest
+from .seed_runs import SharedProblem, prepared, share
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -69,9 +69,18 @@ class _Task:
     at_once: int
     folder: Path
 
-    def filter(self, overrides: tuple[str, ...], dynamics: Dynamics) -> tuple[Settings, Filter]:
-        settings = compose([*self.overrides, *overrides])
-        return settings, build_filter(settings, dynamics)
+    def entry(self, overrides: tuple[str, ...]) -> Entry:
+        """With these values; neighbour lists reach as far as the largest radius: all run one program."""
+        reach = []
+        if "filter.radius" in self.space and self.settings.filter.get("reach", 0) is None:
+            reach = [f"filter.reach={largest(self.space['filter.radius'])}"]
+        return Entry(" ".join(overrides), compose([*self.overrides, *reach, *overrides]))
+
+    def runs(self, problem: SharedProblem, overrides: tuple[str, ...]) -> tuple[float, ...]:
+        """RMSE of the analysis with these values, for each seed of the problem."""
+        entry = self.entry(overrides)
+        runs = prepared(entry, entry.build(problem.dynamics), problem, self.at_once)
+        return tuple(run["rmse_analysis"] for run in runs())
 
 
 def tune(arguments: list[str]) -> int:
@@ -100,27 +109,18 @@ def tune(arguments: list[str]) -> int:
             task.settings.experiment.name or task.settings.dynamics["name"],
             tuple(f"{key}={chosen}" for key, chosen in task.space.items()),
         )
-        path = _write_best(task, best, tuning)
-        lost = best.lost
+        path, lost = _write_best(task, best, tuning), best.lost
         if task.evaluation_seeds:
-            rmse = [
-                run["rmse_analysis"] for run in _runs(task, share(task.settings, task.evaluation_seeds), best)
-            ]
+            rmse = task.runs(share(task.settings, task.evaluation_seeds), best.overrides)
             lost += sum(not math.isfinite(value) for value in rmse)
-            mean, error = mean_and_standard_error([value for value in rmse if math.isfinite(value)])
+            found = mean_and_standard_error([value for value in rmse if math.isfinite(value)])
+            mean, error = (value if math.isfinite(value) else None for value in found)
             tuning = dataclasses.replace(
-                tuning,
-                evaluated_seeds=task.evaluation_seeds,
-                evaluated_rmse=_or_none(mean),
-                evaluated_error=_or_none(error),
+                tuning, evaluated_seeds=task.evaluation_seeds, evaluated_rmse=mean, evaluated_error=error
             )
             path = _write_best(task, best, tuning)
     _print(task, trials, best, tuning, path)
     return DIVERGED if lost else 0
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _task(arguments: list[str]) -> _Task:
@@ -144,9 +144,6 @@ def _task(arguments: list[str]) -> _Task:
         )
     if not seeds:
         raise InputError("seeds: tuning needs at least one.")
-    given = any(override.key_or_group == "output_dir" for override in others)
-    what = settings.experiment.name or settings.dynamics["name"]
-    automatic = f"outputs/tune-{what}-{settings.filter['name']}"
     return _Task(
         shlex.join(["masf-jax", "tune", *arguments]),
         overrides,
@@ -156,7 +153,7 @@ def _task(arguments: list[str]) -> _Task:
         seeds,
         evaluation_seeds,
         at_once,
-        Path(settings.output_dir if given and settings.output_dir else automatic),
+        output_folder("tune", settings, others, f"-{settings.filter['name']}"),
     )
 
 
@@ -171,8 +168,7 @@ def _check_space(task: _Task, dynamics: Dynamics) -> None:
     """Composes and builds the filter at every choice and every end of an interval, each key by itself."""
     for key, chosen in task.space.items():
         for text in chosen.ends():
-            _, filter = task.filter((f"{key}={text}",), dynamics)
-            if pretraining_fit(filter) is not None:
+            if pretraining_fit(task.entry((f"{key}={text}",)).build(dynamics)) is not None:
                 raise InputError(
                     f"filter {task.settings.filter['name']} would train its network anew in every trial. "
                     "Train it once, with masf-jax train and the same keys, and give its folder as "
@@ -214,19 +210,9 @@ def _trial(task: _Task, problem: SharedProblem, overrides: tuple[str, ...], earl
         if trial.overrides == overrides:
             return dataclasses.replace(trial, seconds=0.0)
     start = time.perf_counter()
-    trial = _Trial(overrides, (), math.nan, 0.0)
-    rmse = tuple(run["rmse_analysis"] for run in _runs(task, problem, trial))
+    rmse = task.runs(problem, overrides)
     counted = [value if math.isfinite(value) else problem.climatology for value in rmse]
     return _Trial(overrides, rmse, sum(counted) / len(counted), time.perf_counter() - start)
-
-
-def _runs(task: _Task, problem: SharedProblem, trial: _Trial) -> list[dict[str, Any]]:
-    settings, filter = task.filter(trial.overrides, problem.dynamics)
-    try:
-        filter = filter.prepare(problem.dynamics, problem.measurement)
-        return SeedRuns(problem, filter, settings.ensemble_size, task.at_once)()
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(f"{' '.join(trial.overrides)}: {error}") from error
 
 
 def _csv(task: _Task, trials: list[_Trial]) -> str:

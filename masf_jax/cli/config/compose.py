@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
+from .overrides import parse, single
 from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-__all__ = ["GROUPS", "choices", "compose", "config_folder", "parse", "repeat"]
+__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "preset", "repeat"]
 
 _HARMLESS = (
     "seed",
@@ -32,34 +33,29 @@ _HARMLESS = (
 """Keys that leave a preset's expected RMSE valid."""
 
 
-def parse(overrides: list[str]) -> list[Override]:
-    """Parsed overrides, group choices checked.
+def preset(group: str, choice: str) -> dict[str, Any]:
+    """What a choice's file has."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
+    return _container(OmegaConf.create({group: config}))[group]
+
+
+def chosen(parsed: list[Override]) -> dict[str, str]:
+    """The choices of groups among overrides, checked.
 
     Raises:
-        InputError: not of the form KEY=VALUE, or an unknown choice.
+        InputError: an unknown choice.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    for text in overrides:
-        if text.startswith("-"):
-            raise unknown(
-                "option", text, ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
-            )
-        if "=" not in text and not text.startswith("~"):
-            raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise InputError(f"cannot read the overrides {overrides}: {error}") from error
+    found = {}
     for override in parsed:
-        if override.key_or_group in GROUPS and not override.is_delete() and not override.is_sweep_override():
+        group = override.key_or_group
+        if group in GROUPS and not override.is_sweep_override():
             choice = override.value()
-            if override.key_or_group == "filter" and is_filter_file(choice):
-                continue
-            if not isinstance(choice, str) or choice not in choices(override.key_or_group):
-                raise unknown(override.key_or_group, str(choice), choices(override.key_or_group))
-    return parsed
+            if not (group == "filter" and is_filter_file(choice)) and choice not in choices(group):
+                raise unknown(group, str(choice), choices(group))
+            found[group] = str(choice)
+    return found
 
 
 def compose(overrides: list[str]) -> Settings:
@@ -69,9 +65,8 @@ def compose(overrides: list[str]) -> Settings:
     own, and `experiment.tuned`, settings by filter name; those of the chosen model and filter apply, in
     this order, below the user's own overrides. A file takes the place of what the preset has for its filter.
     """
-    parsed = _plain(parse(overrides))
-    groups = [o for o in parsed if o.key_or_group in GROUPS]
-    choice = {o.key_or_group: str(o.value()) for o in groups}
+    parsed = single(parse(overrides))
+    choice = chosen(parsed)
     file = read_filter_file(choice["filter"]) if is_filter_file(choice.get("filter")) else None
     if file is not None:
         choice["filter"] = file.filter["name"]
@@ -82,9 +77,8 @@ def compose(overrides: list[str]) -> Settings:
     origin, size = _apply_tuning(config, file)
     _apply(config, values)
     config["experiment"]["tuning"] = _origin(origin, size, config, values)
-    changed = [o for o in groups if o.key_or_group not in harmless]
-    changed += [o for o in values if o.key_or_group.split(".")[0] not in (*_HARMLESS, "filter")]
-    changed += [o for o in values if o.key_or_group.startswith("filter.")]
+    changed = any(group not in harmless for group in choice)
+    changed |= any(o.key_or_group.split(".")[0] not in _HARMLESS for o in values)
     if changed or file is not None:
         config["experiment"]["expected"] = None
     return read_settings(_container(config))
@@ -110,7 +104,7 @@ def repeat(path: str, overrides: list[str]) -> Settings:
         raise InputError(f"{path} is not a valid YAML configuration: {error}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    parsed = _plain(parse(overrides))
+    parsed = single(parse(overrides))
     for override in parsed:
         if override.key_or_group in GROUPS:
             raise InputError(
@@ -125,15 +119,6 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     if saved.experiment.tuning is not None:
         config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
     return read_settings(_container(config))
-
-
-def _plain(parsed: list[Override]) -> list[Override]:
-    for override in parsed:
-        if override.is_sweep_override():
-            raise InputError(f"{override.input_line} lists several values: sweep them with masf-jax run -m.")
-        if override.is_delete() or override.key_or_group.startswith("hydra"):
-            raise InputError(f"{override.input_line}: a run takes KEY=VALUE of its own keys only.")
-    return parsed
 
 
 def _compose_groups(overrides: list[str]) -> DictConfig:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .typed import checked, checked_section
+from .settings import section, write_plain
+from .values import checked
 
 __all__ = ["FilterFile", "Tuning", "filter_file_text", "is_filter_file", "read_filter_file"]
 
@@ -81,7 +82,7 @@ def read_filter_file(given: str) -> FilterFile:
         content: dict[str, Any] = {str(key): value for key, value in plain.items()}
         size = checked("ensemble_size", content.pop("ensemble_size", None), int | None)
         tuning = content.pop("tuning", None)
-        tuning = None if tuning is None else checked_section("tuning", tuning, Tuning)
+        tuning = None if tuning is None else section(Tuning, "tuning", tuning)
         FILTERS.check(content)
     except FileNotFoundError as error:
         raise InputError(
@@ -98,8 +99,6 @@ def read_filter_file(given: str) -> FilterFile:
 def filter_file_text(filter: dict[str, Any], ensemble_size: int, tuning: Tuning, header: list[str]) -> str:
     """The file's text: comment lines, then the filter's keys, the ensemble size and `tuning`."""
     from omegaconf import OmegaConf
-
-    from .settings import write_plain
 
     content = write_plain({**filter, "ensemble_size": ensemble_size, "tuning": tuning})
     comments = "".join(f"# {line}\n" for line in header)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
-from .typed import checked_section
+from .schema import read
+from .values import checked_keys, words
+
+if TYPE_CHECKING:
+    from .builders.registry import Group
 
 __all__ = [
     "About",
@@ -16,7 +20,10 @@ __all__ = [
     "ObservationFile",
     "QualityControl",
     "Settings",
+    "flat",
+    "key_rows",
     "read_settings",
+    "section",
     "write_plain",
     "write_settings",
 ]
@@ -118,21 +125,56 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         InputError: an unknown key or choice (with the nearest valid one), a missing key, a value of
             the wrong type or out of range.
     """
-    from .builders.dynamics import DYNAMICS
-    from .builders.filters import FILTERS
-    from .builders.measurement import MEASUREMENTS
-
-    settings = checked_section("", config, Settings)
-    settings = dataclasses.replace(
-        settings,
-        dynamics=DYNAMICS.check(settings.dynamics),
-        measurement=MEASUREMENTS.check(settings.measurement),
-        filter=FILTERS.check(settings.filter),
-    )
+    settings: Settings = section(Settings, "", config)
+    checked = {name: group.check(getattr(settings, name)) for name, group in _groups().items()}
+    settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:
         settings = dataclasses.replace(settings, output_dir=settings.automatic_output_dir)
     return settings
+
+
+def _groups() -> dict[str, Group]:
+    from .builders.dynamics import DYNAMICS
+    from .builders.filters import FILTERS
+    from .builders.measurement import MEASUREMENTS
+
+    return {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+
+
+def section(kind: Callable[..., Any], key: str, given: Any) -> Any:
+    """The dataclass of a section of plain values, checked; `key`: its name in messages."""
+    part = read(kind, {})
+    keys = {each.path: each for each in part.keys({})}
+    return part.build(checked_keys(f"{key}." if key else "", given, keys), {})
+
+
+def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
+    """Each key of a choice of a group: path, value, what it may be, and a line on it.
+
+    The value is the one that holds where the choice is made and nothing else is said.
+    """
+    from .compose import preset
+
+    section = preset(group, choice)
+    values = flat(_groups()[group].check(section))
+    keys = _groups()[group].keys(section["name"], section).values()
+    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
+
+
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections by dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_ranges(settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from ...dynamics import Dynamics
 from ...filters import Filter
 from ...measurements import Measurement
+from ..config.builders.amortised import OnPolicySettings
 from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
@@ -84,7 +84,7 @@ def train_amortised(
     from ...nn import parameter_count
     from ...training import FitConfig
 
-    training = settings.filter["training"]
+    training = OnPolicySettings(**settings.filter["training"])
     start = time.perf_counter()
 
     def report(number: int, found: Round) -> None:
@@ -159,7 +159,7 @@ def train_amortised(
 def _practice(settings: Settings) -> Practice:
     from ...masf.amortised import Practice
 
-    keys = dataclasses.asdict(settings.filter["practice"])
+    keys = dict(settings.filter["practice"])
     for name in ("noise", "density"):
         if len(keys[name]) != 2:
             raise ValueError(f"practice.{name} must be two numbers, lowest and highest; got {keys[name]}.")

@@ -76,7 +76,7 @@ def _pretrain(
     if pretraining_fit(filter) is None or settings.filter.get("checkpoint") is not None:
         raise InputError(
             f"the filter {settings.filter['name']!r} as set has no network to pretrain: use "
-            "filter=masf_amortised, filter=masf_paper, or filter=masf filter.denoiser=network (with "
+            "filter=masf_amortised, filter=masf_paper, or filter=masf filter.prior=network (with "
             "pretraining.epochs above 0 and no checkpoint)."
         )
     assert isinstance(filter, MASF)

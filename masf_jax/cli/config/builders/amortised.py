@@ -7,16 +7,25 @@ from collections.abc import Callable
 from typing import Literal
 
 from .... import filters as f
+from ....denoisers.architecture import Architecture
 from ....ensemble.inflation import Inflation
 from ....filters.base import MemberFilter
-from .masf import NetworkSettings
 
 __all__ = ["OnPolicySettings", "PracticeSettings", "masf_amortised"]
 
 
 @dataclasses.dataclass(frozen=True)
 class PracticeSettings:
-    """Keys of `filter.practice`; see `masf_jax.amortised.Practice`."""
+    """Keys of `filter.practice`: the simulated cycles that masf-jax train learns from.
+
+    Args:
+        runs: at once, for each interval and ensemble size.
+        cycles, burn_in: of each run, and how many of its first are left out.
+        intervals: model steps between measurements; null: steps_per_cycle.
+        ensemble_sizes: null: ensemble_size.
+        noise: noise std of a run over the measurement's, log-uniform between these.
+        density: share of the measured values that a run has, uniform between these.
+    """
 
     runs: int = 64
     cycles: int = 220
@@ -29,7 +38,17 @@ class PracticeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class OnPolicySettings:
-    """Keys of `filter.training`."""
+    """Keys of `filter.training`, of masf-jax train.
+
+    Args:
+        rounds: the first learns from the base filter's cycles, the others from the filter's own.
+        replay: share of a round's pairs that are those of the round before; the rest are new.
+        cooling: factor on the learning rate after each round but the first.
+        steps, batch_size: of the optimiser, a round.
+        learning_rate: halved after the first round.
+        weight_decay: of the optimiser.
+        factors: on the learned spread, tried at the end; the best becomes the calibration.
+    """
 
     rounds: int = 4
     replay: float = 0.6
@@ -41,7 +60,9 @@ class OnPolicySettings:
     factors: tuple[float, ...] = (0.9, 1.0, 1.1)
 
 
-_NETWORK = NetworkSettings(width=96, channels=24, multipliers=(1, 1))
+_NETWORK = Architecture(
+    width=96, channels=24, multipliers=(1, 1), preconditioning="bounded", variance_head=True
+)
 
 
 def masf_amortised(
@@ -55,13 +76,24 @@ def masf_amortised(
     centred: bool = True,
     calibration: float | None = None,
     checkpoint: str | None = None,
-    network: NetworkSettings = _NETWORK,
+    network: Architecture = _NETWORK,
     practice: PracticeSettings = PracticeSettings(),
     training: OnPolicySettings = OnPolicySettings(),
     seed: int = 1,
 ) -> f.Filter:
-    """Score-based filter with a denoiser trained on simulated cycles: nothing is trained in a run."""
-    from ....denoisers.architecture import Architecture  # Flax: only where it is needed
+    """Score-based filter with a denoiser trained on simulated cycles: nothing is trained in a run.
+
+    Args:
+        base: whose analysis the network corrects (ienkf: 3 iterations).
+        radius: of letkf: Gaspari-Cohn length, support 2·radius; inf: no localisation.
+        rotation: of letkf, etkf, ensrf, ienkf: random mean-preserving rotation each analysis.
+        n_steps: of the reverse process: network evaluations per member, the first for all members together.
+        members: of the first step: the base filter's, moved and scaled; fresh: independent draws.
+        centred: several steps: keep the mean that the first one knows.
+        calibration: factor on the learned spread; null: the checkpoint's.
+        checkpoint: a file of masf-jax train; null: the one in the package for this experiment.
+        seed: of the climatology and of a fresh network.
+    """
     from ....masf.amortised.filter import AmortisedMASF
 
     bases: dict[str, Callable[[], MemberFilter]] = {
@@ -73,9 +105,7 @@ def masf_amortised(
     }
     return AmortisedMASF(
         bases[base](),
-        architecture=Architecture(
-            **dataclasses.asdict(network), preconditioning="bounded", variance_head=True
-        ),
+        architecture=network,
         n_steps=n_steps,
         members=members,
         centred=centred,

@@ -24,9 +24,14 @@ class Network(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NoiseSettings:
-    """Keys of `measurement.noise`. `std` is the standard deviation whatever the law.
+    """Keys of `measurement.noise`.
 
-    Of the multiplicative law it is that where H(x) = 0, and `fraction` the relative standard deviation.
+    Args:
+        law: of the noise.
+        std: standard deviation, whatever the law; of the multiplicative law that where H(x) = 0.
+        scale: the law's own scale, in place of std.
+        df: degrees of freedom, of student_t only.
+        fraction: relative standard deviation, of the multiplicative law only.
     """
 
     law: Literal["gaussian", "laplace", "student_t", "multiplicative"] = "gaussian"

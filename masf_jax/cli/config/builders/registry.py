@@ -1,71 +1,124 @@
-"""A registry: names and the builder functions behind them, with their scalars checked by signature."""
+"""A group of choices: names, the constructors behind them, and their keys."""
 
 from __future__ import annotations
 
-import inspect
-import typing
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError, unknown
-from ..typed import checked
+from ..schema import Key, Part, load, read
+from ..values import checked_keys
+from .roles import ROLES
 
-__all__ = ["Registry"]
+__all__ = ["Entry", "Group"]
 
 
-class Registry:
-    """Builder functions by name. A builder's keyword-only parameters are the keys users may set.
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a name stands for.
 
     Args:
-        group: the configuration group it serves, for messages ("filter").
+        make: "package.module:Name" of a constructor or function, imported when it is needed, or itself.
+        hidden: parameters that are no keys.
+        adapt: of a section, before it is looked at: the keys of earlier versions by their present names.
+        finish: what is done with the object made, where that is another thing than the group's.
     """
 
-    def __init__(self, group: str):
-        self.group = group
-        self.builders: dict[str, Callable[..., Any]] = {}
+    make: str | Callable[..., Any]
+    hidden: tuple[str, ...] = ()
+    adapt: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    finish: Callable[..., Any] | None = None
 
-    def register(self, builder: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorator: adds the function under its own name."""
-        self.builders[builder.__name__] = builder
-        return builder
 
-    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """The keys of one choice."""
-        if name not in self.builders:
-            raise unknown(f"{self.group} name", name, self.builders)
-        signature = inspect.signature(self.builders[name])
-        return {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+class Group:
+    """Choices by name, each a constructor whose parameters are the keys users may set.
+
+    Args:
+        name: of the configuration group, for messages ("filter").
+        entries: by name; a path or function stands for an `Entry` without more.
+        context: parameters that are given when the object is built ("shape").
+        finish: what is done with every object made (its parameter `made`); its other parameters are keys too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        entries: Mapping[str, str | Callable[..., Any] | Entry],
+        context: tuple[str, ...] = (),
+        finish: Callable[..., Any] | None = None,
+    ):
+        self.name, self.context, self.finish = name, context, finish
+        self.entries = {
+            key: each if isinstance(each, Entry) else Entry(each) for key, each in entries.items()
+        }
+
+    def keys(self, name: str, section: Mapping[str, Any] | None = None) -> dict[str, Key]:
+        """The keys of one choice by dotted path, given what its section chooses; None: with any choice."""
+        found: dict[str, Key] = {}
+        section = None if section is None else self._adapted(name, section)
+        for part in self._parts(name):
+            for key in part.keys(section):
+                found.setdefault(key.path, key)
+        return found
 
     def check(self, section: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration section {name: …, key: value, …} with every key known and every value typed.
 
-        Keys left out take the builder's defaults, so the result is complete.
+        Keys left out take the constructor's defaults, so the result is complete.
         """
         name = section.get("name")
         if not isinstance(name, str):
             raise InputError(
-                f"{self.group}.name must be one of {', '.join(sorted(self.builders))}; got {name!r}."
+                f"{self.name}.name must be one of {', '.join(sorted(self.entries))}; got {name!r}."
             )
-        parameters = self.parameters(name)
-        hints = typing.get_type_hints(self.builders[name])
-        for key in section:
-            if key != "name" and key not in parameters:
-                known = [f"{self.group}.{p}" for p in parameters]
-                others = [other for other in self.builders if key in self.parameters(other)]
-                more = f" It is a key of: {', '.join(sorted(others))}." if others else ""
-                raise unknown(f"key (of {self.group} {name})", f"{self.group}.{key}", known, more)
-        out: dict[str, Any] = {"name": name}
-        for key, parameter in parameters.items():
-            if key not in section and parameter.default is inspect.Parameter.empty:
-                raise InputError(f"{self.group}.{key} is missing: the {self.group} {name!r} needs it.")
-            value = section.get(key, parameter.default)
-            out[key] = checked(f"{self.group}.{key}", value, hints[key])
-        return out
+        given = self._adapted(name, section)
+        found = checked_keys(
+            f"{self.name}.",
+            given,
+            self.keys(name, given),
+            f" (of {self.name} {name})",
+            ignored=lambda path: any(f"{key}.".startswith(f"{path}.") for key in self.keys(name)),
+            hint=lambda key: self._others(key),
+        )
+        return {"name": name, **found}
 
     def build(self, section: Mapping[str, Any], *context: Any) -> Any:
-        """The object of a checked section; `context` are the builder's positional arguments."""
-        arguments = {key: value for key, value in section.items() if key != "name"}
+        """The object of a checked section; `context`: values of what the group's `context` names."""
+        made, given = None, dict(zip(self.context, context, strict=True))
         try:
-            return self.builders[section["name"]](*context, **arguments)
+            for part in self._parts(section["name"]):
+                made = part.build(section, {**given, "made": made})
         except (ValueError, TypeError) as error:
-            raise InputError(f"{self.group} {section['name']}: {error}") from error
+            raise InputError(f"{self.name} {section['name']}: {error}") from error
+        return made
+
+    def _adapted(self, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._entry(name).adapt({key: value for key, value in section.items() if key != "name"})
+        except ValueError as error:
+            raise InputError(f"{self.name} {name}: {error}") from error
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self.entries:
+            raise unknown(f"{self.name} name", name, self.entries)
+        return self.entries[name]
+
+    @functools.cache  # noqa: B019 - as many groups as there are
+    def _parts(self, name: str) -> tuple[Part, ...]:
+        """What makes the object, and what finishes it."""
+        entry = self._entry(name)
+        makers = [
+            load(entry.make) if isinstance(entry.make, str) else entry.make,
+            entry.finish or self.finish,
+        ]
+        context = (*self.context, "made")
+        return tuple(
+            read(make, ROLES, context=context, hidden=entry.hidden) for make in makers if make is not None
+        )
+
+    def _others(self, key: str) -> str:
+        """Which other choices have the key."""
+        found = sorted(other for other in self.entries if key in self.keys(other))
+        return f" It is a key of: {', '.join(found)}." if found else ""

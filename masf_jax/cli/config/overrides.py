@@ -1,17 +1,53 @@
-"""Keys that a command has of its own beside those of a run: `filters=[…]`, `seeds=5`, `trials=30`."""
+"""The grammar of the command line: Hydra's overrides, parsed here for every command.
+
+A command has keys of its own (`filters=[…]`, `seeds=5`) beside those of a run; a key may list several values
+(KEY=A,B, range(0,5)) where a command takes them.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config.compose import parse
-from ..errors import InputError
+from ..errors import InputError, unknown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["items", "listed", "seeds_of", "split", "whole"]
+__all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", "texts", "whole"]
+
+_OPTIONS = ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Parsed overrides.
+
+    Raises:
+        InputError: not of the form KEY=VALUE.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for text in overrides:
+        if text.startswith("-"):
+            raise unknown("option", text, _OPTIONS)
+        if "=" not in text and not text.startswith("~"):
+            raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise InputError(f"cannot read the overrides {overrides}: {error}") from error
+
+
+def single(parsed: list[Override]) -> list[Override]:
+    """The overrides of one run: no lists, nothing removed, nothing of Hydra's own."""
+    for override in parsed:
+        if override.is_sweep_override():
+            raise InputError(f"{override.input_line} lists several values: sweep them with masf-jax run -m.")
+        if override.is_delete() or override.key_or_group.startswith("hydra"):
+            raise InputError(f"{override.input_line}: a run takes KEY=VALUE of its own keys only.")
+    return parsed
 
 
 def split(overrides: list[str], own: tuple[str, ...]) -> tuple[dict[str, Override], list[Override]]:
@@ -35,11 +71,38 @@ def split(overrides: list[str], own: tuple[str, ...]) -> tuple[dict[str, Overrid
     return mine, others
 
 
+def texts(override: Override) -> list[str]:
+    """The values of a list (KEY=A,B or range(…)), as a user would write each."""
+    return [
+        text.lower() if isinstance(value, bool) else text
+        for value, text in zip(override.sweep_iterator(), override.sweep_string_iterator(), strict=True)
+    ]
+
+
+def expand(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep: every combination of listed values, the last key fastest.
+
+    Raises:
+        InputError: an override that is no list of values (Hydra's `interval`, …).
+    """
+    options = []
+    for override in overrides:
+        if not override.is_sweep_override():
+            options.append([override.input_line or ""])
+        elif override.is_discrete_sweep():
+            options.append([f"{override.key_or_group}={text}" for text in texts(override)])
+        else:
+            raise InputError(
+                f"{override.input_line}: a sweep takes lists of values: KEY=A,B,C or range(1,10)."
+            )
+    return [list(job) for job in itertools.product(*options)]
+
+
 def items(override: Override) -> list[Any]:
     """The values of KEY=[A,B], KEY=A,B, KEY=range(…) or of a single KEY=A."""
     if override.is_sweep_override():
         if override.is_discrete_sweep():
-            return list(override.sweep_iterator(lambda value: getattr(value, "text", value)))
+            return [getattr(value, "text", value) for value in override.sweep_iterator()]
         raise InputError(f"{override.input_line}: expected a list, such as {override.key_or_group}=[0,1,2].")
     value = override.value()
     return value if isinstance(value, list) else [value]

@@ -1,0 +1,123 @@
+"""Single values of a configuration, checked by pydantic; and sections of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+from ..errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from .schema import Key
+
+__all__ = ["MISSING", "checked", "checked_keys", "words"]
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
+"""In place of a value that is not there."""
+
+_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+_ROW, _TABLE = tuple[float, ...], tuple[tuple[float, ...], ...]
+_EXAMPLES = {int: "0,2,4", float: "0.1,0.2"}
+
+
+def words(kind: Any) -> str:
+    """A type in words a user of the command line knows."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is type(None):
+        return "null"
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        distinct = [each for each in arguments if each is not int or float not in arguments]
+        return " or ".join(words(each) for each in distinct if each != _TABLE or _ROW not in arguments)
+    if origin is tuple:
+        example = f", e.g. [{_EXAMPLES[arguments[0]]}]" if arguments[0] in _EXAMPLES else ""
+        many = "" if arguments[-1] is ... else f" of {len(arguments)}"
+        return f"a list{many}, each item {words(arguments[0])}{example}"
+    return _NAMES.get(kind, str(kind))
+
+
+def checked(key: str, value: Any, kind: Any) -> Any:
+    """`value` as the type says: whole floats pass as integers (1e3), integers as floats, no more.
+
+    Raises:
+        InputError: naming the key, the value that came and what was expected.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
+    except (ValidationError, TypeError) as error:
+        shown = "null" if value is None else repr(value)
+        raise InputError(f"{key} must be {words(kind)}; got {shown}.") from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _whole(value: Any) -> Any:
+    """Whole floats as integers, which pass for both; mappings are left to their own check."""
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
+
+
+def checked_keys(
+    prefix: str,
+    section: Any,
+    keys: Mapping[str, Key],
+    of: str = "",
+    ignored: typing.Callable[[str], bool] = lambda path: False,
+    hint: typing.Callable[[str], str] = lambda key: "",
+) -> dict[str, Any]:
+    """A section with every key known, every value checked and every default filled in.
+
+    Args:
+        prefix: of its keys in messages, "" or "filter.".
+        keys: by dotted path.
+        of: whose keys they are, for the message on an unknown one.
+        ignored: whether a path that is none of the keys is left out without a word.
+        hint: more to say on an unknown key.
+
+    Raises:
+        InputError: an unknown or missing key (all that are missing), or a value of the wrong type.
+    """
+    missing: list[str] = []
+
+    def within(path: str, given: Any) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            name = f"{prefix}{path}".rstrip(".") or "the configuration"
+            raise InputError(f"{name} must be a mapping of keys to values; got {given!r}.")
+        names = dict.fromkeys(key[len(path) :].split(".")[0] for key in keys if key.startswith(path))
+        for name in given:
+            if name not in names and not ignored(f"{path}{name}"):
+                known = [f"{prefix}{path}{each}" for each in names]
+                raise unknown(f"key{of}", f"{prefix}{path}{name}", known, hint(f"{path}{name}"))
+        found: dict[str, Any] = {}
+        for name in names:
+            here, value = f"{path}{name}", given.get(name, MISSING)
+            if here not in keys:
+                found[name] = within(f"{here}.", {} if value is MISSING else value)
+                continue
+            value = keys[here].default if value is MISSING else value
+            if value is MISSING:
+                missing.append(f"{prefix}{here}")
+            else:
+                found[name] = checked(f"{prefix}{here}", value, keys[here].kind)
+        return found
+
+    found = within("", section)
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}{' (needed' + of + ')' if of else ''}.")
+    return found
