@@ -8,13 +8,14 @@ from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import parse, single
-from .settings import Settings, read_settings
+from .settings import Settings, flat, groups, read_settings
+from .values import words
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "preset", "repeat"]
+__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
 
 _HARMLESS = (
     "seed",
@@ -39,6 +40,24 @@ def preset(group: str, choice: str) -> dict[str, Any]:
 
     config = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
     return _container(OmegaConf.create({group: config}))[group]
+
+
+def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
+    """Each key of a choice of a group: path, value, what it may be, and a line on it.
+
+    The value is the one that holds where the choice is made and nothing else is said.
+    """
+    section = preset(group, choice)
+    values = flat(groups()[group].check(section))
+    keys = groups()[group].keys(section["name"], section).values()
+    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def chosen(parsed: list[Override]) -> dict[str, str]:

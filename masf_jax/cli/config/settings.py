@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
 from .schema import read
-from .values import checked_keys, words
+from .values import checked_keys
 
 if TYPE_CHECKING:
     from .builders.registry import Group
@@ -21,7 +21,7 @@ __all__ = [
     "QualityControl",
     "Settings",
     "flat",
-    "key_rows",
+    "groups",
     "read_settings",
     "section",
     "write_plain",
@@ -126,7 +126,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             the wrong type or out of range.
     """
     settings: Settings = section(Settings, "", config)
-    checked = {name: group.check(getattr(settings, name)) for name, group in _groups().items()}
+    checked = {name: group.check(getattr(settings, name)) for name, group in groups().items()}
     settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:
@@ -134,7 +134,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _groups() -> dict[str, Group]:
+def groups() -> dict[str, Group]:
+    """What the sections `dynamics`, `measurement` and `filter` are checked and built by."""
     from .builders.dynamics import DYNAMICS
     from .builders.filters import FILTERS
     from .builders.measurement import MEASUREMENTS
@@ -149,32 +150,12 @@ def section(kind: Callable[..., Any], key: str, given: Any) -> Any:
     return part.build(checked_keys(f"{key}." if key else "", given, keys), {})
 
 
-def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
-    """Each key of a choice of a group: path, value, what it may be, and a line on it.
-
-    The value is the one that holds where the choice is made and nothing else is said.
-    """
-    from .compose import preset
-
-    section = preset(group, choice)
-    values = flat(_groups()[group].check(section))
-    keys = _groups()[group].keys(section["name"], section).values()
-    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
-
-
 def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of nested sections by dotted path."""
     found: dict[str, Any] = {}
     for key, value in section.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def _shown(value: Any) -> str:
-    """A value as it is written on the command line."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_shown, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_ranges(settings: Settings) -> None:
