@@ -165,6 +165,8 @@ FAULTS = (
         "tests/nn",
         "tests/training",
         "tests/denoisers",
+        "tests/masf/test_pretrained.py",
+        "tests/experiments/test_amortised_runs.py",
     ),
     _core(
         "training: weights of the loss by the wrong function",
