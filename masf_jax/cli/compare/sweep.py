@@ -31,14 +31,13 @@ def run_sweep(overrides: list[str]) -> int:
     Every job's settings are checked before the first starts. A job that fails leaves its reason in
     its folder and does not stop the others.
     """
-    own, of_hydra, folder = [], [], "outputs/sweep"
+    own, of_hydra, folder = [], [], Path("outputs/sweep")
     for override in parse(overrides):
         if override.key_or_group == "output_dir":
             if override.is_sweep_override():
-                raise InputError(
-                    f"{override.input_line}: a sweep has one output_dir; its jobs get folders in it."
-                )
-            folder = str(override.value())
+                line = override.input_line
+                raise InputError(f"{line}: a sweep has one output_dir; its jobs get folders in it.")
+            folder = Path(str(override.value()))
         elif re.match(r"hydra[./]", override.key_or_group):
             of_hydra.append(override.input_line or "")
         else:
@@ -52,20 +51,21 @@ def run_sweep(overrides: list[str]) -> int:
                 f"filter={file}: a sweep takes filters by name; files are compared with "
                 "masf-jax compare filters=[…]."
             )
-    check_writable(Path(folder))
-    folders = [Path(folder) / str(number) for number in range(len(jobs))]
+    check_writable(folder)
+    folders = [folder / str(number) for number in range(len(jobs))]
     for each in folders:
         (each / _FAILURE).unlink(missing_ok=True)
     earlier = [_written(each) for each in folders]
-    _launch(jobs, of_hydra, Path(folder))
-    rows = [
-        _row(number, jobs[number], each, fresh=_written(each) != earlier[number])
-        for number, each in enumerate(folders)
-    ]
-    _shorten(rows, jobs)
+    _launch(jobs, of_hydra, folder)
+    same = set.intersection(*map(set, jobs))
+    rows = []
+    for number, (job, each) in enumerate(zip(jobs, folders, strict=True)):
+        differing = " ".join(text for text in job if text not in same) or "-"
+        fresh = _written(each) != earlier[number]
+        rows.append({"job": number, "overrides": differing, **_outcome(each, fresh)})
     from ..report import print_sweep
 
-    print_sweep(rows, Path(folder))
+    print_sweep(rows, folder)
     if any(row["status"].startswith("failed") for row in rows):
         return 1
     return DIVERGED if any(row["status"] == "diverged" for row in rows) else 0
@@ -112,18 +112,11 @@ def _written(folder: Path) -> int | None:
     return path.stat().st_mtime_ns if path.is_file() else None
 
 
-def _row(number: int, overrides: list[str], folder: Path, fresh: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"job": number, "overrides": " ".join(overrides)}
+def _outcome(folder: Path, fresh: bool) -> dict[str, Any]:
+    """Status and numbers of a job."""
     if (folder / _FAILURE).is_file():
-        return row | {"status": "failed: " + (folder / _FAILURE).read_text(encoding="utf-8").strip()}
+        return {"status": "failed: " + (folder / _FAILURE).read_text(encoding="utf-8").strip()}
     if not fresh:
-        return row | {"status": f"failed: no new results in {folder}"}
+        return {"status": f"failed: no new results in {folder}"}
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return row | metrics | {"status": "diverged" if metrics["diverged"] else "done"}
-
-
-def _shorten(rows: list[dict[str, Any]], jobs: list[list[str]]) -> None:
-    """Leaves only the overrides in which the jobs differ."""
-    same = set.intersection(*(set(overrides) for overrides in jobs))
-    for row, overrides in zip(rows, jobs, strict=True):
-        row["overrides"] = " ".join(text for text in overrides if text not in same) or "-"
+    return metrics | {"status": "diverged" if metrics["diverged"] else "done"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import InputError
+from .builders.dynamics import DYNAMICS
+from .builders.filters import FILTERS
+from .builders.measurement import MEASUREMENTS
 from .schema import read
 from .values import checked_keys, words
-
-if TYPE_CHECKING:
-    from .builders.registry import Group
 
 __all__ = [
     "About",
@@ -27,6 +27,12 @@ __all__ = [
     "write_plain",
     "write_settings",
 ]
+
+
+_GROUPS = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+_LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
+_LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
+_POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +118,14 @@ class Settings:
     experiment: About = About()
 
     @property
+    def problem(self) -> str:
+        """The experiment, or the model where there is none."""
+        return self.experiment.name or self.dynamics["name"]
+
+    @property
     def automatic_output_dir(self) -> str:
         """outputs/<experiment or dynamics>-<filter>-seed<seed>."""
-        what = self.experiment.name or self.dynamics["name"]
-        return f"outputs/{what}-{self.filter['name']}-seed{self.seed}"
+        return f"outputs/{self.problem}-{self.filter['name']}-seed{self.seed}"
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -126,20 +136,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             the wrong type or out of range.
     """
     settings: Settings = section(Settings, "", config)
-    checked = {name: group.check(getattr(settings, name)) for name, group in _groups().items()}
+    checked = {name: group.check(getattr(settings, name)) for name, group in _GROUPS.items()}
     settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:
         settings = dataclasses.replace(settings, output_dir=settings.automatic_output_dir)
     return settings
-
-
-def _groups() -> dict[str, Group]:
-    from .builders.dynamics import DYNAMICS
-    from .builders.filters import FILTERS
-    from .builders.measurement import MEASUREMENTS
-
-    return {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
 
 
 def section(kind: Callable[..., Any], key: str, given: Any) -> Any:
@@ -157,8 +159,8 @@ def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
     from .compose import preset
 
     section = preset(group, choice)
-    values = flat(_groups()[group].check(section))
-    keys = _groups()[group].keys(section["name"], section).values()
+    values = flat(_GROUPS[group].check(section))
+    keys = _GROUPS[group].keys(section["name"], section).values()
     return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
 
 
@@ -178,11 +180,16 @@ def _shown(value: Any) -> str:
 
 
 def _check_ranges(settings: Settings) -> None:
-    smallest = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
-    for key, least in smallest.items():
-        value = getattr(settings, key)
-        if value is not None and value < least:
-            raise InputError(f"{key} must be at least {least}; got {value}.")
+    values = flat(write_plain(settings))
+    for key, least in (_LEAST | _LEAST_OR_NULL).items():
+        if values[key] is not None and values[key] < least:
+            null = ", or null" if key in _LEAST_OR_NULL else ""
+            raise InputError(f"{key} must be at least {least}{null}; got {values[key]}.")
+    if (settings.initial.mean is None) != (settings.initial.std is None):
+        raise InputError("initial.mean and initial.std go together: give both or neither.")
+    for key in _POSITIVE:
+        if values[key] is not None and not values[key] > 0:
+            raise InputError(f"{key} must be positive; got {values[key]}.")
     if settings.seed >= 2**32:
         raise InputError(f"seed must be below 2**32; got {settings.seed}.")
     if settings.n_cycles is None and settings.observations.path is None:
@@ -192,17 +199,6 @@ def _check_ranges(settings: Settings) -> None:
             f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
             "give a smaller burn_in or a larger n_cycles."
         )
-    for key, value in dataclasses.asdict(settings.layout).items():
-        if value is not None and value < 1:
-            raise InputError(f"layout.{key} must be at least 1, or null; got {value}.")
-    initial = settings.initial
-    if (initial.mean is None) != (initial.std is None):
-        raise InputError("initial.mean and initial.std go together: give both or neither.")
-    positive = {"initial.spread": initial.spread, "initial.std": initial.std}
-    positive["quality_control.threshold"] = settings.quality_control.threshold
-    for key, value in positive.items():
-        if value is not None and not value > 0:
-            raise InputError(f"{key} must be positive; got {value}.")
 
 
 def write_settings(settings: Settings) -> dict[str, Any]:
