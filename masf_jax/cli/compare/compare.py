@@ -9,6 +9,9 @@ import shlex
 import traceback
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from ...filters import Filter
 from ...progress import cycle_bar
 from ..config.overrides import seeds_of, split, whole
@@ -135,9 +138,6 @@ def _draw(folder: Path, comparison: Comparison) -> list[Path]:
 
 
 def _print(comparison: Comparison, files: list[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     settings = comparison.settings
     counts = f"{len(comparison.results)} filters, {len(comparison.problem.seeds)} seeds"
     table = Table(title=f"{settings.problem}: {counts}", title_justify="left")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from .comparison import Comparison, Result
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["comparison_figure"]
 
@@ -21,8 +20,6 @@ _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 
 def comparison_figure(comparison: Comparison) -> Figure:
     """RMSE of analysis and forecast, spread over RMSE, and seconds per cycle, a line for each filter."""
-    from matplotlib.figure import Figure
-
     results, summaries = comparison.results, comparison.summaries
     figure = Figure(figsize=(10.0, 1.7 + 0.42 * len(results)), layout="constrained")
     places = np.arange(len(results))[::-1]
@@ -74,8 +71,6 @@ def _dots(
 
 def _limits(axis: Axes, comparison: Comparison) -> None:
     """From zero, or logarithmic where filters are far apart; with the climatology's error if it is near."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
     climatology = comparison.problem.climatology
     means = [row["rmse_analysis"] for row in comparison.summaries]
     means = [mean for mean in means if math.isfinite(mean)]
@@ -95,8 +90,6 @@ def _limits(axis: Axes, comparison: Comparison) -> None:
 
 def _decades(axis: Axes, values: list[float]) -> None:
     """A logarithmic axis of whole decades."""
-    from matplotlib.ticker import NullFormatter
-
     axis.set_xscale("log")
     axis.xaxis.set_minor_formatter(NullFormatter())
     if values:

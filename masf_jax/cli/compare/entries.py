@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from hydra.core.override_parser.types import Override
 
 from ...dynamics import Dynamics
 from ...filters import Filter
@@ -16,9 +18,6 @@ from ..config.settings import Settings
 from ..config.values import naming
 from ..errors import InputError, unknown
 from ..run.problem import build_filter
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
 
 __all__ = ["Entry", "output_folder", "read_entries"]
 

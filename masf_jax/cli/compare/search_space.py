@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from hydra.core.override_parser.types import Override
 
 from ...dynamics import Dynamics
 from ..config.overrides import items, texts
@@ -15,7 +16,6 @@ from ..config.settings import Settings, flat
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
     from optuna.distributions import BaseDistribution
 
 __all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space", "largest"]

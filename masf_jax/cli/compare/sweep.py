@@ -8,16 +8,20 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
 from ..errors import DIVERGED, InputError, RunError
 from ..files import check_writable
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from ..report import print_sweep
+from ..run.run import run
 
 __all__ = ["run_sweep"]
 
@@ -63,8 +67,6 @@ def run_sweep(overrides: list[str]) -> int:
         differing = " ".join(text for text in job if text not in same) or "-"
         fresh = _written(each) != earlier[number]
         rows.append({"job": number, "overrides": differing, **_outcome(each, fresh)})
-    from ..report import print_sweep
-
     print_sweep(rows, folder)
     if any(row["status"].startswith("failed") for row in rows):
         return 1
@@ -73,15 +75,13 @@ def run_sweep(overrides: list[str]) -> int:
 
 def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
     """Hydra launches the jobs by number. It reads the process's arguments, so they are set for the call."""
-    import hydra
-
     where = [f"hydra.sweep.dir='{folder.as_posix()}'", "hydra.sweep.subdir=${hydra.job.num}"]
     numbers = f"+job={','.join(map(str, range(len(jobs))))}"
     before, handlers = sys.argv, logging.root.handlers[:]
     sys.argv = ["masf-jax", "--multirun", *where, *of_hydra, numbers]
-    run = functools.wraps(_job)(functools.partial(_job, jobs))
+    task = functools.wraps(_job)(functools.partial(_job, jobs))
     try:
-        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(run)()
+        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
     except SystemExit as stop:
         if stop.code not in (0, None):
             raise InputError("Hydra could not launch the sweep; its message is above.") from stop
@@ -91,11 +91,6 @@ def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
 
 def _job(jobs: list[list[str]], config: DictConfig) -> None:
     """One job of a sweep, in whatever process the launcher put it."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    from ..run.run import run
-
     overrides = jobs[int(config.job)]
     folder = Path(HydraConfig.get().runtime.output_dir)
     GlobalHydra.instance().clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import shlex
 import time
@@ -121,7 +122,8 @@ def tune(arguments: list[str]) -> int:
 
 
 def _task(arguments: list[str]) -> _Task:
-    _check_optuna()
+    if importlib.util.find_spec("optuna") is None:
+        raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'")
     own, others = split(arguments, _OWN)
     swept = [override for override in others if override.is_sweep_override()]
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
@@ -152,13 +154,6 @@ def _task(arguments: list[str]) -> _Task:
         at_once,
         output_folder("tune", settings, others, f"-{settings.filter['name']}"),
     )
-
-
-def _check_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'") from error
 
 
 def _check_space(task: _Task, dynamics: Dynamics) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
@@ -10,10 +15,6 @@ from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import parse, single
 from .settings import Settings, read_settings
 from .values import naming, plain_keys, yaml_config
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
-    from omegaconf import DictConfig
 
 __all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "preset", "repeat"]
 
@@ -36,8 +37,6 @@ _HARMLESS = (
 
 def preset(group: str, choice: str) -> dict[str, Any]:
     """What a choice's file has."""
-    from omegaconf import OmegaConf
-
     config = yaml_config(config_folder() / group / f"{choice}.yaml")
     return plain_keys(OmegaConf.create({group: config}))[group]
 
@@ -113,11 +112,8 @@ def repeat(path: str, overrides: list[str]) -> Settings:
 
 
 def _compose_groups(overrides: list[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", overrides=overrides)
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose("config", overrides=overrides)
     OmegaConf.set_struct(config, False)
     return config
 
@@ -141,8 +137,6 @@ def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int
 
     Returns where the values come from, in words, and the ensemble size they are for.
     """
-    from omegaconf import OmegaConf
-
     tuned = config.experiment.pop("tuned", {})
     if file is not None:
         OmegaConf.update(config, "filter", file.filter)
@@ -166,9 +160,6 @@ def _with_given(origin: str, overrides: list[Override]) -> str:
 
 def _apply(config: Any, overrides: list[Override]) -> None:
     """Sets each key; unknown ones are found by `read_settings`."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     for override in overrides:
         try:
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ..errors import InputError
 from .builders.filters import FILTERS
 from .settings import section, write_plain
@@ -85,8 +87,6 @@ def read_filter_file(given: str) -> FilterFile:
 
 def filter_file_text(filter: dict[str, Any], ensemble_size: int, tuning: Tuning, header: list[str]) -> str:
     """The file's text: comment lines, then the filter's keys, the ensemble size and `tuning`."""
-    from omegaconf import OmegaConf
-
     content = write_plain({**filter, "ensemble_size": ensemble_size, "tuning": tuning})
     comments = "".join(f"# {line}\n" for line in header)
     return comments + OmegaConf.to_yaml(OmegaConf.create(content))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from ..errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
 
 __all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", "texts", "whole"]
 
@@ -26,9 +27,6 @@ def parse(overrides: list[str]) -> list[Override]:
     Raises:
         InputError: not of the form KEY=VALUE.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     for text in overrides:
         if text.startswith("-"):
             raise unknown("option", text, _OPTIONS)

@@ -18,7 +18,10 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, TypeAlias, Union
 
+import equinox as eqx
 import numpy as np
+from jaxtyping import AbstractArray
+from numpy.typing import ArrayLike
 
 from ...numbers import as_float
 from .values import MISSING
@@ -186,7 +189,7 @@ def _parameter(key: Key, section: str, nested: bool, roles: Roles) -> Key | Part
         return _choice(key, optional, role.choices, section, roles)
     if inspect.isabstract(cls):
         return None
-    section = f"{key.path}." if nested or role.section or _is_plain_dataclass(cls) else section
+    section = f"{key.path}." if nested or role.section or not issubclass(cls, eqx.Module) else section
     given = MISSING if key.default is None else key.default
     try:
         part = read(cls, roles, section=section, default=given)
@@ -203,8 +206,9 @@ def _parameter(key: Key, section: str, nested: bool, roles: Roles) -> Key | Part
 
 def _choice(key: Key, optional: bool, choices: Mapping[str, str], section: str, roles: Roles) -> Choice:
     """The default is that of the signature, or the first where that is None: what the class takes itself."""
-    given = key.default
-    default = next((name for name, path in choices.items() if _path_of(given) == path), next(iter(choices)))
+    given, cls = key.default, type(key.default)
+    names = {path: name for name, path in choices.items()}
+    default = names.get(f"{cls.__module__}:{cls.__name__}", next(iter(choices)))
 
     def reader(name: str) -> Callable[[], Part]:
         value = MISSING if given is None or name != default else given
@@ -213,10 +217,6 @@ def _choice(key: Key, optional: bool, choices: Mapping[str, str], section: str, 
     kind: Any = Literal[tuple(choices)]
     key = dataclasses.replace(key, kind=kind | None if optional else kind, default=default)
     return Choice(key, {name: reader(name) for name in choices})
-
-
-def _path_of(instance: Any) -> str:
-    return f"{type(instance).__module__}:{type(instance).__name__}"
 
 
 def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -249,20 +249,11 @@ def _of_object(instance: Any, name: str, own: Any) -> Any:
     return value
 
 
-def _is_plain_dataclass(cls: type) -> bool:
-    import equinox as eqx
-
-    return not issubclass(cls, eqx.Module)
-
-
 _NUMBERS = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 def _plain(hint: Any) -> Any:
     """The plain values among those of a type; None: there are none."""
-    from jaxtyping import AbstractArray
-    from numpy.typing import ArrayLike
-
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in (int, float, bool, str, dict) or origin is Literal:
         return hint

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 
+_Score = Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"]
 _GROUPS = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
 _LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
 _LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
@@ -102,12 +103,7 @@ class Settings:
     observations: ObservationFile = ObservationFile()
     quality_control: QualityControl = QualityControl()
     precision: Literal["float32", "float64"] = "float32"
-    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"], ...] = (
-        "rmse",
-        "spread",
-        "crps",
-        "rank_histogram",
-    )
+    scores: tuple[_Score, ...] = ("rmse", "spread", "crps", "rank_histogram")
     save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
     chunk: int | None = None
     layout: Layout = Layout()

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
 from ..errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-    from pydantic import TypeAdapter
-
     from .schema import Key
 
 __all__ = ["MISSING", "checked", "checked_keys", "naming", "plain_keys", "words", "yaml_config"]
@@ -61,10 +63,6 @@ def yaml_config(path: str | Path) -> DictConfig:
     Raises:
         InputError: it cannot be read, or holds no keys.
     """
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     try:
         config = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -78,9 +76,6 @@ def yaml_config(path: str | Path) -> DictConfig:
 
 def plain_keys(config: Any) -> dict[str, Any]:
     """The configuration with its references resolved, without Hydra's own keys."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -94,8 +89,6 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     Raises:
         InputError: naming the key, the value that came and what was expected.
     """
-    from pydantic import ValidationError
-
     try:
         return _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
     except (ValidationError, TypeError) as error:
@@ -103,11 +96,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
         raise InputError(f"{key} must be {words(kind)}; got {shown}.") from error
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
+_adapter = functools.cache(TypeAdapter)
 
 
 def _whole(value: Any) -> Any:

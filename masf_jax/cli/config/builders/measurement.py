@@ -5,6 +5,7 @@ A constructor's or function's `shape` is the state's; its other parameters are k
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -101,10 +102,7 @@ def moving(
         shift: grid points a cycle.
     """
     m.moving_window(shape, width, shift, 1)  # refuses a bad width now
-
-    def mask(n_cycles: int) -> np.ndarray:
-        return m.moving_window(shape, width, shift, n_cycles)
-
+    mask = functools.partial(m.moving_window, shape, width, shift)
     return Network(m.Measurement(m.Identity(), noise_law(noise)), mask)
 
 
