@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
@@ -131,7 +131,7 @@ def assimilate(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Float[Array | np.ndarray, "N *state"],
+    ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
     truth: Float[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),

@@ -30,6 +30,7 @@ STATIC = {
     ("Guided", "first"): "with the number of steps, makes the times on the host",
     ("MeasurementAware", "schedule_offset"): "the shape of the schedule, a constant of the process",
     ("MeasurementAwareProcess", "schedule_offset"): "the same",
+    ("LiftedProcess", "schedule_offset"): "the same",
     ("TaperedCovariance", "tolerance"): "ends the iterations of a solver",
     ("FitConfig", "betas"): "of Optax, which takes Python floats",
     ("FitConfig", "validation_fraction"): "decides how many samples are held back",

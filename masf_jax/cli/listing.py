@@ -30,7 +30,7 @@ def print_choices(arguments: list[str]) -> None:
 
 def print_keys(group: str, choice: str) -> None:
     """Prints the keys of one choice: the value each has, what it may be, and what it is."""
-    from .config.settings import key_rows
+    from .config.compose import key_rows
 
     if choice not in choices(group):
         raise unknown(group, choice, choices(group))

@@ -29,7 +29,7 @@ class Dynamics(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+        self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
         """The state one step (`dt`) after `x` at model time `time`; `key` feeds random models only."""
 
@@ -49,7 +49,7 @@ class Dynamics(eqx.Module):
             f"{type(self).__name__} has no initial_state: give the initial ensemble and truth yourself."
         )
 
-    def mean_step(self, x: Float[Array, "*state"], time: Scalar) -> Float[Array, "*state"]:
+    def mean_step(self, x: Float[Array, "*state"], time: Scalar | float) -> Float[Array, "*state"]:
         """The step without model error: E[x_{k+1} | x_k]."""
         return self(x, time, None)
 

@@ -50,7 +50,7 @@ class Function(Dynamics):
         self._coordinates, self.climatology, self.random = coordinates, climatology, random
 
     def __call__(
-        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+        self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
         return self.function(x, time, key) if self.random else self.function(x, time)
 
@@ -95,7 +95,7 @@ class BlackBox(Dynamics):
         self._coordinates = coordinates
 
     def __call__(
-        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+        self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
         host = _Host(self.function, self.state_shape)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)

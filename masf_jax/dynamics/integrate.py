@@ -25,7 +25,10 @@ __all__ = [
 
 
 def rk4_step(
-    tendency: Callable[[Array, Scalar], Array], x: Float[Array, "*state"], time: Scalar, dt: Scalar
+    tendency: Callable[[Array, Any], Array],
+    x: Float[Array, "*state"],
+    time: Scalar | float,
+    dt: Scalar,
 ) -> Float[Array, "*state"]:
     """One classical fourth-order Runge-Kutta step of dx/dt = tendency(x, time)."""
     k1 = tendency(x, time)

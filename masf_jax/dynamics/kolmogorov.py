@@ -187,7 +187,7 @@ class Kolmogorov(Dynamics):
         return 4 * (SCHEMES[self.stepper].stages * self.n_inner + first) + 4
 
     def __call__(
-        self, x: Float[Array, "2 ny nx"], time: Scalar, key: PRNGKeyArray | None
+        self, x: Float[Array, "2 ny nx"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "2 ny nx"]:
         if self.noise is not None and key is None:
             raise ValueError(
@@ -195,7 +195,7 @@ class Kolmogorov(Dynamics):
             )
         return self._transition(x, key)
 
-    def mean_step(self, x: Float[Array, "2 ny nx"], time: Scalar) -> Float[Array, "2 ny nx"]:
+    def mean_step(self, x: Float[Array, "2 ny nx"], time: Scalar | float) -> Float[Array, "2 ny nx"]:
         return self._transition(x, None)
 
     def _transition(self, x: Array, key: PRNGKeyArray | None) -> Array:

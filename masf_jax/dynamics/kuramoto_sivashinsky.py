@@ -50,7 +50,9 @@ class KuramotoSivashinsky(Dynamics):
             derivative[k > k[-1] * 2 / 3] = 0.0
         self.derivative = jnp.asarray(derivative)
 
-    def __call__(self, x: Float[Array, " n"], time: Scalar, key: PRNGKeyArray | None) -> Float[Array, " n"]:
+    def __call__(
+        self, x: Float[Array, " n"], time: Scalar | float, key: PRNGKeyArray | None
+    ) -> Float[Array, " n"]:
         n = self.state_shape[0]
         spectrum = jnp.fft.rfft(x)
         weights = jax.tree.map(lambda w: w.astype(spectrum.dtype), self.weights)

@@ -40,7 +40,9 @@ class Linear(Dynamics):
         self.initial_mean = jnp.asarray(initial_mean, dtype=float)
         self.initial_std = positive("initial_std", initial_std)
 
-    def __call__(self, x: Float[Array, " n"], time: Scalar, key: PRNGKeyArray | None) -> Float[Array, " n"]:
+    def __call__(
+        self, x: Float[Array, " n"], time: Scalar | float, key: PRNGKeyArray | None
+    ) -> Float[Array, " n"]:
         return self.matrix.astype(x.dtype) @ x
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, " n"]:

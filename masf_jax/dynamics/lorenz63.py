@@ -30,12 +30,12 @@ class Lorenz63(Dynamics):
         self.sigma, self.rho, self.beta = (jnp.asarray(p, dtype=float) for p in (sigma, rho, beta))
         self.dt = positive("dt", dt)
 
-    def tendency(self, x: Float[Array, 3], time: Scalar) -> Float[Array, 3]:
+    def tendency(self, x: Float[Array, 3], time: Scalar | float) -> Float[Array, 3]:
         """Time derivative at state x."""
         sigma, rho, beta = (p.astype(x.dtype) for p in (self.sigma, self.rho, self.beta))
         return jnp.stack([sigma * (x[1] - x[0]), x[0] * (rho - x[2]) - x[1], x[0] * x[1] - beta * x[2]])
 
-    def __call__(self, x: Float[Array, 3], time: Scalar, key: PRNGKeyArray | None) -> Float[Array, 3]:
+    def __call__(self, x: Float[Array, 3], time: Scalar | float, key: PRNGKeyArray | None) -> Float[Array, 3]:
         return rk4_step(self.tendency, x, time, self.dt.astype(x.dtype))
 
     @property

@@ -33,12 +33,14 @@ class Lorenz96(Dynamics):
         self.forcing = jnp.asarray(forcing, dtype=float)
         self.dt = positive("dt", dt)
 
-    def tendency(self, x: Float[Array, " n"], time: Scalar) -> Float[Array, " n"]:
+    def tendency(self, x: Float[Array, " n"], time: Scalar | float) -> Float[Array, " n"]:
         """Time derivative at state x."""
         ring = jnp.concatenate([x[-2:], x, x[:1]])  # ring[i + 2] = x[i]
         return (ring[3:] - ring[:-3]) * ring[1:-2] - x + self.forcing.astype(x.dtype)
 
-    def __call__(self, x: Float[Array, " n"], time: Scalar, key: PRNGKeyArray | None) -> Float[Array, " n"]:
+    def __call__(
+        self, x: Float[Array, " n"], time: Scalar | float, key: PRNGKeyArray | None
+    ) -> Float[Array, " n"]:
         return rk4_step(self.tendency, x, time, self.dt.astype(x.dtype))
 
     @property

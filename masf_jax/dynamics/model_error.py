@@ -41,7 +41,7 @@ class ModelError(Dynamics):
         return self.dynamics.state_shape
 
     def __call__(
-        self, x: Float[Array, "*state"], time: Scalar, key: PRNGKeyArray | None
+        self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
         if key is None:
             raise ValueError("ModelError is random: call it with a key, or use mean_step.")
@@ -49,7 +49,7 @@ class ModelError(Dynamics):
         scale = (self.std * jnp.sqrt(self.dt)).astype(x.dtype)
         return self.dynamics(x, time, key_model) + scale * jax.random.normal(key_noise, x.shape, x.dtype)
 
-    def mean_step(self, x: Float[Array, "*state"], time: Scalar) -> Float[Array, "*state"]:
+    def mean_step(self, x: Float[Array, "*state"], time: Scalar | float) -> Float[Array, "*state"]:
         return self.dynamics.mean_step(x, time)
 
     @property

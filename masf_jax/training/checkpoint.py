@@ -98,7 +98,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: Nothing is there.
         CheckpointError: What is there is no checkpoint of this package, or of another version, or changed.
     """
-    return read(absolute(path))[0]
+    return _read(absolute(path))[0]
 
 
 def load(
@@ -123,7 +123,7 @@ def load(
             differs from what is expected; the message lists every difference.
     """
     where = absolute(path)
-    about, arrays = read(where)
+    about, arrays = _read(where)
     wrong = _differences("net", about["net"], None if net is None else describe(net))
     if state_shape is not None and list(state_shape) != about["state_shape"]:
         wrong.append(f"state shape: stored {tuple(about['state_shape'])}, expected {tuple(state_shape)}")
@@ -172,3 +172,12 @@ def _distances(stored: dict[str, Any], expected: dict[str, Any]) -> list[str]:
             away = np.abs(np.asarray(have) - wanted).max()
             lines.append(f"normaliser {name}: differs by up to {away:.4g}")
     return lines
+
+
+def _read(where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of a file, or of a folder of an older version (Orbax, only then imported)."""
+    if not where.is_dir():
+        return read(where)
+    from .orbax_folder import read_folder
+
+    return read_folder(where)

@@ -55,7 +55,7 @@ def write(where: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
 
 
 def read(where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Description and arrays (NumPy, as saved) of what `write` wrote, or of a folder of an older version.
+    """Description and arrays (NumPy, as saved) of what `write` wrote.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -63,10 +63,6 @@ def read(where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not where.exists():
         raise FileNotFoundError(f"no checkpoint at {where}")
-    if where.is_dir():
-        from .orbax_folder import read_folder
-
-        return read_folder(where)
     if not where.is_file() or where.stat().st_size > _LARGEST:
         raise CheckpointError(f"{where} is no checkpoint of masf_jax: not a file of at most {_LARGEST} bytes")
     try:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from masf_jax.cli import groups
 from masf_jax.cli.config import compose as composing
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.compose import compose
@@ -62,7 +63,8 @@ experiment:
     lorenz63: {burn_in: 7, experiment: {tuned: {etkf: {inflation: 1.7, expected: 3.0}}}}
 """
     (tmp_path / "configs" / "experiment" / "two.yaml").write_text(text)
-    monkeypatch.setattr(composing, "config_folder", lambda: tmp_path / "configs")
+    for module in (composing, groups):
+        monkeypatch.setattr(module, "config_folder", lambda: tmp_path / "configs")
     own = compose(["experiment=two"])
     assert (own.burn_in, own.filter["inflation"], own.experiment.expected) == (200, 1.5, 1.0)
     other = compose(["experiment=two", "dynamics=lorenz63"])

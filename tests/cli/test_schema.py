@@ -16,7 +16,7 @@ from masf_jax.cli.config.builders.filters import FILTERS
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.builders.registry import Entry, Group
 from masf_jax.cli.config.schema import Role, load, read
-from masf_jax.cli.config.settings import flat, key_rows, section
+from masf_jax.cli.config.settings import flat, section
 from masf_jax.cli.config.values import MISSING, checked, words
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
@@ -80,7 +80,7 @@ def test_every_key_is_listed_with_its_value_type_and_line(capsys):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_key_of_every_choice_can_be_said_in_words(group):
-    from masf_jax.cli.config.compose import choices
+    from masf_jax.cli.config.compose import choices, key_rows
 
     for choice in choices(group):
         if "${" in choice:

@@ -106,7 +106,7 @@ def test_several_modes_have_their_weights(case):
     measurement, z = SIGNS if case == "signs" else RING
     exact = weighted(forecast(300_000), measurement, z)
     positive = (exact[:, 0] > 0).mean()
-    members = forecast(2048, qmc.Sobol(2, seed=0).random(2048))  # hardly any sampling error
+    members = forecast(2048, qmc.Sobol(2, seed=0).random(1024))  # hardly any sampling error
     filters = CONDITIONAL if case == "signs" else {"network": network}
     found = {}
     for name, make in filters.items():
@@ -174,7 +174,7 @@ def test_missing_values(name):
     route = ConditionalKernel() if name == "kernel" else ConditionalNetwork(FRESH, architecture=SMALL)
     filter = MASF(sampler=Bridge(3), route=route).prepare(LinearModel(np.eye(2)), DIAGONAL)
     std = np.asarray([1.0, 2.0])
-    members = jnp.asarray(1.0 + std * norm.ppf(qmc.Sobol(2, seed=1).random(2048)), dtype=float)
+    members = jnp.asarray(1.0 + std * norm.ppf(qmc.Sobol(2, seed=1).random(1024)), dtype=float)
     key, there = jax.random.key(0), jnp.asarray([True, False])
     state = filter.init(key, members)
     none, info = _masked(filter, key, state, jnp.asarray([jnp.nan, 3.0]), there)

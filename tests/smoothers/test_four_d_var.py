@@ -84,7 +84,7 @@ def test_on_lorenz63_it_finds_what_scipy_finds():
     def cost(x0):
         total = 0.5 * jnp.sum((x0 - background) ** 2) / 0.5**2
         for law, value, x in zip(laws, z, states(x0), strict=True):
-            total = total + 0.5 * jnp.sum(law.whitened_innovation(value, x) ** 2)
+            total = total + 0.5 * jnp.sum(law.whitened_innovation(jnp.asarray(value), x) ** 2)
         return total
 
     best = minimize(cost, np.asarray(background), jac=jax.jit(jax.grad(cost)), options={"gtol": 1e-7})

@@ -13,10 +13,10 @@ from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import parse, single
-from .settings import Settings, read_settings
-from .values import naming, plain_keys, yaml_config
+from .settings import REGISTRIES, Settings, flat, read_settings
+from .values import naming, plain_keys, words, yaml_config
 
-__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "preset", "repeat"]
+__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
 
 _HARMLESS = (
     "seed",
@@ -39,6 +39,24 @@ def preset(group: str, choice: str) -> dict[str, Any]:
     """What a choice's file has."""
     config = yaml_config(config_folder() / group / f"{choice}.yaml")
     return plain_keys(OmegaConf.create({group: config}))[group]
+
+
+def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
+    """Each key of a choice of a group: path, value, what it may be, and a line on it.
+
+    The value is the one that holds where the choice is made and nothing else is said.
+    """
+    section = preset(group, choice)
+    values = flat(REGISTRIES[group].check(section))
+    keys = REGISTRIES[group].keys(section["name"], section).values()
+    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def chosen(parsed: list[Override]) -> dict[str, str]:

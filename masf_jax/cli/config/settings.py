@@ -11,9 +11,10 @@ from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
 from .schema import read
-from .values import checked_keys, words
+from .values import checked_keys
 
 __all__ = [
+    "REGISTRIES",
     "About",
     "Initial",
     "Layout",
@@ -21,7 +22,6 @@ __all__ = [
     "QualityControl",
     "Settings",
     "flat",
-    "key_rows",
     "read_settings",
     "section",
     "write_plain",
@@ -30,7 +30,8 @@ __all__ = [
 
 
 _Score = Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"]
-_GROUPS = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+"""What the sections of these names are checked and built by."""
 _LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
 _LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
 _POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold")
@@ -132,7 +133,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             the wrong type or out of range.
     """
     settings: Settings = section(Settings, "", config)
-    checked = {name: group.check(getattr(settings, name)) for name, group in _GROUPS.items()}
+    checked = {name: group.check(getattr(settings, name)) for name, group in REGISTRIES.items()}
     settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:
@@ -147,32 +148,12 @@ def section(kind: Callable[..., Any], key: str, given: Any) -> Any:
     return part.build(checked_keys(f"{key}." if key else "", given, keys), {})
 
 
-def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
-    """Each key of a choice of a group: path, value, what it may be, and a line on it.
-
-    The value is the one that holds where the choice is made and nothing else is said.
-    """
-    from .compose import preset
-
-    section = preset(group, choice)
-    values = flat(_GROUPS[group].check(section))
-    keys = _GROUPS[group].keys(section["name"], section).values()
-    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
-
-
 def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of nested sections by dotted path."""
     found: dict[str, Any] = {}
     for key, value in section.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def _shown(value: Any) -> str:
-    """A value as it is written on the command line."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_shown, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_ranges(settings: Settings) -> None:
