@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shlex
 import traceback
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from ...filters import Filter
 from ...progress import cycle_bar
@@ -17,7 +21,7 @@ from ..process import computing
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
 from ..run.results import configuration_text
-from .comparison import Comparison, Result, latex, notes, runs_csv, summary_csv, table_rows
+from .comparison import Comparison, Result, csv_text, latex, notes, run_rows, table_rows
 from .entries import Entry, output_folder, read_entries
 from .seed_runs import SeedRuns, SharedProblem, prepared, share
 
@@ -80,10 +84,9 @@ def compare(overrides: list[str]) -> int:
 def _check_disjoint(entries: list[Entry], seeds: tuple[int, ...]) -> None:
     """No filter may be scored on seeds that its values were tuned on."""
     for entry in entries:
-        if entry.file is None or entry.file.tuning is None:
-            continue
-        both = sorted(set(entry.file.tuning.seeds) & set(seeds))
-        if both:
+        tuning = entry.file and entry.file.tuning
+        both = sorted(set(tuning.seeds) & set(seeds)) if tuning else []
+        if entry.file and both:
             raise InputError(
                 f"{entry.label}: {entry.file.path} was tuned on seed(s) {', '.join(map(str, both))}, "
                 "which are also to be compared on: its score there would be too good. Give other seeds, "
@@ -92,12 +95,7 @@ def _check_disjoint(entries: list[Entry], seeds: tuple[int, ...]) -> None:
 
 
 def _result(
-    entry: Entry,
-    filter: Filter,
-    runs: SeedRuns | None,
-    problem: SharedProblem,
-    at_once: int,
-    folder: Path,
+    entry: Entry, filter: Filter, runs: SeedRuns | None, problem: SharedProblem, at_once: int, folder: Path
 ) -> Result:
     """The runs, or why there are none: a filter that fails must not take the others' results along.
 
@@ -123,8 +121,8 @@ def _write(folder: Path, comparison: Comparison) -> list[Path]:
     last = comparison.results[-1].entry
     repeat = dataclasses.replace(last.settings, output_dir=last.settings.automatic_output_dir)
     texts = {
-        "comparison.csv": summary_csv(comparison),
-        "runs.csv": runs_csv(comparison),
+        "comparison.csv": csv_text(comparison.summaries),
+        "runs.csv": csv_text(run_rows(comparison)),
         "comparison.tex": latex(comparison),
         f"{last.label}.yaml": configuration_text(repeat),
     }
@@ -135,19 +133,14 @@ def _draw(folder: Path, comparison: Comparison) -> list[Path]:
     from .comparison_plot import comparison_figure
 
     figure = comparison_figure(comparison)
-    return write_all(
-        folder, {"comparison.png": lambda path: figure.savefig(path, dpi=130, bbox_inches="tight")}
-    )
+    save = functools.partial(figure.savefig, dpi=130, bbox_inches="tight")
+    return write_all(folder, {"comparison.png": save})
 
 
 def _print(comparison: Comparison, files: list[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     settings = comparison.settings
-    title = f"{settings.experiment.name or settings.dynamics['name']}: {len(comparison.results)} filters, "
-    title += f"{len(comparison.problem.seeds)} seeds"
-    table = Table(title=title, title_justify="left")
+    counts = f"{len(comparison.results)} filters, {len(comparison.problem.seeds)} seeds"
+    table = Table(title=f"{settings.problem}: {counts}", title_justify="left")
     head, rows = table_rows(comparison)
     for number, label in enumerate(head):
         table.add_column(label, justify="left" if number == 0 else "right", overflow="fold")

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..run.metrics import versions
 from .entries import Entry
 from .seed_runs import SharedProblem
 
-__all__ = ["AVERAGED", "Comparison", "Result", "latex", "notes", "runs_csv", "summary_csv", "table_rows"]
+__all__ = ["AVERAGED", "Comparison", "Result", "csv_text", "latex", "notes", "run_rows", "table_rows"]
 
 AVERAGED = (
     "rmse_analysis",
@@ -61,10 +61,14 @@ class Comparison:
 
     def lost(self, result: Result) -> list[bool]:
         """Which runs diverged: NaN, or no better than the climatology (but for that filter itself)."""
-        limit = (
-            math.inf if result.entry.settings.filter["name"] == "climatology" else self.problem.climatology
-        )
+        itself = result.entry.settings.filter["name"] == "climatology"
+        limit = math.inf if itself else self.problem.climatology
         return [not run["rmse_analysis"] < limit for run in result.runs]
+
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        """A row for each filter."""
+        return [self.summary(result) for result in self.results]
 
     def summary(self, result: Result) -> dict[str, Any]:
         """Mean and standard error of each score over the runs without NaN, and the counts."""
@@ -92,14 +96,11 @@ class Comparison:
 
 def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table, as text; a filter that failed says so in place of its numbers."""
+    summaries, rows = comparison.summaries, []
     shown = {
-        key: label
-        for key, label in _COLUMNS.items()
-        if any(math.isfinite(comparison.summary(result)[key]) for result in comparison.results)
+        key: label for key, label in _COLUMNS.items() if any(math.isfinite(row[key]) for row in summaries)
     }
-    rows = []
-    for result in comparison.results:
-        row = comparison.summary(result)
+    for result, row in zip(comparison.results, summaries, strict=True):
         cells = [_with_error(row[key], row[f"{key}_se"]) for key in shown]
         if result.failure is not None:
             cells = ["failed", *[""] * (len(shown) - 1)] if shown else []
@@ -133,35 +134,32 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def summary_csv(comparison: Comparison) -> str:
-    """One line a filter."""
-    return _csv([comparison.summary(result) for result in comparison.results])
-
-
-def runs_csv(comparison: Comparison) -> str:
-    """One line a run: filter and seed."""
-    rows = []
+def run_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A row for each run: filter and seed."""
     for result in comparison.results:
         for run, lost in zip(result.runs, comparison.lost(result), strict=True):
-            rows.append({"filter": result.entry.label, **run, "diverged": int(lost)})
-    return _csv(rows)
+            yield {"filter": result.entry.label, **run, "diverged": int(lost)}
 
 
 def latex(comparison: Comparison) -> str:
     """The table for \\input in a document with the package booktabs; the lowest RMSE in bold."""
     head, rows = table_rows(comparison)
-    rmse = [comparison.summary(result)["rmse_analysis"] for result in comparison.results]
+    rmse = [row["rmse_analysis"] for row in comparison.summaries]
     rows = [[_tex(cell) for cell in row] for row in rows]
     if np.isfinite(rmse).any():
         best = rows[int(np.nanargmin(rmse))]
         best[2] = rf"\boldmath {best[2]}"
-    lines = [f"% masf-jax {versions()['masf-jax']}: {comparison.command}", "% needs \\usepackage{booktabs}"]
-    lines += [f"% {line}" for line in notes(comparison)]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
-    lines.append(" & ".join(_tex(cell) for cell in head) + r" \\")
-    lines.append(r"\midrule")
-    lines += [" & ".join(row) + r" \\" for row in rows]
-    lines.append(r"\bottomrule")
+    lines = [
+        f"% masf-jax {versions()['masf-jax']}: {comparison.command}",
+        "% needs \\usepackage{booktabs}",
+        *(f"% {line}" for line in notes(comparison)),
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        " & ".join(_tex(cell) for cell in head) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+    ]
     for result in comparison.results:
         origin = _tex(f"{result.entry.label}: {result.entry.settings.experiment.tuning}")
         lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {origin}}} \\")
@@ -183,13 +181,14 @@ def _with_error(mean: float, error: float) -> str:
         return "nan"
     if not (math.isfinite(error) and error > 0):
         return f"{mean:.4g}"
-    places = max(0, 1 - math.floor(math.log10(error)))
-    places = min(places, max(0, 4 - math.floor(math.log10(abs(mean) or 1.0))))
+    places = min(1 - math.floor(math.log10(error)), 4 - math.floor(math.log10(abs(mean) or 1.0)))
+    places = max(0, places)
     return f"{mean:.{places}f} ± {error:.{places}f}"
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
+def csv_text(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows under the names of all their columns."""
+    text, rows = io.StringIO(), list(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from .comparison import Comparison
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from .comparison import Comparison, Result
 
 __all__ = ["comparison_figure"]
 
@@ -21,10 +20,7 @@ _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 
 def comparison_figure(comparison: Comparison) -> Figure:
     """RMSE of analysis and forecast, spread over RMSE, and seconds per cycle, a line for each filter."""
-    from matplotlib.figure import Figure
-
-    results = comparison.results
-    summaries = [comparison.summary(result) for result in results]
+    results, summaries = comparison.results, comparison.summaries
     figure = Figure(figsize=(10.0, 1.7 + 0.42 * len(results)), layout="constrained")
     places = np.arange(len(results))[::-1]
     axes = [figure.add_subplot(1, 3, column + 1) for column in range(3)]
@@ -37,18 +33,18 @@ def comparison_figure(comparison: Comparison) -> Figure:
     done = [result for result in results if result.failure is None]
     for place, result, row in zip(places, results, summaries, strict=True):
         if result.failure is not None:
-            axes[0].text(0.02, place, "failed", color=_RED, va="center", transform=_across(axes[0]))
+            across = axes[0].get_yaxis_transform()  # x as a share of the axis, y a place
+            axes[0].text(0.02, place, "failed", color=_RED, va="center", transform=across)
             continue
         first = result is done[0]
-        _dots(axes[0], place + 0.12, row, result.runs, "rmse_forecast", _RED, "forecast" if first else None)
-        _dots(axes[0], place - 0.12, row, result.runs, "rmse_analysis", _BLUE, "analysis" if first else None)
-        _dots(axes[1], place, row, result.runs, "spread_skill_ratio", _BLUE, None)
+        _dots(axes[0], place + 0.12, result, row, "rmse_forecast", _RED, "forecast" if first else None)
+        _dots(axes[0], place - 0.12, result, row, "rmse_analysis", _BLUE, "analysis" if first else None)
+        _dots(axes[1], place, result, row, "spread_skill_ratio", _BLUE, None)
         axes[2].plot(row["seconds_per_cycle"], place, "s", color=_BLUE, ms=6)
     _limits(axes[0], comparison)
     axes[1].axvline(1.0, color=_GREY, lw=0.8, ls="--")
-    axes[0].set_xlabel("RMSE")
-    axes[1].set_xlabel("spread / RMSE of the analysis")
-    axes[2].set_xlabel("seconds per cycle")
+    for axis, label in zip(axes, ("RMSE", "spread / RMSE of the analysis", "seconds per cycle"), strict=True):
+        axis.set_xlabel(label)
     _decades(axes[2], [row["seconds_per_cycle"] for row in summaries if row["runs"]])
     settings = comparison.settings
     what = settings.experiment.description or settings.dynamics["name"]
@@ -64,16 +60,10 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _dots(
-    axis: Axes,
-    place: float,
-    row: dict[str, Any],
-    runs: list[dict[str, Any]],
-    key: str,
-    color: str,
-    label: str | None,
+    axis: Axes, place: float, result: Result, row: dict[str, Any], key: str, color: str, label: str | None
 ) -> None:
     """Mean with its standard error, and a small dot for each run."""
-    values = [run[key] for run in runs if math.isfinite(run[key])]
+    values = [run[key] for run in result.runs if math.isfinite(run[key])]
     axis.plot(values, np.full(len(values), place), ".", color=color, ms=4, alpha=0.45, zorder=2)
     error = row[f"{key}_se"] if math.isfinite(row[f"{key}_se"]) else 0.0
     axis.errorbar(row[key], place, xerr=error, fmt="o", color=color, ms=6, capsize=3, label=label, zorder=3)
@@ -82,10 +72,13 @@ def _dots(
 def _limits(axis: Axes, comparison: Comparison) -> None:
     """From zero, or logarithmic where filters are far apart; with the climatology's error if it is near."""
     climatology = comparison.problem.climatology
-    means = [comparison.summary(result)["rmse_analysis"] for result in comparison.results]
+    means = [row["rmse_analysis"] for row in comparison.summaries]
     means = [mean for mean in means if math.isfinite(mean)]
     if means and max(means) > _FAR * min(means):
-        _logarithmic(axis)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     else:
         axis.set_xlim(left=0.0)
     if axis.get_xlim()[1] > 0.7 * climatology:
@@ -95,27 +88,10 @@ def _limits(axis: Axes, comparison: Comparison) -> None:
         axis.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
-def _logarithmic(axis: Axes) -> None:
-    """For errors, whose ratios are small."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _decades(axis: Axes, values: list[float]) -> None:
     """A logarithmic axis of whole decades."""
-    from matplotlib.ticker import NullFormatter
-
     axis.set_xscale("log")
     axis.xaxis.set_minor_formatter(NullFormatter())
     if values:
         low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         axis.set_xlim(10.0**low, 10.0 ** max(high, low + 1))
-
-
-def _across(axis: Axes) -> Any:
-    """x as a share of the axis, y a place."""
-    return axis.get_yaxis_transform()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from hydra.core.override_parser.types import Override
 
 from ...dynamics import Dynamics
 from ...filters import Filter
@@ -13,11 +15,9 @@ from ..config.compose import compose
 from ..config.filter_file import FilterFile, is_filter_file, read_filter_file
 from ..config.overrides import items
 from ..config.settings import Settings
+from ..config.values import naming
 from ..errors import InputError, unknown
 from ..run.problem import build_filter
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
 
 __all__ = ["Entry", "output_folder", "read_entries"]
 
@@ -34,17 +34,15 @@ class Entry:
 
     def build(self, dynamics: Dynamics) -> Filter:
         """The filter, not prepared."""
-        try:
+        with naming(self.label):
             return build_filter(self.settings, dynamics)
-        except InputError as error:
-            raise InputError(f"{self.label}: {error}") from error
 
 
 def output_folder(command: str, settings: Settings, others: list[Override], end: str = "") -> Path:
     """output_dir where it is given, else outputs/COMMAND-EXPERIMENT."""
     if settings.output_dir and any(override.key_or_group == "output_dir" for override in others):
         return Path(settings.output_dir)
-    return Path(f"outputs/{command}-{settings.experiment.name or settings.dynamics['name']}{end}")
+    return Path(f"outputs/{command}-{settings.problem}{end}")
 
 
 def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
@@ -77,10 +75,8 @@ def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
     found = []
     for label, choice in chosen.items():
         file = read_filter_file(choice) if is_filter_file(choice) else None
-        try:
+        with naming(label):
             settings = compose([*common, f"filter={_quoted(choice)}", *own[label]])
-        except InputError as error:
-            raise InputError(f"{label}: {error}") from error
         found.append(Entry(label, settings, file))
     return found
 
@@ -88,10 +84,8 @@ def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
 def _labelled(given: Override) -> dict[str, str]:
     """label -> choice, from [letkf,./a.yaml] (labels: names, stems of files) or {small:letkf,large:letkf}."""
     value: Any = given.value()
-    if isinstance(value, dict):
-        pairs = [(str(label), choice) for label, choice in value.items()]
-    else:
-        pairs = [(_label(choice), choice) for choice in items(given)]
+    named = value.items() if isinstance(value, dict) else ((_label(each), each) for each in items(given))
+    pairs = [(str(label), choice) for label, choice in named]
     chosen: dict[str, str] = {}
     for label, choice in pairs:
         if not isinstance(choice, str) or not re.fullmatch(r"[A-Za-z_][\w-]*", label) or label in _SHARED:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from hydra.core.override_parser.types import Override
 
 from ...dynamics import Dynamics
 from ..config.overrides import items, texts
@@ -15,7 +16,6 @@ from ..config.settings import Settings, flat
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
     from optuna.distributions import BaseDistribution
 
 __all__ = ["Choices", "Interval", "Space", "current_values", "default_space", "given_space", "largest"]
@@ -39,8 +39,7 @@ class Choices:
 
     def drawn(self, value: Any) -> Any:
         """What Optuna draws where `value` is run; None where that cannot be."""
-        found = [i for i, each in enumerate(self.values) if _same(each, value)]
-        return found[0] if found else None
+        return next((i for i, each in enumerate(self.values) if _same(each, value)), None)
 
     def ends(self) -> tuple[str, ...]:
         return self.texts
@@ -112,12 +111,11 @@ def given_space(overrides: list[Override]) -> Space:
             space[key] = Choices(tuple(items(override)), tuple(texts(override)))
             continue
         sweep: Any = override.value()
-        low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-        if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not log)):
+        space[key] = found = Interval(sweep.start, sweep.end, "log" in sweep.tags)
+        if not (0 if found.log else -math.inf) < found.low < found.high < math.inf:
             raise InputError(
                 f"{text}: an interval goes from a lower number to a higher one, above 0 for log."
             )
-        space[key] = Interval(low, high, log)
     return space
 
 
@@ -162,13 +160,12 @@ def default_space(settings: Settings, dynamics: Dynamics) -> Space:
     keys = _KEYS.get(filter["name"], _USUAL)
     if "bandwidth" in filter and filter.get("prior", "kernel") in ("kernel", None):
         keys = ("inflation", "bandwidth")
-    space: Space = {}
-    for key in keys:
-        if key not in filter:
-            continue
-        chosen = _radii(filter[key], dynamics) if key == "radius" else _INTERVALS[key]
-        if chosen is not None:
-            space[f"filter.{key}"] = chosen
+    found = {
+        f"filter.{key}": _radii(filter[key], dynamics) if key == "radius" else _INTERVALS[key]
+        for key in keys
+        if key in filter
+    }
+    space = {key: chosen for key, chosen in found.items() if chosen is not None}
     if not space:
         raise InputError(
             f"filter {filter['name']} has no keys that are tuned by default; give some: "

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...driver import assimilate
-from ...dynamics import Dynamics, MemberLayout
+from ...dynamics import Dynamics
 from ...dynamics.rollout import climatological_states
 from ...filters import EnsembleState, Filter
 from ...filters.base import Info, State
 from ...measurements import Measurement
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
+from ..config.values import naming
 from ..errors import InputError
 from ..run.metrics import averages
 from ..run.problem import Case, build_case, build_models, member_layout
@@ -39,6 +40,7 @@ class SharedProblem:
 
     cases: in host memory; a filter with fewer members gets the first ones.
     climatology: RMSE of the model's climatological mean, from a few independent draws.
+    options: what else `assimilate` takes: scores, layout, quality_control.
     """
 
     dynamics: Dynamics
@@ -47,9 +49,7 @@ class SharedProblem:
     cases: list[Case]
     burn_in: int
     climatology: float
-    layout: MemberLayout
-    quality_control: GrossErrorCheck | None
-    scores: tuple[str, ...]
+    options: dict[str, Any]
 
 
 def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
@@ -66,22 +66,16 @@ def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
     if "rmse" not in settings.scores:
         raise InputError(f"scores must have rmse here; got {list(settings.scores)}.")
     dynamics, network = build_models(settings)
-    cases = []
-    for seed in seeds:
-        case = build_case(dataclasses.replace(settings, seed=seed), dynamics, network)
-        cases.append(jax.tree.map(_to_host, case))
+    each = (dataclasses.replace(settings, seed=seed) for seed in seeds)
+    cases = [jax.tree.map(_to_host, build_case(one, dynamics, network)) for one in each]
     threshold = settings.quality_control.threshold
-    return SharedProblem(
-        dynamics,
-        network.measurement,
-        tuple(seeds),
-        cases,
-        settings.burn_in,
-        _climatology(dynamics),
-        member_layout(settings),
-        None if threshold is None else GrossErrorCheck(threshold),
-        tuple(name for name in _SCORES if name in settings.scores),
-    )
+    options = {
+        "scores": tuple(name for name in _SCORES if name in settings.scores),
+        "layout": member_layout(settings),
+        "quality_control": None if threshold is None else GrossErrorCheck(threshold),
+    }
+    climatology = _climatology(dynamics)
+    return SharedProblem(dynamics, network.measurement, seeds, cases, settings.burn_in, climatology, options)
 
 
 def _to_host(leaf: Any) -> Any:
@@ -107,12 +101,10 @@ def prepared(entry: Entry, filter: Filter, problem: SharedProblem, at_once: int)
         InputError: a filter that does not suit the model or the measurement.
     """
     start = time.perf_counter()
-    try:
+    with naming(entry.label, (ValueError, NotImplementedError)):
         filter = filter.prepare(problem.dynamics, problem.measurement)
         runs = SeedRuns(problem, filter, entry.settings.ensemble_size, at_once)
         runs.trace()
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(f"{entry.label}: {error}") from error
     runs.seconds_prepare = time.perf_counter() - start
     return runs
 
@@ -138,31 +130,28 @@ class SeedRuns:
         state = eqx.filter_eval_shape(filter.init, problem.cases[0].key, members)
         self.has_members = isinstance(state, EnsembleState)
 
-    def trace(self) -> Any:
+    def trace(self) -> None:
         """Goes through the filter's steps without computing: whatever it refuses is found here.
 
         Raises:
             ValueError: a filter that does not suit the model or the measurement.
         """
-        self._lowered = _runs.lower(*self._arguments(self._group(0)))
-        return self._lowered
+        self._lowered = _runs.lower(*self._arguments(0))
 
     def __call__(self, done: Callable[[int], None] = lambda n: None) -> list[dict[str, Any]]:
-        """Averages of each seed's run, by name; `seconds_per_cycle` is wall clock without compilation.
+        """Averages of each seed's run, by name, after `trace`; `seconds_per_cycle` has no compilation.
 
         Args:
             done: called with the number of seeds done since the last call.
         """
-        lowered = self._lowered or self.trace()
         start = time.perf_counter()
-        program = lowered.compile()
+        program = self._lowered.compile()
         self.seconds_compile = time.perf_counter() - start
         rows = []
         for first in range(0, len(self.problem.seeds), self.at_once):
-            group = self._group(first)
-            seeds = self.problem.seeds[first : first + self.at_once]
+            arguments, seeds = self._arguments(first), self.problem.seeds[first : first + self.at_once]
             start = time.perf_counter()
-            out = jax.block_until_ready(program(*self._arguments(group)))
+            out = jax.block_until_ready(program(*arguments))
             seconds = (time.perf_counter() - start) / self.at_once
             for i, seed in enumerate(seeds):
                 each = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), out)
@@ -170,24 +159,13 @@ class SeedRuns:
             done(len(seeds))
         return rows
 
-    def _group(self, first: int) -> Case:
-        """`at_once` cases from this one on, stacked; those beyond the last repeat it, to keep the shapes."""
-        last = len(self.problem.seeds) - 1
-        cases = [self.problem.cases[min(first + i, last)] for i in range(self.at_once)]
+    def _arguments(self, first: int) -> tuple[Any, ...]:
+        """Of `_runs`: `at_once` cases from this one on; beyond the last, that again."""
+        problem, last = self.problem, len(self.problem.seeds) - 1
+        cases = [problem.cases[min(first + i, last)] for i in range(self.at_once)]
         cases = [case._replace(ensemble=case.ensemble[: self.n_members], units=None) for case in cases]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
-
-    def _arguments(self, group: Case) -> tuple[Any, ...]:
-        problem = self.problem
-        return (
-            self.filter,
-            problem.dynamics,
-            problem.measurement,
-            group,
-            problem.quality_control,
-            problem.layout,
-            problem.scores,
-        )
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+        return self.filter, problem.dynamics, problem.measurement, stacked, problem.options
 
     def _row(self, out: dict[str, Any], seconds: float) -> dict[str, Any]:
         members = self.n_members if self.has_members else None
@@ -220,26 +198,13 @@ def _runs(
     dynamics: Dynamics,
     measurement: Measurement,
     cases: Case,
-    quality_control: GrossErrorCheck | None,
-    layout: MemberLayout,
-    scores: tuple[str, ...],
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """Scores of each case, by stage and name, (cases, cycles); and members repaired in each cycle."""
 
     def one(case: Case) -> dict[str, Any]:
-        result = assimilate(
-            case.key,
-            filter,
-            dynamics,
-            measurement,
-            case.observations,
-            case.ensemble,
-            truth=case.truth,
-            save=(),
-            scores=scores,
-            layout=layout,
-            quality_control=quality_control,
-        )
+        given = (dynamics, measurement, case.observations, case.ensemble)
+        result = assimilate(case.key, filter, *given, truth=case.truth, save=(), **options)
         stages = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
         return {"scores": stages, "repaired": result.repaired}
 

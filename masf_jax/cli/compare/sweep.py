@@ -8,16 +8,20 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
 from ..errors import DIVERGED, InputError, RunError
 from ..files import check_writable
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from ..report import print_sweep
+from ..run.run import run
 
 __all__ = ["run_sweep"]
 
@@ -31,14 +35,13 @@ def run_sweep(overrides: list[str]) -> int:
     Every job's settings are checked before the first starts. A job that fails leaves its reason in
     its folder and does not stop the others.
     """
-    own, of_hydra, folder = [], [], "outputs/sweep"
+    own, of_hydra, folder = [], [], Path("outputs/sweep")
     for override in parse(overrides):
         if override.key_or_group == "output_dir":
             if override.is_sweep_override():
-                raise InputError(
-                    f"{override.input_line}: a sweep has one output_dir; its jobs get folders in it."
-                )
-            folder = str(override.value())
+                line = override.input_line
+                raise InputError(f"{line}: a sweep has one output_dir; its jobs get folders in it.")
+            folder = Path(str(override.value()))
         elif re.match(r"hydra[./]", override.key_or_group):
             of_hydra.append(override.input_line or "")
         else:
@@ -52,20 +55,19 @@ def run_sweep(overrides: list[str]) -> int:
                 f"filter={file}: a sweep takes filters by name; files are compared with "
                 "masf-jax compare filters=[…]."
             )
-    check_writable(Path(folder))
-    folders = [Path(folder) / str(number) for number in range(len(jobs))]
+    check_writable(folder)
+    folders = [folder / str(number) for number in range(len(jobs))]
     for each in folders:
         (each / _FAILURE).unlink(missing_ok=True)
     earlier = [_written(each) for each in folders]
-    _launch(jobs, of_hydra, Path(folder))
-    rows = [
-        _row(number, jobs[number], each, fresh=_written(each) != earlier[number])
-        for number, each in enumerate(folders)
-    ]
-    _shorten(rows, jobs)
-    from ..report import print_sweep
-
-    print_sweep(rows, Path(folder))
+    _launch(jobs, of_hydra, folder)
+    same = set.intersection(*map(set, jobs))
+    rows = []
+    for number, (job, each) in enumerate(zip(jobs, folders, strict=True)):
+        differing = " ".join(text for text in job if text not in same) or "-"
+        fresh = _written(each) != earlier[number]
+        rows.append({"job": number, "overrides": differing, **_outcome(each, fresh)})
+    print_sweep(rows, folder)
     if any(row["status"].startswith("failed") for row in rows):
         return 1
     return DIVERGED if any(row["status"] == "diverged" for row in rows) else 0
@@ -73,15 +75,13 @@ def run_sweep(overrides: list[str]) -> int:
 
 def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
     """Hydra launches the jobs by number. It reads the process's arguments, so they are set for the call."""
-    import hydra
-
     where = [f"hydra.sweep.dir='{folder.as_posix()}'", "hydra.sweep.subdir=${hydra.job.num}"]
     numbers = f"+job={','.join(map(str, range(len(jobs))))}"
     before, handlers = sys.argv, logging.root.handlers[:]
     sys.argv = ["masf-jax", "--multirun", *where, *of_hydra, numbers]
-    run = functools.wraps(_job)(functools.partial(_job, jobs))
+    task = functools.wraps(_job)(functools.partial(_job, jobs))
     try:
-        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(run)()
+        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
     except SystemExit as stop:
         if stop.code not in (0, None):
             raise InputError("Hydra could not launch the sweep; its message is above.") from stop
@@ -91,11 +91,6 @@ def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
 
 def _job(jobs: list[list[str]], config: DictConfig) -> None:
     """One job of a sweep, in whatever process the launcher put it."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    from ..run.run import run
-
     overrides = jobs[int(config.job)]
     folder = Path(HydraConfig.get().runtime.output_dir)
     GlobalHydra.instance().clear()
@@ -112,18 +107,11 @@ def _written(folder: Path) -> int | None:
     return path.stat().st_mtime_ns if path.is_file() else None
 
 
-def _row(number: int, overrides: list[str], folder: Path, fresh: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"job": number, "overrides": " ".join(overrides)}
+def _outcome(folder: Path, fresh: bool) -> dict[str, Any]:
+    """Status and numbers of a job."""
     if (folder / _FAILURE).is_file():
-        return row | {"status": "failed: " + (folder / _FAILURE).read_text(encoding="utf-8").strip()}
+        return {"status": "failed: " + (folder / _FAILURE).read_text(encoding="utf-8").strip()}
     if not fresh:
-        return row | {"status": f"failed: no new results in {folder}"}
+        return {"status": f"failed: no new results in {folder}"}
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return row | metrics | {"status": "diverged" if metrics["diverged"] else "done"}
-
-
-def _shorten(rows: list[dict[str, Any]], jobs: list[list[str]]) -> None:
-    """Leaves only the overrides in which the jobs differ."""
-    same = set.intersection(*(set(overrides) for overrides in jobs))
-    for row, overrides in zip(rows, jobs, strict=True):
-        row["overrides"] = " ".join(text for text in overrides if text not in same) or "-"
+    return metrics | {"status": "diverged" if metrics["diverged"] else "done"}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import importlib.util
 import math
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ...dynamics import Dynamics
 from ...metrics.summary import mean_and_standard_error
@@ -23,12 +23,10 @@ from ..process import computing
 from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
+from .comparison import csv_text
 from .entries import Entry, output_folder
 from .search_space import Space, current_values, default_space, given_space, largest
 from .seed_runs import SharedProblem, prepared, share
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 __all__ = ["tune"]
 
@@ -106,7 +104,7 @@ def tune(arguments: list[str]) -> int:
             task.settings.burn_in,
             best.score,
             problem.climatology,
-            task.settings.experiment.name or task.settings.dynamics["name"],
+            task.settings.problem,
             tuple(f"{key}={chosen}" for key, chosen in task.space.items()),
         )
         path, lost = _write_best(task, best, tuning), best.lost
@@ -124,7 +122,8 @@ def tune(arguments: list[str]) -> int:
 
 
 def _task(arguments: list[str]) -> _Task:
-    _check_optuna()
+    if importlib.util.find_spec("optuna") is None:
+        raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'")
     own, others = split(arguments, _OWN)
     swept = [override for override in others if override.is_sweep_override()]
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
@@ -157,13 +156,6 @@ def _task(arguments: list[str]) -> _Task:
     )
 
 
-def _check_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'") from error
-
-
 def _check_space(task: _Task, dynamics: Dynamics) -> None:
     """Composes and builds the filter at every choice and every end of an interval, each key by itself."""
     for key, chosen in task.space.items():
@@ -178,20 +170,6 @@ def _check_space(task: _Task, dynamics: Dynamics) -> None:
 
 def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
     """Exactly `task.trials` trials; trials.csv is written anew after each."""
-    study = _study(task)
-    space = {key: chosen.distribution() for key, chosen in task.space.items()}
-    trials: list[_Trial] = []
-    for number in range(task.trials):
-        asked = study.ask(space)
-        overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
-        trials.append(_trial(task, problem, overrides, trials))
-        study.tell(asked, trials[-1].score)
-        write_all(task.folder, {"trials.csv": text_writer(_csv(task, trials))})
-        print(f"trial {number + 1}/{task.trials}  {trials[-1]}", flush=True)
-    return trials
-
-
-def _study(task: _Task) -> Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -201,29 +179,35 @@ def _study(task: _Task) -> Study:
     now = current_values(task.space, task.settings)
     if now is not None:
         study.enqueue_trial(now)
-    return study
+    space = {key: chosen.distribution() for key, chosen in task.space.items()}
+    trials: list[_Trial] = []
+    for number in range(task.trials):
+        asked = study.ask(space)
+        overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
+        trials.append(_trial(task, problem, overrides, trials))
+        study.tell(asked, trials[-1].score)
+        write_all(task.folder, {"trials.csv": text_writer(csv_text(_rows(task, trials)))})
+        print(f"trial {number + 1}/{task.trials}  {trials[-1]}", flush=True)
+    return trials
 
 
 def _trial(task: _Task, problem: SharedProblem, overrides: tuple[str, ...], earlier: list[_Trial]) -> _Trial:
     """The runs with these values; values that were run before have the score they had."""
-    for trial in earlier:
-        if trial.overrides == overrides:
-            return dataclasses.replace(trial, seconds=0.0)
+    same = next((trial for trial in earlier if trial.overrides == overrides), None)
+    if same is not None:
+        return dataclasses.replace(same, seconds=0.0)
     start = time.perf_counter()
     rmse = task.runs(problem, overrides)
     counted = [value if math.isfinite(value) else problem.climatology for value in rmse]
     return _Trial(overrides, rmse, sum(counted) / len(counted), time.perf_counter() - start)
 
 
-def _csv(task: _Task, trials: list[_Trial]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    seeds = [f"rmse_seed_{seed}" for seed in task.seeds]
-    writer.writerow(["trial", *task.space, "score", "runs_with_nan", *seeds, "seconds"])
+def _rows(task: _Task, trials: list[_Trial]) -> Iterator[dict[str, Any]]:
     for number, trial in enumerate(trials):
-        values = [override.partition("=")[2] for override in trial.overrides]
-        writer.writerow([number, *values, trial.score, trial.lost, *trial.rmse, f"{trial.seconds:.3g}"])
-    return text.getvalue()
+        values = dict(override.split("=", 1) for override in trial.overrides)
+        seeds = {f"rmse_seed_{seed}": rmse for seed, rmse in zip(task.seeds, trial.rmse, strict=True)}
+        found = {"score": trial.score, "runs_with_nan": trial.lost}
+        yield {"trial": number, **values, **found, **seeds, "seconds": f"{trial.seconds:.3g}"}
 
 
 def _write_best(task: _Task, best: _Trial, tuning: Tuning) -> Path:
@@ -249,9 +233,8 @@ def _scores(tuning: Tuning) -> list[str]:
     ]
     if tuning.evaluated_rmse is not None:
         error = "" if tuning.evaluated_error is None else f" ± {tuning.evaluated_error:.2g}"
-        lines.append(
-            f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {listed(tuning.evaluated_seeds)}"
-        )
+        seeds = listed(tuning.evaluated_seeds)
+        lines.append(f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {seeds}")
     return lines
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import parse, single
-from .settings import Settings, flat, groups, read_settings
-from .values import words
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
-    from omegaconf import DictConfig
+from .settings import REGISTRIES, Settings, flat, read_settings
+from .values import naming, plain_keys, words, yaml_config
 
 __all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
 
@@ -36,10 +37,8 @@ _HARMLESS = (
 
 def preset(group: str, choice: str) -> dict[str, Any]:
     """What a choice's file has."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
-    return _container(OmegaConf.create({group: config}))[group]
+    config = yaml_config(config_folder() / group / f"{choice}.yaml")
+    return plain_keys(OmegaConf.create({group: config}))[group]
 
 
 def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
@@ -48,8 +47,8 @@ def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
     The value is the one that holds where the choice is made and nothing else is said.
     """
     section = preset(group, choice)
-    values = flat(groups()[group].check(section))
-    keys = groups()[group].keys(section["name"], section).values()
+    values = flat(REGISTRIES[group].check(section))
+    keys = REGISTRIES[group].keys(section["name"], section).values()
     return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
 
 
@@ -95,12 +94,14 @@ def compose(overrides: list[str]) -> Settings:
     harmless = (*_HARMLESS, "filter", "dynamics") if described else (*_HARMLESS, "filter")
     origin, size = _apply_tuning(config, file)
     _apply(config, values)
-    config["experiment"]["tuning"] = _origin(origin, size, config, values)
+    if size is not None and config["ensemble_size"] != size:
+        origin += f", for {size} members"
+    config["experiment"]["tuning"] = _with_given(origin, values)
     changed = any(group not in harmless for group in choice)
     changed |= any(o.key_or_group.split(".")[0] not in _HARMLESS for o in values)
     if changed or file is not None:
         config["experiment"]["expected"] = None
-    return read_settings(_container(config))
+    return read_settings(plain_keys(config))
 
 
 def repeat(path: str, overrides: list[str]) -> Settings:
@@ -108,21 +109,9 @@ def repeat(path: str, overrides: list[str]) -> Settings:
 
     An output folder that was named automatically is named anew from the overridden settings.
     """
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        config = OmegaConf.load(path)
-        if not isinstance(config, DictConfig):
-            raise InputError(f"{path} is not a configuration: it holds no keys.")
-        saved = read_settings(_container(config))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the configuration {path}: {error}") from error
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path} is not a valid YAML configuration: {error}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    with naming(path):
+        config = yaml_config(path)
+        saved = read_settings(plain_keys(config))
     parsed = single(parse(overrides))
     for override in parsed:
         if override.key_or_group in GROUPS:
@@ -137,15 +126,12 @@ def repeat(path: str, overrides: list[str]) -> Settings:
         config["experiment"]["expected"] = None
     if saved.experiment.tuning is not None:
         config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
-    return read_settings(_container(config))
+    return read_settings(plain_keys(config))
 
 
 def _compose_groups(overrides: list[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("config", overrides=overrides)
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose("config", overrides=overrides)
     OmegaConf.set_struct(config, False)
     return config
 
@@ -169,8 +155,6 @@ def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int
 
     Returns where the values come from, in words, and the ensemble size they are for.
     """
-    from omegaconf import OmegaConf
-
     tuned = config.experiment.pop("tuned", {})
     if file is not None:
         OmegaConf.update(config, "filter", file.filter)
@@ -180,49 +164,23 @@ def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int
     if config.filter.name not in tuned:
         return "defaults", None
     values = tuned[config.filter.name]
+    places = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}
     for key, value in values.items():
-        place = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}.get(
-            key, f"filter.{key}"
-        )
-        OmegaConf.update(config, place, value)
+        OmegaConf.update(config, places.get(key, f"filter.{key}"), value)
     return f"preset {config.experiment.name}", values.get("ensemble_size")
 
 
-def _origin(origin: str, size: int | None, config: DictConfig, overrides: list[Override]) -> str:
-    """The same in words, with what was changed since."""
-    if size is not None and config["ensemble_size"] != size:
-        origin += f", for {size} members"
-    return _with_given(origin, overrides)
-
-
 def _with_given(origin: str, overrides: list[Override]) -> str:
+    """Where the values come from, with what was changed since."""
     given = [o.input_line or "" for o in overrides if o.key_or_group.startswith("filter.")]
     return f"{origin}; given: {' '.join(text.removeprefix('filter.') for text in given)}" if given else origin
 
 
 def _apply(config: Any, overrides: list[Override]) -> None:
     """Sets each key; unknown ones are found by `read_settings`."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     for override in overrides:
         try:
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
         except (OmegaConfBaseException, TypeError) as error:
-            parent = override.key_or_group.rsplit(".", 1)[0]
-            raise InputError(
-                f"{override.input_line}: {parent} is a single value and has no keys below it."
-            ) from error
-
-
-def _container(config: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"cannot resolve the configuration: {error}") from error
-    if not isinstance(plain, dict):
-        raise InputError("the configuration must be a mapping of keys to values.")
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+            parent, line = override.key_or_group.rsplit(".", 1)[0], override.input_line
+            raise InputError(f"{line}: {parent} is a single value and has no keys below it.") from error

@@ -6,9 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ..errors import InputError
+from .builders.filters import FILTERS
 from .settings import section, write_plain
-from .values import checked
+from .values import checked, naming, plain_keys, yaml_config
 
 __all__ = ["FilterFile", "Tuning", "filter_file_text", "is_filter_file", "read_filter_file"]
 
@@ -67,39 +70,23 @@ def read_filter_file(given: str) -> FilterFile:
     Raises:
         InputError: no such file, not a mapping, an unknown filter, key or value, each with the path.
     """
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from .builders.filters import FILTERS
-
     path = Path(given).expanduser()
-    try:
-        config = OmegaConf.load(path)
-        if not isinstance(config, DictConfig):
-            raise InputError("it holds no keys")
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        content: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    if not path.is_file():
+        raise InputError(
+            f"filter={given}: there is no such file. A filter is one of those of masf-jax list filter, or a "
+            "file that masf-jax tune wrote."
+        )
+    with naming(f"filter={given}"):
+        content = plain_keys(yaml_config(path))
         size = checked("ensemble_size", content.pop("ensemble_size", None), int | None)
         tuning = content.pop("tuning", None)
         tuning = None if tuning is None else section(Tuning, "tuning", tuning)
         FILTERS.check(content)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"filter={given}: there is no such file. A filter is one of those of masf-jax list filter, or a "
-            "file that masf-jax tune wrote."
-        ) from error
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"filter={given}: cannot read the file: {error}") from error
-    except InputError as error:
-        raise InputError(f"filter={given}: {error}") from error
     return FilterFile(path, content, size, tuning)
 
 
 def filter_file_text(filter: dict[str, Any], ensemble_size: int, tuning: Tuning, header: list[str]) -> str:
     """The file's text: comment lines, then the filter's keys, the ensemble size and `tuning`."""
-    from omegaconf import OmegaConf
-
     content = write_plain({**filter, "ensemble_size": ensemble_size, "tuning": tuning})
     comments = "".join(f"# {line}\n" for line in header)
     return comments + OmegaConf.to_yaml(OmegaConf.create(content))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from ..errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
 
 __all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", "texts", "whole"]
 
@@ -26,9 +27,6 @@ def parse(overrides: list[str]) -> list[Override]:
     Raises:
         InputError: not of the form KEY=VALUE.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     for text in overrides:
         if text.startswith("-"):
             raise unknown("option", text, _OPTIONS)
@@ -87,22 +85,19 @@ def expand(overrides: list[Override]) -> list[list[str]]:
     """
     options = []
     for override in overrides:
-        if not override.is_sweep_override():
-            options.append([override.input_line or ""])
-        elif override.is_discrete_sweep():
-            options.append([f"{override.key_or_group}={text}" for text in texts(override)])
-        else:
-            raise InputError(
-                f"{override.input_line}: a sweep takes lists of values: KEY=A,B,C or range(1,10)."
-            )
+        line = override.input_line or ""
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise InputError(f"{line}: a sweep takes lists of values: KEY=A,B,C or range(1,10).")
+        listed = override.is_sweep_override()
+        options.append([f"{override.key_or_group}={text}" for text in texts(override)] if listed else [line])
     return [list(job) for job in itertools.product(*options)]
 
 
 def items(override: Override) -> list[Any]:
     """The values of KEY=[A,B], KEY=A,B, KEY=range(…) or of a single KEY=A."""
+    if override.is_discrete_sweep():
+        return [getattr(value, "text", value) for value in override.sweep_iterator()]
     if override.is_sweep_override():
-        if override.is_discrete_sweep():
-            return [getattr(value, "text", value) for value in override.sweep_iterator()]
         raise InputError(f"{override.input_line}: expected a list, such as {override.key_or_group}=[0,1,2].")
     value = override.value()
     return value if isinstance(value, list) else [value]
@@ -121,9 +116,8 @@ def whole(override: Override | None, least: int, default: int) -> int:
         return default
     value = override.value()
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(
-            f"{override.input_line}: {override.key_or_group} must be an integer, at least {least}."
-        )
+        key = override.key_or_group
+        raise InputError(f"{override.input_line}: {key} must be an integer, at least {least}.")
     return value
 
 

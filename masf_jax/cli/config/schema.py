@@ -16,9 +16,12 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeAlias, Union
 
+import equinox as eqx
 import numpy as np
+from jaxtyping import AbstractArray
+from numpy.typing import ArrayLike
 
 from ...numbers import as_float
 from .values import MISSING
@@ -52,6 +55,10 @@ class Role:
     section: bool = False
 
 
+Roles: TypeAlias = Mapping[str, Role]
+"""By class name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """A callable and what is behind each of its parameters.
@@ -64,7 +71,7 @@ class Part:
     parameters: Mapping[str, Key | Part | Choice]
     constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     context: tuple[str, ...] = ()
-    null: str | None = None
+    null: Key | None = None
 
     def keys(self, section: Mapping[str, Any] | None) -> Iterator[Key]:
         """The keys, given what a section chooses; None: those of all choices."""
@@ -76,7 +83,7 @@ class Part:
 
     def build(self, section: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
         """The object of a complete section."""
-        if self.null is not None and _at(section, self.null) is None:
+        if self.null is not None and _at(section, self.null.path) is None:
             return None
         arguments = {
             name: _at(section, each.path) if isinstance(each, Key) else each.build(section, context)
@@ -97,9 +104,8 @@ class Choice:
 
     def keys(self, section: Mapping[str, Any] | None) -> Iterator[Key]:
         yield self.key
-        chosen = self.options if section is None else (self._chosen(section),)
-        for name in chosen:
-            if name in self.options:
+        for name in self.options:
+            if section is None or name == self._chosen(section):
                 yield from self.options[name]().keys(section)
 
     def build(self, section: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
@@ -125,12 +131,11 @@ def load(path: str) -> Callable[..., Any]:
 
 def read(
     make: Callable[..., Any],
-    roles: Mapping[str, Role],
+    roles: Roles,
     *,
     section: str = "",
     default: Any = MISSING,
     context: tuple[str, ...] = (),
-    hidden: tuple[str, ...] = (),
 ) -> Part:
     """The keys of a constructor or function.
 
@@ -139,7 +144,6 @@ def read(
         section: what the keys' paths begin with, "" or "network.".
         default: an object of the class, whose values are the defaults; MISSING: those of the signature.
         context: parameters that the caller gives.
-        hidden: further parameters that are no keys.
 
     Raises:
         TypeError: a required parameter that no plain value can stand for.
@@ -149,17 +153,14 @@ def read(
     docs = _documented(make, signature)
     parameters: dict[str, Key | Part | Choice] = {}
     constants: dict[str, Any] = {}
-    given = []
     for name, (hint, own) in signature.items():
         if name in context:
-            given.append(name)
             continue
         value = own if default is MISSING else _of_object(default, name, own)
-        path = section + role.renamed.get(name, name)
+        key = Key(section + role.renamed.get(name, name), hint, value, docs.get(name, ""))
         found = None
-        if name not in role.hidden and name not in hidden:
-            nested = name in role.renamed
-            found = _parameter(hint, value, path, section, nested, docs.get(name, ""), roles, hidden)
+        if name not in role.hidden:
+            found = _parameter(key, section, name in role.renamed, roles)
         if found is not None:
             if isinstance(found, Key) and name == role.null:
                 found = dataclasses.replace(found, kind=found.kind | None)
@@ -169,78 +170,53 @@ def read(
         elif default is not MISSING:
             constants[name] = value
     null = parameters.get(role.null or "")
-    null = null.path if isinstance(null, Key) else None
-    return Part(make, parameters, constants, tuple(given), null)
+    given = tuple(name for name in signature if name in context)
+    return Part(make, parameters, constants, given, null if isinstance(null, Key) else None)
 
 
-def _parameter(
-    hint: Any,
-    value: Any,
-    path: str,
-    section: str,
-    nested: bool,
-    doc: str,
-    roles: Mapping[str, Role],
-    hidden: tuple[str, ...],
-) -> Key | Part | Choice | None:
-    kind = _plain(hint)
+def _parameter(key: Key, section: str, nested: bool, roles: Roles) -> Key | Part | Choice | None:
+    """What stands for a parameter; `key`: its path, type, default and doc. None: no plain value does."""
+    kind = _plain(key.kind)
     if kind is not None:
-        return Key(path, kind, _scalar(value), doc)
-    optional = type(None) in typing.get_args(hint)
-    cls = next((each for each in (*typing.get_args(hint), hint) if _is_object(each)), None)
+        return dataclasses.replace(key, kind=kind, default=_scalar(key.default))
+    members = (*typing.get_args(key.kind), key.kind)
+    optional = type(None) in members
+    cls = next((each for each in members if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
     if cls is None:
         return None
     role = roles.get(cls.__name__, Role())
     if role.choices:
-        return _choice(role.choices, value, optional, path, section, doc, roles, hidden)
+        return _choice(key, optional, role.choices, section, roles)
     if inspect.isabstract(cls):
         return None
-    section = f"{path}." if nested or role.section or _is_plain_dataclass(cls) else section
-    given = MISSING if value is None else value
+    section = f"{key.path}." if nested or role.section or not issubclass(cls, eqx.Module) else section
+    given = MISSING if key.default is None else key.default
     try:
-        part = read(cls, roles, section=section, default=given, hidden=hidden)
+        part = read(cls, roles, section=section, default=given)
     except TypeError:  # it holds arrays or functions: given in code, or made by `prepare`
         return None
     if not optional or part.null is None:
         return dataclasses.replace(part, null=None)
-    if value is not None:
+    if key.default is not None:
         return part
-    keys = {
-        name: dataclasses.replace(each, default=None)
-        if isinstance(each, Key) and each.path == part.null
-        else each
-        for name, each in part.parameters.items()
-    }
-    return dataclasses.replace(part, parameters=keys)
+    null = dataclasses.replace(part.null, default=None)
+    parameters = {name: null if each is part.null else each for name, each in part.parameters.items()}
+    return dataclasses.replace(part, parameters=parameters, null=null)
 
 
-def _choice(
-    choices: Mapping[str, str],
-    value: Any,
-    optional: bool,
-    path: str,
-    section: str,
-    doc: str,
-    roles: Mapping[str, Role],
-    hidden: tuple[str, ...],
-) -> Choice:
+def _choice(key: Key, optional: bool, choices: Mapping[str, str], section: str, roles: Roles) -> Choice:
     """The default is that of the signature, or the first where that is None: what the class takes itself."""
-    first, *_ = choices
-    default = next((name for name, where in choices.items() if _path_of(value) == where), first)
+    given, cls = key.default, type(key.default)
+    names = {path: name for name, path in choices.items()}
+    default = names.get(f"{cls.__module__}:{cls.__name__}", next(iter(choices)))
 
     def reader(name: str) -> Callable[[], Part]:
-        given = MISSING if value is None or name != default else value
-        return functools.cache(
-            lambda: read(load(choices[name]), roles, section=section, default=given, hidden=hidden)
-        )
+        value = MISSING if given is None or name != default else given
+        return functools.cache(lambda: read(load(choices[name]), roles, section=section, default=value))
 
     kind: Any = Literal[tuple(choices)]
-    key = Key(path, kind | None if optional else kind, default, doc)
+    key = dataclasses.replace(key, kind=kind | None if optional else kind, default=default)
     return Choice(key, {name: reader(name) for name in choices})
-
-
-def _path_of(instance: Any) -> str:
-    return f"{type(instance).__module__}:{type(instance).__name__}"
 
 
 def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -255,12 +231,10 @@ def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
         hint, default = hints.get(name, Any), parameter.default
         if hint is Any and name in fields:
             hint = typing.get_type_hints(cls)[name]
-        if default is parameter.empty:
-            default = MISSING
-        elif repr(default) == "<factory>":
+        if repr(default) == "<factory>":
             factory: Any = fields[name].default_factory
             default = factory()
-        found[name] = hint, default
+        found[name] = hint, MISSING if default is parameter.empty else default
     return found
 
 
@@ -275,41 +249,27 @@ def _of_object(instance: Any, name: str, own: Any) -> Any:
     return value
 
 
-def _is_object(hint: Any) -> bool:
-    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
-
-
-def _is_plain_dataclass(cls: type) -> bool:
-    import equinox as eqx
-
-    return not issubclass(cls, eqx.Module)
-
-
 _NUMBERS = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 def _plain(hint: Any) -> Any:
     """The plain values among those of a type; None: there are none."""
-    from jaxtyping import AbstractArray
-    from numpy.typing import ArrayLike
-
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in (int, float, bool, str, dict) or origin is Literal:
         return hint
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return float if hint.dims == () else None
-    if origin in (Union, types.UnionType):
-        arrays = set(typing.get_args(ArrayLike))
-        members = [_NUMBERS] if arrays <= set(arguments) else []
-        rest = arguments if not members else [each for each in arguments if each not in arrays]
-        members += [kind for each in rest if (kind := _plain(each)) is not None]
-        if not members:
-            return None
-        return Union[tuple(members + [each for each in rest if each is type(None)])]  # noqa: UP007
     if origin is tuple:
         items = [each if each is ... else _plain(each) for each in arguments]
         return None if None in items else tuple[tuple(items)]
-    return None
+    if origin not in (Union, types.UnionType):
+        return None
+    arrays = set(typing.get_args(ArrayLike))
+    given = arrays <= set(arguments)
+    kinds = [_NUMBERS] if given else []
+    kinds += [kind for each in arguments if not (given and each in arrays) and (kind := _plain(each))]
+    none = [each for each in arguments if each is type(None)]
+    return Union[tuple(kinds + none)] if kinds else None  # noqa: UP007
 
 
 def _scalar(value: Any) -> Any:
@@ -325,10 +285,8 @@ def _documented(make: Callable[..., Any], names: Collection[str]) -> dict[str, s
     """What the docstring's Args (or Attributes) say of each parameter, in one line."""
     found = re.search(r"\n( *)(?:Args|Attributes):\n(.*?)(?:\n\n|\Z)", inspect.getdoc(make) or "", re.DOTALL)
     docs: dict[str, str] = {}
-    if found is None:
-        return docs
     one = "(?:" + "|".join(names) + ")"
-    for entry in re.split(r"\n {4}(?! )", "\n" + found[2].rstrip()):
+    for entry in re.split(r"\n {4}(?! )", "\n" + found[2].rstrip()) if found else ():
         text = re.sub(r"\bNone\b", "null", " ".join(entry.split()))
         for given, line in re.findall(rf"((?:{one}, )*{one}): (.*?)(?=; (?:{one}, )*{one}: |$)", text):
             docs |= dict.fromkeys(given.split(", "), line)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import InputError
+from .builders.dynamics import DYNAMICS
+from .builders.filters import FILTERS
+from .builders.measurement import MEASUREMENTS
 from .schema import read
 from .values import checked_keys
 
-if TYPE_CHECKING:
-    from .builders.registry import Group
-
 __all__ = [
+    "REGISTRIES",
     "About",
     "Initial",
     "Layout",
@@ -21,12 +22,19 @@ __all__ = [
     "QualityControl",
     "Settings",
     "flat",
-    "groups",
     "read_settings",
     "section",
     "write_plain",
     "write_settings",
 ]
+
+
+_Score = Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"]
+REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+"""What the sections of these names are checked and built by."""
+_LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
+_LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
+_POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +104,7 @@ class Settings:
     observations: ObservationFile = ObservationFile()
     quality_control: QualityControl = QualityControl()
     precision: Literal["float32", "float64"] = "float32"
-    scores: tuple[Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"], ...] = (
-        "rmse",
-        "spread",
-        "crps",
-        "rank_histogram",
-    )
+    scores: tuple[_Score, ...] = ("rmse", "spread", "crps", "rank_histogram")
     save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
     chunk: int | None = None
     layout: Layout = Layout()
@@ -112,10 +115,14 @@ class Settings:
     experiment: About = About()
 
     @property
+    def problem(self) -> str:
+        """The experiment, or the model where there is none."""
+        return self.experiment.name or self.dynamics["name"]
+
+    @property
     def automatic_output_dir(self) -> str:
         """outputs/<experiment or dynamics>-<filter>-seed<seed>."""
-        what = self.experiment.name or self.dynamics["name"]
-        return f"outputs/{what}-{self.filter['name']}-seed{self.seed}"
+        return f"outputs/{self.problem}-{self.filter['name']}-seed{self.seed}"
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -126,21 +133,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             the wrong type or out of range.
     """
     settings: Settings = section(Settings, "", config)
-    checked = {name: group.check(getattr(settings, name)) for name, group in groups().items()}
+    checked = {name: group.check(getattr(settings, name)) for name, group in REGISTRIES.items()}
     settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:
         settings = dataclasses.replace(settings, output_dir=settings.automatic_output_dir)
     return settings
-
-
-def groups() -> dict[str, Group]:
-    """What the sections `dynamics`, `measurement` and `filter` are checked and built by."""
-    from .builders.dynamics import DYNAMICS
-    from .builders.filters import FILTERS
-    from .builders.measurement import MEASUREMENTS
-
-    return {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
 
 
 def section(kind: Callable[..., Any], key: str, given: Any) -> Any:
@@ -159,11 +157,16 @@ def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _check_ranges(settings: Settings) -> None:
-    smallest = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
-    for key, least in smallest.items():
-        value = getattr(settings, key)
-        if value is not None and value < least:
-            raise InputError(f"{key} must be at least {least}; got {value}.")
+    values = flat(write_plain(settings))
+    for key, least in (_LEAST | _LEAST_OR_NULL).items():
+        if values[key] is not None and values[key] < least:
+            null = ", or null" if key in _LEAST_OR_NULL else ""
+            raise InputError(f"{key} must be at least {least}{null}; got {values[key]}.")
+    if (settings.initial.mean is None) != (settings.initial.std is None):
+        raise InputError("initial.mean and initial.std go together: give both or neither.")
+    for key in _POSITIVE:
+        if values[key] is not None and not values[key] > 0:
+            raise InputError(f"{key} must be positive; got {values[key]}.")
     if settings.seed >= 2**32:
         raise InputError(f"seed must be below 2**32; got {settings.seed}.")
     if settings.n_cycles is None and settings.observations.path is None:
@@ -173,17 +176,6 @@ def _check_ranges(settings: Settings) -> None:
             f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
             "give a smaller burn_in or a larger n_cycles."
         )
-    for key, value in dataclasses.asdict(settings.layout).items():
-        if value is not None and value < 1:
-            raise InputError(f"layout.{key} must be at least 1, or null; got {value}.")
-    initial = settings.initial
-    if (initial.mean is None) != (initial.std is None):
-        raise InputError("initial.mean and initial.std go together: give both or neither.")
-    positive = {"initial.spread": initial.spread, "initial.std": initial.std}
-    positive["quality_control.threshold"] = settings.quality_control.threshold
-    for key, value in positive.items():
-        if value is not None and not value > 0:
-            raise InputError(f"{key} must be positive; got {value}.")
 
 
 def write_settings(settings: Settings) -> dict[str, Any]:

@@ -1,22 +1,27 @@
-"""Single values of a configuration, checked by pydantic; and sections of them."""
+"""Values of a configuration: from YAML, each checked by pydantic, sections of them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
 
 from ..errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
     from .schema import Key
 
-__all__ = ["MISSING", "checked", "checked_keys", "words"]
+__all__ = ["MISSING", "checked", "checked_keys", "naming", "plain_keys", "words", "yaml_config"]
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 """In place of a value that is not there."""
@@ -43,14 +48,47 @@ def words(kind: Any) -> str:
     return _NAMES.get(kind, str(kind))
 
 
+@contextlib.contextmanager
+def naming(what: str, kinds: Any = InputError) -> Iterator[None]:
+    """Says in the message of an error of these kinds what it is about."""
+    try:
+        yield
+    except kinds as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def yaml_config(path: str | Path) -> DictConfig:
+    """The keys of a YAML file.
+
+    Raises:
+        InputError: it cannot be read, or holds no keys.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the file: {error}") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"cannot read the file, which is not a valid YAML configuration: {error}") from error
+    if not isinstance(config, DictConfig):
+        raise InputError("it holds no keys.")
+    return config
+
+
+def plain_keys(config: Any) -> dict[str, Any]:
+    """The configuration with its references resolved, without Hydra's own keys."""
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"cannot resolve the configuration: {error}") from error
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
 def checked(key: str, value: Any, kind: Any) -> Any:
     """`value` as the type says: whole floats pass as integers (1e3), integers as floats, no more.
 
     Raises:
         InputError: naming the key, the value that came and what was expected.
     """
-    from pydantic import ValidationError
-
     try:
         return _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
     except (ValidationError, TypeError) as error:
@@ -58,11 +96,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
         raise InputError(f"{key} must be {words(kind)}; got {shown}.") from error
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
+_adapter = functools.cache(TypeAdapter)
 
 
 def _whole(value: Any) -> Any:

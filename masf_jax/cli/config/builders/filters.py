@@ -25,10 +25,9 @@ FILTERS = Group(
         "etkf": f"{_KALMAN}.etkf:ETKF",
         "ensrf": f"{_KALMAN}.ensrf:EnSRF",
         "letkf": f"{_KALMAN}.letkf:LETKF",
-        "enkf_n": Entry(f"{_KALMAN}.enkf_n:EnKFN", hidden=("adaptive",)),  # it infers its inflation itself
-        "ienkf": Entry(
-            f"{_KALMAN}.ienkf:IEnKF", hidden=("adaptive", "prior")
-        ),  # it forecasts again and again
+        # enkf_n infers its inflation itself, ienkf forecasts again and again
+        "enkf_n": Entry(f"{_KALMAN}.enkf_n:EnKFN", hidden=("adaptive",)),
+        "ienkf": Entry(f"{_KALMAN}.ienkf:IEnKF", hidden=("adaptive", "prior")),
         "kalman": f"{_KALMAN}.exact:KalmanFilter",
         "particle": "masf_jax.filters.particle:ParticleFilter",
         "climatology": "masf_jax.filters.baselines:Climatology",

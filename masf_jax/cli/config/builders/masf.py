@@ -27,9 +27,7 @@ def finished(made: MASF, checkpoint: str | None = None) -> MASF:
     Args:
         checkpoint: a file of masf-jax train: a network to use instead of pretraining one.
     """
-    alone = hasattr(
-        made.prior, "pretraining"
-    )  # a NetworkPrior, without the import of Flax that its class takes
+    alone = hasattr(made.prior, "pretraining")  # a NetworkPrior, without the imports that its class takes
     if checkpoint is not None and not alone:
         raise ValueError(
             "checkpoint is of a network alone (prior=network); the route takes no checkpoint where it trains "

@@ -5,6 +5,7 @@ A constructor's or function's `shape` is the state's; its other parameters are k
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from .... import measurements as m
 from ....measurements.base import Elementwise
-from ...errors import InputError
+from ..values import naming
 from .noise import UNIT_NOISE, Network, NoiseSettings, network, noise_law
 from .registry import Entry, Group
 
@@ -101,10 +102,7 @@ def moving(
         shift: grid points a cycle.
     """
     m.moving_window(shape, width, shift, 1)  # refuses a bad width now
-
-    def mask(n_cycles: int) -> np.ndarray:
-        return m.moving_window(shape, width, shift, n_cycles)
-
+    mask = functools.partial(m.moving_window, shape, width, shift)
     return Network(m.Measurement(m.Identity(), noise_law(noise)), mask)
 
 
@@ -193,10 +191,8 @@ def several(shape: tuple[int, ...], parts: tuple[dict, ...]) -> Network:
 
 
 def _part(i: int, part: dict[str, Any], shape: tuple[int, ...]) -> Network:
-    try:
+    with naming(f"measurement.parts[{i}]"):
         return MEASUREMENTS.build(MEASUREMENTS.check(part), shape)
-    except InputError as error:
-        raise InputError(f"measurement.parts[{i}]: {error}") from error
 
 
 def _whole(made: Network) -> Network:
@@ -204,6 +200,7 @@ def _whole(made: Network) -> Network:
 
 
 _H = "masf_jax.measurements"
+_STRIDED = ("arctan", "sigmoid", "tanh", "absolute", "square", "Log", "Quantised", "Censored", "Vorticity")
 
 MEASUREMENTS = Group(
     "measurement",
@@ -222,20 +219,7 @@ MEASUREMENTS = Group(
         "area_average": area_average,
         "range_bearing": Entry(range_bearing, finish=_whole),
         "several": Entry(several, finish=_whole),
-        **{
-            name: Entry(f"{_H}:{function}", finish=_strided)
-            for name, function in {
-                "arctan": "arctan",
-                "sigmoid": "sigmoid",
-                "tanh": "tanh",
-                "absolute": "absolute",
-                "square": "square",
-                "log": "Log",
-                "quantised": "Quantised",
-                "censored": "Censored",
-                "vorticity": "Vorticity",
-            }.items()
-        },
+        **{name.lower(): Entry(f"{_H}:{name}", finish=_strided) for name in _STRIDED},
     },
     context=("shape",),
     finish=_measured,

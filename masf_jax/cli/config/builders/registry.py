@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InputError, unknown
 from ..schema import Key, Part, load, read
-from ..values import checked_keys
+from ..values import checked_keys, naming
 from .roles import ROLES
 
 __all__ = ["Entry", "Group"]
@@ -21,7 +21,7 @@ class Entry:
 
     Args:
         make: "package.module:Name" of a constructor or function, imported when it is needed, or itself.
-        hidden: parameters that are no keys.
+        hidden: parameters of its parts that are no keys.
         adapt: of a section, before it is looked at: the keys of earlier versions by their present names.
         finish: what is done with the object made, where that is another thing than the group's.
     """
@@ -70,9 +70,8 @@ class Group:
         """
         name = section.get("name")
         if not isinstance(name, str):
-            raise InputError(
-                f"{self.name}.name must be one of {', '.join(sorted(self.entries))}; got {name!r}."
-            )
+            known = ", ".join(sorted(self.entries))
+            raise InputError(f"{self.name}.name must be one of {known}; got {name!r}.")
         given = self._adapted(name, section)
         found = checked_keys(
             f"{self.name}.",
@@ -80,25 +79,21 @@ class Group:
             self.keys(name, given),
             f" (of {self.name} {name})",
             ignored=lambda path: any(f"{key}.".startswith(f"{path}.") for key in self.keys(name)),
-            hint=lambda key: self._others(key),
+            hint=self._others,
         )
         return {"name": name, **found}
 
     def build(self, section: Mapping[str, Any], *context: Any) -> Any:
         """The object of a checked section; `context`: values of what the group's `context` names."""
         made, given = None, dict(zip(self.context, context, strict=True))
-        try:
+        with naming(f"{self.name} {section['name']}", (ValueError, TypeError)):
             for part in self._parts(section["name"]):
                 made = part.build(section, {**given, "made": made})
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{self.name} {section['name']}: {error}") from error
         return made
 
     def _adapted(self, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
-        try:
+        with naming(f"{self.name} {name}", ValueError):
             return self._entry(name).adapt({key: value for key, value in section.items() if key != "name"})
-        except ValueError as error:
-            raise InputError(f"{self.name} {name}: {error}") from error
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
@@ -108,15 +103,11 @@ class Group:
     @functools.cache  # noqa: B019 - as many groups as there are
     def _parts(self, name: str) -> tuple[Part, ...]:
         """What makes the object, and what finishes it."""
-        entry = self._entry(name)
-        makers = [
-            load(entry.make) if isinstance(entry.make, str) else entry.make,
-            entry.finish or self.finish,
-        ]
-        context = (*self.context, "made")
-        return tuple(
-            read(make, ROLES, context=context, hidden=entry.hidden) for make in makers if make is not None
-        )
+        entry, context = self._entry(name), (*self.context, "made")
+        roles = {each: dataclasses.replace(r, hidden=r.hidden + entry.hidden) for each, r in ROLES.items()}
+        make = load(entry.make) if isinstance(entry.make, str) else entry.make
+        makers = (make, entry.finish or self.finish)
+        return tuple(read(each, roles, context=context) for each in makers if each is not None)
 
     def _others(self, key: str) -> str:
         """Which other choices have the key."""

@@ -6,7 +6,7 @@ from ..schema import Role
 
 __all__ = ["ROLES"]
 
-_MASF, _HERE = "masf_jax.masf", __package__
+_MASF, _DIFFUSION, _HERE = "masf_jax.masf", "masf_jax.diffusion", __package__
 
 ROLES = {
     "MASF": Role({"climatology": "pretraining.states"}),
@@ -20,15 +20,12 @@ ROLES = {
     ),
     "ProcessFamily": Role(
         choices={
-            "vp": "masf_jax.diffusion.vp_bridge:VP",
-            "measurement_aware": "masf_jax.diffusion.measurement_aware:MeasurementAware",
+            "vp": f"{_DIFFUSION}.vp_bridge:VP",
+            "measurement_aware": f"{_DIFFUSION}.measurement_aware:MeasurementAware",
         }
     ),
     "Sampler": Role(
-        choices={
-            "bridge": "masf_jax.diffusion.samplers:Bridge",
-            "guided": "masf_jax.diffusion.samplers:Guided",
-        }
+        choices={"bridge": f"{_DIFFUSION}.samplers:Bridge", "guided": f"{_DIFFUSION}.samplers:Guided"}
     ),
     "Route": Role(
         choices={
@@ -44,11 +41,7 @@ ROLES = {
     "Normalization": Role({"kind": "normalization"}, null="kind"),
     "ScoreNetwork": Role({"architecture": "network", "training": "training", "restart": "training.restart"}),
     "Architecture": Role(hidden=("noise_map", "preconditioning", "variance_head")),
-    "FitConfig": Role(
-        hidden=("validation_fraction", "validation_draws", "validate_every", "patience"),
-    ),
-    "Kolmogorov": Role(
-        hidden=("cfl",)
-    ),  # networks are kept for a model by all its keys, which had not this one
+    "FitConfig": Role(hidden=("validation_fraction", "validation_draws", "validate_every", "patience")),
+    "Kolmogorov": Role(hidden=("cfl",)),  # networks are kept for a model by all its keys, none of them this
     "KalmanFilter": Role(hidden=("mean", "covariance")),
 }
