@@ -52,11 +52,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"masf-jax {__version__}")
     elif command == "list":
-        from .listing import print_choices
+        from .groups import print_choices
 
         print_choices(rest)
     elif command == "run" and asks:
-        from .listing import group_lines, key_lines
+        from .groups import group_lines, key_lines
 
         print(help_texts.RUN.format(groups=group_lines(), keys=key_lines()), end="")
     elif command in texts and asks:
