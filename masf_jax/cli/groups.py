@@ -1,13 +1,12 @@
-"""The configuration groups: where their files lie, what there is to choose, and listings of it."""
+"""The configuration groups: where their files lie, and what there is to choose."""
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
-from .errors import InputError, unknown
+from .errors import InputError
 
-__all__ = ["GROUPS", "choices", "config_folder", "group_lines", "key_lines", "print_choices"]
+__all__ = ["GROUPS", "choices", "config_folder"]
 
 GROUPS = ("dynamics", "measurement", "filter", "experiment")
 
@@ -24,66 +23,3 @@ def config_folder() -> Path:
 def choices(group: str) -> list[str]:
     """Names of the choices of a group."""
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
-
-
-def print_choices(arguments: list[str]) -> None:
-    """Prints every choice of all groups, or of the groups named, one line each; or one choice's keys."""
-    if len(arguments) == 2 and arguments[0] in GROUPS and arguments[1] not in GROUPS:
-        _print_keys(*arguments)
-        return
-    for name in arguments:
-        if name not in GROUPS:
-            raise unknown("group", name, GROUPS)
-    for group in arguments or GROUPS:
-        print(f"{group}=")
-        for choice in choices(group):
-            path = config_folder() / group / f"{choice}.yaml"
-            lines = _preset(path) if group == "experiment" else [_summary(path)]
-            for head, line in zip([choice, *[""] * len(lines)], lines, strict=False):
-                print(f"  {head:<24}{line}")
-
-
-def _print_keys(group: str, choice: str) -> None:
-    """Prints the keys of one choice: the value each has, what it may be, and what it is."""
-    from .config.compose import key_rows
-
-    if choice not in choices(group):
-        raise unknown(group, choice, choices(group))
-    print(f"{group}={choice}  {_summary(config_folder() / group / f'{choice}.yaml')}")
-    for path, value, kind, doc in key_rows(group, choice):
-        print(f"  {group}.{path}={value}  ({kind})")
-        if doc:
-            print(textwrap.fill(doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6))
-
-
-def _summary(path: Path) -> str:
-    """The comment on a configuration file's first line."""
-    return path.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("#").strip()
-
-
-def _preset(path: Path) -> list[str]:
-    """Description, reference and expected RMSE by filter of a preset."""
-    import yaml
-
-    about = yaml.safe_load(path.read_text(encoding="utf-8"))["experiment"]
-    tuned = about.get("tuned", {}).items()
-    expected = [f"{name} {values['expected']:g}" for name, values in tuned if "expected" in values]
-    lines = [about["description"], about["reference"]]
-    return [*lines, "expected RMSE: " + ", ".join(expected)] if expected else lines
-
-
-def group_lines() -> str:
-    """One line per group with its choices, wrapped."""
-    return "\n".join(
-        textwrap.fill(
-            ", ".join(choices(group)), 100, initial_indent=f"  {group:<13}", subsequent_indent=" " * 15
-        )
-        for group in GROUPS
-    )
-
-
-def key_lines() -> str:
-    """The root keys with their comments, as they stand in config.yaml."""
-    text = (config_folder() / "config.yaml").read_text(encoding="utf-8")
-    start, end = text.index("\nseed:"), text.index("\nexperiment:")
-    return textwrap.indent(text[start:end].strip(), "  ")

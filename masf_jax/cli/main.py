@@ -53,11 +53,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"masf-jax {__version__}")
     elif command in texts and {"-h", "--help"} & set(rest):
-        from .groups import group_lines, key_lines
+        from .listing import group_lines, key_lines
 
         print(texts[command].format(groups=group_lines(), keys=key_lines()), end="")
     elif command == "list":
-        from .groups import print_choices
+        from .listing import print_choices
 
         print_choices(rest)
     elif command == "run":
