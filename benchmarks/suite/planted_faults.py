@@ -326,7 +326,7 @@ FAULTS = (
     ),
     Fault(
         "cli/run: innovations without the root",
-        ("cli/run/innovations.py", "experiments/innovations.py"),
+        ("cli/run/metrics.py", "cli/run/innovations.py", "experiments/innovations.py"),
         "float(np.sqrt((kept**2).mean()))",
         "float((kept**2).mean())",
         CLI,

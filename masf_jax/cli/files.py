@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,9 +21,7 @@ def check_writable(folder: Path) -> None:
     """
     try:
         existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        handle, name = tempfile.mkstemp(prefix=".masf-", dir=existing)
-        os.close(handle)
-        os.unlink(name)
+        tempfile.TemporaryFile(prefix=".masf-", dir=existing).close()
     except OSError as error:
         raise WriteError(
             f"the output folder {folder} cannot be written: {error.strerror or error}. "
@@ -48,11 +47,10 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
         folder.mkdir(parents=True, exist_ok=True)
         for name, write in writers.items():
             target = folder / name
-            handle, temporary = tempfile.mkstemp(prefix=".masf-", suffix=target.suffix, dir=folder)
-            os.close(handle)
-            staged[target] = Path(temporary)
+            staged[target] = folder / f".masf-{uuid.uuid4().hex}{target.suffix}"
             write(staged[target])
-            _flush(staged[target])
+            with staged[target].open("rb+") as file:
+                os.fsync(file.fileno())
         for target, temporary in staged.items():
             os.replace(temporary, target)
     except OSError as error:
@@ -73,12 +71,3 @@ def text_writer(content: str) -> Callable[[Path], None]:
         path.write_text(content, encoding="utf-8")
 
     return write
-
-
-def _flush(path: Path) -> None:
-    """Forces the file to disk, and gives it the permissions of an ordinary new file."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -77,7 +77,7 @@ comparison.csv, runs.csv (each run), comparison.tex, comparison.png, LABEL.yaml 
 
   filters=[letkf,masf]            by name, as masf-jax list filter has them
   filters=[letkf,./tuned.yaml]    or a file of masf-jax tune (label: tuned)
-  filters={a:letkf,b:letkf}       or with labels of your own
+  filters={{a:letkf,b:letkf}}       or with labels of your own
   LABEL.KEY=VALUE                 a key of one filter: letkf.radius=5 masf.inflation=1.05 etkf.ensemble_size=9
   filter.KEY=VALUE                a key of all filters
   seeds=5                         so many seeds from `seed` on; or which: seeds=[0,3,7]

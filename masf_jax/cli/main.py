@@ -5,6 +5,7 @@ Nothing heavy is imported here: `--help`, `--version` and `list` need neither JA
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import traceback
@@ -43,26 +44,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     command, *rest = arguments or ["--help"]
-    asks = "-h" in rest or "--help" in rest
-    texts = {"compare": help_texts.COMPARE, "tune": help_texts.TUNE, "train": help_texts.TRAIN}
+    texts = {"run": help_texts.RUN, "compare": help_texts.COMPARE, "tune": help_texts.TUNE}
+    texts["train"] = help_texts.TRAIN
     if command in ("-h", "--help", "help"):
         print(help_texts.OVERVIEW, end="")
     elif command in ("--version", "-V"):
         from .. import __version__
 
         print(f"masf-jax {__version__}")
+    elif command in texts and {"-h", "--help"} & set(rest):
+        from .listing import group_lines, key_lines
+
+        print(texts[command].format(groups=group_lines(), keys=key_lines()), end="")
     elif command == "list":
         from .listing import print_choices
 
         print_choices(rest)
-    elif command == "run" and asks:
-        from .listing import group_lines, key_lines
-
-        print(help_texts.RUN.format(groups=group_lines(), keys=key_lines()), end="")
-    elif command in texts and asks:
-        print(texts[command], end="")
     elif command == "run":
         return _run(rest)
+    elif command == "train":
+        return _train(rest)
     elif command == "compare":
         from .compare.compare import compare
 
@@ -71,28 +72,26 @@ def _dispatch(arguments: list[str]) -> int:
         from .compare.tune import tune
 
         return tune(rest)
-    elif command == "train":
-        return _train(rest)
     elif command in ("animate", "figures"):
         from .run import finished
 
         return finished.animate(rest) if command == "animate" else finished.figures(rest)
     else:
-        known = ("run", *texts, "animate", "figures", "list", "--help", "--version")
-        raise unknown("command", command, known)
+        raise unknown("command", command, (*texts, "animate", "figures", "list", "--help", "--version"))
     return 0
 
 
 def _run(arguments: list[str]) -> int:
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     arguments = [argument for argument in arguments if argument not in sweep]
+    path, overrides = _saved_config(arguments)
     if sweep:
-        if _saved_config(arguments)[0] is not None:
+        if path is not None:
             raise InputError("--config repeats one run; it does not go with -m.")
         from .compare.sweep import run_sweep
 
         return run_sweep(arguments)
-    settings = _settings(arguments)
+    settings = _settings(path, overrides)
     from .report import print_outcome
     from .run.run import run
 
@@ -110,16 +109,15 @@ def _run(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     given = [argument for argument in arguments if argument != "--overwrite"]
-    settings = _settings(given)
+    settings = _settings(*_saved_config(given))
     from .run.train import train
 
     train(settings, given, overwrite="--overwrite" in arguments)
     return 0
 
 
-def _settings(arguments: list[str]) -> Settings:
-    """Composed from the overrides, or those of the file after --config with the overrides."""
-    path, overrides = _saved_config(arguments)
+def _settings(path: str | None, overrides: list[str]) -> Settings:
+    """Composed from the overrides, or those of a saved file with the overrides."""
     from .config.compose import compose, repeat
 
     return compose(overrides) if path is None else repeat(path, overrides)
@@ -127,17 +125,13 @@ def _settings(arguments: list[str]) -> Settings:
 
 def _saved_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """The value of --config FILE or --config=FILE, and the other arguments."""
-    path, rest, remaining = None, [], iter(arguments)
-    for argument in remaining:
-        if argument == "--config":
-            path = next(remaining, None)
-            if path is None:
-                raise InputError("--config needs a file: masf-jax run --config outputs/…/config.yaml")
-        elif argument.startswith("--config="):
-            path = argument.removeprefix("--config=")
-        else:
-            rest.append(argument)
-    return path, rest
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config")
+    try:
+        known, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise InputError("--config needs a file: masf-jax run --config outputs/…/config.yaml") from error
+    return known.config, rest
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from masf_jax.cli.errors import InputError
-from masf_jax.cli.plots.colormaps import ANCHORS, diverging
 from masf_jax.cli.plots.flow_data import energy_spectra, is_flow, measured_points, vorticity_fields
-from masf_jax.cli.plots.flow_plots import default_cycles, spectra_figure, vorticity_figure
+from masf_jax.cli.plots.flow_plots import ANCHORS, default_cycles, diverging, spectra_figure, vorticity_figure
 
 
 def images(figure):

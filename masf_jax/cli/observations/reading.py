@@ -11,7 +11,7 @@ import numpy as np
 from ..config.settings import ObservationFile
 from ..errors import InputError, unknown
 from ..groups import config_folder
-from .table import Table
+from .tables import Table, read_csv, read_xarray
 
 __all__ = ["Record", "read_observations"]
 
@@ -82,12 +82,8 @@ def _find(path: str) -> Path:
 def _read(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        from .from_csv import read_csv
-
         return read_csv(path)
     if suffix in (".nc", ".nc4", ".netcdf", ".h5", ".zarr"):
-        from .from_xarray import read_xarray
-
         return read_xarray(path)
     raise InputError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
 

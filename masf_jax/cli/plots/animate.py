@@ -13,9 +13,8 @@ import numpy as np
 
 from ..errors import InputError, WriteError
 from ..files import write_all
-from .colormaps import diverging
 from .flow_data import measured_points, vorticity_fields
-from .flow_plots import Panels, add_legend
+from .flow_plots import Panels, add_legend, diverging
 
 if TYPE_CHECKING:
     import xarray as xr

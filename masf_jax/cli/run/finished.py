@@ -39,7 +39,15 @@ class _Parser(argparse.ArgumentParser):
         if arguments.dpi < 1:
             self.error(f"--dpi must be at least 1; got {arguments.dpi}")
         check_writable(arguments.run_dir)
-        return arguments, _load(arguments.run_dir)
+        import xarray as xr
+
+        path = arguments.run_dir / "result.nc"
+        if not path.is_file():
+            raise InputError(f"{path.parent} holds no result.nc: give the output folder of a finished run.")
+        try:
+            return arguments, xr.load_dataset(path, engine="h5netcdf")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
 
 
 def parse_cycles(text: str, n_cycles: int) -> list[int]:
@@ -64,19 +72,6 @@ def parse_cycles(text: str, n_cycles: int) -> list[int]:
     if not cycles or not all(0 <= cycle < n_cycles for cycle in cycles):
         raise InputError(f"--cycles {text}: the run has the cycles 0 … {n_cycles - 1}.")
     return cycles
-
-
-def _load(folder: Path) -> xr.Dataset:
-    import xarray as xr
-
-    path = folder / "result.nc"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no result.nc: give the output folder of a finished run.")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as data:
-            return data.load()
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def figures(given: Sequence[str]) -> int:

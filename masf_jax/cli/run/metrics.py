@@ -1,4 +1,4 @@
-"""The numbers of a run: averages over the cycles after the burn-in."""
+"""The numbers of a run: averages over the cycles after the burn-in, and scores against the observations."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
 from ...driver import Assimilation
 from ...filters import EnsembleState
+from ...measurements import Gaussian, Measurement
 from ...metrics import time_average
 from ..config.settings import Settings
-from .innovations import innovation_statistics
 from .problem import Problem
 
-__all__ = ["averages", "summarize", "versions"]
+__all__ = ["averages", "residuals", "summarize", "versions"]
 
-_REQUIRED = ("rmse", "spread", "crps")
+_STAGES = ("analysis", "forecast")
 
 
 def versions() -> dict[str, str]:
@@ -32,13 +33,12 @@ def versions() -> dict[str, str]:
 
 def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dict[str, Any]:
     """Metrics by name; NaN where a number does not exist (RMSE without truth)."""
-    n_cycles, burn_in = problem.observations.n_cycles, settings.burn_in
-    if burn_in >= n_cycles:
-        burn_in = 0
-    ensemble = isinstance(result.final, EnsembleState)
-    scores = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
-    metrics: dict[str, Any] = dict(averages(scores, burn_in, settings.ensemble_size if ensemble else None))
-    for stage in scores:
+    n_cycles = problem.observations.n_cycles
+    burn_in = settings.burn_in if settings.burn_in < n_cycles else 0
+    members = settings.ensemble_size if isinstance(result.final, EnsembleState) else None
+    scores = {stage: getattr(result, f"{stage}_scores") for stage in _STAGES}
+    metrics: dict[str, Any] = dict(averages(scores, burn_in, members))
+    for stage in _STAGES:
         if not scores[stage] and "spread" in (saved := getattr(result, stage)):
             spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
             metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
@@ -47,7 +47,7 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
             kept = np.asarray(values, np.float64)[burn_in:]
             metrics[f"mean_{name}"] = float(np.nanmean(kept)) if np.isfinite(kept).any() else math.nan
     if problem.truth is None:
-        metrics |= innovation_statistics(problem, result, burn_in)
+        metrics |= _innovations(problem, result, burn_in)
     if result.rejected is not None:
         rejected, measured = int(np.sum(result.rejected)), int(np.sum(problem.observations.mask))
         metrics |= {"rejected_values": rejected, "rejected_fraction": rejected / max(measured, 1)}
@@ -55,11 +55,11 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
         metrics["observation_units"] = problem.units
     seconds = result.seconds_assimilate or math.nan
     return metrics | {
-        "ensemble_size": settings.ensemble_size if ensemble else None,
+        "ensemble_size": members,
         "n_cycles": n_cycles,
         "burn_in": burn_in,
-        "repaired_members": int(np.asarray(result.repaired).sum()),
-        "diverged": bool(np.asarray(result.diverged).any()),
+        "repaired_members": int(np.sum(result.repaired)),
+        "diverged": bool(np.any(result.diverged)),
         "expected_rmse_analysis": settings.experiment.expected,
         "seconds_compile": result.seconds_compile,
         "seconds_assimilate": seconds,
@@ -81,7 +81,7 @@ def averages(
     """
     metrics: dict[str, float] = {}
     for stage, found in scores.items():
-        metrics |= {f"{name}_{stage}": math.nan for name in _REQUIRED}
+        metrics |= {f"{name}_{stage}": math.nan for name in ("rmse", "spread", "crps")}
         for name, values in found.items():
             if np.ndim(values) == 1:
                 metrics[f"{name}_{stage}"] = time_average(np.asarray(values), burn_in)
@@ -94,7 +94,52 @@ def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None
     """√((N+1)/N · mean variance / mean squared error) over cycles (Fortin et al. 2014)."""
     if "rmse" not in scores or "spread" not in scores:
         return math.nan
-    variance = time_average(np.asarray(scores["spread"], np.float64) ** 2, burn_in)
-    error = time_average(np.asarray(scores["rmse"], np.float64) ** 2, burn_in)
+    variance, error = (
+        time_average(np.asarray(scores[name], np.float64) ** 2, burn_in) for name in ("spread", "rmse")
+    )
     factor = 1.0 if n_members is None else (n_members + 1) / n_members
     return math.sqrt(factor * variance / error) if error > 0 else math.nan
+
+
+def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray | None:
+    """z - H(mean) of each cycle, (cycles, *z); None without means.
+
+    NaN where nothing was measured, or what was did not pass quality control.
+    """
+    mean = getattr(result, stage).get("mean")
+    if mean is None:
+        return None
+    used = np.asarray(problem.observations.mask)
+    if result.rejected is not None:
+        used = used & ~np.asarray(result.rejected)
+    values = problem.observations.values.astype(mean.dtype)
+    return np.where(used, np.asarray(_differences(problem.measurement, values, mean)), np.nan)
+
+
+@eqx.filter_jit
+def _differences(measurement: Measurement, values: jax.Array, mean: jax.Array) -> jax.Array:
+    return jax.vmap(measurement.innovation)(values, mean)
+
+
+def _innovations(problem: Problem, result: Assimilation, burn_in: int) -> dict[str, float]:
+    """Root-mean-square and mean of z - H(mean) after the burn-in, forecast and analysis apart.
+
+    The forecast's is the one-step forecast error against observations. Where a single state component
+    is measured with Gaussian noise, also the log-likelihood of the observations under the filter's
+    forecasts, Σ log N(z; H(mean), spread² + std²): exact for the Kalman filter.
+    """
+    out: dict[str, float] = {}
+    found = {stage: residuals(problem, result, stage) for stage in ("forecast", "analysis")}
+    for stage, residual in found.items():
+        kept = np.array([]) if residual is None else residual[burn_in:].astype(np.float64)
+        kept = kept[np.isfinite(kept)]
+        out[f"innovation_rms_{stage}"] = float(np.sqrt((kept**2).mean())) if kept.size else math.nan
+        out[f"innovation_mean_{stage}"] = float(kept.mean()) if kept.size else math.nan
+    noise, spread, residual = problem.measurement.noise, result.forecast.get("spread"), found["forecast"]
+    identity = problem.measurement.operator.structure == "identity"
+    single = identity and math.prod(problem.dynamics.state_shape) == 1
+    if single and isinstance(noise, Gaussian) and spread is not None and residual is not None:
+        variance = np.asarray(spread, np.float64) ** 2 + np.asarray(noise.std, np.float64) ** 2
+        terms = -0.5 * (residual.astype(np.float64) ** 2 / variance + np.log(2 * math.pi * variance))
+        out["log_likelihood"] = float(np.nansum(terms[burn_in:]))
+    return out

@@ -1,28 +1,30 @@
-"""Networks of the score-based filter: pretrained for a run, kept in a checkpoint, taken from one."""
+"""Networks that a filter brings along: to be pretrained for a run, or taken from a checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import equinox as eqx
 
 from ...diffusion import VP
 from ...dynamics import Dynamics
 from ...ensemble.normalization import Moments
 from ...filters import MASF, Filter
 from ..config.builders.measurement import MEASUREMENTS
-from ..config.settings import Settings
+from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ...masf.climate import Climate
+    from ...masf.amortised.filter import AmortisedMASF
     from ...masf.priors.network import NetworkPrior
-    from ...training import History
 
 F = TypeVar("F", bound=Filter)
 
-__all__ = ["pretraining_fit", "with_checkpoint", "with_progress", "write_checkpoint"]
+__all__ = ["AMORTISED", "description", "flat", "pretraining_fit", "with_checkpoint", "with_progress"]
+
+AMORTISED = "masf_amortised"
+"""The filter whose network is trained on simulated cycles, by `masf-jax train` only."""
 
 
 def pretraining_fit(filter: Filter) -> NetworkPrior | None:
@@ -42,110 +44,93 @@ def with_progress(filter: F) -> F:
     fit = pretraining_fit(filter)
     if fit is None:
         return filter
-    return _replaced(filter, prior=dataclasses.replace(fit, progress=True))
+    return eqx.tree_at(lambda f: f.prior, filter, dataclasses.replace(fit, progress=True))
 
 
 def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
-    """The filter with the network and normalisation that `filter.checkpoint` names, if it names one.
+    """The filter with the network of its checkpoint, where it names one or (masf_amortised) needs one.
 
     Raises:
         InputError: nothing there, or what is there was trained for another model, measurement or network.
     """
-    path = settings.filter.get("checkpoint")
-    if path is None or settings.filter["name"] == "masf_amortised":
-        return filter
+    try:
+        if settings.filter["name"] == AMORTISED:
+            return _with_trained_network(filter, settings, dynamics)
+        if settings.filter.get("checkpoint") is not None:
+            return _with_pretrained_network(filter, settings, dynamics)
+    except (ValueError, OSError) as error:
+        raise InputError(f"filter.checkpoint: {error}") from error
+    return filter
+
+
+def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
     from ...masf.priors.network import NetworkPrior
     from ...masf.routes.dual_head import DualHead
     from ...training import load
 
+    path = settings.filter["checkpoint"]
     if not isinstance(filter, MASF) or not isinstance(filter.prior, NetworkPrior):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
     fit = filter.prior
     measurement = MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement
     if isinstance(filter.route.of(measurement), DualHead):
         fit = DualHead.with_second_head(fit)
-    try:
-        stored = load(
-            path,
-            net=fit.architecture.net(dynamics.state_shape),
-            state_shape=dynamics.state_shape,
-            fingerprint=_description(settings, filter, fit),
-        )
-    except (ValueError, OSError) as error:
-        raise InputError(f"filter.checkpoint: {error}") from error
-    normalization = dataclasses.replace(filter.normalization, moments=Moments(**stored.normaliser))
+    stored = load(
+        path,
+        net=fit.architecture.net(dynamics.state_shape),
+        state_shape=dynamics.state_shape,
+        fingerprint=description(settings, filter),
+    )
     fit = dataclasses.replace(fit, denoiser=stored.denoiser)
-    return _replaced(filter, prior=fit, normalization=normalization)
+    normalization = dataclasses.replace(filter.normalization, moments=Moments(**stored.normaliser))
+    return eqx.tree_at(lambda f: (f.prior, f.normalization), filter, (fit, normalization))
 
 
-def write_checkpoint(
-    path: Path, settings: Settings, filter: Filter, climate: Climate, overwrite: bool
-) -> tuple[Path, History, int]:
-    """Writes the network of a filter prepared with this climate; returns the file, history and size.
+def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -> AmortisedMASF:
+    """Network, climate and calibration of `filter.checkpoint`, or of the package's for this experiment.
 
-    Of the fingerprint a run compares what `_description` has. The hash of the training states and the keys of
-    the training say where the network comes from: another run could make those states anew only at the
-    price that a checkpoint is to save.
-
-    Raises:
-        InputError: a filter without a pretrained network, or a file that exists and may not be replaced.
+    It must be of the same model, base filter and `filter.network`; measurement, noise, ensemble size and
+    interval may be others than it was trained with.
     """
-    from ...masf.priors.network import NetworkPrior
-    from ...nn import parameter_count
-    from ...training import fingerprint, save
+    from ...masf.amortised import load_amortised, pretrained_file, pretrained_names
 
-    assert isinstance(filter, MASF)
-    fit, moments = filter.prior, filter.normalization.moments
-    assert isinstance(fit, NetworkPrior)
-    if fit.denoiser is None or fit.history is None or moments is None:
-        raise InputError("only a network pretrained with the normalization fixed can be kept.")
-    try:
-        where = save(
-            path,
-            fit.denoiser,
-            moments.mean.shape,
-            normaliser=moments._asdict(),
-            fingerprint=fingerprint(
-                (climate.states, climate.validation),
-                **_description(settings, filter, fit),
-                **_flat("pretraining", settings.filter["pretraining"]),
-                seed=filter.seed,
-            ),
-            history=fit.history,
-            overwrite=overwrite,
+    path, name = settings.filter["checkpoint"], settings.experiment.name
+    if path is None and name not in pretrained_names():
+        raise InputError(
+            f"{AMORTISED} needs a trained network, and the package has none for "
+            f"{'a run without experiment' if name is None else name!r} (it has some for: "
+            f"{', '.join(pretrained_names())}). Train one: masf-jax train filter={AMORTISED} with the other "
+            "settings of this run, then give its file as filter.checkpoint."
         )
-    except FileExistsError as error:
-        raise InputError(f"{error}") from error
-    return where, fit.history, parameter_count(fit.denoiser.params)
+    return load_amortised(
+        pretrained_file(str(name)) if path is None else path,
+        filter.base,
+        net=filter.architecture.net(dynamics.state_shape),
+        state_shape=dynamics.state_shape,
+        about=description(settings, filter),
+        calibration=settings.filter["calibration"],
+        n_steps=filter.n_steps,
+        members=filter.members,
+        centred=filter.centred,
+    )
 
 
-def _description(settings: Settings, filter: MASF, fit: NetworkPrior) -> dict[str, Any]:
+def description(settings: Settings, filter: Any) -> dict[str, Any]:
     """What a network's training depended on and its use must agree with, one flat entry each."""
+    if settings.filter["name"] == AMORTISED:
+        return {"filter": AMORTISED, "dynamics": settings.dynamics["name"], "base": settings.filter["base"]}
     options = ("noise_map", "preconditioning", "variance_head")
     return {
-        **_flat("dynamics", settings.dynamics),
-        **_flat("measurement", settings.measurement),
-        **{f"network.{name}": getattr(fit.architecture, name) for name in options},
+        **flat(dynamics=settings.dynamics, measurement=settings.measurement),
+        **{f"network.{name}": getattr(filter.prior.architecture, name) for name in options},
         "process": "vp" if isinstance(filter.process, VP) else "measurement_aware",
         "normalization.kind": filter.normalization.kind,
         "normalization.affine": filter.normalization.affine,
     }
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    parts = [_flat(f"{prefix}.{name}", item) for name, item in value.items()]
-    return {name: item for part in parts for name, item in part.items()}
+def flat(**groups: Any) -> dict[str, Any]:
+    """Groups of settings as one dictionary with dotted names."""
+    from flax.traverse_util import flatten_dict
 
-
-def _replaced(filter: Any, **changes: Any) -> Any:
-    """`dataclasses.replace` for a filter whose constructor takes its fields by other names."""
-    import equinox as eqx
-
-    names = tuple(changes)
-    return eqx.tree_at(
-        lambda f: tuple(getattr(f, name) for name in names), filter, tuple(changes[name] for name in names)
-    )
+    return flatten_dict(write_plain(groups), sep=".")

@@ -17,7 +17,6 @@ from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS, Network
 from ..config.settings import Initial, Settings
 from ..errors import InputError
-from .amortised import with_trained_network
 from .pretrained import with_checkpoint
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def build_models(settings: Settings) -> tuple[Dynamics, Network]:
 def build_filter(settings: Settings, dynamics: Dynamics) -> Filter:
     """The filter, with the network of its checkpoint where it has one; not prepared."""
     filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
-    return with_trained_network(with_checkpoint(filter, settings, dynamics), settings, dynamics)
+    return with_checkpoint(filter, settings, dynamics)
 
 
 def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case:

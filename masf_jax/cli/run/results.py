@@ -13,8 +13,7 @@ import numpy as np
 from ...driver import Assimilation
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
-from .innovations import residuals
-from .metrics import versions
+from .metrics import residuals, versions
 from .problem import Problem
 
 if TYPE_CHECKING:

@@ -55,8 +55,7 @@ def run(settings: Settings, command: str = "") -> Outcome:
         start = time.perf_counter()
         problem = build(settings)
         seconds_prepare = time.perf_counter() - start
-        problem, seconds_train = _pretrained(problem, settings)
-        result = _assimilate(problem, settings)
+        problem, seconds_train, result = _compute(problem, settings)
         metrics = summarize(settings, problem, result)
         metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
         if isinstance(problem.filter, MASF):
@@ -79,25 +78,20 @@ def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
     return figures
 
 
-def _pretrained(problem: Problem, settings: Settings) -> tuple[Problem, float]:
-    """The problem with its filter's network pretrained, where it has one, and the seconds that took."""
-    if pretraining_fit(problem.filter) is None:
-        return problem, 0.0
-    filter = with_progress(problem.filter) if settings.progress else problem.filter
-    start = time.perf_counter()
-    try:
-        filter = filter.prepare(problem.dynamics, problem.measurement)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return problem._replace(filter=filter), time.perf_counter() - start
+def _compute(problem: Problem, settings: Settings) -> tuple[Problem, float, Assimilation]:
+    """Pretrains the filter's network, where it has one, and assimilates.
 
-
-def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
-    threshold = settings.quality_control.threshold
+    Returns the problem with the prepared filter, the seconds that took, and the result.
+    """
+    threshold, start, seconds = settings.quality_control.threshold, time.perf_counter(), 0.0
     with warnings.catch_warnings():  # reported by the caller, once the results are written
         warnings.simplefilter("ignore", FilterDivergedWarning)
         try:
-            return assimilate(
+            if pretraining_fit(problem.filter) is not None:
+                filter = with_progress(problem.filter) if settings.progress else problem.filter
+                problem = problem._replace(filter=filter.prepare(problem.dynamics, problem.measurement))
+                seconds = time.perf_counter() - start
+            result = assimilate(
                 problem.key,
                 problem.filter,
                 problem.dynamics,
@@ -115,3 +109,4 @@ def _assimilate(problem: Problem, settings: Settings) -> Assimilation:
             )
         except ValueError as error:
             raise InputError(str(error)) from error
+    return problem, seconds, result

@@ -1,4 +1,4 @@
-"""`masf-jax train`: pretrains the network of the score-based filter and keeps it in a checkpoint."""
+"""`masf-jax train`: trains the network of a score-based filter and keeps it in a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import functools
 import shlex
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from ...dynamics import Dynamics
 from ...filters import MASF, Filter
 from ...measurements import Measurement
-from ..config.builders.dynamics import DYNAMICS
+from ..config.builders.amortised import OnPolicySettings
 from ..config.builders.filters import FILTERS
-from ..config.builders.measurement import MEASUREMENTS
-from ..config.settings import Settings
+from ..config.settings import Settings, write_plain
 from ..errors import InputError
 from ..files import check_writable
 from ..process import computing
-from .pretrained import pretraining_fit, with_progress, write_checkpoint
+from .pretrained import AMORTISED, description, flat, pretraining_fit, with_progress
+from .problem import build_models
+
+if TYPE_CHECKING:
+    from ...masf.amortised import Practice, Round
 
 __all__ = ["train"]
 
 
 def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> Path:
-    """Pretrains the filter's network with a progress bar, writes a checkpoint and says how to use it.
+    """Trains the filter's network with a progress bar, writes a checkpoint and says how to use it.
 
     Args:
         settings: of the run the network is for; where `output_dir` was not given, the checkpoint is
@@ -34,7 +39,8 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
         overwrite: whether a checkpoint that is there may be replaced.
 
     Raises:
-        InputError: a filter without a network to pretrain, or a checkpoint that is there already.
+        InputError: a filter without a network to train, training settings that make no sense, a filter that
+            diverges everywhere, or a checkpoint that is there already.
         WriteError: its folder cannot be written (found before training).
     """
     what = settings.experiment.name or settings.dynamics["name"]
@@ -46,17 +52,14 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     if file.exists() and not overwrite:
         raise InputError(f"{file} exists: add --overwrite, or choose another file with output_dir=PATH")
     check_writable(file.parent)
+    how = _train_on_policy if settings.filter["name"] == AMORTISED else _pretrain
     with computing(settings):
-        dynamics = DYNAMICS.build(settings.dynamics)
-        network = MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+        dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
-        models = (filter, dynamics, network.measurement)
-        if settings.filter["name"] == "masf_amortised":
-            from .amortised import train_amortised
-
-            where = train_amortised(settings, file, overwrite, *models)
-        else:
-            where = _pretrain(settings, file, overwrite, *models)
+        try:
+            where = how(settings, file, overwrite, filter, dynamics, network.measurement)
+        except (ValueError, NotImplementedError, FileExistsError) as error:
+            raise InputError(str(error)) from error
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
@@ -71,7 +74,14 @@ def _pretrain(
     dynamics: Dynamics,
     measurement: Measurement,
 ) -> Path:
-    from ...training import inspect  # Flax and Optax: only where a network is
+    """Fits the network to the model's climatology.
+
+    Of the fingerprint a run compares what `description` has. The hash of the training states and the keys of
+    the training say where the network comes from: another run could make those states anew only at the
+    price that a checkpoint is to save.
+    """
+    from ...nn import parameter_count
+    from ...training import fingerprint, inspect, save  # Flax and Optax: only where a network is
 
     if pretraining_fit(filter) is None or settings.filter.get("checkpoint") is not None:
         raise InputError(
@@ -82,17 +92,109 @@ def _pretrain(
     assert isinstance(filter, MASF)
     climate = functools.cache(functools.partial(filter.climate, dynamics, measurement))
     start = time.perf_counter()
-    try:
-        prepared = with_progress(filter).prepare(dynamics, measurement, climate)
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(str(error)) from error
+    prepared: Any = with_progress(filter).prepare(dynamics, measurement, climate)
     seconds = time.perf_counter() - start
-    where, history, size = write_checkpoint(file, settings, prepared, climate(), overwrite)
-    losses = np.asarray(history.validation_loss)
+    fit, moments = prepared.prior, prepared.normalization.moments
+    if fit.denoiser is None or fit.history is None or moments is None:
+        raise InputError("only a network pretrained with the normalization fixed can be kept.")
+    where = save(
+        file,
+        fit.denoiser,
+        moments.mean.shape,
+        normaliser=moments._asdict(),
+        fingerprint=fingerprint(
+            (climate().states, climate().validation),
+            **description(settings, prepared),
+            **flat(pretraining=settings.filter["pretraining"]),
+            seed=prepared.seed,
+        ),
+        history=fit.history,
+        overwrite=overwrite,
+    )
+    losses, size = np.asarray(fit.history.validation_loss), parameter_count(fit.denoiser.params)
     print(
-        f"{size} parameters, {int(history.steps)} steps, {seconds:.0f} s; loss on other trajectories "
-        f"{losses[0]:.4g} before, {losses[int(history.best_round)]:.4g} after\n"
+        f"{size} parameters, {int(fit.history.steps)} steps, {seconds:.0f} s; loss on other trajectories "
+        f"{losses[0]:.4g} before, {losses[int(fit.history.best_round)]:.4g} after\n"
         f"Training data: {len(climate().states)} states, {len(climate().validation)} of other trajectories, "
         f"fingerprint {inspect(where)['fingerprint']['data']}"
     )
     return where
+
+
+def _train_on_policy(
+    settings: Settings,
+    file: Path,
+    overwrite: bool,
+    filter: Any,
+    dynamics: Dynamics,
+    measurement: Measurement,
+) -> Path:
+    """Trains the amortised filter on simulated cycles; the checkpoint has its scores in them."""
+    from ...masf.amortised import save_amortised, train_on_policy
+    from ...nn import parameter_count
+    from ...training import FitConfig
+
+    training, practice = OnPolicySettings(**settings.filter["training"]), _practice(settings)
+    start = time.perf_counter()
+
+    def report(number: int, found: Round) -> None:
+        by = "base filter" if number == 0 else f"after round {number - 1}"
+        learnt = f", {found.samples} pairs to learn from" if found.history is not None else ""
+        scores = f"RMSE {found.rmse:.4f}, spread {found.spread:.4f}"
+        print(f"{time.perf_counter() - start:6.0f} s  {by}: {scores}{learnt}", flush=True)
+
+    trained, rounds = train_on_policy(
+        jax.random.key(settings.seed),
+        filter,
+        dynamics,
+        measurement,
+        practice,
+        FitConfig(
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            steps=training.steps,
+            batch_size=training.batch_size,
+            ema_decay=0.995,
+        ),
+        rounds=training.rounds,
+        replay=training.replay,
+        cooling=training.cooling,
+        factors=training.factors,
+        progress=settings.progress,
+        report=report,
+    )
+    best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
+    groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}
+    where = save_amortised(
+        file,
+        trained,
+        about={
+            **description(settings, trained),
+            "trained_on": write_plain({**groups, "practice": practice, "seed": settings.seed}),
+            "seconds": round(time.perf_counter() - start),
+            "rounds": [{"rmse": found.rmse, "spread": found.spread} for found in rounds],
+        },
+        history=rounds[best - 1].history if best else None,
+        overwrite=overwrite,
+    )
+    assert trained.denoiser is not None
+    print(
+        f"{parameter_count(trained.denoiser.params)} parameters, {time.perf_counter() - start:.0f} s; in "
+        f"simulated cycles: RMSE {rounds[best].rmse:.4g} against {rounds[0].rmse:.4g} of the base filter, "
+        f"calibration {float(trained.calibration):.2f}"
+    )
+    if not best:
+        print("No round did better than the base filter: the network is zero, the filter is its base.")
+    return where
+
+
+def _practice(settings: Settings) -> Practice:
+    from ...masf.amortised import Practice
+
+    keys = dict(settings.filter["practice"])
+    for name in ("noise", "density"):
+        if len(keys[name]) != 2:
+            raise ValueError(f"practice.{name} must be two numbers, lowest and highest; got {keys[name]}.")
+    keys["intervals"] = keys["intervals"] or (settings.steps_per_cycle,)
+    keys["ensemble_sizes"] = keys["ensemble_sizes"] or (settings.ensemble_size,)
+    return Practice(**keys, spread=settings.initial.spread)
