@@ -71,19 +71,19 @@ def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynam
     path = settings.filter["checkpoint"]
     if not isinstance(filter, MASF) or not isinstance(filter.prior, NetworkPrior):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
-    fit = filter.prior
+    prior = filter.prior
     measurement = MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement
     if isinstance(filter.route.of(measurement), DualHead):
-        fit = DualHead.with_second_head(fit)
+        prior = DualHead.with_second_head(prior)
     stored = load(
         path,
-        net=fit.architecture.net(dynamics.state_shape),
+        net=prior.architecture.net(dynamics.state_shape),
         state_shape=dynamics.state_shape,
-        fingerprint=description(settings, filter),
+        fingerprint=description(settings, eqx.tree_at(lambda f: f.prior, filter, prior)),
     )
-    fit = dataclasses.replace(fit, denoiser=stored.denoiser)
+    prior = dataclasses.replace(prior, denoiser=stored.denoiser)
     normalization = dataclasses.replace(filter.normalization, moments=Moments(**stored.normaliser))
-    return eqx.tree_at(lambda f: (f.prior, f.normalization), filter, (fit, normalization))
+    return eqx.tree_at(lambda f: (f.prior, f.normalization), filter, (prior, normalization))
 
 
 def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -> AmortisedMASF:
