@@ -314,3 +314,11 @@ def test_a_fixed_normalisation_without_moments_says_so(key):
 def test_a_radius_needs_coordinates(model):
     with pytest.raises(ValueError, match="needs coordinates"):
         MASF(GaussianPrior(radius=2.0)).prepare(model, WHOLE)
+
+
+@pytest.mark.parametrize("shrink", [True, False])
+def test_a_kernel_prior_is_the_ensembles_kernel_denoiser(shrink, key):
+    process = vp_bridge(WHOLE, jnp.zeros(N), jnp.ones(N, bool), jnp.zeros(N), jnp.ones(N))
+    members = jnp.asarray(MEMBERS, dtype=float)
+    made = KernelPrior(0.4, shrink)(key, members, process, None)[0]
+    chex.assert_trees_all_close(made, ensemble_kernel(members, 0.4, shrink))
