@@ -5,7 +5,7 @@
 TREE is a checkout with the tests that are judged, this one or an older one (before masf/ and cli/ were made:
 the paths are tried both ways). Each fault is a line that a careful reader might miss: a sign, a factor, an
 axis, a dropped mask, swapped keys. The tests named with it run, the likeliest first; the first failure ends
-the run. The copy is thrown away; TREE is never changed.
+the run, and counts if that test passes without the fault. The copy is thrown away; TREE is never changed.
 """
 
 from __future__ import annotations
@@ -353,36 +353,79 @@ FAULTS = (
         'tuned.pop("unexpected", None)',
         CLI,
     ),
+    Fault(
+        "cli/config: Student's scale is more than its deviation",
+        ("cli/config/builders/noise.py", "experiments/builders/noise.py"),
+        "math.sqrt(noise.df / (noise.df - 2.0))",
+        "math.sqrt((noise.df - 2.0) / noise.df)",
+        ("tests/cli/test_compose.py", "tests/cli/test_instrument_settings.py", *CLI),
+    ),
+    Fault(
+        "cli/plots: the box of a flow on its side",
+        ("cli/plots/flow_data.py", "experiments/flow_data.py"),
+        "return float(y[1] - y[0]) * y.size, float(x[1] - x[0]) * x.size",
+        "return float(x[1] - x[0]) * x.size, float(y[1] - y[0]) * y.size",
+        ("tests/cli/test_plots_flow.py", f"{OLD_CLI}/test_plots_flow.py", *CLI),
+    ),
+    Fault(
+        "cli/plots: rejected values are drawn",
+        ("cli/plots/run_plots.py", "experiments/plots.py"),
+        'np.where(data["observation_rejected"].values == 0, values, np.nan)',
+        'np.where(data["observation_rejected"].values >= 0, values, np.nan)',
+        ("tests/cli/test_quality_control_runs.py", f"{OLD_CLI}/test_quality_control_runs.py", *CLI),
+    ),
+    _core(
+        "coordinates: spacing of the last axis for all",
+        "coordinates.py",
+        "np.arange(n) * (side / n) for n, side in",
+        "np.arange(n) * (length[-1] / shape[-1]) for n, side in",
+        "tests/test_coordinates.py",
+        "tests/dynamics",
+        "tests/measurements",
+    ),
 )
 
 
-def plant(fault: Fault, tree: Path) -> Path:
-    """Writes the fault into the tree; returns the file. ValueError where its text is not there once."""
-    for file in fault.files:
-        path = tree / "masf_jax" / file
-        if not path.is_file():
-            continue
-        text = path.read_text(encoding="utf-8")
-        if text.count(fault.old) != 1:
-            raise ValueError(f"{fault.name}: its text stands {text.count(fault.old)} times in {file}.")
-        path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-        return path
-    raise ValueError(f"{fault.name}: none of {', '.join(fault.files)} is in {tree}.")
+def planted(fault: Fault, tree: Path) -> tuple[Path, str]:
+    """The file and its text with the fault. ValueError where its old text or its tests are not there."""
+    paths = [path for file in fault.files if (path := tree / "masf_jax" / file).is_file()]
+    if len(paths) != 1:
+        raise ValueError(
+            f"{fault.name}: of {', '.join(fault.files)} one must be in {tree}; {len(paths)} are."
+        )
+    text = paths[0].read_text(encoding="utf-8")
+    if text.count(fault.old) != 1:
+        raise ValueError(f"{fault.name}: its text stands {text.count(fault.old)} times in {paths[0]}.")
+    if not any((tree / test).exists() for test in fault.tests):
+        raise ValueError(f"{fault.name}: none of {', '.join(fault.tests)} is in {tree}.")
+    return paths[0], text.replace(fault.old, fault.new)
 
 
-def caught(fault: Fault, tree: Path) -> tuple[str, float]:
-    """The test that failed ("": none did), and the seconds."""
-    tests = [test for test in fault.tests if (tree / test).exists()]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True
-    )
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+def failures(tree: Path, *options: str) -> list[str]:
+    """The tests that fail."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *options]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1, 2):
-        raise RuntimeError(f"{fault.name}: pytest ended with {done.returncode}:\n{done.stdout[-2000:]}")
-    first = failed[0].split()[1] if failed else ""
-    return first, time.perf_counter() - start
+        raise RuntimeError(f"pytest {' '.join(options)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return [line.split(" ", 1)[1].split(" - ")[0] for line in failed]
+
+
+def caught(fault: Fault, tree: Path) -> str:
+    """The test that fails with the fault and passes without; "": there is none."""
+    path, text = planted(fault, tree)
+    original = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+        there = (test for test in fault.tests if (tree / test).exists())
+        # one at a time: pytest puts a file that is named before its folder back to its place in there
+        failed = next(filter(None, (failures(tree, "-x", test) for test in there)), [])
+    finally:
+        path.write_text(original, encoding="utf-8")
+    if failed and failures(tree, failed[0]):
+        raise RuntimeError(f"{fault.name}: {failed[0]} fails without the fault too: mend the tree first.")
+    return failed[0] if failed else ""
 
 
 def main() -> int:
@@ -391,27 +434,18 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="faults whose name contains one of these")
     parser.add_argument("--out", type=Path, help="a file for the table")
     arguments = parser.parse_args()
+    chosen = [f for f in FAULTS if not arguments.only or any(part in f.name for part in arguments.only)]
+    for fault in chosen:  # all of them, before hours are spent on the first
+        planted(fault, arguments.tree)
     ignored = shutil.ignore_patterns(".git", ".venv*", "outputs", "__pycache__")
     rows, missed = [], 0
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
         shutil.copytree(arguments.tree, tree, ignore=ignored)
-        for fault in FAULTS:
-            if arguments.only and not any(part in fault.name for part in arguments.only):
-                continue
-            original = {
-                path: path.read_text(encoding="utf-8")
-                for file in fault.files
-                if (path := tree / "masf_jax" / file).is_file()
-            }
-            try:
-                plant(fault, tree)
-                test, seconds = caught(fault, tree)
-            except ValueError as error:
-                test, seconds = f"not planted: {error}", 0.0
-            finally:
-                for path, text in original.items():
-                    path.write_text(text, encoding="utf-8")
+        for fault in chosen:
+            start = time.perf_counter()
+            test = caught(fault, tree)
+            seconds = time.perf_counter() - start
             missed += not test
             rows.append(f"{fault.name:70} {seconds:5.0f} s  {test or 'NOT CAUGHT'}")
             print(rows[-1], flush=True)

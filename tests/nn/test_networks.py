@@ -184,9 +184,9 @@ def test_embedding():
     np.testing.assert_allclose(got[1], [*np.sin(omega / 2), *np.cos(omega / 2)], atol=1e-4)
     with pytest.raises(ValueError, match="even and at least 4, got 5"):
         fourier_features(jnp.zeros(()), 5)
-    h = jnp.ones((2, 3, 2))
+    h = jnp.full((2, 3, 2), 2.0)  # of ones scale and shift could be swapped
     np.testing.assert_allclose(
-        scale_and_shift(h, jnp.asarray([[1.0, 2, 3, 4], [0, 0, 0, 0]]))[:, 0], [[5, 7], [1, 1]]
+        scale_and_shift(h, jnp.asarray([[1.0, 2, 3, 4], [0, 0, 0, 0]]))[:, 0], [[7, 10], [2, 2]]
     )
 
 
