@@ -241,10 +241,10 @@ FAULTS = (
         FILTERS,
     ),
     Fault(
-        "filters/kalman: gaps perturbed",
-        ("filters/kalman/enkf.py", "filters/enkf.py"),
-        "anomalies(jnp.where(mask[None], noise, 0.0))[1]",
-        "anomalies(noise)[1]",
+        "filters/kalman: the mean's weights unscaled",
+        ("filters/kalman/etkf.py", "filters/etkf.py"),
+        "w = s @ (vectors @ ((vectors.T @ d) / values)) * scale",
+        "w = s @ (vectors @ ((vectors.T @ d) / values))",
         FILTERS,
     ),
     Fault(
