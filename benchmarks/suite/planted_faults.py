@@ -305,10 +305,10 @@ FAULTS = (
         "tests/test_quality_control.py",
     ),
     _core(
-        "twin: truth and noise share a key",
+        "twin: truth and members may share a key",
         "twin.py",
-        "noise_keys = jax.vmap(jax.random.fold_in, (None, 0))(key_noise,",
-        "noise_keys = jax.vmap(jax.random.fold_in, (None, 0))(key_run,",
+        "jax.random.split(jax.random.fold_in(key, _TAG), 3)",
+        "jax.random.split(key, 3)",
         "tests/test_twin.py",
     ),
     Fault(

@@ -113,3 +113,13 @@ REFUSED: dict[str, dict[str, Any]] = {name: {name: 0.0} for name in ("h", "h_y",
 def test_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be positive; got 0.0"):
         ConditionalDiffusion(**REFUSED[name])
+
+
+def test_a_missing_value_says_nothing_of_its_component(key):
+    """Whatever stands there: the component keeps the forecast's mean."""
+    members = jax.random.normal(key, (2000, 2)) + jnp.asarray([[0.0, 5.0]])
+    filter = ConditionalDiffusion(normalization=None, rule="given", h=0.1, h_y=0.1, flow=False)
+    measurement = Measurement(Identity(), Gaussian(0.5))
+    z = jnp.asarray([0.5, jnp.nan])
+    after, _ = jax.jit(lambda s: filter.analysis(key, s, z, measurement))(filter.init(key, members))
+    np.testing.assert_allclose(after.mean, [0.4, 5.0], atol=0.2)
