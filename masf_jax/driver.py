@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Shaped
 
+from .arrays import real_array
 from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
@@ -133,7 +134,7 @@ def assimilate(
     observations: Observations,
     ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
-    truth: Float[Array | np.ndarray, "K *state"] | None = None,
+    truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     extra_scores: dict[str, Score] | None = None,
@@ -172,8 +173,8 @@ def assimilate(
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
     """
-    ensemble = jnp.asarray(ensemble)
-    truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
+    ensemble = real_array("ensemble", ensemble)
+    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(ensemble.dtype)
     layout.check(ensemble.shape[0])
     check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
     if quality_control is not None:
@@ -295,8 +296,6 @@ def check_problem(
             f"ensemble must have shape (N, *state_shape) = (N, {', '.join(map(str, shape))}) for "
             f"{type(dynamics).__name__}; got {ensemble.shape}."
         )
-    if not jnp.issubdtype(ensemble.dtype, jnp.floating):
-        raise TypeError(f"ensemble must be of a floating-point type; got {ensemble.dtype}.")
     if ensemble.shape[0] < 2:
         raise ValueError(f"an ensemble needs at least 2 members to have a spread; got {ensemble.shape[0]}.")
     expected = measurement.output_shape(shape)

@@ -12,7 +12,7 @@ from masf_jax.ensemble.inflation import multiplicative
 
 ROOT = Path(masf_jax.__file__).parent
 LEVELS = [
-    {"_lazy", "progress", "numbers", "coordinates", "bases"},
+    {"_lazy", "progress", "arrays", "numbers", "coordinates", "bases"},
     {"ensemble", "dynamics", "measurements"},
     {"nn"},
     {"denoisers"},

@@ -43,8 +43,6 @@ def run(
 ):
     filter = ETKF() if filter is None else filter
     observations = Observations(values, 1)
-    if isinstance(ensemble, np.ndarray) and ensemble.dtype == np.float64:
-        ensemble = jnp.asarray(ensemble, jnp.float32)
     return assimilate(jax.random.key(0), filter, dynamics, measurement, observations, ensemble, **options)
 
 
@@ -152,9 +150,19 @@ def test_of_a_run(name):
         run(**arguments)
 
 
-def test_integer_ensemble():
-    with pytest.raises(TypeError, match="ensemble must be of a floating-point type; got int32"):
-        run(ensemble=jnp.ones((4, 8), jnp.int32))
+@pytest.mark.parametrize(
+    ("argument", "given", "message"),
+    [
+        ("ensemble", np.full((4, 8), 1j), "ensemble must be real; got complex128"),
+        ("ensemble", np.ma.masked_equal(np.arange(32.0).reshape(4, 8), 9), r"member\(s\) \[1\] hold NaN"),
+        ("ensemble", np.full((4, 8), 1e300), r"ensemble holds 1e\+300 at \[0, 0\], beyond float32"),
+        ("truth", np.full((3, 8), "a"), "truth must hold numbers; got <U1"),
+        ("truth", np.full((3, 8), 1j, np.complex64), "truth must be real; got complex64"),
+    ],
+)
+def test_arrays_of_a_run(argument, given, message):
+    with pytest.raises(ValueError, match=message):
+        run(**{argument: given})
 
 
 @pytest.mark.parametrize(

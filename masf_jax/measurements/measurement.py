@@ -5,11 +5,10 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..arrays import booleans, real_array, step_numbers
 from .base import Operator, output_shape
 from .noise import Noise
 
@@ -91,7 +90,7 @@ class Observations(eqx.Module):
     """Measured values of K cycles; gaps are False in the mask, times are model step numbers.
 
     Args:
-        values: (K, *z); NaN or Inf counts as missing.
+        values: (K, *z), of NumPy, JAX, xarray or pandas; NaN, Inf and what is masked count as missing.
         steps: (K,) increasing step numbers ≥ 0 (model time = step · dt, the initial ensemble is at
             step 0), or an int n for steps n, 2n, …, Kn.
         mask: (K, *z) or (K,) booleans, True where the value was measured; None: everywhere finite.
@@ -104,47 +103,26 @@ class Observations(eqx.Module):
     """Steps between observations when constant (compiled into a fixed-length scan), else None."""
 
     def __init__(self, values: ArrayLike, steps: int | ArrayLike, mask: ArrayLike | None = None):
-        values = jnp.asarray(values)
-        if not jnp.issubdtype(values.dtype, jnp.floating):
-            values = values.astype(float)
+        values = real_array("values", values, cycles_first=True)
         if values.ndim < 2 or values.shape[0] < 1:
             raise ValueError(f"values must have shape (cycles, *z), at least one cycle; got {values.shape}.")
         n_cycles = values.shape[0]
-        if isinstance(steps, int | np.integer):
-            if steps < 1:
-                raise ValueError(f"steps between observations must be at least 1; got {steps}.")
-            self.interval = int(steps)
-            self.steps = self.interval * jnp.arange(1, n_cycles + 1, dtype=jnp.int32)
+        found = step_numbers(steps, n_cycles)
+        if isinstance(found, int):
+            self.interval = found
+            self.steps = found * jnp.arange(1, n_cycles + 1, dtype=jnp.int32)
         else:
-            self.interval, self.steps = None, _checked_steps(steps, n_cycles)
+            self.interval, self.steps = None, jnp.asarray(found)
         finite = jnp.isfinite(values)
         if mask is not None:
-            mask = jnp.asarray(mask, dtype=bool)
-            if mask.shape not in (values.shape, values.shape[:1]):
-                raise ValueError(f"mask must have shape {values.shape} or ({n_cycles},); got {mask.shape}.")
-            mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
-            finite = finite & jnp.broadcast_to(mask, values.shape)
+            given = booleans("mask", mask)
+            if given.shape not in (values.shape, values.shape[:1]):
+                raise ValueError(f"mask must have shape {values.shape} or ({n_cycles},); got {given.shape}.")
+            given = given.reshape(given.shape + (1,) * (values.ndim - given.ndim))
+            finite = finite & jnp.broadcast_to(given, values.shape)
         self.mask = finite
         self.values = jnp.where(finite, values, 0.0)
 
     @property
     def n_cycles(self) -> int:
         return self.values.shape[0]
-
-
-def _checked_steps(steps: ArrayLike, n_cycles: int) -> Int[Array, " K"]:
-    if not isinstance(steps, Tracer):
-        array = np.asarray(steps)
-        if array.shape != (n_cycles,) or not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(
-                f"steps must hold {n_cycles} integers, one per cycle; got shape {array.shape}, {array.dtype}."
-            )
-        if array[0] < 0 or np.any(np.diff(array) < 0):
-            came = f"{array[0]}" if array[0] < 0 else _first_decrease(array)
-            raise ValueError(f"steps must not be negative and must not decrease; got {came}.")
-    return jnp.asarray(steps, dtype=jnp.int32)
-
-
-def _first_decrease(steps: np.ndarray) -> str:
-    k = int(np.argmax(np.diff(steps) < 0))
-    return f"{steps[k + 1]} after {steps[k]}"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from ..arrays import real_array
 from ..driver import check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info
@@ -78,8 +79,8 @@ def run_arrays(
 
     With truth, "old_truth" is the truth `lag` cycles ago.
     """
-    ensemble = jnp.asarray(ensemble)
-    truth = None if truth is None else jnp.asarray(truth, ensemble.dtype)
+    ensemble = real_array("ensemble", ensemble)
+    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(ensemble.dtype)
     check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
     xs = cycle_arrays(observations, truth, ensemble.dtype)
     if truth is not None:

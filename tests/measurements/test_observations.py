@@ -1,7 +1,10 @@
 """Observations: gaps, masks, irregular times."""
 
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 from masf_jax.measurements import Observations
 
@@ -54,9 +57,60 @@ def test_integers_and_lists_become_floats(dtype):
         np.testing.assert_array_equal(observations.values, [[1.0, 2.0], [3.0, 4.0]])
 
 
+WHOLE = np.arange(12).reshape(4, 3)
+GAP = np.ma.masked_equal(WHOLE, 7)
+FILLED = np.where(WHOLE == 7, np.nan, WHOLE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        GAP,
+        GAP.astype("i2"),
+        GAP.astype(">f8"),
+        np.ma.masked_invalid(FILLED.astype("f4")),
+        FILLED.astype(">f4"),
+        FILLED.astype(np.longdouble),
+        FILLED.astype("f2"),
+        jnp.asarray(FILLED, jnp.float32),
+        xr.DataArray(FILLED, dims=("time", "station")),
+        pd.DataFrame(FILLED),
+        pd.DataFrame(FILLED).astype(object).where(lambda x: x != 7, None),
+        [[None if value == 7 else int(value) for value in row] for row in WHOLE],
+    ],
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
+)
+def test_arrays_of_any_kind(given):
+    found = Observations(given, np.array([1, 2, 3, 9], ">u4"))
+    np.testing.assert_array_equal(found.mask, WHOLE != 7)
+    np.testing.assert_array_equal(found.values, np.where(WHOLE == 7, 0, WHOLE))
+    np.testing.assert_array_equal(found.steps, [1, 2, 3, 9])
+
+
+def test_numpy_integer_steps_are_an_interval():
+    assert Observations(VALUES, np.asarray(5)).interval == 5
+    assert Observations(VALUES, [0, 1, 2, 2**31 - 1]).steps[-1] == 2**31 - 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((VALUES + 1j, 1), "values must be real; got complex128"),
+        ((VALUES.astype(str), 1), "values must hold numbers; got <U"),
+        ((np.full((4, 3), np.datetime64("2000-01-01")), 1), "datetime64.*convert dates"),
+        ((np.full((4, 3), object()), 1), "values must hold numbers; got objects"),
+        ((np.where(WHOLE == 7, 1e300, VALUES), 1), r"values holds 1e\+300 at \[2, 1\], beyond float32"),
+        ((np.full((4, 3), 1e-300), 1), "below the smallest number of float32: change the units"),
+        ((xr.DataArray(VALUES, dims=("x", "time")), 1), r"\(x, time\).*values.transpose\('time', 'x'\)"),
+        ((VALUES, [1, 2, 3, 2**31]), "steps must not exceed 2147483647"),
+        ((VALUES, 2**30), "4 cycles of 1073741824 steps end beyond"),
+        ((VALUES, True), r"steps must hold 4 integers, one per cycle; got shape \(\), bool"),
+        ((VALUES, np.array([4, 3, 5, 6], "u8")), "got 3 after 4"),
+        ((VALUES, np.ma.masked_equal([1, 2, 3, 4], 2)), "steps must all be there"),
+        ((VALUES, 1, FILLED), "mask must hold booleans, or 0 and 1; got 2.0"),
+        ((VALUES, 1, [1, np.nan, 0, 1]), "mask must hold booleans, or 0 and 1; got nan"),
+        ((VALUES, 1, ["True", "False", "True", "True"]), "mask must hold numbers; got <U5"),
+        ((VALUES, 1, np.ma.masked_equal([1, 0, 1, 1], 0)), "mask is itself masked"),
         ((VALUES[0], 1), r"values must have shape \(cycles, \*z\), at least one cycle; got \(3,\)"),
         ((VALUES[:0], 1), r"at least one cycle; got \(0, 3\)"),
         ((VALUES, 0), "steps between observations must be at least 1; got 0"),
