@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import Any
 
 import equinox as eqx
@@ -17,19 +16,23 @@ from .arrays import real_array
 from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
-from .filters.repair import repair
+from .filters.faults import FaultPolicy, FilterDivergedWarning, described, largest_usable, warn_of_faults
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
 
-__all__ = ["Assimilation", "FilterDivergedWarning", "assimilate"]
+__all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate"]
 
 _SAVEABLE = ("mean", "spread", "ensemble")
 
 
-class FilterDivergedWarning(RuntimeWarning):
-    """The filter lost all but one finite member; results from that cycle on are NaN."""
+class FaultError(RuntimeError):
+    """A cycle could not be used, and the policy is "error"; `result` holds the cycles up to it."""
+
+    def __init__(self, message: str, result: Assimilation):
+        super().__init__(message)
+        self.result = result
 
 
 class Assimilation(eqx.Module):
@@ -37,7 +40,11 @@ class Assimilation(eqx.Module):
 
     forecast, analysis: saved arrays by name (mean, spread, ensemble).
     forecast_scores, analysis_scores: scores by name; empty without truth.
-    info: what the filter reported; repaired: members replaced after the forecast.
+    info: what the filter reported; NaN in cycles without a measured value.
+    repaired: members replaced because they were not finite, after forecast and analysis.
+    diverged: fewer than two members could go on; so it stays.
+    skipped: the analysis could not be used: the forecast stands in its place, and in all scores.
+    faults: what was found, flags of `filters.faults.Fault` (see `FaultPolicy`); 0: nothing.
     final: the filter's state after the last cycle; steps: model step number of each cycle.
     rejected: values that were there and did not pass quality control; None where there was none.
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
@@ -50,6 +57,8 @@ class Assimilation(eqx.Module):
     info: dict[str, Array | np.ndarray]
     repaired: Int[Array | np.ndarray, " K"]
     diverged: Bool[Array | np.ndarray, " K"]
+    skipped: Bool[Array | np.ndarray, " K"]
+    faults: Int[Array | np.ndarray, " K"]
     steps: Int[Array | np.ndarray, " K"]
     final: State
     rejected: Bool[Array | np.ndarray, "K *z"] | None = None
@@ -66,6 +75,7 @@ class _Problem(eqx.Module):
     measurement: Measurement
     observed: Bool[Array, "*state"] | None
     quality_control: GrossErrorCheck | None
+    policy: FaultPolicy
     interval: int | None = eqx.field(static=True)
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
@@ -77,18 +87,20 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     state, step = carry
     key_forecast, key_repair, key_analysis = jax.random.split(jax.random.fold_in(problem.key, xs["cycle"]), 3)
     n_steps = xs["step"] - step if problem.interval is None else problem.interval
-    layout = problem.layout
-    forecast = problem.filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
+    layout, policy, filter = problem.layout, problem.policy, problem.filter
+    forecast = filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
     forecast = jax.tree.map(layout.replicate, forecast)  # the members meet here, once a cycle
-    forecast, repaired, diverged = repair(key_repair, forecast)
-    out: dict[str, Any] = {"repaired": repaired, "diverged": diverged}
+    before, diverged = policy.after_forecast(key_repair, filter, forecast)
+    forecast = before.state
+    out: dict[str, Any] = {"diverged": diverged}
     mask = xs["mask"]
     if problem.quality_control is not None:
         accepted = problem.quality_control(forecast, xs["z"], problem.measurement)
         out["rejected"], mask = mask & ~accepted, mask & accepted
-    analysis, out["info"] = problem.filter.analysis(
-        key_analysis, forecast, xs["z"], problem.measurement, mask
-    )
+    analysis, out["info"] = filter.analysis(key_analysis, forecast, xs["z"], problem.measurement, mask)
+    after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])
+    analysis, out["skipped"] = after.state, after.skipped & ~diverged
+    out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
     for stage, now in (("forecast", forecast), ("analysis", analysis)):
         out[stage] = saved(problem.save, now)
         out[f"{stage}_scores"] = (
@@ -143,13 +155,16 @@ def assimilate(
     timed: bool = False,
     layout: MemberLayout = ALL_AT_ONCE,
     quality_control: GrossErrorCheck | None = None,
+    policy: FaultPolicy | None = None,
 ) -> Assimilation:
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
     The whole run is one XLA program; it may itself be jitted or vmapped (over keys, truths,
     observations, ensembles). Cycle k uses `fold_in(key, k)` only, so results do not depend on `chunk`.
-    Members that are not finite after a forecast are replaced by finite ones (counted in `repaired`);
-    with fewer than two left the filter has diverged, which raises a `FilterDivergedWarning`.
+    Every forecast and analysis is looked at: members that are not finite are replaced, an analysis that
+    cannot be used leaves the forecast in its place, and all is counted (see `Assimilation`) and warned of;
+    `policy` says otherwise. With fewer than two sound members the filter has diverged, which raises a
+    `FilterDivergedWarning`. (Of a run that is being traced, warnings and errors are the caller's.)
 
     Args:
         key: random key of the filter; never the one that made the truth.
@@ -167,8 +182,10 @@ def assimilate(
         layout: how many members are forecast at once (bounds memory), and over which devices forecasts are
             spread; each device then has all members, and makes the whole analysis.
         quality_control: which values each analysis may use, given the forecast; None: all that are there.
+        policy: what is done with a cycle that cannot be used; None: `FaultPolicy()`.
 
     Raises:
+        FaultError: a cycle that cannot be used, where the policy is "error".
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
@@ -182,6 +199,7 @@ def assimilate(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
     filter = filter.prepare(dynamics, measurement)
+    policy = FaultPolicy() if policy is None else policy
     problem = _Problem(
         key,
         filter,
@@ -189,6 +207,7 @@ def assimilate(
         measurement,
         observed_components(dynamics, measurement),
         quality_control,
+        policy,
         observations.interval,
         tuple(save),
         tuple(scores),
@@ -201,9 +220,19 @@ def assimilate(
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
     (final, _), out, seconds = _execute(problem, carry, xs, n_cycles, chunk, progress, timed)
-    result = Assimilation(**out, steps=observations.steps, final=final, **seconds)
-    warn_if_diverged(result.diverged)
+    steps = observations.steps[: len(out["faults"])]
+    result = Assimilation(**out, steps=steps, final=final, **seconds)
+    if policy.action == "error" and not isinstance(result.faults, Tracer) and np.any(result.faults):
+        raise FaultError(_first_fault(result), result)
+    warn_of_faults(result.faults, result.diverged, result.skipped)
     return result
+
+
+def _first_fault(result: Assimilation) -> str:
+    faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
+    cycle = int((faults != 0).argmax())
+    found = " and ".join(described(faults, diverged, skipped)) or "forecast members were not finite."
+    return f'cycle {cycle} could not be used, and policy is FaultPolicy("error"): {found}'
 
 
 def observed_components(dynamics: Dynamics, measurement: Measurement) -> Bool[Array, "*state"] | None:
@@ -260,24 +289,13 @@ def _execute(
                 carry, piece = run(problem, carry, part(i))
                 pieces.append(jax.device_get(piece))
                 advance(min(size, n_cycles - i * size))
+                if problem.policy.action == "error" and pieces[-1]["faults"].any():
+                    break
         out = jax.tree.map(lambda *p: np.concatenate(p)[:n_cycles], *pieces)
     if timed:
         carry, out = jax.block_until_ready((carry, out))
         seconds["seconds_assimilate"] = time.perf_counter() - start
     return carry, out, seconds
-
-
-def warn_if_diverged(diverged: Array | np.ndarray) -> None:
-    if isinstance(diverged, Tracer) or not np.asarray(diverged).any():
-        return
-    cycle = int(np.argmax(np.asarray(diverged)))
-    warnings.warn(
-        f"the filter diverged: fewer than two finite members after the forecast of cycle {cycle}; results "
-        "from there on are NaN. More inflation or members, a smaller localisation radius or model step may "
-        "help.",
-        FilterDivergedWarning,
-        stacklevel=3,
-    )
 
 
 def check_problem(
@@ -315,9 +333,16 @@ def check_problem(
         if isinstance(given, str) or unknown:
             raise ValueError(f"{argument} must be a tuple of names from {known}; got {given!r}.")
     if not isinstance(ensemble, Tracer):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(ensemble)).reshape(ensemble.shape[0], -1).all(1))
+        members = np.asarray(ensemble).reshape(ensemble.shape[0], -1)
+        bad = np.flatnonzero(~np.isfinite(members).all(1))
         if bad.size:
             raise ValueError(
                 f"the first ensemble is not finite: member(s) {bad[:10].tolist()} hold NaN or Inf values. "
                 "Check the initial states."
+            )
+        largest = max(members.max(initial=0.0), -members.min(initial=0.0))
+        if largest > largest_usable(members.dtype):
+            raise ValueError(
+                f"the first ensemble holds {largest:g}, whose square is beyond {members.dtype}: take another "
+                "unit, or precision=float64."
             )

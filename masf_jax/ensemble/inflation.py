@@ -75,12 +75,13 @@ class AdaptiveInflation(eqx.Module):
         """The estimate after one cycle's whitened innovations (rows: R^{-1/2}(z - H(x_i)))."""
         mean, deviations = anomalies(innovations)
         total = (deviations**2).sum() / (innovations.shape[0] - 1)
-        total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
-        observed = ((mean**2).sum() - n_valid) / total
-        observed_variance = 2.0 / n_valid * ((state.factor * total + n_valid) / total) ** 2
+        # λ_o and v_o times T and T²: an ensemble without spread, T = 0, tells nothing of λ
+        observed = (mean**2).sum() - n_valid
+        observed_variance = 2.0 / n_valid * (state.factor * total + n_valid) ** 2
         prior_variance = state.variance * self.growth.astype(total.dtype)
-        gain = prior_variance / (prior_variance + observed_variance)
-        factor = state.factor + gain * (observed - state.factor)
+        weight = prior_variance * total / (prior_variance * total**2 + observed_variance)
+        factor = state.factor + weight * (observed - state.factor * total)
+        gain = weight * total
         clipped = jnp.clip(factor, self.lower.astype(factor.dtype), self.upper.astype(factor.dtype))
         # The estimate never becomes surer than a tenth of its initial variance: it must keep adapting.
         floor = 0.1 * self.variance.astype(total.dtype)

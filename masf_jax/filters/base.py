@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,7 +15,7 @@ from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..ensemble.inflation import Inflation
-from ..ensemble.statistics import member_mean, member_variance, weighted_moments
+from ..ensemble.statistics import anomalies, member_mean, member_sum, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
 
 __all__ = [
@@ -25,11 +26,18 @@ __all__ = [
     "InflatedFilter",
     "Info",
     "MemberFilter",
+    "largest_innovation",
+    "where_measured",
     "whitened_innovations",
 ]
 
+T = TypeVar("T")
 Info: TypeAlias = dict[str, Array]
-"""Scalars a filter reports about one analysis (inflation used, effective sample size, …)."""
+"""Scalars a filter reports about one analysis (inflation used, effective sample size, …).
+
+innovation: the largest |mean d_j| / √(1 + variance d_j) over the whitened innovations d of the forecast
+    members, the standard deviations by which z is off what the forecast expects. `FaultPolicy` looks at it.
+"""
 
 
 class EnsembleState(eqx.Module):
@@ -117,6 +125,15 @@ class Filter(eqx.Module):
     ) -> tuple[State, Info]:
         """The state after using z, given that at least one value is valid."""
 
+    def take(self, state: EnsembleState, index: Int[Array, " N"]) -> EnsembleState:
+        """The state with member index[i] in the place of member i; weights stay where they are."""
+        memory = None if state.memory is None else self.take_memory(state.memory, index)
+        return EnsembleState(state.ensemble[index], state.log_weights, memory)
+
+    def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
+        """`take` for the state's memory: for filters that remember something of each member."""
+        return memory
+
     def analysis(
         self,
         key: PRNGKeyArray,
@@ -137,12 +154,17 @@ class Filter(eqx.Module):
         def use(state: State) -> tuple[State, Info]:
             return self.update(key, state, z, valid, measurement)
 
-        shapes = eqx.filter_eval_shape(use, state)[1]
+        return where_measured(valid, use, state)
 
-        def skip(state: State) -> tuple[State, Info]:
-            return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
 
-        return jax.lax.cond(valid.any(), use, skip, state)
+def where_measured(mask: Bool[Array, "*z"], use: Callable[[T], tuple[T, Info]], state: T) -> tuple[T, Info]:
+    """use(state) if any value is valid; else `state` as it is, and NaN for what would be reported."""
+    shapes = eqx.filter_eval_shape(use, state)[1]
+
+    def leave(state: T) -> tuple[T, Info]:
+        return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
+
+    return jax.lax.cond(mask.any(), use, leave, state)
 
 
 def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z"]:
@@ -229,6 +251,7 @@ class InflatedFilter(MemberFilter):
         inflated, inflation_memory = self.inflation.before(forecast, inflation_memory, d, n_valid)
         drawn, memory, info = self.analyse(key_analyse, inflated, z, mask, measurement, memory)
         analysis = self.inflation.after(key_inflate, forecast, drawn)
+        info = {"innovation": largest_innovation(d)} | info
         if inflation_memory is not None:
             info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
         return EnsembleState(analysis, state.log_weights, (inflation_memory, memory)), info
@@ -239,6 +262,14 @@ def whitened_innovations(
 ) -> Float[Array, "N m"]:
     """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing."""
     return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
+
+
+def largest_innovation(innovations: Float[Array, "N m"]) -> Float[Array, ""]:
+    """max_j |mean d_j| / √(1 + variance d_j) of whitened innovations; inf where it cannot be had."""
+    mean, deviations = anomalies(innovations)
+    variance = member_sum(deviations**2) / (len(innovations) - 1)
+    largest = jnp.max(jnp.abs(mean) / jnp.sqrt(1.0 + variance), initial=0.0)
+    return jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
 
 class EnsembleFilter(InflatedFilter):

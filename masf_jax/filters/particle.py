@@ -13,7 +13,7 @@ from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
 from ..measurements.measurement import Measurement
 from ..numbers import within
-from .base import EnsembleState, Info, MemberFilter
+from .base import EnsembleState, Info, MemberFilter, largest_innovation, whitened_innovations
 
 __all__ = ["ParticleFilter"]
 
@@ -65,7 +65,8 @@ class ParticleFilter(MemberFilter):
 
         few = size < self.threshold.astype(size.dtype) * n
         x, log_weights = jax.lax.cond(few, resample, keep, None)
-        info = {"effective_sample_size": size}
+        innovation = largest_innovation(whitened_innovations(particles, z, mask, measurement))
+        info = {"innovation": innovation, "effective_sample_size": size}
         return EnsembleState(x.reshape(particles.shape), log_weights), info
 
     def _resample(self, key: PRNGKeyArray, x: Float[Array, "N n"], weights: Float[Array, " N"]) -> Array:

@@ -9,14 +9,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..driver import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
-from ..filters.base import EnsembleFilter, EnsembleState, with_one_noise_law
+from ..filters.base import (
+    EnsembleFilter,
+    EnsembleState,
+    Info,
+    largest_innovation,
+    where_measured,
+    whitened_innovations,
+    with_one_noise_law,
+)
+from ..filters.faults import FaultPolicy
 from ..filters.kalman.enkf import EnKF
 from ..filters.kalman.etkf import ETKF
-from ..filters.repair import repair
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -32,6 +39,7 @@ class _Problem(eqx.Module):
     dynamics: Dynamics
     measurement: Measurement
     kept: Kept
+    policy: FaultPolicy
     interval: int | None = eqx.field(static=True)
     lag: int = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
@@ -43,27 +51,31 @@ class _Problem(eqx.Module):
         n_steps = xs["step"] - step if self.interval is None else self.interval
         newest = advance(self.dynamics, window[:, 0], step, keys[0], n_steps, self.layout)
         window = jnp.concatenate([newest[:, None], window[:, :-1]], axis=1)
-        mended, repaired, diverged = repair(keys[1], EnsembleState(window))
-        assert isinstance(mended, EnsembleState)
-        window = self.update(keys[2], mended.ensemble, xs["z"], xs["mask"])
-        out: dict[str, Any] = {"info": {}, "repaired": repaired, "diverged": diverged}
+        before, diverged = self.policy.after_forecast(keys[1], self.filter, EnsembleState(window))
+        updated, info = self.update(keys[2], before.state.ensemble, xs["z"], xs["mask"])
+        key, state = jax.random.fold_in(keys[1], 1), EnsembleState(updated)
+        after = self.policy.after_analysis(key, self.filter, before.state, state, info)
+        window = after.state.ensemble
+        out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.kept(window[:, 0], xs.get("truth"))
         out["smoothed"] = self.kept(window[:, -1], xs.get("old_truth"))
         return (window, xs["step"]), out
 
-    def update(self, key: PRNGKeyArray, window: Array, z: Array, mask: Array) -> Array:
-        """The members after the use of z, past states included."""
+    def update(self, key: PRNGKeyArray, window: Array, z: Array, mask: Array) -> tuple[Array, Info]:
+        """The members after the use of z, past states included, and what the analysis reports."""
         newest, n = window[:, 0], window.shape[0]
         measurement = with_one_noise_law(EnsembleState(newest), self.measurement)
 
-        def use(window: Array) -> Array:
+        def use(window: Array) -> tuple[Array, Info]:
             key_update, key_inflate = jax.random.split(key)
-            d = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, newest, mask)
-            moved = self.filter.transform(key_update, window.reshape(n, -1), d, mask.reshape(-1))[0]
+            d = whitened_innovations(newest, z, mask, measurement)
+            moved, info = self.filter.transform(key_update, window.reshape(n, -1), d, mask.reshape(-1))
             moved = moved.reshape(window.shape)
-            return moved.at[:, 0].set(self.filter.inflation.after(key_inflate, newest, moved[:, 0]))
+            moved = moved.at[:, 0].set(self.filter.inflation.after(key_inflate, newest, moved[:, 0]))
+            return moved, {"innovation": largest_innovation(d)} | info
 
-        return jax.lax.cond(mask.any(), use, lambda window: window, window)
+        return where_measured(mask, use, window)
 
 
 @eqx.filter_jit
@@ -92,6 +104,7 @@ def enks(
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     layout: MemberLayout = ALL_AT_ONCE,
+    policy: FaultPolicy | None = None,
 ) -> Smoothing:
     """Runs a filter, and applies each analysis to the ensembles of the last `lag` cycles too.
 
@@ -133,7 +146,6 @@ def enks(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
     layout.check(ensemble.shape[0])
-    problem = _Problem(key, filter, dynamics, measurement, kept, observations.interval, lag, layout)
-    found = result(_run(problem, ensemble, xs), observations.steps)
-    warn_if_diverged(found.diverged)
-    return found
+    policy, interval = policy or FaultPolicy(), observations.interval
+    problem = _Problem(key, filter, dynamics, measurement, kept, policy, interval, lag, layout)
+    return result(_run(problem, ensemble, xs), observations.steps)

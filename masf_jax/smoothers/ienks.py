@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..driver import warn_if_diverged
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import advance
-from ..filters.base import EnsembleState, Filter, Info, with_one_noise_law
-from ..filters.kalman.ienkf import IEnKF
-from ..filters.repair import repair
+from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
+from ..filters.faults import FaultPolicy
+from ..filters.kalman.ienkf import IEnKF, Window
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -31,6 +30,7 @@ class _Problem(eqx.Module):
     dynamics: Dynamics
     measurement: Measurement
     kept: Kept
+    policy: FaultPolicy
 
     def advance(self, ensemble: Array, step: Array, until: Array) -> Array:
         """By the model, with the same random numbers whenever it comes over the same steps."""
@@ -41,39 +41,40 @@ class _Problem(eqx.Module):
         start, steps, _ = carry
         keys = jax.random.split(jax.random.fold_in(self.key, xs["cycle"]), 3)
         newest = self.advance(start, steps[0], xs["step"])
-        both, repaired, diverged = repair(keys[1], EnsembleState(jnp.stack([start, newest], axis=1)))
-        assert isinstance(both, EnsembleState)
-        start, newest = both.ensemble[:, 0], both.ensemble[:, 1]
-        (smoothed, analysis, following), info = self.update(keys[2], start, newest, steps, xs)
-        out: dict[str, Any] = {"info": info, "repaired": repaired, "diverged": diverged}
+        window = Window(start, steps[0], xs["step"] - steps[0], self.model_key)
+        before, diverged = self.policy.after_forecast(
+            keys[1], self.filter, EnsembleState(newest, None, (None, window))
+        )
+        start, newest = before.state.memory[1].start, before.state.ensemble
+        forecast = (start, newest, newest if len(steps) == 1 else self.advance(start, steps[0], steps[1]))
+        found, info = self.update(keys[2], forecast, steps, xs)
+        # the three states of a member go together, and what is remembered of one is in them
+        old, new = (EnsembleState(jnp.stack(each, axis=1)) for each in (forecast, found))
+        after = self.policy.after_analysis(jax.random.fold_in(keys[1], 1), self.filter, old, new, info)
+        smoothed, analysis, following = jnp.moveaxis(after.state.ensemble, 1, 0)
+        out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.kept(analysis, xs.get("truth"))
         out["smoothed"] = self.kept(smoothed, xs.get("old_truth"))
         return (following, jnp.append(steps[1:], xs["step"]), smoothed), out
 
     def update(
-        self, key: PRNGKeyArray, start: Array, newest: Array, steps: Array, xs: dict[str, Array]
-    ) -> tuple[tuple[Array, Array, Array], Info]:
+        self, key: PRNGKeyArray, forecast: tuple[Array, ...], steps: Array, xs: dict[str, Array]
+    ) -> tuple[tuple[Array, ...], Info]:
         """Members at the window's start and end after the use of z, and at the start of the next window."""
         now = xs["step"]
-        measurement = with_one_noise_law(EnsembleState(newest), self.measurement)
+        measurement = with_one_noise_law(EnsembleState(forecast[1]), self.measurement)
 
-        def next_start(start: Array, newest: Array) -> Array:
-            return newest if len(steps) == 1 else self.advance(start, steps[0], steps[1])
-
-        def use() -> tuple[tuple[Array, Array, Array], Info]:
+        def use(forecast: tuple[Array, ...]) -> tuple[tuple[Array, ...], Info]:
+            start, newest, next_start = forecast
             smoothed, analysis, info = self.filter.fit(
                 start, newest, lambda x: self.advance(x, steps[0], now), xs["z"], xs["mask"], measurement
             )
-            following = self.filter.finished(key, next_start(start, newest), next_start(smoothed, analysis))
+            following = analysis if len(steps) == 1 else self.advance(smoothed, steps[0], steps[1])
+            following = self.filter.finished(key, next_start, following)
             return (smoothed, following if len(steps) == 1 else analysis, following), info
 
-        shapes = jax.eval_shape(use)[1]
-
-        def skip() -> tuple[tuple[Array, Array, Array], Info]:
-            nothing = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
-            return (start, newest, next_start(start, newest)), nothing
-
-        return jax.lax.cond(xs["mask"].any(), use, skip)
+        return where_measured(xs["mask"], use, forecast)
 
 
 @eqx.filter_jit
@@ -103,6 +104,7 @@ def ienks(
     truth: Float[Array, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
+    policy: FaultPolicy | None = None,
 ) -> Smoothing:
     """Finds, cycle by cycle, the states `lag` cycles ago whose forecast fits the newest measurement.
 
@@ -149,7 +151,5 @@ def ienks(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
     model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
-    problem = _Problem(key, model_key, filter, dynamics, measurement, kept)
-    found = result(_run(problem, ensemble, xs, lag), observations.steps)
-    warn_if_diverged(found.diverged)
-    return found
+    problem = _Problem(key, model_key, filter, dynamics, measurement, kept, policy or FaultPolicy())
+    return result(_run(problem, ensemble, xs, lag), observations.steps)

@@ -13,6 +13,7 @@ from ..arrays import real_array
 from ..driver import check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info
+from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
 
@@ -26,7 +27,7 @@ class Smoothing(eqx.Module):
         measurements.
     smoothed_scores, analysis_scores: scores by name; empty without truth.
     info: what the analyses reported.
-    repaired: members replaced after the forecast; steps: model step number of each cycle.
+    repaired, diverged, skipped, faults: see `Assimilation`; steps: model step number of each cycle.
     """
 
     smoothed: dict[str, Array]
@@ -36,6 +37,8 @@ class Smoothing(eqx.Module):
     info: Info
     repaired: Int[Array, " K"]
     diverged: Bool[Array, " K"]
+    skipped: Bool[Array, " K"]
+    faults: Int[Array, " K"]
     steps: Int[Array, " K"]
 
 
@@ -59,8 +62,9 @@ def in_place(out: dict[str, Any], last: Any) -> dict[str, Any]:
 
 
 def result(out: dict[str, Any], steps: Array) -> Smoothing:
-    """Of the outputs by name."""
+    """Of the outputs by name; warns of the cycles that could not be used."""
     (smoothed, smoothed_scores), (analysis, analysis_scores) = out.pop("smoothed"), out.pop("analysis")
+    warn_of_faults(out["faults"], out["diverged"], out["skipped"])
     return Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=steps)
 
 

@@ -185,6 +185,9 @@ class _Prepared(Filter):
     def forecast(self, *arguments: Any, **named: Any) -> State:
         return self.filter.forecast(*arguments, **named)
 
+    def take_memory(self, memory: Any, index: Any) -> Any:
+        return self.filter.take_memory(memory, index)
+
     def update(self, *arguments: Any, **named: Any) -> tuple[State, Info]:
         return self.filter.update(*arguments, **named)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -81,6 +81,10 @@ class IEnKF(InflatedFilter):
     def remember(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Window:
         zero = jnp.zeros((), jnp.int32)
         return Window(ensemble, zero, zero, key)
+
+    def take_memory(self, memory: tuple[Any, Window], index: Int[Array, " N"]) -> tuple[Any, Window]:
+        inflation, window = memory
+        return inflation, window._replace(start=window.start[index])
 
     def forecast(
         self,

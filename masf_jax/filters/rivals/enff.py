@@ -111,6 +111,10 @@ class EnFF(SampledFilter):
         memory = inflation, (units, self.first_memory(state.ensemble))
         return dataclasses.replace(forecast, memory=memory)
 
+    def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
+        inflation, (units, before) = memory
+        return inflation, (units, None if before is None else before[index])
+
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, Info]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -187,6 +187,9 @@ class AmortisedMASF(MemberFilter):
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
         return self.base.forecast(key, state, dynamics, step, n_steps, layout)
+
+    def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
+        return self.base.take_memory(memory, index)
 
     def update(
         self,

@@ -15,7 +15,7 @@ from ...dynamics.base import Dynamics
 from ...dynamics.rollout import advance, spun_up_ensemble
 from ...ensemble.statistics import member_mean, member_variance
 from ...filters.base import EnsembleState
-from ...filters.repair import repair
+from ...filters.faults import FaultPolicy
 from ...measurements.measurement import Measurement
 from ...measurements.noise import Gaussian
 from .filter import AmortisedMASF
@@ -96,8 +96,8 @@ def practise(
             truth, state, step = carry
             keys = jax.random.split(key, 6)
             truth = advance(dynamics, truth[None], step, keys[0], interval)[0]
-            state, _, _ = repair(keys[2], filter.forecast(keys[1], state, dynamics, step, interval))
-            assert isinstance(state, EnsembleState)
+            state = filter.forecast(keys[1], state, dynamics, step, interval)
+            state = FaultPolicy().after_forecast(keys[2], filter, state)[0].state
             z = own.sample(keys[3], truth)
             context, _ = filter.context(keys[4], state, jnp.where(mask, z, 0.0), mask, own)
             ensemble, _ = filter.sample(keys[5], context)
