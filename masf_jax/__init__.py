@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from .coordinates import Coordinates as Coordinates
     from .driver import (
         Assimilation as Assimilation,
+        FaultError as FaultError,
         FilterDivergedWarning as FilterDivergedWarning,
         assimilate as assimilate,
     )
+    from .filters.faults import FaultPolicy as FaultPolicy, FaultWarning as FaultWarning
     from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
     from .quality_control import GrossErrorCheck as GrossErrorCheck
     from .twin import Twin as Twin, simulate as simulate
@@ -36,6 +38,9 @@ __getattr__, __dir__ = lazy(
         "MASF": ".masf",
         "AmortisedMASF": ".masf",
         "Assimilation": ".driver",
+        "FaultError": ".driver",
+        "FaultPolicy": ".filters.faults",
+        "FaultWarning": ".filters.faults",
         "FilterDivergedWarning": ".driver",
         "assimilate": ".driver",
         "Coordinates": ".coordinates",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 __all__ = ["DIVERGED", "InputError", "RunError", "WriteError", "unknown"]
 
 DIVERGED = 3
-"""Exit code of a run whose filter diverged (its results are written all the same)."""
+"""Exit code of a run whose filter diverged or that left cycles out; its results are written all the same."""
 
 
 class RunError(Exception):

@@ -45,7 +45,8 @@ Examples:
   masf-jax run --config outputs/lorenz96_sakov2008-etkf-seed0/config.yaml output_dir=again
   masf-jax run -m experiment=lorenz96_sakov2008 filter=etkf,enkf,letkf seed=0,1,2
 
-Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter diverged.
+Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter diverged
+or cycles could not be used.
 """
 TRAIN = """\
 masf-jax train [OPTIONS] [KEY=VALUE …]

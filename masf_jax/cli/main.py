@@ -97,14 +97,9 @@ def _run(arguments: list[str]) -> int:
 
     outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
     print_outcome(settings, outcome)
-    if outcome.diverged_at is None:
-        return 0
-    print(
-        f"masf-jax: warning: the filter diverged at cycle {outcome.diverged_at}; results from there "
-        "on are NaN. More inflation or members, a smaller localisation radius or model step may help.",
-        file=sys.stderr,
-    )
-    return DIVERGED
+    for text in outcome.warnings:
+        print(f"masf-jax: warning: {text}", file=sys.stderr)
+    return DIVERGED if outcome.unusable else 0
 
 
 def _train(arguments: list[str]) -> int:

@@ -36,11 +36,12 @@ _ROWS = {
     "rejected_values": "values rejected by quality control",
     "rejected_fraction": "  of all that were measured",
     "repaired_members": "repaired members",
+    "skipped_cycles": "cycles not used",
     "seconds_train": "seconds to pretrain",
     "seconds_compile": "seconds to compile",
     "seconds_per_cycle": "seconds per cycle",
 }
-_ONLY_NONZERO = ("repaired_members", "seconds_train")
+_ONLY_NONZERO = ("repaired_members", "skipped_cycles", "seconds_train")
 _COLUMNS = {
     "job": "#",
     "overrides": "overrides",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         OptimalInterpolation as OptimalInterpolation,
         ThreeDVar as ThreeDVar,
     )
+    from .faults import Fault as Fault, FaultPolicy as FaultPolicy
     from .kalman.enkf import EnKF as EnKF
     from .kalman.enkf_n import EnKFN as EnKFN
     from .kalman.ensrf import EnSRF as EnSRF
@@ -45,6 +46,8 @@ __getattr__, __dir__ = lazy(
         "EnsembleState": ".base",
         "Filter": ".base",
         "GaussianState": ".base",
+        "Fault": ".faults",
+        "FaultPolicy": ".faults",
         "Climatology": ".baselines",
         "OptimalInterpolation": ".baselines",
         "ThreeDVar": ".baselines",

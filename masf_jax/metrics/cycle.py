@@ -54,9 +54,9 @@ def energy_score(state: State, truth: Array, where: Array | None) -> Array:
 
 
 def rank_histogram(state: State, truth: Array, where: Array | None) -> Array:
-    """Counts of the truth's rank among the members (at most 51 bins)."""
+    """Expected counts of the truth's rank among the members (at most 51 bins)."""
     if not isinstance(state, EnsembleState) or state.log_weights is not None:
-        return jnp.zeros((1,), jnp.int32)
+        return jnp.zeros((1,), truth.dtype)
     return rank_counts(state.ensemble, truth, 51)
 
 

@@ -28,7 +28,9 @@ def critical_success_index(
 
 
 def structural_similarity(x: Float[Array, "*field"], truth: Float[Array, "*field"]) -> Float[Array, ""]:
-    """SSIM of each channel, averaged; the dynamic range is that of the truth's channel.
+    """SSIM of each channel as it is, averaged; the dynamic range L is that of the truth's channel.
+
+        SSIM = (2 μ_x μ_y + C_1)(2 σ_xy + C_2) / ((μ_x² + μ_y² + C_1)(σ_x² + σ_y² + C_2)),  C_i = (k_i L)²
 
     Source: Wang, Bovik, Sheikh & Simoncelli (2004), doi 10.1109/TIP.2003.819861, with their Gaussian window
     of 11 points and constants .01 and .03; computed by dm-pix.
@@ -43,8 +45,8 @@ def structural_similarity(x: Float[Array, "*field"], truth: Float[Array, "*field
         raise ValueError(f"SSIM needs fields of at least {_WINDOW} x {_WINDOW} points; got {x.shape[1:]}.")
 
     def one(x: Array, truth: Array) -> Array:
-        low, width = truth.min(), truth.max() - truth.min()
-        a, b = ((field - low)[..., None] / width for field in (x, truth))
+        width = truth.max() - truth.min()
+        a, b = (field[..., None] / jnp.where(width > 0, width, 1.0) for field in (x, truth))
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return jnp.asarray(dm_pix.ssim(a, b, filter_size=_WINDOW)).astype(x.dtype)
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 __all__ = ["rank_counts"]
 
 
 def rank_counts(
     ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], n_bins: int | None = None
-) -> Int[Array, " bins"]:
+) -> Float[Array, " bins"]:
     """How many components have the truth at rank 0 … N among the members; flat if reliable.
 
-    Source: Hamill (2001). A non-finite component counts nowhere.
+    Expected counts: a truth that ties with k members has any of the k + 1 ranks, each with the share 1/(k+1);
+    and where n_bins < N + 1 equal bins divide the ranks' range, a rank that lies across an edge counts in
+    both bins by its share. So exchangeable members give a flat histogram also when they are rounded, and
+    for every number of bins.
+
+    Source: Hamill (2001). A component whose truth or members are not finite counts nowhere.
 
     Args:
-        n_bins: merge the N + 1 ranks into that many equal bins (large ensembles); None: N + 1.
+        n_bins: at most so many equal bins; None: N + 1.
     """
     n = ensemble.shape[0]
     bins = n + 1 if n_bins is None else min(n_bins, n + 1)
-    rank = (ensemble < truth[None]).sum(0).reshape(-1)
+    below = (ensemble < truth[None]).sum(0).reshape(-1).astype(truth.dtype)
+    ties = (ensemble == truth[None]).sum(0).reshape(-1).astype(truth.dtype)
     valid = (jnp.isfinite(ensemble).all(0) & jnp.isfinite(truth)).reshape(-1)
-    # bin b counts ranks r with floor(r · bins / (N+1)) = b
-    index = jnp.where(valid, (rank * bins) // (n + 1), bins)
-    return (index[:, None] == jnp.arange(bins, dtype=index.dtype)[None, :]).sum(0)
+    # the truth lies uniformly in [below, below + ties + 1) of the ranks' range [0, N + 1)
+    scale = bins / (n + 1)
+    low, high = (rank[:, None] * scale for rank in (below, below + ties + 1))
+    edges = jnp.arange(bins, dtype=truth.dtype)[None]
+    overlap = jnp.clip(jnp.minimum(high, edges + 1) - jnp.maximum(low, edges), 0.0)
+    return jnp.where(valid[:, None], overlap / (high - low), 0.0).sum(0)

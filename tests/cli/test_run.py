@@ -123,7 +123,10 @@ def test_output_folder_is_checked_before_the_run(tmp_path, capsys, monkeypatch):
 def test_a_diverged_filter_still_leaves_results(tmp_path, capsys):
     code = main(["run", *SMALL, f"output_dir={tmp_path}", "initial.spread=1e5", "ensemble_size=3"])
     assert code == 3
-    assert "diverged at cycle 0" in capsys.readouterr().err
+    assert (
+        "the filter diverged: fewer than two finite members after the forecast of cycle 0"
+        in capsys.readouterr().err
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert metrics["rmse_analysis"] is None
     assert metrics["diverged"] is True

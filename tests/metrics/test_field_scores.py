@@ -28,8 +28,7 @@ def blur(x):
 
 def similarity(x, y):
     width = y.max() - y.min()
-    x, y = (x - y.min()) / width, (y - y.min()) / width
-    c1, c2 = 0.01**2, 0.03**2
+    c1, c2 = (0.01 * width) ** 2, (0.03 * width) ** 2
     a, b = blur(x), blur(y)
     va, vb, vab = blur(x * x) - a * a, blur(y * y) - b * b, blur(x * y) - a * b
     return np.mean((2 * a * b + c1) * (2 * vab + c2) / ((a * a + b * b + c1) * (va + vb + c2)))

@@ -155,6 +155,25 @@ def test_rank_bins_are_even():
     np.testing.assert_array_equal(rank_counts(ensemble, truth, 50), np.full(50, 2))
 
 
+@pytest.mark.parametrize("n", [9, 60, 99, 150])
+def test_ranks_are_flat_for_rounded_members_and_any_number_of_bins(n):
+    """Counts of exchangeable values with many ties: each bin within 5 standard deviations of its share."""
+    components, bins = 20_000, min(n + 1, 51)
+    x = np.round(RNG.normal(size=(n + 1, components)), 1)
+    counts = np.asarray(rank_counts(jnp.asarray(x[:n]), jnp.asarray(x[n]), 51))
+    assert counts.shape == (bins,)
+    np.testing.assert_allclose(counts.sum(), components, rtol=1e-4)
+    assert np.abs(counts - components / bins).max() < 5 * np.sqrt(components / bins)
+
+
+def test_ranks_of_ties_and_of_bins_by_hand():
+    ensemble = jnp.asarray([[0.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
+    truth = jnp.asarray([0.0, 1.5])  # ranks 0 … 2 of 4, a third each; rank 3
+    np.testing.assert_allclose(rank_counts(ensemble, truth), [1 / 3, 1 / 3, 1 / 3, 1], rtol=1e-6)
+    # in three bins of 4/3 ranks: the interval [0, 3) is 4/3, 4/3, 1/3 of them; [3, 4) lies in the last
+    np.testing.assert_allclose(rank_counts(ensemble, truth, 3), [4 / 9, 4 / 9, 1 / 9 + 1], rtol=1e-6)
+
+
 def test_rank_of_a_missing_truth_counts_nowhere():
     ensemble = jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)
     truth = jnp.asarray([0.0, jnp.nan, 0.0])

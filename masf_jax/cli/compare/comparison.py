@@ -90,6 +90,7 @@ class Comparison:
             "runs": len(result.runs),
             "diverged": sum(self.lost(result)),
             "repaired_members": sum(run["repaired_members"] for run in result.runs),
+            "skipped_cycles": sum(run["skipped_cycles"] for run in result.runs),
             "tuning": settings.experiment.tuning,
         }
 
@@ -130,6 +131,11 @@ def notes(comparison: Comparison) -> list[str]:
         )
     lines.append("Values of the filters:")
     lines += [f"  {r.entry.label}: {r.entry.settings.experiment.tuning}" for r in comparison.results]
+    lines += [
+        f"{row['filter']}: {row['skipped_cycles']} analyses could not be used; there the forecast stands."
+        for row in comparison.summaries
+        if row["skipped_cycles"]
+    ]
     lines += [f"{r.entry.label} failed: {r.failure}" for r in comparison.results if r.failure is not None]
     return lines
 

@@ -18,6 +18,7 @@ from ...dynamics import Dynamics
 from ...dynamics.rollout import climatological_states
 from ...filters import EnsembleState, Filter
 from ...filters.base import Info, State
+from ...filters.faults import FaultPolicy
 from ...measurements import Measurement
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
@@ -40,7 +41,7 @@ class SharedProblem:
 
     cases: in host memory; a filter with fewer members gets the first ones.
     climatology: RMSE of the model's climatological mean, from a few independent draws.
-    options: what else `assimilate` takes: scores, layout, quality_control.
+    options: what else `assimilate` takes: scores, layout, quality_control, policy.
     """
 
     dynamics: Dynamics
@@ -73,6 +74,7 @@ def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
         "scores": tuple(name for name in _SCORES if name in settings.scores),
         "layout": member_layout(settings),
         "quality_control": None if threshold is None else GrossErrorCheck(threshold),
+        "policy": FaultPolicy(settings.faults.action, settings.faults.innovation),
     }
     climatology = _climatology(dynamics)
     return SharedProblem(dynamics, network.measurement, seeds, cases, settings.burn_in, climatology, options)
@@ -171,6 +173,7 @@ class SeedRuns:
         members = self.n_members if self.has_members else None
         row: dict[str, Any] = dict(averages(out["scores"], self.problem.burn_in, members))
         row["repaired_members"] = int(out["repaired"].sum())
+        row["skipped_cycles"] = int(out["skipped"].sum())
         return row | {"seconds_per_cycle": seconds / out["repaired"].size}
 
 
@@ -203,13 +206,13 @@ def _runs(
     cases: Case,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Scores of each case, by stage and name, (cases, cycles); and members repaired in each cycle."""
+    """Scores of each case, by stage and name, (cases, cycles); and of each cycle what could not be used."""
 
     def one(case: Case) -> dict[str, Any]:
         given = (dynamics, measurement, case.observations, case.ensemble)
         result = assimilate(case.key, filter, *given, truth=case.truth, save=(), **options)
         stages = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
-        return {"scores": stages, "repaired": result.repaired}
+        return {"scores": stages, "repaired": result.repaired, "skipped": result.skipped}
 
     if cases.key.shape[0] > 1:
         return eqx.filter_vmap(one)(cases)

@@ -70,7 +70,7 @@ def run_sweep(overrides: list[str]) -> int:
     print_sweep(rows, folder)
     if any(row["status"].startswith("failed") for row in rows):
         return 1
-    return DIVERGED if any(row["status"] == "diverged" for row in rows) else 0
+    return DIVERGED if any(row["status"] != "done" for row in rows) else 0
 
 
 def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
@@ -114,4 +114,6 @@ def _outcome(folder: Path, fresh: bool) -> dict[str, Any]:
     if not fresh:
         return {"status": f"failed: no new results in {folder}"}
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return metrics | {"status": "diverged" if metrics["diverged"] else "done"}
+    skipped = metrics["skipped_cycles"]
+    status = "diverged" if metrics["diverged"] else f"{skipped} cycles not used" if skipped else "done"
+    return metrics | {"status": status}

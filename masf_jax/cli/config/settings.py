@@ -16,6 +16,7 @@ from .values import checked_keys
 __all__ = [
     "REGISTRIES",
     "About",
+    "Faults",
     "Initial",
     "Layout",
     "ObservationFile",
@@ -34,7 +35,7 @@ REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTE
 """What the sections of these names are checked and built by."""
 _LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
 _LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
-_POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold")
+_POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold", "faults.innovation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,14 @@ class QualityControl:
 
 
 @dataclasses.dataclass(frozen=True)
+class Faults:
+    """Keys under `faults`: what is done with a cycle that cannot be used (see `FaultPolicy`)."""
+
+    action: Literal["repair", "skip", "error"] = "repair"
+    innovation: float = 1e4
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """Keys under `layout`: how forecasts of the members are batched and spread; no result hangs on it."""
 
@@ -103,6 +112,7 @@ class Settings:
     initial: Initial = Initial()
     observations: ObservationFile = ObservationFile()
     quality_control: QualityControl = QualityControl()
+    faults: Faults = Faults()
     precision: Literal["float32", "float64"] = "float32"
     scores: tuple[_Score, ...] = ("rmse", "spread", "crps", "rank_histogram")
     save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...driver import Assimilation
 from ...filters import EnsembleState
+from ...filters.faults import fault_counts
 from ...measurements import Gaussian, Measurement
 from ...metrics import time_average
 from ..config.settings import Settings
@@ -38,14 +39,15 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
     members = settings.ensemble_size if isinstance(result.final, EnsembleState) else None
     scores = {stage: getattr(result, f"{stage}_scores") for stage in _STAGES}
     metrics: dict[str, Any] = dict(averages(scores, burn_in, members))
+    metrics |= {f"{name}_faults": count for name, count in fault_counts(result.faults).items()}
     for stage in _STAGES:
         if not scores[stage] and "spread" in (saved := getattr(result, stage)):
             spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
             metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
+    analysed = used_values(problem, result).reshape(n_cycles, -1).any(1)[burn_in:]
     for name, values in result.info.items():
         if np.ndim(values) == 1:
-            kept = np.asarray(values, np.float64)[burn_in:]
-            metrics[f"mean_{name}"] = float(np.nanmean(kept)) if np.isfinite(kept).any() else math.nan
+            metrics[f"mean_{name}"] = time_average(np.asarray(values)[burn_in:][analysed], 0)
     if problem.truth is None:
         metrics |= _innovations(problem, result, burn_in)
     if result.rejected is not None:
@@ -59,6 +61,7 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
         "n_cycles": n_cycles,
         "burn_in": burn_in,
         "repaired_members": int(np.sum(result.repaired)),
+        "skipped_cycles": int(np.sum(result.skipped)),
         "diverged": bool(np.any(result.diverged)),
         "expected_rmse_analysis": settings.experiment.expected,
         "seconds_compile": result.seconds_compile,
@@ -104,16 +107,21 @@ def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None
 def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray | None:
     """z - H(mean) of each cycle, (cycles, *z); None without means.
 
-    NaN where nothing was measured, or what was did not pass quality control.
+    NaN where no value was used.
     """
     mean = getattr(result, stage).get("mean")
     if mean is None:
         return None
+    values, used = problem.observations.values.astype(mean.dtype), used_values(problem, result)
+    return np.where(used, np.asarray(_differences(problem.measurement, values, mean)), np.nan)
+
+
+def used_values(problem: Problem, result: Assimilation) -> np.ndarray:
+    """Which values the analyses used, (cycles, *z): measured, not rejected, of no cycle that was left out."""
     used = np.asarray(problem.observations.mask)
     if result.rejected is not None:
         used = used & ~np.asarray(result.rejected)
-    values = problem.observations.values.astype(mean.dtype)
-    return np.where(used, np.asarray(_differences(problem.measurement, values, mean)), np.nan)
+    return used & ~np.asarray(result.skipped).reshape(-1, *(1,) * (used.ndim - 1))
 
 
 @eqx.filter_jit
@@ -130,9 +138,9 @@ def _innovations(problem: Problem, result: Assimilation, burn_in: int) -> dict[s
     """
     out: dict[str, float] = {}
     found = {stage: residuals(problem, result, stage) for stage in ("forecast", "analysis")}
+    used = used_values(problem, result)[burn_in:]
     for stage, residual in found.items():
-        kept = np.array([]) if residual is None else residual[burn_in:].astype(np.float64)
-        kept = kept[np.isfinite(kept)]
+        kept = np.array([]) if residual is None else residual[burn_in:].astype(np.float64)[used]
         out[f"innovation_rms_{stage}"] = float(np.sqrt((kept**2).mean())) if kept.size else math.nan
         out[f"innovation_mean_{stage}"] = float(kept.mean()) if kept.size else math.nan
     noise, spread, residual = problem.measurement.noise, result.forecast.get("spread"), found["forecast"]
@@ -141,5 +149,5 @@ def _innovations(problem: Problem, result: Assimilation, burn_in: int) -> dict[s
     if single and isinstance(noise, Gaussian) and spread is not None and residual is not None:
         variance = np.asarray(spread, np.float64) ** 2 + np.asarray(noise.std, np.float64) ** 2
         terms = -0.5 * (residual.astype(np.float64) ** 2 / variance + np.log(2 * math.pi * variance))
-        out["log_likelihood"] = float(np.nansum(terms[burn_in:]))
+        out["log_likelihood"] = float(terms[burn_in:][used].sum())
     return out

@@ -54,6 +54,16 @@ class Problem(NamedTuple):
     times: np.ndarray | None = None
     units: str | None = None
 
+    def first(self, n_cycles: int) -> Problem:
+        """The same with the first cycles only."""
+        seen, truth, times = self.observations, self.truth, self.times
+        steps = seen.steps[:n_cycles] if seen.interval is None else seen.interval
+        return self._replace(
+            observations=Observations(seen.values[:n_cycles], steps, seen.mask[:n_cycles]),
+            truth=None if truth is None else truth[:n_cycles],
+            times=None if times is None else times[:n_cycles],
+        )
+
 
 def build(settings: Settings) -> Problem:
     """Builds the problem; truth, ensemble and filter have keys of their own.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...driver import Assimilation
+from ...filters.faults import Fault, fault_counts
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
 from .metrics import residuals, versions
@@ -79,8 +80,12 @@ def dataset(
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             add(name, (), values, name.replace("_", " "), "1")
-    add("repaired_members", (), result.repaired, "members replaced after the forecast", "1")
+    add("repaired_members", (), result.repaired, "members replaced since they were not finite", "1")
     flag("diverged", (), result.diverged, "fewer than two finite members")
+    flag("skipped", (), result.skipped, "whether the forecast stands for an analysis that could not be used")
+    names = " ".join(f"{name}_fault" for name in fault_counts(result.faults))
+    about = {"flag_masks": np.array([int(fault) for fault in Fault], np.int32), "flag_meanings": names}
+    add("faults", (), np.asarray(result.faults, np.int32), "what was found in the cycle", "1", **about)
     return data
 
 

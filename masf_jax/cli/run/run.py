@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...driver import Assimilation, FilterDivergedWarning, assimilate
+from ...driver import Assimilation, FaultError, assimilate
 from ...filters import MASF
+from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..errors import InputError
@@ -30,13 +31,15 @@ __all__ = ["Outcome", "precision", "run"]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: numbers by name, paths of the files, the cycle at which the filter diverged."""
+    """What a run leaves: numbers by name, paths of the files, and what is to be said of cycles not used."""
 
     metrics: dict[str, Any]
     folder: Path
     files: list[Path]
     figures: list[Path]
-    diverged_at: int | None
+    warnings: list[str]
+    unusable: bool
+    """Whether the filter diverged, or cycles could not be used."""
 
 
 def run(settings: Settings, command: str = "") -> Outcome:
@@ -63,8 +66,11 @@ def run(settings: Settings, command: str = "") -> Outcome:
         data = dataset(settings, problem, result, metrics, command)
     files = write_results(folder, data, metrics, settings)
     figures = _draw(folder, data, settings)
-    diverged = np.asarray(result.diverged)
-    return Outcome(metrics, folder, files, figures, int(diverged.argmax()) if diverged.any() else None)
+    faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
+    said = described(faults, diverged, skipped)
+    if settings.faults.action == "error" and faults.any():
+        said.append(f"faults.action=error: the run ended with the cycles before {len(faults)}.")
+    return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))
 
 
 def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
@@ -85,7 +91,7 @@ def _compute(problem: Problem, settings: Settings) -> tuple[Problem, float, Assi
     """
     threshold, start, seconds = settings.quality_control.threshold, time.perf_counter(), 0.0
     with warnings.catch_warnings():  # reported by the caller, once the results are written
-        warnings.simplefilter("ignore", FilterDivergedWarning)
+        warnings.simplefilter("ignore", FaultWarning)
         try:
             if pretraining_fit(problem.filter) is not None:
                 filter = with_progress(problem.filter) if settings.progress else problem.filter
@@ -105,8 +111,12 @@ def _compute(problem: Problem, settings: Settings) -> tuple[Problem, float, Assi
                 layout=member_layout(settings),
                 progress=settings.progress,
                 quality_control=None if threshold is None else GrossErrorCheck(threshold),
+                policy=FaultPolicy(settings.faults.action, settings.faults.innovation),
                 timed=True,
             )
+        except FaultError as error:
+            result = error.result
+            problem = problem.first(len(result.faults))
         except ValueError as error:
             raise InputError(str(error)) from error
     return problem, seconds, result
