@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["DIVERGED", "InputError", "RunError", "WriteError", "unknown"]
+__all__ = ["DIVERGED", "InputError", "RunError", "WriteError", "printable", "unknown", "warn"]
 
 DIVERGED = 3
 """Exit code of a run whose filter diverged or that left cycles out; its results are written all the same."""
@@ -27,6 +29,24 @@ class WriteError(RunError):
     """The results could not be written. Exit code 1."""
 
     exit_code = 1
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """Text as a terminal may show it: control and format characters (escape sequences among them) escaped,
+    lines kept, cut where it is longer than `longest`."""
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return "".join(
+        repr(each)[1:-1]
+        if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") and each != "\n"
+        else each
+        for each in text
+    )
+
+
+def warn(text: str) -> None:
+    """A warning of the command line, on stderr."""
+    print(f"masf-jax: warning: {printable(text)}", file=sys.stderr)
 
 
 def unknown(what: str, given: str, known: Iterable[str], more: str = "") -> InputError:

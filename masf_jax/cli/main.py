@@ -6,6 +6,7 @@ Nothing heavy is imported here: `--help`, `--version` and `list` need neither JA
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import traceback
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import help_texts
-from .errors import DIVERGED, InputError, RunError, unknown
+from .errors import DIVERGED, InputError, RunError, printable, unknown, warn
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -31,12 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except RunError as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"masf-jax: {error}", file=sys.stderr)
+        print(f"masf-jax: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `masf-jax list | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
+        return 0
     except KeyboardInterrupt:
         print("masf-jax: interrupted; earlier results are as they were.", file=sys.stderr)
         return 130
@@ -98,7 +104,7 @@ def _run(arguments: list[str]) -> int:
     outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
     print_outcome(settings, outcome)
     for text in outcome.warnings:
-        print(f"masf-jax: warning: {text}", file=sys.stderr)
+        warn(text)
     return DIVERGED if outcome.unusable else 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import printable
 from .files import text_writer, write_all
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _shown(value: Any) -> str:
 
 def _print_lines(console: Console, lines: Iterable[Any]) -> None:
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(str(line)), highlight=False, soft_wrap=True, markup=False)
 
 
 def print_outcome(settings: Settings, outcome: Outcome) -> None:

@@ -124,6 +124,24 @@ def load(
     """
     where = absolute(path)
     about, arrays = _read(where)
+    try:
+        return _checked(where, about, arrays, net, state_shape, normaliser, fingerprint)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{where} lacks what a checkpoint of masf_jax has ({error!r}): train again"
+        ) from error
+
+
+def _checked(
+    where: Path,
+    about: dict[str, Any],
+    arrays: dict[str, Any],
+    net: Any,
+    state_shape: tuple[int, ...] | None,
+    normaliser: dict[str, Any] | None,
+    fingerprint: dict[str, Any] | None,
+) -> Checkpoint:
+    """See `load`."""
     wrong = _differences("net", about["net"], None if net is None else describe(net))
     if state_shape is not None and list(state_shape) != about["state_shape"]:
         wrong.append(f"state shape: stored {tuple(about['state_shape'])}, expected {tuple(state_shape)}")

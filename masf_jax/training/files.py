@@ -82,17 +82,20 @@ def read(where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{where} was changed since it was written (its SHA-256 digest is another; weights and their "
             "description belong together and are not edited by hand): copy it again, or train again"
         )
-    about = json.loads(text)
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: its description is not JSON ({error}): train again") from error
     check_format(where, about, _FORMAT)
     return about, unflatten_dict(flat, sep="/")
 
 
 def check_format(where: Path, about: dict[str, Any], expected: int) -> None:
     """Raises CheckpointError for another version's file."""
-    if about.get("format") != expected:
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != expected:
         raise CheckpointError(
-            f"{where} has format {about.get('format')}, but this version of masf_jax reads {expected}: "
-            "train again"
+            f"{where} has format {found}, but this version of masf_jax reads {expected}: train again"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import typing
 
 import pytest
@@ -175,7 +177,7 @@ BAD = {
     "filter=etkf,enkf": ("run -m",),
     "~filter": ("KEY=VALUE",),
     "filter=[etkf": ("cannot read",),
-    "seed=${nothing}": ("cannot resolve",),
+    "seed=${nothing}": ("references are not read",),
     "ensemble_size=1": ("ensemble_size must be at least 2",),
     "layout.batch_size=0": ("layout.batch_size must be at least 1, or null; got 0",),
     "seed=-1": ("seed must be at least 0",),
@@ -237,3 +239,47 @@ def test_bad_saved_configurations(tmp_path, text, part):
         repeat(str(path), [])
     with pytest.raises(InputError, match="cannot read"):
         repeat(str(tmp_path / "absent.yaml"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a: &x [1, 1]\nb: [*x, *x]\n", "line 2: anchors and aliases"),
+        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "more than 40 levels"),
+        ("experiment: {description: '${oc.env:HOME}'}\n", "line 1: references"),
+        ("seed: 1\nseed: 2\n", "duplicate key"),
+        ("a: !!python/object/apply:os.system [ls]\n", "not a valid YAML"),
+        ("# " + "x" * 1_000_001, "at most 1000000"),
+        (b"seed: \xff\n", "cannot read"),
+    ],
+)
+def test_hostile_configurations_are_refused_at_once(tmp_path, text, part):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=part):
+        repeat(str(path), [])
+    filter_path = tmp_path / "filter.yaml"
+    path.rename(filter_path)
+    with pytest.raises(InputError, match=part):
+        compose([f"filter={filter_path}"])
+
+
+def test_a_configuration_is_an_ordinary_file_and_leads_nowhere_else(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, part in ((tmp_path / "pipe.yaml", "not an ordinary file"), (tmp_path, "not an ordinary file")):
+        with pytest.raises(InputError, match=part):
+            repeat(str(path), [])
+    with pytest.raises(InputError, match="names the output folder"):
+        compose(["experiment.name=../elsewhere"])
+    saved = write_settings(compose(["output_dir=../elsewhere"]))
+    (tmp_path / "saved.yaml").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="leads out of its folder"):
+        repeat(str(tmp_path / "saved.yaml"), [])
+    assert repeat(str(tmp_path / "saved.yaml"), ["output_dir=here"]).output_dir == "here"
+
+
+@pytest.mark.parametrize("text", ["seed=" + "[" * 600, "x" * 20_000 + "=1", "experiment.name=\x1b[31m"])
+def test_hostile_overrides_are_refused_at_once(text):
+    with pytest.raises(InputError) as caught:
+        compose([text])
+    assert len(str(caught.value)) < 2_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -113,6 +114,11 @@ def repeat(path: str, overrides: list[str]) -> Settings:
         config = yaml_config(path)
         saved = read_settings(plain_keys(config))
     parsed = single(parse(overrides))
+    own_folder = any(override.key_or_group == "output_dir" for override in parsed)
+    if not own_folder and ".." in Path(saved.output_dir or "").parts:
+        raise InputError(
+            f"{path}: output_dir {saved.output_dir!r} leads out of its folder: give output_dir=PATH too."
+        )
     for override in parsed:
         if override.key_or_group in GROUPS:
             raise InputError(

@@ -18,6 +18,8 @@ from ..errors import InputError, unknown
 
 __all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", "texts", "whole"]
 
+_LONGEST = 10_000
+"""Characters of an override; the grammar takes long over more."""
 _OPTIONS = ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
 
 
@@ -30,11 +32,15 @@ def parse(overrides: list[str]) -> list[Override]:
     for text in overrides:
         if text.startswith("-"):
             raise unknown("option", text, _OPTIONS)
+        if len(text) > _LONGEST or text.count("[") + text.count("{") > _LONGEST // 20:
+            raise InputError(f"an override of {len(text)} characters: {text[:60]!r} …; put it into a file.")
+        if "${" in text:
+            raise InputError(f"{text}: references are not read; write the value.")
         if "=" not in text and not text.startswith("~"):
             raise InputError(f"expected KEY=VALUE; got {text!r}. Groups and keys: masf-jax run --help")
     try:
         return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
+    except (HydraException, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the overrides {overrides}: {error}") from error
 
 

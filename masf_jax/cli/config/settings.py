@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -177,6 +178,11 @@ def _check_ranges(settings: Settings) -> None:
     for key in _POSITIVE:
         if values[key] is not None and not values[key] > 0:
             raise InputError(f"{key} must be positive; got {values[key]}.")
+    name = settings.experiment.name
+    if name is not None and not re.fullmatch(r"\w[\w.+ -]*", name):
+        raise InputError(
+            f"experiment.name names the output folder: letters, digits and _ . + - only; got {name!r}."
+        )
     if settings.seed >= 2**32:
         raise InputError(f"seed must be below 2**32; got {settings.seed}.")
     if settings.n_cycles is None and settings.observations.path is None:

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from ..errors import InputError, unknown
+from ..errors import InputError, printable, unknown
+from ..groups import config_folder
 
 if TYPE_CHECKING:
     from .schema import Key
@@ -26,6 +28,8 @@ __all__ = ["MISSING", "checked", "checked_keys", "naming", "plain_keys", "words"
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 """In place of a value that is not there."""
 
+_LARGEST, _DEEPEST = 1_000_000, 40
+_SHIPPED = config_folder()
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 _ROW, _TABLE = tuple[float, ...], tuple[tuple[float, ...], ...]
 _EXAMPLES = {int: "0,2,4", float: "0.1,0.2"}
@@ -58,20 +62,43 @@ def naming(what: str, kinds: Any = InputError) -> Iterator[None]:
 
 
 def yaml_config(path: str | Path) -> DictConfig:
-    """The keys of a YAML file.
+    """The keys of a YAML file: plain values only, a file may come from anyone.
 
     Raises:
-        InputError: it cannot be read, or holds no keys.
+        InputError: it cannot be read, holds no keys, or holds what a configuration has no need of: anchors,
+            references (${…}, which could put a secret of the environment into the results), more than
+            1 MB, or keys below keys below keys without end.
     """
     try:
-        config = OmegaConf.load(path)
+        text = _plain_text(Path(path))
+        config = OmegaConf.create(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the file: {error}") from error
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the file, which is not a valid YAML configuration: {error}") from error
     if not isinstance(config, DictConfig):
         raise InputError("it holds no keys.")
     return config
+
+
+def _plain_text(path: Path) -> str:
+    """The file's text, without anything that could make more of it than there is."""
+    if not path.is_file():
+        what = "it is not an ordinary file." if path.exists() else "there is no such file."
+        raise InputError(f"cannot read the file: {what}")
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"it has {path.stat().st_size} bytes; a configuration has at most {_LARGEST}.")
+    text, depth = path.read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"line {line}: anchors and aliases (&, *) are not read: write the values out.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise InputError(f"line {line}: more than {_DEEPEST} levels of keys or lists.")
+        if isinstance(event, yaml.ScalarEvent) and "${" in event.value and path.parent.parent != _SHIPPED:
+            raise InputError(f"line {line}: references {event.value!r} are not read: write the value.")
+    return text
 
 
 def plain_keys(config: Any) -> dict[str, Any]:
@@ -90,10 +117,16 @@ def checked(key: str, value: Any, kind: Any) -> Any:
         InputError: naming the key, the value that came and what was expected.
     """
     try:
+        if isinstance(value, str) and printable(value) != value:
+            raise InputError(f"{key} holds characters that are not to be printed: {value!r}.")
         return _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
         shown = "null" if value is None else repr(value)
-        raise InputError(f"{key} must be {words(kind)}; got {shown}.") from error
+        raise InputError(f"{key} must be {words(kind)}; got {_short(shown)}.") from error
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:100]} … ({len(text)} characters)"
 
 
 _adapter = functools.cache(TypeAdapter)

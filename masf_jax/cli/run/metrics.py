@@ -45,7 +45,7 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
             spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
             metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
     used = used_values(problem, result)
-    analysed = used.any(tuple(range(1, used.ndim)))[burn_in:]
+    analysed = np.asarray(used.any(tuple(range(1, used.ndim))))[burn_in:]
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             metrics[f"mean_{name}"] = time_average(np.asarray(values)[burn_in:][analysed], 0)
