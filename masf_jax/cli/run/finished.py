@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +14,7 @@ from ..files import check_writable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["animate", "figures", "parse_cycles"]
+__all__ = ["animate", "figures", "parse_cycles", "read_result"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,15 +40,44 @@ class _Parser(argparse.ArgumentParser):
         if arguments.dpi < 1:
             self.error(f"--dpi must be at least 1; got {arguments.dpi}")
         check_writable(arguments.run_dir)
-        import xarray as xr
+        return arguments, read_result(arguments.run_dir / "result.nc")
 
-        path = arguments.run_dir / "result.nc"
-        if not path.is_file():
-            raise InputError(f"{path.parent} holds no result.nc: give the output folder of a finished run.")
-        try:
-            return arguments, xr.load_dataset(path, engine="h5netcdf")
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
+
+def read_result(path: Path) -> xr.Dataset:
+    """The dataset of a finished run.
+
+    Raises:
+        InputError: there is none, or it is damaged, or not of this program.
+    """
+    import xarray as xr
+
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no result.nc: give the output folder of a finished run.")
+    with _damaged(path):
+        data = xr.load_dataset(path, engine="h5netcdf")
+        if not str(data.attrs["source"]).startswith("masf-jax") or int(data.attrs["burn_in"]) < 0:
+            raise ValueError(f"source {data.attrs['source']!r}, burn_in {data.attrs['burn_in']}")
+    return data
+
+
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """What goes wrong with a file from outside is said of the file."""
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{path} is damaged, or not of a run of this version ({type(error).__name__}: {error}): copy it "
+            "again, or repeat the run with masf-jax run --config."
+        ) from error
 
 
 def parse_cycles(text: str, n_cycles: int) -> list[int]:
@@ -85,12 +115,13 @@ def figures(given: Sequence[str]) -> int:
     from ..plots.run_plots import write_figures
 
     (arguments, data), cycles = read, None
-    if arguments.cycles is not None:
-        if not is_flow(data):
-            raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
-        cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
-    burn_in = int(data.attrs["burn_in"])
-    print(*write_figures(arguments.run_dir, data, burn_in, cycles, arguments.dpi), sep="\n")
+    with _damaged(arguments.run_dir / "result.nc"):
+        if arguments.cycles is not None:
+            if not is_flow(data):
+                raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
+            cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
+        burn_in = int(data.attrs["burn_in"])
+        print(*write_figures(arguments.run_dir, data, burn_in, cycles, arguments.dpi), sep="\n")
     return 0
 
 
@@ -112,12 +143,13 @@ def animate(given: Sequence[str]) -> int:
     from ..plots.flow_data import is_flow
 
     arguments, data = read
-    if not is_flow(data):
-        raise InputError(
-            f"{arguments.run_dir} is not the run of a flow with saved means; "
-            "animations show the vorticity of velocities on a grid (dynamics=kolmogorov_64, save=[mean])."
-        )
-    cycles, points = parse_cycles(arguments.cycles, data.sizes["cycle"]), not arguments.no_points
-    how = (arguments.format, arguments.fps, points, arguments.dpi)
-    print(write_animation(arguments.run_dir, data, cycles, *how))
+    with _damaged(arguments.run_dir / "result.nc"):
+        if not is_flow(data):
+            raise InputError(
+                f"{arguments.run_dir} is not the run of a flow with saved means; "
+                "animations show the vorticity of velocities on a grid (dynamics=kolmogorov_64, save=[mean])."
+            )
+        cycles, points = parse_cycles(arguments.cycles, data.sizes["cycle"]), not arguments.no_points
+        how = (arguments.format, arguments.fps, points, arguments.dpi)
+        print(write_animation(arguments.run_dir, data, cycles, *how))
     return 0

@@ -1,0 +1,35 @@
+"""A few hundred damaged inputs of each kind (see fuzzing.py), and overrides that hypothesis makes up."""
+
+import contextlib
+
+import pytest
+from fuzzing import KINDS, fuzz
+from hypothesis import given, settings, strategies as st
+
+from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
+
+CASES = {
+    **{"overrides": 100, "configuration": 60, "csv": 200, "netcdf": 60, "zarr": 40},
+    **{"network": 200, "result": 60},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_input_is_read_rightly_or_refused(kind, tmp_path):
+    counts, faults = fuzz(kind, CASES[kind], 0, tmp_path)
+    assert not faults, "\n".join(faults)
+    assert counts["refused"] > 0
+
+
+VALUES = st.text(max_size=30) | st.recursive(st.integers() | st.floats(), st.lists, max_leaves=5).map(str)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(
+    key=st.sampled_from(["seed", "filter", "filter.radius", "save", "measurement.indices", "nothing", ""]),
+    value=VALUES,
+)
+def test_any_override_is_taken_or_refused_in_a_sentence(key, value):
+    with contextlib.suppress(InputError):
+        compose([f"{key}={value}"])
