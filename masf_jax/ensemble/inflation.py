@@ -95,8 +95,8 @@ class Inflation(eqx.Module):
     `multiplicative`, and additive noise.
 
     Args:
-        multiplicative: factor ≥ 0 on analysis anomalies (as in the Lorenz-96 literature and DAPPER).
-        prior: factor ≥ 0 on forecast anomalies.
+        multiplicative: factor > 0 on analysis anomalies (as in the Lorenz-96 literature and DAPPER).
+        prior: factor > 0 on forecast anomalies.
         rtps, rtpp: relaxation α in [0, 1].
         additive: standard deviation (scalar or state-shaped) of independent noise added to each analysis
             member, mean removed.
@@ -119,8 +119,8 @@ class Inflation(eqx.Module):
         additive: ArrayLike | None = None,
         adaptive: AdaptiveInflation | bool = False,
     ):
-        self.multiplicative = _unless(1.0, "multiplicative inflation", multiplicative)
-        self.prior = _unless(1.0, "prior inflation", prior)
+        self.multiplicative = _unless(1.0, "multiplicative inflation", multiplicative, "(0, inf]")
+        self.prior = _unless(1.0, "prior inflation", prior, "(0, inf]")
         self.rtps = _unless(0.0, "rtps", rtps, "[0, 1.0]")
         self.rtpp = _unless(0.0, "rtpp", rtpp, "[0, 1.0]")
         self.additive = _unless(0.0, "additive inflation", additive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import equinox as eqx
@@ -38,13 +39,18 @@ class Variational(NamedTuple):
     iterations: Int[Array, ""]
 
 
+class ModelErrorWarning(UserWarning):
+    """4D-Var with strong constraint was given a model with error."""
+
+
 class FourDVar(eqx.Module):
     """Minimises J(x0) = ½|x0 - x_b|²_{B⁻¹} + ½ Σ_k |R^{-1/2}(z_k - H(M_k x0))|² over x0 = x_b + B^{1/2} v.
 
     J is a function of v, in which the first term is ½|v|²; its gradient is that of the JAX program (the exact
     adjoint), with one cycle of model steps recomputed at a time. Minimised by Optax's L-BFGS with a zoom line
-    search. The model is taken as perfect: model error is left out (`Dynamics.mean_step`). Any law of noise
-    counts as a Gaussian of its covariance; one that depends on H(x) is fixed on the background's trajectory.
+    search. The model is taken as perfect: model error is left out (`Dynamics.mean_step`), and warned of. Any
+    law of noise counts as a Gaussian of its covariance; one that depends on H(x) is fixed on the background's
+    trajectory.
 
     In a linear-Gaussian problem x0 is the exact posterior mean. In a chaotic one J has more minima, the more
     the longer the window is against the time of error growth.
@@ -126,6 +132,13 @@ class FourDVar(eqx.Module):
             raise ValueError(
                 "irregular steps must be known when 4D-Var is compiled: pass the observations from outside "
                 "jit, or steps as a number."
+            )
+        if dynamics.step_noise_variance is not None:
+            warnings.warn(
+                f"4D-Var takes the model as perfect: the error of {type(dynamics).__name__} is left out, and "
+                "x0 is not the posterior mode of the model with it (smoothers.enks is for such models).",
+                ModelErrorWarning,
+                stacklevel=2,
             )
         longest = observations.interval or int(np.diff(np.asarray(observations.steps), prepend=0).max())
         return _minimised(self, background, dynamics, measurement, observations, longest)

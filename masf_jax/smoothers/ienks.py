@@ -100,7 +100,7 @@ def ienks(
     observations: Observations,
     ensemble: Float[Array, "N *state"],
     *,
-    lag: int,
+    lag: int | None,
     truth: Float[Array, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
@@ -130,7 +130,7 @@ def ienks(
 
     Args:
         filter: its inflation, rotation, iterations and tolerance; no inflation of the forecast.
-        lag: cycles of later measurements that a state sees, at least 1.
+        lag: cycles of later measurements that a state sees, at least 1; None: all.
         Others: see `assimilate`.
 
     Raises:
@@ -142,11 +142,11 @@ def ienks(
             f"the iterative ensemble smoother takes the settings of an IEnKF; got {type(filter).__name__}. "
             "For EnKF and ETKF see enks."
         )
-    if lag < 1:
-        raise ValueError(f"lag must be 1 or more cycles; got {lag}.")
+    if lag is not None and lag < 1:
+        raise ValueError(f"lag must be 1 or more cycles, or None for all; got {lag}.")
     if observations.n_cycles < 2:
         raise ValueError("a smoother needs measurements of 2 or more cycles; got 1.")
-    lag = min(lag, observations.n_cycles - 1)
+    lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )

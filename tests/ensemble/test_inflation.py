@@ -123,10 +123,12 @@ def test_adaptive_inflation_is_clipped():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"multiplicative": -1.0}, "multiplicative inflation must not be negative; got -1.0"),
-        ({"prior": -0.1}, "prior inflation must not be negative; got -0.1"),
+        ({"multiplicative": -1.0}, "multiplicative inflation must be positive; got -1.0"),
+        ({"prior": -0.1}, "prior inflation must be positive; got -0.1"),
+        ({"prior": 0.0}, "prior inflation must be positive; got 0.0"),  # no spread would be left
+        ({"multiplicative": 0.0}, "multiplicative inflation must be positive; got 0.0"),
         ({"additive": -0.1}, "additive inflation must not be negative; got -0.1"),
-        ({"multiplicative": float("nan")}, "multiplicative inflation must not be negative; got nan"),
+        ({"multiplicative": float("nan")}, "multiplicative inflation must be positive; got nan"),
         ({"rtps": 1.5}, r"rtps must lie in \[0, 1.0\]; got 1.5"),
         ({"rtpp": -0.5}, r"rtpp must lie in \[0, 1.0\]; got -0.5"),
     ],

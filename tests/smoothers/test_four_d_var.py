@@ -19,6 +19,7 @@ from masf_jax.measurements import (
     arctan,
 )
 from masf_jax.smoothers import FourDVar
+from masf_jax.smoothers.four_d_var import ModelErrorWarning
 
 A = 0.95 * np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.1, 1.0]])
 B = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, 0.3], [0.0, 0.3, 0.5]])
@@ -45,12 +46,13 @@ def test_of_a_linear_model_it_is_the_posterior_mean(dtype):
         method = FourDVar(columns=np.linalg.cholesky(B).T, tolerance=1e-4)
     else:
         method = FourDVar(std=[1.0, 0.5, 2.0], tolerance=1e-4)
-    found = method(
-        jnp.asarray(MEAN, dtype),
-        ModelError(Linear(A), 0.3),
-        Measurement(Subset([0, 2]), Gaussian(0.1)),
-        Observations(jnp.asarray(measured(), dtype), STEPS),
-    )
+    with pytest.warns(ModelErrorWarning, match="the error of ModelError is left out"):
+        found = method(
+            jnp.asarray(MEAN, dtype),
+            ModelError(Linear(A), 0.3),
+            Measurement(Subset([0, 2]), Gaussian(0.1)),
+            Observations(jnp.asarray(measured(), dtype), STEPS),
+        )
     wanted = exact(B if correlated else np.diag([1.0, 0.5, 2.0]) ** 2)
     tolerance = 1e-4 if dtype == "float64" else 1e-3
     np.testing.assert_allclose(found.start, wanted[0], atol=tolerance)
