@@ -34,6 +34,7 @@ _ROWS = {
     "innovation_rms_forecast": "RMS of observation - forecast",
     "innovation_rms_analysis": "RMS of observation - analysis",
     "log_likelihood": "log-likelihood",
+    "values_outside_range": "values outside the valid range",
     "rejected_values": "values rejected by quality control",
     "rejected_fraction": "  of all that were measured",
     "repaired_members": "repaired members",

@@ -14,7 +14,7 @@ from ..errors import InputError, unknown
 from ..groups import GROUPS, choices, config_folder
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import parse, single
-from .settings import REGISTRIES, Settings, flat, read_settings
+from .settings import REGISTRIES, Settings, flat, read_settings, write_settings
 from .values import naming, plain_keys, words, yaml_config
 
 __all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
@@ -125,6 +125,7 @@ def repeat(path: str, overrides: list[str]) -> Settings:
                 f"{override.input_line}: a saved configuration has its groups resolved; with --config "
                 f"override single keys ({override.key_or_group}.…=…) only."
             )
+    _check_complete(path, config, saved, {o.key_or_group for o in parsed})
     if saved.output_dir == saved.automatic_output_dir:
         config["output_dir"] = None
     _apply(config, parsed)
@@ -133,6 +134,25 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     if saved.experiment.tuning is not None:
         config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
     return read_settings(plain_keys(config))
+
+
+def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[str]) -> None:
+    """A saved configuration names every key: one that is not there was lost or mistyped, and is no default.
+
+    Sections in keys of earlier versions are left to their own check.
+    """
+    held, complete = flat(plain_keys(config)), flat(write_settings(saved))
+    earlier = {
+        key.split(".")[0] for key in held if not any(f"{each}.".startswith(f"{key}.") for each in complete)
+    }
+    absent = [key for key in complete if not any(f"{each}.".startswith(f"{key}.") for each in held)]
+    absent = [key for key in absent if key not in given and key.split(".")[0] not in earlier]
+    if absent:
+        raise InputError(
+            f"{path} lacks {', '.join(absent)}: a saved configuration names every key. Correct the file, "
+            "or give "
+            f"the value on the command line: {absent[0]}=VALUE."
+        )
 
 
 def _compose_groups(overrides: list[str]) -> DictConfig:

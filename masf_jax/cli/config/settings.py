@@ -72,7 +72,14 @@ class ObservationFile:
 
     path: str | None = None
     units: str | None = None
-    time_origin: float | None = None
+    time_unit: str | None = None
+    """In which the model counts time: needed for dates and "hours since …"."""
+    time_origin: float | str | None = None
+    """Time of model step 0: a number, or an ISO date; null: the first time."""
+    valid_range: tuple[float, float] | None = None
+    """Values outside count as missing."""
+    stations: tuple[str, ...] | None = None
+    """Names in the file, one for each measured value, in their order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +190,8 @@ def _check_ranges(settings: Settings) -> None:
         raise InputError(
             f"experiment.name names the output folder: letters, digits and _ . + - only; got {name!r}."
         )
+    if (ends := settings.observations.valid_range) is not None and not ends[0] < ends[1]:
+        raise InputError(f"observations.valid_range must be [least, largest]; got {list(ends)}.")
     if settings.seed >= 2**32:
         raise InputError(f"seed must be below 2**32; got {settings.seed}.")
     if settings.n_cycles is None and settings.observations.path is None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..config.settings import ObservationFile
-from ..errors import InputError, unknown
+from ..errors import InputError, printable, unknown
 from ..groups import config_folder
-from .tables import Table, read_csv, read_xarray
+from .csv_files import read_csv
+from .safety import check_kind, check_memory
+from .table import Table
+from .times import ModelTimes, model_times
 
-__all__ = ["Record", "read_observations"]
+__all__ = ["Record", "first_of", "read_observations"]
+
+_TOLERANCE, _MOST_TOLERANCE = 1e-3, 0.25
+"""Of a step: by which a time may miss its step; where times were stored in single precision, at most."""
+_LONGEST_UNITS = 100
 
 
 class Record(NamedTuple):
     """Observations as `masf_jax.measurements.Observations` takes them, and the file's own times and units.
 
-    units: the file's, or those expected where the file gives none.
+    values, mask: (K, *z); steps: (K,) int32; times: (K,) double precision, in the model's unit.
+    units: the file's, or those expected where the file gives none; time_units: what `times` count.
+    warnings: what the user should know, a sentence each; outside: number of values out of the valid range.
     """
 
     values: np.ndarray
@@ -27,6 +37,9 @@ class Record(NamedTuple):
     steps: np.ndarray
     times: np.ndarray
     units: str | None = None
+    time_units: str | None = None
+    warnings: tuple[str, ...] = ()
+    outside: int = 0
 
 
 def read_observations(
@@ -39,7 +52,7 @@ def read_observations(
     """Reads a NetCDF, CSV or zarr file (docs/observations.md).
 
     Args:
-        source: the path, the units expected and the time of model step 0.
+        source: the path, the units expected, the model's unit of time and time of step 0, the valid range.
         shape: of one cycle's measured array.
         dt: model time of one step; every time must be a whole number of steps from the origin.
         n_cycles: take the first so many; None: all.
@@ -51,62 +64,124 @@ def read_observations(
     path = _find(source.path or "")
     table = _read(path)
     _check_units(path, source.units, table.units)
-    n_found = len(table.times)
+    clock = model_times(path, table.clock, source.time_unit, source.time_origin)
+    placed = _place(path, table, shape, positions, source.stations)
+    steps = _steps(path, clock, dt, table.clock.rounding)
+    if table.rows:
+        steps, placed, clock = _merged(path, steps, placed, clock)
+    _check_order(path, steps, clock)
+    n_found = len(steps)
     if n_cycles is not None and n_found < n_cycles:
         raise InputError(
             f"{path} holds {n_found} times, but n_cycles = {n_cycles}: give a smaller n_cycles, "
             "or null for all."
         )
     kept = slice(0, n_cycles)
-    times = table.times[kept]
-    values = _place(path, table, shape, positions)[kept]
+    times, values, steps = clock.times[kept], placed[kept], steps[kept]
+    warnings: list[str] = []
+    count = 0
+    if table.outside is not None and (of_file := int(table.outside[kept].sum())):
+        count = of_file
+        warnings.append(f"{path}: {of_file} values outside the file's own valid range count as missing.")
+    if source.valid_range is not None:
+        least, most = source.valid_range
+        outside = (values < least) | (values > most)
+        if outside.any():
+            count += int(outside.sum())
+            warnings.append(
+                f"{path}: {int(outside.sum())} values outside observations.valid_range = [{least:g}, "
+                f"{most:g}] "
+                f"count as missing, first {first_of(outside, values, times)}."
+            )
+            values = np.where(outside, np.nan, values)
     mask = np.isfinite(values)
     if not mask.any():
         raise InputError(f"{path} holds no valid value (all missing) in its {len(times)} times.")
-    origin = float(times[0]) if source.time_origin is None else source.time_origin
-    steps = _steps(path, times, origin, dt)
-    return Record(np.where(mask, values, 0.0), mask, steps, times, table.units or source.units)
+    units = printable(table.units, _LONGEST_UNITS) if table.units else source.units
+    time_units = printable(clock.units, _LONGEST_UNITS) if clock.units else None
+    values = np.where(mask, values, 0.0)
+    return Record(values, mask, steps, times, units, time_units, tuple(warnings), count)
+
+
+def first_of(found: np.ndarray, values: np.ndarray, times: np.ndarray) -> str:
+    """The first of the values where `found` is True, and its place, in words."""
+    flat = found.reshape(len(found), -1)
+    cycle, which = divmod(int(np.argmax(flat)), flat.shape[1])
+    value = values.reshape(flat.shape)[cycle, which]
+    return f"{value:g} (cycle {cycle}, time {times[cycle]:.12g}, value {which})"
 
 
 def _find(path: str) -> Path:
     if path.startswith("shipped:"):
         folder, name = config_folder() / "data", path.removeprefix("shipped:")
-        if not (folder / name).is_file():
-            raise unknown("shipped observation file", name, (file.name for file in folder.glob("*.*")))
+        held = [file.name for file in folder.glob("*.*")]
+        if name not in held:
+            raise unknown("shipped observation file", name, held)
         return folder / name
-    if not Path(path).exists():
-        raise InputError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
-    return Path(path)
+    try:
+        if Path(path).exists():
+            return Path(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"observations.path: {path[:100]!r} is no path of a file ({type(error).__name__})."
+        ) from error
+    raise InputError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
 
 
 def _read(path: Path) -> Table:
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return read_csv(path)
-    if suffix in (".nc", ".nc4", ".netcdf", ".h5", ".zarr"):
-        return read_xarray(path)
-    raise InputError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
+    if suffix not in (".csv", ".nc", ".nc3", ".nc4", ".netcdf", ".h5", ".zarr"):
+        raise InputError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
+    check_kind(path)
+    try:
+        if suffix == ".csv":
+            return read_csv(path)
+        from .dataset_files import read_dataset
+
+        return read_dataset(path)
+    except InputError:
+        raise
+    except Exception as error:  # whatever else is wrong with a file is said in one line too
+        raise InputError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
 
 def _check_units(path: Path, expected: str | None, found: str | None) -> None:
     if expected is not None and found is not None and expected.split() != found.split():
         raise InputError(
-            f"{path} gives its values in {found!r}, but observations.units = {expected!r}: convert "
-            "the values, or correct one of the two."
+            f"{path} gives its values in {printable(found, _LONGEST_UNITS)!r}, but observations.units = "
+            f"{expected!r}: convert the values, or correct one of the two."
         )
 
 
-def _place(path: Path, table: Table, shape: tuple[int, ...], positions: np.ndarray | None) -> np.ndarray:
+def _place(
+    path: Path,
+    table: Table,
+    shape: tuple[int, ...],
+    positions: np.ndarray | None,
+    stations: tuple[str, ...] | None,
+) -> np.ndarray:
     """Values at their places in the measured array, (K, *shape); NaN where the file has none."""
-    size, columns = math.prod(shape), table.values.shape[1]
+    size, n_times = math.prod(shape), len(table.values)
+    values = table.values.reshape(n_times, -1)
+    columns = values.shape[1]
     index = table.index
     if index is None and table.positions is not None:
         index = _nearest(path, table.positions, positions)
+    if index is None and (stations is not None or (table.rows and table.stations is not None)):
+        index = _of_stations(path, table.stations, stations, size)
     if index is None:
         if columns != size:
             raise InputError(
                 f"{path} has {columns} value(s) per time, but the measurement has {size} (shape {shape}): "
                 "choose a measurement that fits (measurement=subset), or give each value its index."
+            )
+        rest = table.values.shape[1:]
+        if len(rest) > 1 and len(shape) > 1 and rest != shape:
+            named = f" ({', '.join(table.dims)})" if table.dims else ""
+            raise InputError(
+                f"{path}: 'value' has shape {rest}{named} at a time, but the measurement has shape "
+                f"{shape}: bring its "
+                "dimensions into this order."
             )
         index = np.arange(size)
     bad = index[(index < 0) | (index >= size)]
@@ -114,9 +189,43 @@ def _place(path: Path, table: Table, shape: tuple[int, ...], positions: np.ndarr
         raise InputError(f"{path}: index {bad[0]} is outside the {size} measured values (0 … {size - 1}).")
     if np.unique(index).size != index.size:
         raise InputError(f"{path}: two of its values share one index (or position) at the same time.")
-    out = np.full((len(table.times), size), np.nan)
-    out[:, index] = table.values
-    return out.reshape(len(table.times), *shape)
+    check_memory(path, n_times * size)
+    out = np.full((n_times, size), np.nan)
+    out[:, index] = values
+    return out.reshape(n_times, *shape)
+
+
+def _of_stations(
+    path: Path, names: Sequence[str] | None, wanted: tuple[str, ...] | None, size: int
+) -> np.ndarray:
+    """Which measured value each station is."""
+    if names is None:
+        raise InputError(f"observations.stations is given, but {path} names no stations.")
+    found = [str(name) for name in names]
+    shown = printable(", ".join(found[:20]), 200) + (", …" if len(found) > 20 else "")
+    if wanted is not None:
+        if len(wanted) != size or len(set(wanted)) != size:
+            raise InputError(
+                f"observations.stations must name each of the {size} measured values once; it has "
+                f"{len(wanted)} names."
+            )
+        strange = [name for name in found if name not in wanted]
+        if strange:
+            raise InputError(
+                f"{path} has a station {printable(strange[0], 60)!r} that observations.stations does not "
+                "name "
+                f"({', '.join(wanted)})."
+            )
+        return np.array([wanted.index(name) for name in found])
+    if sorted(found) == sorted(str(i) for i in range(size)):
+        return np.array([int(name) for name in found])
+    if len(found) != size or found != sorted(found):
+        raise InputError(
+            f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
+            "order: "
+            f"observations.stations=[{shown}]."
+        )
+    return np.arange(size)
 
 
 def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndarray:
@@ -127,40 +236,73 @@ def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndar
         raise InputError(
             f"{path} gives positions in {found.shape[1]} dimension(s); the model has {known.shape[1]}."
         )
-    distance = np.linalg.norm(found[:, None, :] - known[None, :, :], axis=-1)
-    index = distance.argmin(1)
+    from scipy.spatial import KDTree
+
+    distance, index = KDTree(known).query(found)
     spacing = max(float(np.ptp(known, axis=0).max()), 1.0)
-    far = np.flatnonzero(distance.min(1) > 1e-6 * spacing)
+    far = np.flatnonzero(distance > 1e-6 * spacing)
     if far.size:
         raise InputError(
             f"{path}: nothing is measured at position {found[far[0]].tolist()}; the nearest measured "
-            f"position is {known[index[far[0]]].tolist()}."
+            f"position is {known[int(np.asarray(index)[far[0]])].tolist()}."
         )
-    return index
+    return np.asarray(index)
 
 
-def _steps(path: Path, times: np.ndarray, origin: float, dt: float) -> np.ndarray:
-    """The model step number of each time."""
+def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float) -> np.ndarray:
+    """The model step number of each time; `rounding`: relative, of the times as they were stored."""
+    times, origin = clock.times, clock.origin
     exact = (times - origin) / dt
     steps = np.round(exact)
-    off = np.flatnonzero(np.abs(exact - steps) > 1e-3)
+    tolerance = np.minimum(_TOLERANCE + rounding * np.abs(times) / dt, _MOST_TOLERANCE)
+    off = np.flatnonzero(~(np.abs(exact - steps) <= tolerance))
     if off.size:
-        time = times[off[0]]
+        i = int(off[0])
+        single = " (its times are in single precision: store them in double)" if rounding else ""
         raise InputError(
-            f"{path}: time {time:g} (number {off[0] + 1}) is not on a model step: with "
-            f"observations.time_origin = {origin:g} and dynamics.dt = {dt:g} it is step {exact[off[0]]:g}."
+            f"{path}: time {times[i]:.12g} (number {i + 1}) is not on a model step: with "
+            f"observations.time_origin = {origin:.12g} and dynamics.dt = {dt:.12g} it is step "
+            f"{exact[i]:.9g}; the "
+            f"nearest, {steps[i]:.0f}, is at {origin + steps[i] * dt:.12g}{single}."
         )
-    if steps[0] < 0:
+    if np.abs(steps).max() >= 2**31:
+        i = int(np.abs(steps).argmax())
         raise InputError(
-            f"{path}: its first time {times[0]:g} lies before model step 0 "
-            f"(observations.time_origin = {origin:g})."
+            f"{path}: time {times[i]:.12g} is step {steps[i]:.0f}, too far from the origin "
+            f"{origin:.12g}: give "
+            "observations.time_origin, or a longer dynamics.dt."
         )
+    return steps.astype(np.int64)
+
+
+def _merged(
+    path: Path, steps: np.ndarray, values: np.ndarray, clock: ModelTimes
+) -> tuple[np.ndarray, np.ndarray, ModelTimes]:
+    """Times that are one step, differing by round-off, as one."""
+    kept, first, group = np.unique(steps, return_index=True, return_inverse=True)
+    if len(kept) == len(steps):
+        return steps, values, clock
+    out = values[first]
+    for i in np.setdiff1d(np.arange(len(steps)), first):
+        if np.any(np.isfinite(values[i]) & np.isfinite(out[group[i]])):
+            raise InputError(
+                f"{path}: two values of one place at times that are one step, {clock.times[i]:.12g}."
+            )
+        out[group[i]] = np.where(np.isfinite(values[i]), values[i], out[group[i]])
+    return kept, out, clock._replace(times=clock.times[first])
+
+
+def _check_order(path: Path, steps: np.ndarray, clock: ModelTimes) -> None:
+    times = clock.times
     backwards = np.flatnonzero(np.diff(steps) <= 0)
     if backwards.size:
         i = int(backwards[0])
-        raise InputError(f"{path}: times must increase; {times[i]:g} is followed by {times[i + 1]:g}.")
-    if steps[-1] >= 2**31:
         raise InputError(
-            f"{path}: time {times[-1]:g} is step {steps[-1]:g}, too far from the origin {origin:g}."
+            f"{path}: times must increase; {times[i]:.12g} is followed by {times[i + 1]:.12g} (number "
+            f"{i + 2})."
         )
-    return steps.astype(np.int32)
+    if steps[0] < 0:
+        raise InputError(
+            f"{path}: its first time {times[0]:.12g} lies before model step 0 "
+            f"(observations.time_origin = {clock.origin:.12g})."
+        )

@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dict[str, Any]:
     """Metrics by name; NaN where a number does not exist (RMSE without truth)."""
     n_cycles = problem.observations.n_cycles
-    burn_in = settings.burn_in if settings.burn_in < n_cycles else 0
+    burn_in = settings.burn_in
     members = settings.ensemble_size if isinstance(result.final, EnsembleState) else None
     scores = {stage: getattr(result, f"{stage}_scores") for stage in _STAGES}
     metrics: dict[str, Any] = dict(averages(scores, burn_in, members))
@@ -54,6 +54,8 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
     if result.rejected is not None:
         rejected, measured = int(np.sum(result.rejected)), int(np.sum(problem.observations.mask))
         metrics |= {"rejected_values": rejected, "rejected_fraction": rejected / max(measured, 1)}
+    if problem.outside:
+        metrics["values_outside_range"] = problem.outside
     if problem.units is not None:
         metrics["observation_units"] = problem.units
     seconds = result.seconds_assimilate or math.nan

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 
+from ...arrays import real_array
 from ...dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ...filters import Filter, KalmanFilter
 from ...measurements import Measurement, Observations
@@ -16,11 +17,9 @@ from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS, Network
 from ..config.settings import Initial, Settings
-from ..errors import InputError
+from ..config.values import naming
+from ..errors import InputError, warn
 from .pretrained import with_checkpoint
-
-if TYPE_CHECKING:
-    from ..observations.reading import Record
 
 __all__ = ["Case", "Problem", "build", "build_case", "build_filter", "build_models", "member_layout"]
 
@@ -39,6 +38,10 @@ class Case(NamedTuple):
     """Times in the observation file, (cycles,)."""
     units: str | None = None
     """Of the observations, where they or the settings say."""
+    time_units: str | None = None
+    """What the times in the file count, where it says."""
+    outside: int = 0
+    """Values that count as missing because they lie outside a valid range."""
 
 
 class Problem(NamedTuple):
@@ -53,6 +56,8 @@ class Problem(NamedTuple):
     truth: jax.Array | None
     times: np.ndarray | None = None
     units: str | None = None
+    time_units: str | None = None
+    outside: int = 0
 
     def first(self, n_cycles: int) -> Problem:
         """The same with the first cycles only."""
@@ -103,8 +108,7 @@ def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case
             members = (np.asarray(start) + shift)[None] + members
         members = jax.device_put(members)
         if settings.observations.path is not None:
-            observations, record = _from_file(settings, dynamics, network.measurement)
-            return Case(key, observations, members, None, record.times, record.units)
+            return _from_file(settings, dynamics, network.measurement, key, members)
         n_cycles = settings.n_cycles or 0
         mask = None if network.mask is None else network.mask(n_cycles)
         steps = settings.steps_per_cycle
@@ -174,21 +178,38 @@ def _with_initial(filter: Filter, settings: Settings, dynamics: Dynamics) -> Fil
 
 
 def _from_file(
-    settings: Settings, dynamics: Dynamics, measurement: Measurement
-) -> tuple[Observations, Record]:
+    settings: Settings, dynamics: Dynamics, measurement: Measurement, key: jax.Array, members: jax.Array
+) -> Case:
     from ..observations.reading import read_observations
+    from .plausible import far_from_model
 
     coordinates = None
     if dynamics.coordinates is not None:
         coordinates = measurement.operator.coordinates(dynamics.coordinates)
+    path = settings.observations.path
     record = read_observations(
         settings.observations,
         measurement.output_shape(dynamics.state_shape),
-        float(dynamics.dt),
+        settings.dynamics["dt"],  # in double precision, unlike dynamics.dt
         settings.n_cycles,
         None if coordinates is None else coordinates.wrapped(),
     )
-    return _observations(record.values, record.steps, record.mask), record
+    if settings.burn_in >= len(record.steps):
+        raise InputError(
+            f"burn_in ({settings.burn_in}) leaves none of the {len(record.steps)} cycles of {path} to "
+            "score: give a "
+            "smaller one, burn_in=0."
+        )
+    with naming(str(path), ValueError):
+        values = real_array("values", record.values)
+    for text in record.warnings:
+        warn(text)
+    far = far_from_model(record, dynamics, measurement, settings.initial, members)
+    if far is not None:
+        warn(f"{path}: {far}")
+    observations = _observations(values, record.steps.astype(np.int32), record.mask)
+    about = (record.times, record.units, record.time_units, record.outside)
+    return Case(key, observations, members, None, *about)
 
 
 _observations = eqx.filter_jit(Observations)

@@ -101,10 +101,11 @@ def _coordinates(
         data.coords[name] = (dim, values, {"long_name": long_name, "units": "1"} | more)
 
     add("cycle", "cycle", np.arange(len(steps), dtype=np.int32), "assimilation cycle")
-    add("time", "cycle", steps * float(problem.dynamics.dt), "model time since the first ensemble")
+    add("time", "cycle", steps * settings.dynamics["dt"], "model time since the first ensemble")
     add("step", "cycle", steps, "model step number")
     if problem.times is not None:
-        add("observation_time", "cycle", problem.times, "time in the observation file")
+        counted = f", {problem.time_units}" if problem.time_units else ""
+        add("observation_time", "cycle", problem.times, f"time in the observation file{counted}")
     points, shape, spacing = problem.dynamics.coordinates, problem.dynamics.state_shape, 1.0
     if len(space) == 3:
         for axis, n, side in zip("yx", shape[1:], settings.dynamics["length"], strict=True):

@@ -114,7 +114,7 @@ def test_first_cycles_only(tmp_path):
         (WIDE, {"shape": (2,), "time_origin": 1.0}, ("before model step 0",)),
         (LONG, {"shape": (3,)}, ("index 3 is outside",)),
         ("time,value\n1,abc\n", {}, ("line 2", "value must be a number", "'abc'")),
-        ("time,value\n2020-01-01,1\n", {}, ("line 2", "time must be a number", "dates")),
+        ("time,value\n2020-01-01,1\n", {}, ("holds dates", "observations.time_unit=hours")),
         ("time,value\ninf,1\n", {}, ("line 2", "time must be a finite number")),
         ("time,value\n1,2,3\n", {}, ("line 2", "3 cells", "2 columns")),
         ("when,value\n1,2\n", {}, ("no column 'time'", "when")),
@@ -145,7 +145,7 @@ def test_bad_csv_names_the_place(tmp_path, text, options, parts):
         (dataset(index=("station", [1, 1])), "share one index"),
         (dataset(index=("station", [0.5, 1])), "whole numbers"),
         (dataset(time=("cycle", [0.0, np.nan, 1.0])), "'time' holds a missing value"),
-        (dataset(time=("other", [0.0, 1.0])), "'time' (2,)"),
+        (dataset(time=("other", [0.0, 1.0])), "'time' (other) (2,)"),
     ],
 )
 def test_bad_netcdf_names_the_variable(tmp_path, data, part):

@@ -1,0 +1,186 @@
+"""NetCDF and zarr: dimensions by name, CF attributes, masks and flags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from masf_jax.cli.errors import InputError
+
+TIMES = np.arange(3.0)
+
+
+def netcdf(folder, variables, engine="h5netcdf", encoding=None):
+    """variables: name -> (dims, values[, attributes]); time is there unless given."""
+    variables = {"time": ("time", TIMES)} | variables
+    xr.Dataset(variables).to_netcdf(folder / "obs.nc", engine=engine, encoding=encoding)
+    return folder / "obs.nc"
+
+
+SQUARE = np.arange(9.0).reshape(3, 3)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+@pytest.mark.parametrize("type", ["f4", "f8", ">f4", ">f8", "i2", "i4", ">i2"])
+def test_types(tmp_path, read, engine, type):
+    record = read(netcdf(tmp_path, {"value": (("time", "station"), SQUARE.astype(type))}, engine), (3,))
+    np.testing.assert_array_equal(record.values, SQUARE)
+    assert record.values.dtype == np.float64
+    assert record.mask.all()
+
+
+def test_time_is_found_by_its_name(tmp_path, read):
+    mask = np.eye(3, dtype="i1")[:, [1, 2, 0]]
+    file = {"value": (("station", "time"), SQUARE), "mask": (("time", "station"), mask)}
+    record = read(netcdf(tmp_path, file), (3,))
+    np.testing.assert_array_equal(record.mask, mask)
+    np.testing.assert_array_equal(record.values, np.where(mask, SQUARE.T, 0))
+
+
+@pytest.mark.parametrize("names", [("x", "y", "time"), ("time", "lat", "lon"), ("lon", "time", "lat")])
+def test_axes_of_fields_are_found_by_their_names(tmp_path, read, names):
+    field = np.arange(27.0).reshape(3, 3, 3)  # time, y, x
+    own = [{"time": 0, "lat": 1, "y": 1, "lon": 2, "x": 2}[name] for name in names]
+    record = read(netcdf(tmp_path, {"value": (names, field.transpose(own))}), (3, 3))
+    np.testing.assert_array_equal(record.values, field)
+
+
+def test_grids_must_have_the_measured_shape(tmp_path, read):
+    file = netcdf(tmp_path, {"value": (("time", "a", "b"), np.zeros((3, 2, 3)))})
+    with pytest.raises(InputError, match=r"shape \(2, 3\) \(a, b\) at a time, but .* shape \(3, 2\)"):
+        read(file, (3, 2))
+
+
+def test_a_grid_has_its_positions(tmp_path, read):
+    field = np.arange(12.0).reshape(3, 2, 2)
+    file = {"value": (("time", "y", "x"), field), "x": ("x", [0.0, 2.0]), "y": ("y", [1.0, 3.0])}
+    positions = np.array([[x, y] for y in range(4) for x in range(3)], float)
+    record = read(netcdf(tmp_path, file), (12,), positions=positions)
+    np.testing.assert_array_equal(record.values[0][record.mask[0]], field[0].ravel())
+    assert positions[record.mask[0]].tolist() == [[0, 1], [2, 1], [0, 3], [2, 3]]
+    file["y"] = ("y", [3.0, 1.0])
+    with pytest.raises(InputError, match="'y' must increase"):
+        read(netcdf(tmp_path, file), (12,), positions=positions)
+
+
+@pytest.mark.parametrize(
+    ("stored", "attributes", "expected"),
+    [
+        (np.array([1, -9, 3], "i2"), {"_FillValue": np.int16(-9)}, [1, None, 3]),
+        (np.array([1, -9, -8], "f4"), {"missing_value": np.float64([-9, -8])}, [1, None, None]),
+        (np.array([1e20, 2, 3], "f4"), {"_FillValue": 1e20}, [None, 2, 3]),
+        (np.array([9.969209968386869e36, 2, 3], "f4"), {}, [None, 2, 3]),
+        (np.array([-32767, 2, 3], "i2"), {}, [None, 2, 3]),
+        (np.array([1, 2, 3], "i2"), {"scale_factor": 0.1, "add_offset": 5.0}, [5.1, 5.2, 5.3]),
+        (np.array([1, 2, 3], "i2"), {"scale_factor": 0.1, "valid_max": np.int16(2)}, [0.1, 0.2, None]),
+        (np.array([1, 2, 3], "i2"), {"scale_factor": 0.1, "valid_max": 0.25}, [0.1, 0.2, None]),
+        (np.array([1, 2, 3], "f8"), {"valid_range": [1.5, 2.5]}, [None, 2, None]),
+        (np.array([1, 2, 3], "f8"), {"valid_min": 2.0}, [None, 2, 3]),
+        (np.array([-1, 2, 3], "i1"), {"_Unsigned": "true"}, [255, 2, 3]),
+        (np.array([0, 2, 3], "i4"), {"_FillValue": np.int32(-1)}, [0, 2, 3]),
+    ],
+)
+def test_cf_attributes_of_values(tmp_path, read, stored, attributes, expected):
+    attributes = dict(attributes)
+    encoding = {"value": {"_FillValue": attributes.pop("_FillValue", None)}}
+    record = read(netcdf(tmp_path, {"value": ("time", stored, attributes)}, encoding=encoding))
+    assert record.mask.ravel().tolist() == [value is not None for value in expected]
+    np.testing.assert_allclose(record.values.ravel(), [value or 0.0 for value in expected], rtol=1e-15)
+    assert record.outside == sum("valid" in name for name in attributes) * expected.count(None)
+
+
+FLAGS = {"flag_values": np.array([0, 1, 2], "i1"), "flag_meanings": "good suspect bad"}
+BITS = {"flag_masks": np.array([1, 2, 4], "i1"), "flag_meanings": "valid interpolated late"}
+
+
+@pytest.mark.parametrize(
+    ("mask", "attributes", "expected"),
+    [
+        (np.array([1, 0, 1], "i1"), {}, [1, 0, 1]),
+        (np.array([1, 0, 1], "i1"), {"_FillValue": np.int8(0)}, [1, 0, 1]),
+        (np.array([1, -1, 1], "i1"), {"_FillValue": np.int8(-1)}, [1, 0, 1]),
+        (np.array([1, 0, 1], bool), {}, [1, 0, 1]),
+        (np.array([1, 0, np.nan]), {}, [1, 0, 0]),
+        (np.array(["True", "False", "no"]), {}, [1, 0, 0]),
+        (np.array([0, 1, 2], "i1"), FLAGS, [1, 0, 0]),
+        (np.array([0, 1, 7], "i1"), BITS, [0, 1, 1]),
+    ],
+)
+def test_masks(tmp_path, read, mask, attributes, expected):
+    encoding = {"mask": {"_FillValue": attributes["_FillValue"]}} if "_FillValue" in attributes else None
+    attributes = {key: value for key, value in attributes.items() if key != "_FillValue"}
+    file = {"value": ("time", TIMES), "mask": ("time", mask, attributes)}
+    assert read(netcdf(tmp_path, file, encoding=encoding)).mask.ravel().tolist() == [
+        bool(e) for e in expected
+    ]
+
+
+def test_quality_flags_that_values_name(tmp_path, read):
+    file = {"value": ("time", TIMES, {"ancillary_variables": "qc error"})}
+    file |= {"qc": ("time", np.array([0, 1, 0], "i1"), FLAGS), "error": ("time", TIMES)}
+    assert read(netcdf(tmp_path, file)).mask.ravel().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ({"mask": ("time", ["ok", "?", "ok"])}, "'mask' must hold 1 .* or true and false; got '[?]'"),
+        ({"mask": ("time", [1, 2, 0])}, "'mask' must hold 1 .valid. and 0; got 2.*flag_meanings"),
+        (
+            {"mask": ("time", [1, 1, 0], {"flag_masks": [1], "flag_meanings": "broken"})},
+            "which flags of 'mask'",
+        ),
+        ({"value": ("time", TIMES, {"missing_value": "none"})}, "missing_value of 'value' must be a number"),
+        ({"value": ("time", TIMES, {"scale_factor": 0.0})}, "scale_factor of 'value' must be one finite"),
+        ({"value": ("time", TIMES, {"valid_range": [1.0, 2.0, 3.0]})}, "valid_range of 'value' must be two"),
+        ({"value": ("time", ["a", "b", "c"])}, "'value' must hold numbers; it holds text"),
+        ({"time": ("time", ["a", "b", "c"])}, "'time' must hold numbers"),
+        ({"time": ("time", TIMES[:0]), "value": ("time", TIMES[:0])}, "holds no times"),
+    ],
+)
+def test_refused(tmp_path, read, file, message):
+    with pytest.raises(InputError, match=message):
+        read(netcdf(tmp_path, {"value": ("time", TIMES)} | file))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_fill_value_of_zarr(tmp_path, read, version):
+    zarr = pytest.importorskip("zarr")
+
+    def write(fill, **attributes):
+        group = zarr.open_group(str(tmp_path / "obs.zarr"), mode="w", zarr_format=version)
+        values = {"time": TIMES, "value": np.array([0.0, -9.0, 2.0]), "mask": np.array([1, 1, 0], "i1")}
+        for name, array in values.items():
+            named = {} if version == 2 else {"dimension_names": ["time"]}
+            own = fill if name == "value" else 0
+            stored = group.create_array(name, shape=(3,), dtype=array.dtype, fill_value=own, **named)
+            stored[...] = array
+            stored.attrs.update({"_ARRAY_DIMENSIONS": ["time"]} if version == 2 else {})
+        group["value"].attrs.update(attributes)
+        return tmp_path / "obs.zarr"
+
+    assert read(write(0.0)).mask.ravel().tolist() == [True, True, False]
+    if version == 2:  # as xarray writes it
+        assert read(write(-9.0)).mask.ravel().tolist() == [True, False, False]
+    else:
+        with pytest.raises(InputError, match="'value' holds -9, its fill_value: missing, or a value"):
+            read(write(-9.0))
+
+
+def test_one_value_a_row(tmp_path, read):
+    """The time of each value, and its station, as CF's indexed ragged arrays have them."""
+    file = {"time": ("obs", [0.0, 2.0, 1.0, 2.0]), "value": ("obs", [1.0, 3.0, 20.0, 30.0])}
+    for place in ({"index": ("obs", [0, 0, 1, 1])}, {"station": ("obs", ["a", "a", "b", "b"])}):
+        record = read(netcdf(tmp_path, file | place), (2,))
+        assert record.steps.tolist() == [0, 1, 2]
+        assert record.mask.tolist() == [[True, False], [False, True], [True, True]]
+        assert record.values[record.mask].tolist() == [1, 20, 3, 30]
+
+
+def test_stations_by_name(tmp_path, read):
+    file = netcdf(tmp_path, {"value": (("time", "s"), SQUARE), "station": ("s", ["a", "b", "c"])})
+    np.testing.assert_array_equal(read(file, (3,)).values, SQUARE)
+    record = read(file, (4,), stations=("c", "d", "b", "a"))
+    np.testing.assert_array_equal(record.values[:, [3, 2, 0]], SQUARE)
+    assert not record.mask[:, 1].any()

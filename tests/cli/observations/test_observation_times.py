@@ -1,0 +1,148 @@
+"""Times in the model's unit: units since a date, ISO dates, months, long records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from masf_jax.cli.errors import InputError
+
+
+def csv(folder, times, comment=""):
+    rows = "".join(f"{time},{i}\n" for i, time in enumerate(times, 1))
+    (folder / "obs.csv").write_text(f"{comment}time,value\n{rows}")
+    return folder / "obs.csv"
+
+
+def netcdf(folder, times, units, type="f8", **attributes):
+    time = ("time", np.asarray(times, type), {"units": units} | attributes)
+    xr.Dataset({"value": ("time", np.arange(1.0, len(times) + 1)), "time": time}).to_netcdf(
+        folder / "obs.nc", engine="h5netcdf"
+    )
+    return folder / "obs.nc"
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "dt", "steps"),
+    [
+        (["2000-02-28T18:00", "2000-02-29", "2000-03-01"], "hours", 6.0, [0, 1, 5]),
+        (["2000-02-28T18:00Z", "2000-02-29T02:00+02:00", "2000-02-28T22:30-07:30"], "days", 0.25, [0, 1, 2]),
+        (["1958-03-01", "1958-04-01", "1958-07-01", "1961-01-01"], "months", 1.0, [0, 1, 4, 34]),
+        (["1958-03", "1958-04", "1958-07"], "months", 1.0, [0, 1, 4]),
+        (["1871-01-01", "1872-01-01", "1970-01-01"], "years", 1.0, [0, 1, 99]),
+        (["2000-01-01", "2000-02-01"], "years", 1 / 12, [0, 1]),
+    ],
+)
+def test_dates(tmp_path, read, times, unit, dt, steps):
+    assert read(csv(tmp_path, times), dt=dt, time_unit=unit).steps.tolist() == steps
+
+
+def test_a_date_as_origin(tmp_path, read):
+    file = csv(tmp_path, ["2000-01-02", "2000-01-03"])
+    record = read(file, dt=12.0, time_unit="h", time_origin="2000-01-01T12:00+12:00")
+    assert record.steps.tolist() == [2, 4]
+    assert record.time_units == "hours since 2000-01-01T00:00:00"
+    file = netcdf(tmp_path, [24, 48], "hours since 2000-01-01 00:00:00")
+    assert read(file, dt=0.5, time_unit="days", time_origin="2000-01-01T12:00Z").steps.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "units", "unit", "dt", "steps"),
+    [
+        ([0, 6, 12], "hours since 2000-01-01", "days", 0.25, [0, 1, 2]),
+        ([0, 6, 12], "h", "days", 0.25, [0, 1, 2]),
+        ([5, 6, 8], "days since 1900-1-1 0:0:0", "hours", 24.0, [0, 1, 3]),
+        ([0, 90, 3600], "seconds since 1970-01-01T00:00:00Z", "minutes", 0.5, [0, 3, 120]),
+        ([0, 1, 3], "months since 2000-01-01", "months", 1.0, [0, 1, 3]),
+        ([0, 1, 3], "years since 2000-01-01", "months", 1.0, [0, 12, 36]),
+        ([0, 31, 60], "days since 2000-01-01", "months", 1.0, [0, 1, 2]),
+        ([0, 1, 3], "fortnights of the model", None, 1.0, [0, 1, 3]),
+        ([0, 1, 3], "1", "days", 1.0, [0, 1, 3]),
+    ],
+)
+def test_numbers_with_units(tmp_path, read, numbers, units, unit, dt, steps):
+    assert read(netcdf(tmp_path, numbers, units), dt=dt, time_unit=unit).steps.tolist() == steps
+    file = csv(tmp_path, numbers, f"# time_units: {units}\n")
+    assert read(file, dt=dt, time_unit=unit).steps.tolist() == steps
+
+
+def test_calendars(tmp_path, read):
+    """Of a fixed length in any calendar; months only where dates are ours."""
+    file = netcdf(tmp_path, [0, 30, 60], "days since 2000-01-01", calendar="360_day")
+    assert read(file, dt=24.0, time_unit="hours").steps.tolist() == [0, 30, 60]
+    with pytest.raises(InputError, match="calendar '360_day'"):
+        read(file, time_unit="months")
+    with pytest.raises(InputError, match="calendar '360_day'"):
+        read(file, time_unit="days", time_origin="2000-01-01")
+    with pytest.raises(InputError, match="before the Gregorian calendar"):
+        read(netcdf(tmp_path, [0, 31], "days since 0001-01-01"), time_unit="months")
+
+
+@pytest.mark.parametrize("source", ["csv", "f8", "f4"])
+def test_long_records(tmp_path, read, source):
+    """Ten years by the hour, in days, with a step of an hour; single precision keeps what it can."""
+    hours = np.array([0, 1, 2, 50_001, 87_599])
+    times = hours / 24
+    if source == "csv":
+        file = csv(tmp_path, [repr(float(time)) for time in times])
+    else:
+        file = netcdf(tmp_path, times, "1", source)
+    assert read(file, dt=1 / 24).steps.tolist() == hours.tolist()
+
+
+def test_dt_of_a_tenth(tmp_path, read):
+    assert read(csv(tmp_path, [0, 6000, 7000]), dt=0.1).steps.tolist() == [0, 60_000, 70_000]
+
+
+@pytest.mark.parametrize(
+    ("times", "keys", "message"),
+    [
+        (["2000-01-01", "2000-01-02"], {}, "holds dates, but in which unit .* observations.time_unit="),
+        (["2000-01-01", "2000-01-02T00:00Z"], {"time_unit": "days"}, "line 3: some dates have a time zone"),
+        (["2000-01-01", "3"], {"time_unit": "days"}, "line 3: time must be a number, or an ISO date .*'3'"),
+        (["3", "2000-01-01"], {"time_unit": "days"}, "line 3: time must be a number.*dates: ISO"),
+        (["01/02/2000"], {"time_unit": "days"}, "line 2: time must be a number.*dates: ISO"),
+        (["2000-13-01"], {"time_unit": "days"}, "line 2: .* an ISO date .*'2000-13-01'"),
+        (
+            ["2000-01-01"],
+            {"time_unit": "days", "time_origin": 0.0},
+            "time_origin = 0 is a number, but .* dates",
+        ),
+        (["1", "2"], {"time_origin": "2000-01-01"}, "is a date, but the times .* are plain numbers"),
+        (["1", "2"], {"time_origin": "start"}, "must be a number or an ISO date"),
+        (["1", "2"], {"time_unit": "moons"}, "observations.time_unit must be one of .* got 'moons'"),
+        (["1", "2.4"], {}, r"time 2.4 \(number 2\) is not on a model step: .* nearest, 1, is at 2"),
+        (["1", "2", "2"], {}, "line 4: a second value"),
+        (["1", "2", "2.0000001"], {}, "times must increase; 2 is followed by 2.0000001"),
+        (["0", "3e9"], {}, "step 3000000000, too far from the origin"),
+    ],
+)
+def test_refused_times(tmp_path, read, times, keys, message):
+    with pytest.raises(InputError, match=message):
+        read(csv(tmp_path, times), **keys)
+
+
+@pytest.mark.parametrize(
+    ("units", "keys", "message"),
+    [
+        ("hours since 2000-01-01", {}, "is in 'hours since 2000-01-01', but in which unit"),
+        ("months since 2000-01-01", {"time_unit": "days"}, "no fixed length in days"),
+        ("moons since 2000-01-01", {"time_unit": "days"}, "is none of nanoseconds"),
+        ("days since launch", {"time_unit": "months"}, "gives no date to count from"),
+        ("days since 2000-02-30", {"time_unit": "months"}, "names no date"),
+    ],
+)
+def test_refused_units(tmp_path, read, units, keys, message):
+    with pytest.raises(InputError, match=message):
+        read(netcdf(tmp_path, [0, 1], units), **keys)
+
+
+def test_as_xarray_decodes_it(tmp_path, read):
+    times = pd.date_range("1999-12-31T12:00", periods=50, freq="3h")
+    xr.Dataset({"value": ("time", np.arange(50.0))}, {"time": times}).to_netcdf(
+        tmp_path / "obs.nc", engine="h5netcdf"
+    )
+    record = read(tmp_path / "obs.nc", dt=0.125, time_unit="days", time_origin="1999-12-31")
+    assert record.steps.tolist() == list(range(4, 54))
