@@ -149,11 +149,6 @@ def csv_text() -> str:
     return "time,value_0,value_1,value_2\n" + "\n".join(rows) + "\n"
 
 
-def reversed_columns(line: str) -> str:
-    time, *values = line.split(",")
-    return ",".join([time, *values[::-1]])
-
-
 def csv(folder: Path) -> Read:
     text = csv_text()
     harmless: list[Callable[[str], bytes]] = [
@@ -164,7 +159,6 @@ def csv(folder: Path) -> Read:
         lambda t: "\n".join(",".join(f'"{c}"' for c in line.split(",")) for line in t.splitlines()).encode(),
         lambda t: t.replace(",", " , ").encode(),
         lambda t: t.replace("2.5", "2.50").replace("-3", "-3.0e0").encode(),
-        lambda t: "\n".join(map(reversed_columns, t.splitlines())).encode(),
     ]
 
     def read(rng: random.Random, where: Path) -> object:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from .safety import memory_limit
 from .table import Table, of_rows
 from .times import Clock
 
-__all__ = ["Variable", "read_dataset"]
+__all__ = ["Variable", "check_readable", "read_dataset"]
 
 _NAMES = ("value", "time", "mask", "index", "station", "x", "y")
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02")
@@ -103,14 +103,29 @@ def read_dataset(path: Path) -> Table:
     return Table(clock, array, index, positions, names, units, dims[1:], outside=outside)
 
 
-def _variables(path: Path) -> tuple[dict[str, Variable], list[str]]:
-    """The variables there are among those we know, and the names of all in the file."""
+def check_readable(path: Path) -> None:
+    """Reads every variable of a NetCDF file in a process of its own.
+
+    Raises:
+        InputError: that does not come to a good end.
+    """
+    _header(path, "*")
+
+
+def _header(path: Path, *names: str) -> tuple[dict[str, Any], io.BytesIO]:
+    """What the reading process says of the file, and the arrays to come."""
     engine = _engine(path)
-    stream = io.BytesIO(_answer(path, engine))
+    stream = io.BytesIO(_answer(path, engine, names))
     header = json.loads(stream.readline())
     if "error" in header:
         text = printable(header["error"].split("\n")[0], 300).rstrip(".")
         raise InputError(f"cannot read {path} as {_FORMATS[engine]}: {text}.")
+    return header, stream
+
+
+def _variables(path: Path) -> tuple[dict[str, Variable], list[str]]:
+    """The variables there are among those we know, and the names of all in the file."""
+    header, stream = _header(path, *_NAMES)
     found = {}
     for name, about in header["variables"].items():
         data = np.load(stream, allow_pickle=False)
@@ -122,12 +137,12 @@ def _variables(path: Path) -> tuple[dict[str, Variable], list[str]]:
     return found, [printable(name, 60) for name in header["all"]]
 
 
-def _answer(path: Path, engine: str) -> bytes:
+def _answer(path: Path, engine: str, names: tuple[str, ...]) -> bytes:
     """What the reading process writes (reader.py), which is ended where it takes too long."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     limit = _SECONDS + sum(each.stat().st_size for each in files) * _SECONDS_PER_BYTE
     command = [sys.executable, "-P", str(_READER), str(path.absolute())]
-    command += [engine, str(memory_limit()), *_NAMES]
+    command += [engine, str(memory_limit()), *names]
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     environment = {**os.environ, **one_thread, "HDF5_PLUGIN_PRELOAD": "::"}
     nowhere = subprocess.DEVNULL

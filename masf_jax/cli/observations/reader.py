@@ -3,8 +3,9 @@
     python reader.py PATH ENGINE LIMIT_BYTES NAME…
 
 Writes to stdout a line of JSON, {"error": …} or {"variables": {name: {"dims", "attributes"}}, "all": […]},
-then each variable as an .npy block. What a damaged or hostile file does to the libraries (endless loops,
-crashes, memory) ends with this process. Nothing of masf_jax is imported: it starts in half a second.
+then each variable as an .npy block; of NAME "*" every variable is read, and none written. What a damaged or
+hostile file does to the libraries (endless loops, crashes, memory) ends with this process. Nothing of masf_jax
+is imported: it starts in half a second.
 """
 
 from __future__ import annotations
@@ -200,6 +201,7 @@ def read(path: str, engine: str, most: int, names: list[str]) -> tuple[dict[str,
         value = variables.get("value")
         beside = "" if value is None else str(value.attrs.get("ancillary_variables", ""))
         wanted = [name for name in dict.fromkeys([*names, *beside.split()]) if name in variables]
+        wanted = [str(name) for name in variables] if names == ["*"] else wanted
         n_bytes = 0
         for name in wanted:
             variable = variables[name]
@@ -227,6 +229,8 @@ def read(path: str, engine: str, most: int, names: list[str]) -> tuple[dict[str,
                 fill_of_zarr(attributes, about.get(name, {}))
             known = {key: plain(each) for key, each in attributes.items()}
             kept = {key: each for key, each in known.items() if each is not None}
+            if names == ["*"]:  # whether it can be read was the question
+                continue
             found[name] = {"dims": list(variables[name].dims), "attributes": kept}
             arrays.append(array.astype(array.dtype.newbyteorder("=")))
         return {"variables": found, "all": [str(name) for name in variables][:100]}, arrays

@@ -49,14 +49,17 @@ def read_result(path: Path) -> xr.Dataset:
     Raises:
         InputError: there is none, or it is damaged, or not of this program.
     """
-    import xarray as xr
-
     if not path.is_file():
         raise InputError(f"{path.parent} holds no result.nc: give the output folder of a finished run.")
+    from ..observations.dataset_files import check_readable
+
+    check_readable(path)
+    import xarray as xr
+
     with _damaged(path):
         data = xr.load_dataset(path, engine="h5netcdf")
-        if not str(data.attrs["source"]).startswith("masf-jax") or int(data.attrs["burn_in"]) < 0:
-            raise ValueError(f"source {data.attrs['source']!r}, burn_in {data.attrs['burn_in']}")
+        if int(data.attrs["burn_in"]) < 0:
+            raise ValueError(f"burn_in {data.attrs['burn_in']}")
     return data
 
 
