@@ -4,8 +4,8 @@
 
 Writes to stdout a line of JSON, {"error": …} or {"variables": {name: {"dims", "attributes"}}, "all": […]},
 then each variable as an .npy block; of NAME "*" every variable is read, and none written. What a damaged or
-hostile file does to the libraries (endless loops, crashes, memory) ends with this process. Nothing of masf_jax
-is imported: it starts in half a second.
+hostile file does to the libraries (endless loops, crashes, memory) ends with this process. Nothing of
+masf_jax is imported: it starts in half a second.
 """
 
 from __future__ import annotations
