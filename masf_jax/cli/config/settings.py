@@ -78,7 +78,7 @@ class ObservationFile:
     """Time of model step 0: a number, or an ISO date; null: the first time."""
     valid_range: tuple[float, float] | None = None
     """Values outside count as missing."""
-    stations: tuple[str, ...] | None = None
+    stations: tuple[str | int, ...] | None = None
     """Names in the file, one for each measured value, in their order."""
 
 

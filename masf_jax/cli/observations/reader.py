@@ -257,6 +257,7 @@ def main(path: str, engine: str, most: str, *names: str) -> None:
     """Answers on stdout."""
     limit("RLIMIT_CORE", 0)
     limit("RLIMIT_CPU", _CPU_SECONDS)
+    limit("RLIMIT_AS", taken() + 2 * _SPARE_BYTES)
     warnings.simplefilter("ignore")
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # what libraries print is not part of the answer

@@ -65,7 +65,8 @@ def read_observations(
     table = _read(path)
     _check_units(path, source.units, table.units)
     clock = model_times(path, table.clock, source.time_unit, source.time_origin)
-    placed = _place(path, table, shape, positions, source.stations)
+    stations = None if source.stations is None else [str(name) for name in source.stations]
+    placed = _place(path, table, shape, positions, stations)
     steps = _steps(path, clock, dt, table.clock.rounding)
     if table.rows:
         steps, placed, clock = _merged(path, steps, placed, clock)
@@ -158,7 +159,7 @@ def _place(
     table: Table,
     shape: tuple[int, ...],
     positions: np.ndarray | None,
-    stations: tuple[str, ...] | None,
+    stations: Sequence[str] | None,
 ) -> np.ndarray:
     """Values at their places in the measured array, (K, *shape); NaN where the file has none."""
     size, n_times = math.prod(shape), len(table.values)
@@ -196,7 +197,7 @@ def _place(
 
 
 def _of_stations(
-    path: Path, names: Sequence[str] | None, wanted: tuple[str, ...] | None, size: int
+    path: Path, names: Sequence[str] | None, wanted: Sequence[str] | None, size: int
 ) -> np.ndarray:
     """Which measured value each station is."""
     if names is None:
@@ -223,7 +224,7 @@ def _of_stations(
         raise InputError(
             f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
             "order: "
-            f"observations.stations=[{shown}]."
+            f"observations.stations=[{shown.replace(', ', ',')}]."
         )
     return np.arange(size)
 

@@ -45,7 +45,7 @@ def test_endings_of_lines_and_byte_order_marks(tmp_path, read, text):
 @pytest.mark.parametrize(
     ("text", "shape", "message"),
     [
-        (STATIONS, 3, r"stations A, B: which of the 3 .* observations.stations=\[A, B\]"),
+        (STATIONS, 3, r"stations A, B: which of the 3 .* observations.stations=\[A,B\]"),
         (STATIONS.replace("A", "C"), 2, r"stations C, B: which"),
         (STATIONS + "1,B,9\n", 2, "line 7: a second value for its time and place"),
         ("time,value\n1,2\n2,3,4\n", 1, "line 3: 3 cells, but the header has 2 columns .a decimal comma"),

@@ -38,6 +38,19 @@ def test_a_far_value_is_reported_once_with_its_place(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["values_outside_range"] == 2
 
 
+def test_dates_and_stations_on_the_command_line(tmp_path):
+    text = "time,station,value\n2000-01-03,1,1\n2000-01-02T12:00,1,2\n"
+    keys = [
+        "observations.time_origin=2000-01-01",
+        "observations.time_unit=hours",
+        "observations.stations=[1]",
+    ]
+    assert run(tmp_path, text, *keys, "dynamics.dt=12") == 0
+    with xr.open_dataset(tmp_path / "out" / "result.nc", engine="h5netcdf") as data:
+        assert data["step"].values.tolist() == [3, 4]
+        assert data["observation_time"].attrs["long_name"].endswith("hours since 2000-01-01T00:00:00")
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
