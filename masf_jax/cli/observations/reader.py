@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-_CPU_SECONDS = 8
+_CPU_SECONDS = 5
 _SPARE_BYTES = 2**30
 _MOST_OBJECTS = 100_000
 _MOST_METADATA = 16 * 2**20
