@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+# Matrices as small as here only make OpenBLAS's threads wait for one another, up to 50 times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before the imports that load it
+
 import absl.logging
 import jax
 import pytest
