@@ -16,10 +16,9 @@ def _in_process(request, monkeypatch):
     if "own_process" in request.fixturenames:
         return
 
-    def answer(path, engine):
+    def answer(path, engine, names):
         out = io.BytesIO()
-        names = list(dataset_files._NAMES)
-        reader.answer(out, str(path), engine, dataset_files.memory_limit(), names)
+        reader.answer(out, str(path), engine, dataset_files.memory_limit(), list(names))
         return out.getvalue()
 
     monkeypatch.setattr(reader, "limit", lambda *limits: None)
