@@ -206,6 +206,10 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
         if not text.isascii() or "_" in text:
             raise ValueError(text)
         number = math.nan if missing and text.lower() in _MISSING else float(text)
+        if math.isinf(number) and "inf" not in text.lower():
+            raise InputError(
+                f"{path}, line {line}: {column} {printable(text, 60)} is beyond double precision."
+            )
     except ValueError as error:
         hint = ""
         if column == "time":
@@ -215,7 +219,9 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
         shown = printable(text, 60)
         raise InputError(f"{path}, line {line}: {column} must be a number; got {shown!r}{hint}.") from error
     if not missing and not math.isfinite(number):
-        raise InputError(f"{path}, line {line}: {column} must be a finite number; got {text!r}.")
+        raise InputError(
+            f"{path}, line {line}: {column} must be a finite number; got {printable(text, 60)!r}."
+        )
     return number if math.isfinite(number) else math.nan
 
 

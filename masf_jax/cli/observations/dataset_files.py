@@ -22,7 +22,8 @@ from .times import Clock
 
 __all__ = ["Variable", "check_readable", "read_dataset"]
 
-_NAMES = ("value", "time", "mask", "index", "station", "x", "y")
+_DEGREES = ("lat", "latitude", "lon", "longitude")
+_NAMES = ("value", "time", "mask", "index", "station", "x", "y", *_DEGREES)
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02")
 _SECONDS, _SECONDS_PER_BYTE = 30.0, 1 / 5e6
 _DEFAULT_FILLS = {
@@ -78,7 +79,20 @@ def read_dataset(path: Path) -> Table:
             "has too."
         )
     cycle = time.dims[0]
+    if cycle.startswith("phony_dim") and value.data.shape.count(time.data.size) > 1:
+        raise InputError(
+            f"{path}: which of the dimensions of 'value', shape {value.data.shape}, is that of the "
+            f"{time.data.size} "
+            "times? They have no names in the file: write it as NetCDF."
+        )
     dims = (cycle, *_ordered([dim for dim in value.dims if dim != cycle]))
+    for name in _DEGREES:
+        if name in dims[1:] and name in variables:
+            _check_increasing(path, name, variables[name])
+    if " since " in f" {value.text('units')} ":
+        raise InputError(
+            f"{path}: 'value' holds dates ({printable(value.text('units'), 60)}), no measured values."
+        )
     clock = _clock(path, time)
     array, outside = _decoded(path, "value", value)
     array = np.where(_valid(path, variables, value, cycle), array, np.nan)
@@ -364,6 +378,14 @@ def _per_value(
     return array
 
 
+def _check_increasing(path: Path, name: str, axis: Variable) -> np.ndarray:
+    """The coordinates of a field's axis: in the order of the model's."""
+    array = _decoded(path, name, axis)[0]
+    if not np.all(np.diff(array) > 0):
+        raise InputError(f"{path}: '{name}' must increase along its dimension: sort the field by it.")
+    return array
+
+
 def _positions(
     path: Path, variables: dict[str, Variable], dims: tuple[str, ...], shape: tuple[int, ...]
 ) -> np.ndarray | None:
@@ -378,9 +400,7 @@ def _positions(
     for name in axes:
         if name not in grid:
             raise InputError(f"{path}: '{name}' must have the dimension ({name}), as the field has.")
-        array = _decoded(path, name, variables[name])[0]
-        if not np.all(np.diff(array) > 0):
-            raise InputError(f"{path}: '{name}' must increase along its dimension: sort the field by it.")
+        array = _check_increasing(path, name, variables[name])
         found.append(
             np.broadcast_to(
                 np.expand_dims(array, [i for i, dim in enumerate(dims[1:]) if dim != name]), shape

@@ -143,6 +143,11 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
 
 
 def _numbered(path: Path, times: np.ndarray, origin: float | str | None, units: str | None) -> ModelTimes:
+    if "%" in (units or "") or _look_like_dates(times):
+        raise InputError(
+            f"{path}: its times ({times[0]:.12g}, …) look like dates written as numbers (YYYYMMDD): write "
+            "2000-01-31, or numbers since a date."
+        )
     if isinstance(origin, str):
         raise InputError(
             f"observations.time_origin = {origin} is a date, but the times of {path} are plain numbers: "
@@ -150,6 +155,15 @@ def _numbered(path: Path, times: np.ndarray, origin: float | str | None, units: 
             "number."
         )
     return ModelTimes(times, float(times[0] if origin is None else origin), units)
+
+
+def _look_like_dates(times: np.ndarray) -> bool:
+    """Whether all are whole numbers that read as YYYYMMDD, of 1700 to 2199."""
+    whole = np.floor(times)
+    year, rest = np.divmod(whole, 10_000)
+    month, day = np.divmod(rest, 100)
+    of_year = (year >= 1700) & (year < 2200) & (month >= 1) & (month <= 12)
+    return bool(np.all(of_year & (day >= 1) & (day <= 31)))
 
 
 def _of_dates(

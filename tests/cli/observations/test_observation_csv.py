@@ -56,6 +56,7 @@ def test_endings_of_lines_and_byte_order_marks(tmp_path, read, text):
         ("time;value\n1;1,5\n", 1, "not separated by commas .time;value.: write commas"),
         ("time\tvalue\n1\t2\n", 1, "not separated by commas"),
         ("time,value,value\n1,2,3\n", 1, "two columns have the name 'value'"),
+        ("time,value\n1,1e999\n", 1, "line 2: value 1e999 is beyond double precision"),
         ("time,value\n1,1_000\n", 1, "line 2: value must be a number; got '1_000'"),
         ("time,value\n1,\x1b[31m2\n", 1, r"line 2: value must be a number; got .*\\x1b\[31m2"),
         ("", 1, "holds no rows"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -125,6 +126,8 @@ def test_quality_flags_that_values_name(tmp_path, read):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
+        ({"value": ("time", TIMES, {"units": "days since 2000-01-01"})}, "'value' holds dates"),
+        ({"value": (("time", "lat"), SQUARE), "lat": ("lat", [3.0, 2.0, 1.0])}, "'lat' must increase"),
         ({"mask": ("time", ["ok", "?", "ok"])}, "'mask' must hold 1 .* or true and false; got '[?]'"),
         ({"mask": ("time", [1, 2, 0])}, "'mask' must hold 1 .valid. and 0; got 2.*flag_meanings"),
         (
@@ -166,6 +169,16 @@ def test_the_fill_value_of_zarr(tmp_path, read, version):
     else:
         with pytest.raises(InputError, match="'value' holds -9, its fill_value: missing, or a value"):
             read(write(-9.0))
+
+
+def test_dimensions_without_names(tmp_path, read):
+    with h5py.File(tmp_path / "obs.h5", "w") as file:
+        file["value"], file["time"] = SQUARE[:2], TIMES
+    np.testing.assert_array_equal(read(tmp_path / "obs.h5", (2,)).values, SQUARE[:2].T)
+    with h5py.File(tmp_path / "obs.h5", "w") as file:
+        file["value"], file["time"] = SQUARE, TIMES
+    with pytest.raises(InputError, match="which of the dimensions of 'value'"):
+        read(tmp_path / "obs.h5", (3,))
 
 
 def test_one_value_a_row(tmp_path, read):
