@@ -246,7 +246,7 @@ def answer(out: BinaryIO, path: str, engine: str, most: int, names: list[str]) -
     except MemoryError:
         header = {"error": "it takes more memory than its shapes account for (damaged, or made to)"}
     except Exception as error:  # of any library, on a damaged file: said in one line
-        header = {"error": f"{type(error).__name__}: {error}"}
+        header = {"error": f"it is damaged, or of another kind ({type(error).__name__}: {str(error)[:200]})"}
     out.write(json.dumps(header).encode() + b"\n")
     pipe: Any = types.SimpleNamespace(write=out.write)  # one that NumPy does not look for a position in
     for array in arrays:
