@@ -31,12 +31,16 @@ from typing import Any
 import _path  # noqa: F401
 from suite.common import arguments, finish, header, peak_gb, table
 
+RAW = "filter.normalization=raw"  # as released and published; the presets' units are the forecast's spread
 PUBLISHED: dict[str, list[str]] = {
-    "ensf": ["filter=ensf"],
-    "ensf, 100 steps": ["filter=ensf", "filter.n_steps=100"],
-    "ensf, all members": ["filter=ensf", "filter.batch_size=null"],
-    "enff, ot": ["filter=enff", "filter.path=ot"],
-    "enff, f2p": ["filter=enff", "filter.path=f2p", "filter.guidance=0.05"],
+    "ensf": ["filter=ensf", RAW],
+    "ensf, 100 steps": ["filter=ensf", RAW, "filter.n_steps=100"],
+    "ensf, all members": ["filter=ensf", RAW, "filter.batch_size=null"],
+    "ensf, own units": ["filter=ensf"],
+    "enff, ot": ["filter=enff", RAW, "filter.path=ot"],
+    "enff, f2p": ["filter=enff", RAW, "filter.path=f2p", "filter.guidance=0.05"],
+    "enff, ot, own units": ["filter=enff", "filter.path=ot"],
+    "enff, f2p, own units": ["filter=enff", "filter.path=f2p", "filter.guidance=0.05"],
     "iensf": ["filter=iensf", "filter.n_steps=200", "filter.iterations=4", "filter.rtps=0.8"],
     "letkf": ["filter=letkf", "filter.inflation=1.1", "filter.radius=4", "filter.rotation=true"],
 }

@@ -53,6 +53,7 @@ FILTERS = {
     "optimal_interpolation": ["filter=optimal_interpolation"],
     "climatology": ["filter=climatology"],
     "ensf": ["filter=ensf", "filter.n_steps=30"],
+    "ensf raw": ["filter=ensf", "filter.n_steps=30", "filter.normalization=raw"],
     "ensf batch": ["filter=ensf", "filter.n_steps=30", "filter.batch_size=5", "filter.start=forecast"],
     "ensf cycle": ["filter=ensf", "filter.n_steps=30", "filter.normalization=cycle", "filter.rtps=1"],
     "ensf_lr": ["filter=ensf_lr", "filter.n_steps=30"],
@@ -60,6 +61,7 @@ FILTERS = {
     "iensf ensemble": ["filter=iensf", "filter.n_steps=30", "filter.prior=ensemble"],
     "iensf mixture": ["filter=iensf", "filter.n_steps=30", "filter.prior=mixture"],
     "enff": ["filter=enff", "filter.guidance=0.1"],
+    "enff raw": ["filter=enff", "filter.guidance=0.1", "filter.normalization=raw"],
     "enff f2p": ["filter=enff", "filter.path=f2p", "filter.normalization=moving"],
     "conditional_diffusion": ["filter=conditional_diffusion"],
     "conditional_diffusion draws": [

@@ -22,18 +22,19 @@ class Moments(NamedTuple):
 
 
 class Normalization(eqx.Module):
-    """x ↦ (x - centre)/scale, from this cycle's forecast, from past cycles, or fixed.
+    """x ↦ (x - centre)/scale, from this cycle's forecast, from past cycles, fixed, or none.
 
     Args:
         kind: "cycle": moments of the forecast ensemble; "moving": their running mean over cycles,
-            m ← m + rate (m_now - m); "fixed": `moments`.
+            m ← m + rate (m_now - m); "fixed": `moments`; "raw": x itself, so what a filter does depends on
+            the units of the state.
         affine: subtract the mean; else only divide, by the root mean square.
         uniform: one scale for all grid points of a channel (operators on Fourier modes need it).
         rate: of "moving", in (0, 1].
         moments: of "fixed"; the first of "moving" where given.
     """
 
-    kind: Literal["cycle", "moving", "fixed"] = eqx.field(static=True, default="cycle")
+    kind: Literal["cycle", "moving", "fixed", "raw"] = eqx.field(static=True, default="cycle")
     affine: bool = eqx.field(static=True, default=True)
     uniform: bool = eqx.field(static=True, default=False)
     rate: Float[Array, ""] = eqx.field(
@@ -42,8 +43,8 @@ class Normalization(eqx.Module):
     moments: Moments | None = None
 
     def __check_init__(self) -> None:
-        if self.kind not in ("cycle", "moving", "fixed"):
-            raise ValueError(f'normalisation must be "cycle", "moving" or "fixed"; got {self.kind!r}.')
+        if self.kind not in ("cycle", "moving", "fixed", "raw"):
+            raise ValueError(f'normalisation must be "cycle", "moving", "fixed" or "raw"; got {self.kind!r}.')
 
     def init(self, ensemble: Float[Array, "N *x"]) -> Moments | None:
         """What is remembered before the first cycle."""
@@ -55,6 +56,8 @@ class Normalization(eqx.Module):
         self, ensemble: Float[Array, "N *x"], memory: Moments | None
     ) -> tuple[Float[Array, "*x"], Float[Array, "..."], Moments | None]:
         """Centre, scale and what to remember, for a forecast ensemble. A scale of zero counts as 1."""
+        if self.kind == "raw":
+            return jnp.zeros_like(ensemble[0]), jnp.ones_like(ensemble[0]), memory
         if self.kind == "fixed":
             moments = self._given(ensemble)
         else:

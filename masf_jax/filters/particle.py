@@ -23,7 +23,9 @@ class ParticleFilter(MemberFilter):
 
     When the effective sample size 1/Σw² falls below `threshold`·N, particles are resampled and
     jittered by N(0, h² C): C the weighted covariance before resampling,
-    h = `regularization` · N^{-1/(n+4)} (Silverman's rate).
+    h = `regularization` · N^{-1/(n+4)} (Silverman's rate). Where no particle has any weight (z so far away
+    that all p(z | x) are 0 as numbers, or NaN) the particles stay, equally weighted, and the effective sample
+    size reported is 0.
 
     Source: Gordon, Salmond & Smith (1993); regularisation: Musso, Oudjane & Le Gland (2001).
 
@@ -52,10 +54,12 @@ class ParticleFilter(MemberFilter):
         if log_weights is None:
             raise ValueError("the particle filter needs log-weights: start from filter.init(key, ensemble).")
         likelihood = jax.vmap(measurement.log_prob, (None, 0, None))(z, particles, mask)
-        weighted = jax.nn.log_softmax(log_weights + likelihood)
-        size = effective_sample_size(weighted)
         n = particles.shape[0]
-        uniform = jnp.full((n,), -jnp.log(float(n)), weighted.dtype)
+        uniform = jnp.full((n,), -jnp.log(float(n)), likelihood.dtype)
+        total = jnp.nan_to_num(log_weights + likelihood, nan=-jnp.inf, neginf=-jnp.inf)
+        lost = jnp.isneginf(total.max())
+        weighted = jnp.where(lost, uniform, jax.nn.log_softmax(jnp.where(lost, 0.0, total)))
+        size = jnp.where(lost, 0.0, effective_sample_size(weighted))
 
         def resample(_: None) -> tuple[Array, Array]:
             return self._resample(key, particles.reshape(n, -1), jnp.exp(weighted)), uniform
@@ -63,7 +67,7 @@ class ParticleFilter(MemberFilter):
         def keep(_: None) -> tuple[Array, Array]:
             return particles.reshape(n, -1), weighted
 
-        few = size < self.threshold.astype(size.dtype) * n
+        few = ~lost & (size < self.threshold.astype(size.dtype) * n)
         x, log_weights = jax.lax.cond(few, resample, keep, None)
         innovation = largest_innovation(whitened_innovations(particles, z, mask, measurement))
         info = {"innovation": innovation, "effective_sample_size": size}

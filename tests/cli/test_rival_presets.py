@@ -55,10 +55,10 @@ def test_ensf_has_the_released_settings():
         0.5,
         pytest.approx(0.025),
     )
-    assert filter.normalization is None
+    assert filter.normalization.kind == "cycle", "but for its units"
     other = FILTERS.build(
-        compose(["filter=ensf", "filter.batch_size=null", "filter.normalization=cycle"]).filter
+        compose(["filter=ensf", "filter.batch_size=null", "filter.normalization=raw"]).filter
     )
     assert isinstance(other, f.EnSF)
     assert other.sampler.batch_size is None
-    assert other.normalization is not None
+    assert other.normalization.kind == "raw"

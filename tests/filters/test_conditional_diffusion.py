@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
+from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import EnsembleState
 from masf_jax.filters.rivals.conditional_diffusion import (
     ConditionalDiffusion,
@@ -53,7 +54,7 @@ def test_the_filters_law_for_a_gaussian_forecast(x64, flow):
     members = jnp.asarray(norm.ppf((np.arange(n) + 0.5) / n)[:, None])
     measurement = Measurement(Identity(), Gaussian(noise))
     filter = ConditionalDiffusion(
-        normalization=None, rule="given", h=h, h_y=h_y / np.sqrt(1 + noise**2), flow=flow
+        normalization=Normalization("raw"), rule="given", h=h, h_y=h_y / np.sqrt(1 + noise**2), flow=flow
     )
     state = filter.init(jax.random.key(0), members)
     after, info = jax.jit(lambda s: filter.analysis(jax.random.key(1), s, jnp.asarray([z]), measurement))(
@@ -67,7 +68,7 @@ def test_the_filters_law_for_a_gaussian_forecast(x64, flow):
 
 def test_it_finds_both_modes(key):
     members = jax.random.normal(key, (400, 1))
-    filter = ConditionalDiffusion(normalization=None, rule="given", h=0.1, h_y=0.1)
+    filter = ConditionalDiffusion(normalization=Normalization("raw"), rule="given", h=0.1, h_y=0.1)
     measurement = Measurement(absolute(), Gaussian(0.1))
     after, _ = filter.analysis(key, filter.init(key, members), jnp.asarray([1.0]), measurement)
     assert isinstance(after, EnsembleState)
@@ -118,7 +119,9 @@ def test_refused(name):
 def test_a_missing_value_says_nothing_of_its_component(key):
     """Whatever stands there: the component keeps the forecast's mean."""
     members = jax.random.normal(key, (2000, 2)) + jnp.asarray([[0.0, 5.0]])
-    filter = ConditionalDiffusion(normalization=None, rule="given", h=0.1, h_y=0.1, flow=False)
+    filter = ConditionalDiffusion(
+        normalization=Normalization("raw"), rule="given", h=0.1, h_y=0.1, flow=False
+    )
     measurement = Measurement(Identity(), Gaussian(0.5))
     z = jnp.asarray([0.5, jnp.nan])
     after, _ = jax.jit(lambda s: filter.analysis(key, s, z, measurement))(filter.init(key, members))

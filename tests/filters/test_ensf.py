@@ -13,7 +13,7 @@ from masf_jax.diffusion import LinearSchedule
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import EnSF, EnSFSampler
-from masf_jax.measurements import Gaussian, Identity, Measurement, Subset, arctan
+from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
 
 SCHEDULE = LinearSchedule(0.5, 0.025)
 FINE = LinearSchedule(0.01, 0.0)
@@ -103,7 +103,8 @@ def test_batches_hold_the_own_member_and_others(key):
     at = {}
     for size in (1, 4, None):
         sampler = EnSFSampler(n_steps=100, batch_size=size, start="forecast", limit=None)
-        at[size] = np.asarray(analysed(EnSF(sampler=sampler), members, vague, jnp.zeros(1)))
+        filter = EnSF(normalization=Normalization("raw"), sampler=sampler)
+        at[size] = np.asarray(analysed(filter, members, vague, jnp.zeros(1)))
         np.testing.assert_allclose(at[size], members, atol=2)  # from p_1 everyone comes home
 
 
@@ -126,14 +127,24 @@ def test_rates_are_those_of_the_moments(x64):
     assert g2 == pytest.approx(float(jax.grad(SCHEDULE.variance)(t) - 2 * f * SCHEDULE.variance(t)))
 
 
-def test_normalised_members_are_drawn_in_normalised_coordinates(x64, key):
-    """Scaling state and noise by 100, and shifting, changes nothing but the units."""
-    members = jax.random.normal(key, (20, 3))
-    filter = EnSF(normalization=Normalization("cycle"), sampler=EnSFSampler(n_steps=50))
-    z = jnp.asarray([0.5, 1.0])
-    small = analysed(filter, members, Measurement(Subset([0, 2]), Gaussian(0.3)), z)
-    large = analysed(filter, 7 + 100 * members, Measurement(Subset([0, 2]), Gaussian(30.0)), 7 + 100 * z)
-    np.testing.assert_allclose(7 + 100 * small, large, rtol=1e-8)
+def test_raw_coordinates_are_the_samplers_own(key):
+    """As released: the sampler is given the members as they are, and the likelihood's score as it is."""
+    members, sampler = 3 + 2 * jax.random.normal(key, (20, 2)), EnSFSampler(n_steps=50)
+    z, filter = jnp.asarray([0.5, 1.0]), EnSF(normalization=Normalization("raw"), sampler=sampler)
+    found = analysed(filter, members, Measurement(Identity(), Gaussian(0.5)), z)
+    key_draw = filter.keys(jax.random.key(0))[0]
+    drawn = jax.jit(lambda x: sampler(key_draw, x, lambda x, step: (z[None] - x) / 0.25))(members)
+    np.testing.assert_allclose(found, drawn, rtol=1e-4)
+
+
+def test_a_component_without_spread_stays(key):
+    members = jax.random.normal(key, (20, 3)).at[:, 1].set(300.1)
+    measurement = Measurement(Identity(), Gaussian(0.1))
+    found = analysed(
+        EnSF(sampler=EnSFSampler(n_steps=20)), members, measurement, jnp.asarray([0.0, 5.0, 1.0])
+    )
+    np.testing.assert_array_equal(found[:, 1], members[:, 1])
+    assert np.isfinite(np.asarray(found)).all()
 
 
 def test_relaxation_to_the_prior_spread(key):

@@ -22,16 +22,16 @@ def analysed(filter, members, measurement, z):
 
 @pytest.mark.parametrize("n_members", [12, 3])
 def test_the_rest_is_regressed_on_what_is_measured(n_members, x64):
-    """C_oo⁻¹, or its pseudo-inverse with fewer members than measured components."""
+    """C_oo⁻¹, or its pseudo-inverse (of correlations) with fewer members than measured components."""
     rng = np.random.default_rng(0)
     members = rng.normal(size=(n_members, 5)) @ rng.normal(size=(5, 5))
     where = np.asarray([0, 2, 3])
     rest = np.setdiff1d(np.arange(5), where)
     measurement = Measurement(Subset(where), Gaussian(0.3))
     found = analysed(EnSFLR(sampler=SAMPLER, ridge=1e-8), jnp.asarray(members), measurement, jnp.ones(3))
-    covariance = np.cov(members.T)
-    gain = np.linalg.pinv(covariance[np.ix_(where, where)], rcond=1e-9) @ covariance[np.ix_(where, rest)]
-    expected = members[:, rest] + (found - members)[:, where] @ gain
+    correlation, std = np.corrcoef(members.T), members.std(0, ddof=1)
+    gain = np.linalg.pinv(correlation[np.ix_(where, where)], rcond=1e-9) @ correlation[np.ix_(where, rest)]
+    expected = members[:, rest] + ((found - members) / std)[:, where] @ gain * std[rest]
     np.testing.assert_allclose(found[:, rest], expected, atol=1e-5)
     assert np.abs(found - members).min(0).max() > 0.01
 

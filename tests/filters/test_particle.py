@@ -1,6 +1,7 @@
 """The particle filter where particles lie on a line."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,3 +31,22 @@ def test_particles_on_a_line_are_resampled_and_jittered_along_it(seed):
     off = ensemble - 30.0
     off -= np.outer(off @ unit, unit)
     assert np.abs(off).max() < 1e-3
+
+
+@pytest.mark.parametrize("far", [1e25, 1e38])
+def test_particles_that_no_measurement_knows_stay(far):
+    """z so far away that every p(z | x) is 0 as a number: no NaN, equal weights, no effective particle."""
+    particles = jax.random.normal(jax.random.key(0), (50, 2))
+    particles = particles.at[3].set(jnp.nan)  # and one without any weight anyway
+    filter, measurement = ParticleFilter(), Measurement(Identity(), Gaussian(0.1))
+    after, info = filter.analysis(
+        jax.random.key(1), filter.init(jax.random.key(2), particles), jnp.full(2, far), measurement
+    )
+    assert float(info["effective_sample_size"]) == 0
+    np.testing.assert_array_equal(after.ensemble, particles)
+    np.testing.assert_allclose(after.log_weights, -np.log(50), rtol=1e-6)
+    near, info = filter.analysis(
+        jax.random.key(1), filter.init(jax.random.key(2), particles), jnp.zeros(2), measurement
+    )
+    assert 0 < float(info["effective_sample_size"]) < 50
+    assert np.isfinite(np.asarray(near.log_weights)).all()

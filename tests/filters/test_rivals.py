@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from masf_jax import assimilate
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Lorenz96
+from masf_jax.dynamics import Linear, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import EnFF, EnSF, EnSFLR, EnSFSampler, IEnSF
@@ -18,7 +19,14 @@ from masf_jax.filters.rivals.conditional_diffusion import ConditionalDiffusion
 from masf_jax.filters.rivals.score_filter import ExplodingSampler, ScoreFilter
 from masf_jax.filters.rivals.score_network import ScoreNetwork
 from masf_jax.filters.rivals.ssls import SSLS, LangevinSampler
-from masf_jax.measurements import Gaussian, Identity, Measurement, Observations, Subset
+from masf_jax.measurements import (
+    Gaussian,
+    Identity,
+    Linear as LinearOperator,
+    Measurement,
+    Observations,
+    Subset,
+)
 from masf_jax.training import FitConfig
 
 N = 6
@@ -75,6 +83,43 @@ def test_types_are_kept_in_double_precision(name, key, x64):
     after = jax.eval_shape(lambda s: filter.analysis(key, s, jnp.asarray(VALUES), measurement)[0], state)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     assert state.ensemble.dtype == jnp.float64
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_analyses_of_any_sureness_are_finite_and_near(name):
+    """Single precision, noise from 10⁵ to 10⁻⁶ of the forecast's deviation, one sensor or 30; z far away."""
+    n, rng = 4, np.random.default_rng(2)
+    members, truth = rng.normal(size=(12, n)), rng.normal(size=n)
+    filter = FILTERS[name]().prepare(Linear(np.eye(n)), Measurement(Identity(), Gaussian(1.0)))
+    stds, places = np.asarray([1e5, 1.0, 1e-3, 1e-6]), np.arange(30) % n
+    rows = (
+        np.eye(n)
+        if name == "ensf_lr"
+        else np.where(np.arange(30)[:, None] % 2, np.eye(n)[places], rng.normal(size=(30, n)))
+    )
+    few, m = np.zeros(len(rows), bool), len(rows)
+    few[1] = True
+
+    @jax.jit
+    @jax.vmap
+    def run(std, mask, z):
+        operator = Identity() if name == "ensf_lr" else LinearOperator(rows)
+        one = Measurement(operator, eqx.tree_at(lambda g: g.std, Gaussian(1.0), std))
+        state = filter.init(jax.random.key(0), jnp.asarray(members, dtype=float))
+        return filter.analysis(jax.random.key(1), state, z, one, mask)[0].ensemble
+
+    cases = [
+        (std, mask, rows @ truth + std * rng.normal(size=m)) for std in stds for mask in (few, ~few | few)
+    ]
+    huge = 1e10 if name == "ensf-all" else -1e30  # inflation estimated from innovations squares them
+    cases += [(1.0, few, np.full(m, 1e10)), (1e-6, ~few | few, np.full(m, huge))]
+    stacked = [
+        jnp.asarray(np.stack(each), None if each[0].dtype == bool else float)
+        for each in map(list, zip(*[(np.asarray(s), k, z) for s, k, z in cases], strict=True))
+    ]
+    found = np.asarray(run(*stacked))
+    assert np.isfinite(found).all()
+    assert np.abs(found[:-2]).max() < 12, "in standard deviations of the forecast"
 
 
 class Counted(Identity):

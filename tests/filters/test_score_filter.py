@@ -21,7 +21,7 @@ NOISE, Z = 0.5, 1.0
 COUNT = 4000
 
 
-def guidance(x):
+def guidance(x, step):
     return (Z - x) / NOISE**2
 
 
@@ -75,8 +75,8 @@ def test_their_bias_where_the_posterior_is_known():
 def test_the_guidance_is_capped(key):
     """A likelihood far away moves a member no farther than the cap allows."""
     sampler = ExplodingSampler(n_steps=50, cap=2.0)
-    far = sampler(key, PRIOR, jnp.zeros((4, 1)), lambda x: jnp.full(x.shape, 1e6))
-    none = sampler(key, PRIOR, jnp.zeros((4, 1)), jnp.zeros_like)
+    far = sampler(key, PRIOR, jnp.zeros((4, 1)), lambda x, step: jnp.full(x.shape, 1e6))
+    none = sampler(key, PRIOR, jnp.zeros((4, 1)), lambda x, step: jnp.zeros_like(x))
     moved = np.asarray(far - none)
     assert (moved > 0.1).all()
     assert (moved < 6.0).all()

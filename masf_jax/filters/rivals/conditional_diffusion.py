@@ -60,7 +60,7 @@ class ConditionalDiffusion(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     rule: Rule = eqx.field(static=True, default="cross_validated")
     h: Float[Array, ""] = eqx.field(converter=within("h", "(0, inf]"), default=0.2)
     h_y: Float[Array, ""] = eqx.field(converter=within("h_y", "(0, inf]"), default=0.2)

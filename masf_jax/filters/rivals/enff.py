@@ -66,15 +66,16 @@ class EnFF(SampledFilter):
         "f2p": m_j = t x_j + (1 - t) x_j^a, σ = σ_min: from the last analysis, member by member.
 
     The flow without guidance is exact for the mixture. The guidance is a heuristic: the analysis depends on
-    λ, which must be tuned (docs/rivals.md has the bias for a Gaussian forecast), and steps need
-    λ |H'|²/(n_steps R) well below 2. Where the ensemble collapses its spread is that of σ_min.
+    λ, which must be tuned (docs/rivals.md has the bias for a Gaussian forecast). Where the ensemble collapses
+    its spread is that of σ_min.
 
     O(N n) memory, O(N² n) operations a step.
 
     Source: Transue et al. (2025), arXiv 2508.13313.
 
     Args:
-        inflation, normalization: see `EnSF`.
+        inflation, normalization: see `EnSF`. With raw coordinates steps need λ |H'|²/(n_steps R) well below 2
+            to be stable; with others they are shortened where it exceeds 1 (see `Likelihood.scores`).
         path: see above.
         n_steps: Euler steps, equal in t.
         guidance: λ ≥ 0.
@@ -82,7 +83,7 @@ class EnFF(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = None
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     path: Path = eqx.field(static=True, default="ot")
     n_steps: int = eqx.field(static=True, default=100)
     guidance: Float[Array, ""] = eqx.field(converter=within("guidance", "[0, inf]"), default=0.2)
@@ -118,7 +119,7 @@ class EnFF(SampledFilter):
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        dtype = members.dtype
+        dtype, likelihood = members.dtype, likelihood.guiding(members)
         dt = jnp.asarray(1.0 / self.n_steps, dtype)
         sigma, guidance = self.sigma_min.astype(dtype), self.guidance.astype(dtype)
         noise = jax.random.normal(key, members.shape, dtype)
@@ -134,7 +135,8 @@ class EnFF(SampledFilter):
                 std = 1 - (1 - sigma) * t
                 rate = paths.rate(x, t, std)
                 u = (sigma - 1) / std * (x - t * rate) + rate
-            return x + dt * (u + guidance * likelihood.scores(x + (1 - t) * u))
+            scores = likelihood.scores(x + (1 - t) * u, dt * guidance, bounded=True)
+            return x + dt * (u + guidance * scores)
 
         drawn = jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
         return drawn, memory, {}

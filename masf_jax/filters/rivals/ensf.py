@@ -60,9 +60,9 @@ class EnSFSampler(eqx.Module):
             raise ValueError(f"start must be one of {', '.join(get_args(Start))}; got {self.start!r}.")
 
     def __call__(
-        self, key: PRNGKeyArray, members: Float[Array, "N *x"], scores: Callable[[Array], Array]
+        self, key: PRNGKeyArray, members: Float[Array, "N *x"], scores: Callable[[Array, Scalar], Array]
     ) -> Float[Array, "N *x"]:
-        """One draw for each forecast member; scores(x): ∇log p(z | x) of an ensemble.
+        """One draw for each forecast member; scores(x, step): see `Likelihood.scores`.
 
         Raises:
             ValueError: fewer members than the batch has.
@@ -71,7 +71,9 @@ class EnSFSampler(eqx.Module):
         denoised = self._denoised(key_batch, members)
 
         def score(x: Array, t: Scalar) -> Array:
-            total = self.schedule.score(x, denoised(x, t), t) + (1 - t) * scores(x)
+            step = (1 - t) * self.schedule.rates(t)[1] / self.n_steps
+            weight = jnp.maximum(1 - t, jnp.finfo(x.dtype).tiny)  # not 0, as scores may be infinite
+            total = self.schedule.score(x, denoised(x, t), t) + weight * scores(x, step)
             if self.limit is None:
                 return total
             limit = self.limit.astype(x.dtype)
@@ -123,16 +125,16 @@ class EnSF(SampledFilter):
 
     Args:
         inflation: see `Inflation`.
-        normalization: draw in coordinates of about unit scale (see `Normalization`); None: in the state's
-            own, as published.
+        normalization: coordinates to draw in: of about unit scale (see `Normalization`), or "raw": the
+            state's own, as in the released code.
         sampler: see `EnSFSampler`.
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = None
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)
 
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        return self.sampler(key, members, likelihood.scores), memory, {}
+        return self.sampler(key, members, likelihood.guiding(members).scores), memory, {}

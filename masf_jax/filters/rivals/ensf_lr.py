@@ -43,7 +43,7 @@ class EnSFLR(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = None
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)
     ridge: Float[Array, ""] = eqx.field(converter=within("ridge", "(0, inf]"), default=1e-3)
 
@@ -60,7 +60,8 @@ class EnSFLR(SampledFilter):
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
         measured = _measured(likelihood, members.shape[1:])
         # an unmeasured component at 0 in all members tells them apart no more than a missing one
-        drawn = self.sampler(key, jnp.where(measured[None], members, 0.0), likelihood.scores)
+        only = jnp.where(measured[None], members, 0.0)
+        drawn = self.sampler(key, only, likelihood.guiding(members).scores)
         n_members = members.shape[0]
         deviations = anomalies(members)[1].reshape(n_members, -1)
         part = jnp.where(measured.reshape(-1)[None], deviations, 0.0)

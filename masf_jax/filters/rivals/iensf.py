@@ -25,6 +25,9 @@ __all__ = ["IEnSF"]
 
 Prior = Literal["diagonal", "ensemble", "mixture"]
 
+_LEAST_NOISE = 1 / 25
+"""Least variance of the noise over that of the forecast seen; of less the iteration diverges."""
+
 
 class IEnSF(SampledFilter):
     """Reverse diffusion with ∇log p(z | x_t) = Jᵀ E[∇log p(z | x0) | x_t, z], J = ∂E[x0 | x_t]/∂x_t.
@@ -38,13 +41,14 @@ class IEnSF(SampledFilter):
 
     By itself the iteration overshoots, and diverges where the measurement is sure (forecast variance ten
     times that of the noise): of every step but the first a third is taken, member by member, and all
-    iterations use the same random numbers.
+    iterations use the same random numbers. Beyond 25 times that diverges too: surer values count as
+    that sure (unless `normalization` is raw).
 
     Source: Zhang, Bao & Zhang (2025), arXiv 2510.20159 (the relaxation in place of its line search).
 
     Args:
         inflation: see `Inflation`.
-        normalization: see `EnSF`; here of each forecast by default, as the error of steps has no unit.
+        normalization: see `EnSF`.
         prior: law of the forecast and of the posterior estimate: Gaussian with independent components
             ("diagonal": works like a localisation to the component itself), with the ensemble's
             covariance ("ensemble"), or the members as a mixture ("mixture": for few components).
@@ -53,7 +57,7 @@ class IEnSF(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     prior: Prior = eqx.field(static=True, default="diagonal")
     schedule: LinearSchedule = eqx.field(default_factory=lambda: LinearSchedule(0.05, 0.0))
     n_steps: int = eqx.field(static=True, default=500)
@@ -72,7 +76,7 @@ class IEnSF(SampledFilter):
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        prior = self._law(members)
+        prior, likelihood = self._law(members), likelihood.guiding(members)
         shares = jnp.full((self.iterations,), 1 / 3, members.dtype).at[0].set(1.0)
 
         def iterate(estimate: Array, share: Array) -> tuple[Array, Array]:
@@ -95,14 +99,14 @@ class IEnSF(SampledFilter):
     def _reversed(self, key: PRNGKeyArray, prior: Denoiser, estimate: Array, likelihood: Likelihood) -> Array:
         """One draw for each member, given draws of the posterior so far."""
         key_start, key_steps = jax.random.split(key)
-        posterior = self._law(estimate)
+        posterior, least = self._law(estimate), jnp.asarray(_LEAST_NOISE, estimate.dtype)
 
         def denoised(law: Denoiser, x: Array, t: Scalar) -> Array:
             return jax.vmap(lambda row: self.schedule.denoised(law, row, t))(x)
 
         def score(x: Array, t: Scalar) -> Array:
             mean, pull = jax.vjp(lambda x: denoised(prior, x, t), x)
-            (guidance,) = pull(likelihood.scores(denoised(posterior, x, t)))
+            (guidance,) = pull(likelihood.scores(denoised(posterior, x, t), least))
             total = self.schedule.score(x, mean, t) + guidance
             if self.limit is None:
                 return total

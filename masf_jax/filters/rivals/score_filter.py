@@ -53,9 +53,9 @@ class ExplodingSampler(eqx.Module):
         key: PRNGKeyArray,
         denoiser: Denoiser,
         like: Float[Array, "N *x"],
-        scores: Callable[[Array], Array],
+        scores: Callable[[Array, Scalar], Array],
     ) -> Float[Array, "N *x"]:
-        """As many draws as `like` has rows; scores(x): ∇log p(z | x) of an ensemble."""
+        """As many draws as `like` has rows; scores(x, step): see `Likelihood.scores`."""
         dtype = like.dtype
         rate, cap = jnp.log(self.sigma).astype(dtype), self.cap.astype(dtype)
         dt = jnp.asarray((1 - _FIRST) / self.n_steps, dtype)
@@ -63,12 +63,12 @@ class ExplodingSampler(eqx.Module):
 
         def step(k: Array, x: Array) -> Array:
             t = 1 - k.astype(dtype) * dt
-            guidance = jnp.maximum(1 - 2 * t, 0.0) * scores(x)
+            weight, g2 = jnp.maximum(1 - 2 * t, 0.0), jnp.exp(2 * rate * t)
+            guidance = weight * scores(x, dt * g2 * weight)
             flat = guidance.reshape(x.shape[0], -1)
             length = jnp.sqrt((flat**2).sum(1, keepdims=True))
             flat = flat * jnp.minimum(1.0, cap / jnp.maximum(length, jnp.finfo(dtype).tiny))
             total = smoothed_score(denoiser, x, self.std(t)) + flat.reshape(x.shape)
-            g2 = jnp.exp(2 * rate * t)
             noise = jax.random.normal(jax.random.fold_in(key_steps, k), x.shape, dtype)
             return x + dt * g2 * total + jnp.sqrt(dt * g2) * noise
 
@@ -89,6 +89,6 @@ class ScoreFilter(LearnedFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     network: ScoreNetwork = eqx.field(default_factory=ScoreNetwork)
     sampler: ExplodingSampler = eqx.field(default_factory=ExplodingSampler)

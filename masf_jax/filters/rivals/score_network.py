@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -104,4 +105,5 @@ class LearnedFilter(SampledFilter):
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
         key_fit, key_draw = jax.random.split(key)
         denoiser, memory, info = self.network(key_fit, members, self.sampler.angles, memory)
-        return self.sampler(key_draw, denoiser, members, likelihood.scores), memory, info
+        scores = functools.partial(likelihood.guiding(members).scores, bounded=True)
+        return self.sampler(key_draw, denoiser, members, scores), memory, info

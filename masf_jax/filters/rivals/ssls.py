@@ -7,7 +7,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
@@ -24,7 +24,8 @@ class LangevinSampler(eqx.Module):
     s is the score of the forecast noised with standard deviation σ, and b_k rises from 0 to 1 over the
     first half of the steps. So it aims at the posterior of a forecast with σ² more variance, and for
     n_steps · ε short against that posterior's variance remembers where it began.
-    Steps are stable for ε (1/σ² + |H'|²/R) < 2.
+    Steps are stable for ε (1/σ² + |H'|²/R) < 2; those of the likelihood are shortened where needed (see
+    `Likelihood.scores`).
 
     Args:
         sigma: σ, in the coordinates' unit; step: ε; n_steps: all.
@@ -47,16 +48,16 @@ class LangevinSampler(eqx.Module):
         key: PRNGKeyArray,
         denoiser: Denoiser,
         members: Float[Array, "N *x"],
-        scores: Callable[[Array], Array],
+        scores: Callable[[Array, Scalar], Array],
     ) -> Float[Array, "N *x"]:
-        """One draw from each forecast member; scores(x): ∇log p(z | x) of an ensemble."""
+        """One draw from each forecast member; scores(x, step): see `Likelihood.scores`."""
         dtype = members.dtype
         sigma, step_size = self.sigma.astype(dtype), self.step.astype(dtype)
         rising = max(1, self.n_steps // 2)
 
         def step(k: Array, x: Array) -> Array:
             weight = jnp.minimum((k.astype(dtype) + 1) / rising, 1.0)
-            total = smoothed_score(denoiser, x, sigma) + weight * scores(x)
+            total = smoothed_score(denoiser, x, sigma) + weight * scores(x, step_size * weight)
             noise = jax.random.normal(jax.random.fold_in(key, k), x.shape, dtype)
             return x + step_size * total + jnp.sqrt(2 * step_size) * noise
 
@@ -75,6 +76,6 @@ class SSLS(LearnedFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization | None = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=Normalization)
     network: ScoreNetwork = eqx.field(default_factory=ScoreNetwork)
     sampler: LangevinSampler = eqx.field(default_factory=LangevinSampler)
