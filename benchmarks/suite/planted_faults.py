@@ -121,8 +121,8 @@ FAULTS = (
     _core(
         "denoisers: a Gaussian's draw without the prior's share",
         "denoisers/gaussian.py",
-        "return self.mean + fresh + self.covariance.regress(x - cos * self.mean - noised, cos, sin)",
-        "return self.mean + fresh + self.covariance.regress(x - self.mean - noised, cos, sin)",
+        "u = expected + given.left(standard) - noise.reshape(-1) @ given.below",
+        "u = expected + standard - noise.reshape(-1) @ given.below",
         "tests/denoisers",
         *MASF,
     ),
@@ -145,8 +145,8 @@ FAULTS = (
     _core(
         "diffusion: tempering on the wrong power",
         "diffusion/vp_bridge.py",
-        "problem.projected / root**2",
-        "problem.projected / root",
+        "problem.values / root",
+        "problem.values / root**2",
         "tests/diffusion",
         *MASF,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 __all__ = ["Denoiser"]
 
@@ -39,4 +39,8 @@ class Denoiser(eqx.Module):
 
     def for_member(self, member: Float[Array, "*x"]) -> Denoiser:
         """This denoiser for the analysis of one forecast member; most treat all alike."""
+        return self
+
+    def numbered(self, index: Int[Array, ""]) -> Denoiser:
+        """This denoiser where `for_member` will be given member number `index` of the forecast."""
         return self

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_factor, cho_solve
+from jax.custom_batching import custom_vmap
+from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..bases import Basis
 from ..ensemble.taper import Taper
@@ -21,8 +23,12 @@ __all__ = [
     "Covariance",
     "DenseCovariance",
     "DiagonalCovariance",
+    "FactoredCovariance",
+    "Given",
     "LowRankCovariance",
     "TaperedCovariance",
+    "reduced",
+    "standardised_factor",
 ]
 
 
@@ -39,53 +45,165 @@ class Covariance(eqx.Module):
     def draw(self, key: PRNGKeyArray) -> Float[Array, "..."]:
         """A draw of N(0, P), raveled where P is a matrix."""
 
+    @abc.abstractmethod
     def transport(
         self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
-        """(I + P C² S⁻²)^{-1/2} a, a mean over regressions at higher noise levels tan φ_k = √(1 + s_k) tan φ:
-
-            Σ_k c_k [a - regress(cos φ_k · a, cos φ_k, sin φ_k)],  Σ_k c_k = 1,
-
-        with λ^{-1/2} ∝ Σ_k c_k (1 + s_k)/(λ + s_k) (`inverse_sqrt_quadrature`).
-        """
-
-        def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
-            shift, share = node
-            level = jnp.arctan2(jnp.sqrt(1 + shift) * sin, cos)
-            c, s = jnp.cos(level), jnp.sin(level)
-            return total - share * self.regress(c * a, c, s), None
-
-        return jax.lax.scan(add, a, _square_root(a.dtype))[0]
+        """(I + P C² S⁻²)^{-1/2} a."""
 
 
-def _square_root(dtype: jnp.dtype) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-    """s_k and c_k: within 1e-5 where measurements shrink variances by up to 10⁶."""
-    shifts, weights = inverse_sqrt_quadrature(12, 1e6)
-    shares = weights / (1 + shifts)
-    return jnp.asarray(shifts, dtype), jnp.asarray(shares / np.sum(shares), dtype)
+class Given(NamedTuple):
+    """N(0, P), P = DᵀD, given C x0 + S η: the orthonormal triangulation [I; (D C S⁻¹)ᵀ] = [Q₁; Q₂] R.
 
+    RᵀR = I + D C² S⁻² Dᵀ is never formed: what a measurement leaves of P is right to round-off *of the
+    analysis*, whatever the measurement's precision. With x0 = Dᵀξ, ξ ~ N(0, I):
 
-class LowRankCovariance(Covariance):
-    """P = D Dᵀ with few columns, by algebra in the space of the columns: O(N² n) once, O(N n) a member.
+        E[ξ | x] = R⁻¹ Q₂ᵀ S⁻¹x,   Cov[ξ | x] = R⁻¹R⁻ᵀ = Q₁Q₁ᵀ,   D C S⁻¹ R⁻¹ = Q₂ᵀ.
+
+    So every x0 that is made of such a ξ = R⁻¹u is Dᵀ(R⁻¹u), and C⁻¹S Q₂u where that is the smaller sum.
 
     Args:
-        columns: D's columns as rows, (N, *v): anomalies over √(N - 1).
+        factor: D, (k, n); ratio: the diagonal of C S⁻¹; sin: of S.
+        upper: R; above, below: Q₁, Q₂.
     """
 
-    columns: Float[Array, "N *v"]
+    factor: Float[Array, "k n"]
+    ratio: Float[Array, " n"]
+    sin: Float[Array, " n"]
+    upper: Float[Array, "k k"]
+    above: Float[Array, "k k"]
+    below: Float[Array, "n k"]
+
+    def informed(self, x: Float[Array, "*v"]) -> Float[Array, " k"]:
+        """u of E[x0 | x], for a prior mean of 0."""
+        return (x.reshape(-1) / self.sin) @ self.below
+
+    def left(self, weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        """u of (I + D C² S⁻² Dᵀ)⁻¹ `weights`: what is left of x0 = Dᵀ weights in x - E[x0 | x]."""
+        return weights @ self.above
+
+    def transported(self, weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        """u of (I + D C² S⁻² Dᵀ)^{-1/2} `weights`."""
+        return _polar(self.upper) @ weights
+
+    def weights(self, u: Float[Array, " k"]) -> Float[Array, " k"]:
+        """R⁻¹ u."""
+        return solve_triangular(self.upper, u)
+
+    def state(self, u: Float[Array, " k"]) -> Float[Array, " n"]:
+        """Dᵀ R⁻¹ u."""
+        strong = self.ratio**2 * (self.factor**2).sum(0) > 1
+        exact = (self.below @ u) / jnp.where(strong, self.ratio, 1.0)
+        return jnp.where(strong, exact, self.weights(u) @ self.factor)
+
+
+@jax.custom_jvp
+def _polar(upper: Float[Array, "k k"]) -> Float[Array, "k k"]:
+    """The orthogonal Z of upper = Z H, H symmetric and positive definite."""
+    x, _, yt = jnp.linalg.svd(upper)
+    return x @ yt
+
+
+@_polar.defjvp
+def _polar_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """X K Yᵀ with K_ij = (M - Mᵀ)_ij/(s_i + s_j), M = Xᵀ dR Y: also where singular values coincide."""
+    x, s, yt = jnp.linalg.svd(primals[0])
+    m = x.T @ tangents[0] @ yt.T
+    return x @ yt, x @ ((m - m.T) / (s[:, None] + s[None, :])) @ yt
+
+
+_LOST = 1e-3
+"""Round-off of I + S Sᵀ, relative to 1, above which it is not formed."""
+
+
+@custom_vmap
+def _any_of_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """So that under `vmap` one branch of a `cond` runs."""
+    return flag
+
+
+@_any_of_batch.def_vmap
+def _one_flag(size: int, batched: list[bool], flag: Array) -> tuple[Array, bool]:
+    return _any_of_batch(flag.any()), False
+
+
+class FactoredCovariance(Covariance):
+    """P = DᵀD: what all covariances with a known factor share."""
+
+    @property
+    @abc.abstractmethod
+    def factor(self) -> Float[Array, "k n"]:
+        """D."""
+
+    def given(self, cos: Float[Array, "*v"], sin: Float[Array, "*v"]) -> Given:
+        """Of C x0 + S η: one factorisation for everything at this noise level."""
+        factor, sin = self.factor, sin.reshape(-1)
+        ratio = jnp.maximum(cos.reshape(-1), 0.0) / sin
+        k = len(factor)
+        q, r = jnp.linalg.qr(jnp.concatenate([jnp.eye(k, dtype=factor.dtype), (factor * ratio[None, :]).T]))
+        return Given(factor, ratio, sin, r, q[:k], q[k:])
 
     def regress(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
-        flat = self.columns.reshape(self.columns.shape[0], -1)
-        scaled = flat * (cos / sin).reshape(1, -1)
-        matrix = jnp.eye(flat.shape[0], dtype=flat.dtype) + scaled @ scaled.T
-        weights = cho_solve(cho_factor(matrix), scaled @ (y / sin).reshape(-1))
-        return (weights @ flat).reshape(y.shape)
+        factor, c, s = self.factor, cos.reshape(-1), sin.reshape(-1)
+        scaled = factor * (jnp.maximum(c, 0.0) / s)[None, :]
+
+        def plain(y: Array) -> Array:
+            matrix = jnp.eye(len(factor), dtype=factor.dtype) + scaled @ scaled.T
+            return cho_solve(cho_factor(matrix), scaled @ (y / s)) @ factor
+
+        def triangular(y: Array) -> Array:
+            given = self.given(cos, sin)
+            return given.state(given.informed(y))
+
+        lost = jnp.finfo(factor.dtype).eps * jax.lax.stop_gradient((scaled**2).sum()) > _LOST
+        return jax.lax.cond(_any_of_batch(lost), triangular, plain, y.reshape(-1)).reshape(y.shape)
+
+    def transport(
+        self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
+    ) -> Float[Array, "*v"]:
+        """a - Dᵀ R⁻¹ f Q₂ᵀ (C S⁻¹ a), f = Z (I + (RᵀR)^{-1/2})⁻¹ Zᵀ; exact in the span of D by weights."""
+        given = self.given(cos, sin)
+        x, s, _ = jnp.linalg.svd(given.upper)
+        along = x.T @ ((given.ratio * a.reshape(-1)) @ given.below)
+        return a - given.state(x @ (along * s / (1 + s))).reshape(a.shape)
+
+    def draw(self, key: PRNGKeyArray) -> Float[Array, " n"]:
+        return self.standard(key) @ self.factor
+
+    def standard(self, key: PRNGKeyArray) -> Float[Array, " k"]:
+        """ξ ~ N(0, I) of a draw Dᵀξ."""
+        factor = self.factor
+        return jax.random.normal(key, factor.shape[:1], factor.dtype)
+
+
+class LowRankCovariance(FactoredCovariance):
+    """P = DᵀD of at most as many rows as components: O(N² n) once, O(N n) a member.
+
+    Args:
+        columns: D, (k, *v): anomalies over √(N - 1), or what `reduced` leaves of them.
+    """
+
+    columns: Float[Array, "N *v"]
+
+    @property
+    def factor(self) -> Float[Array, "N n"]:
+        return self.columns.reshape(len(self.columns), -1)
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
-        weights = jax.random.normal(key, self.columns.shape[:1], self.columns.dtype)
-        return jnp.tensordot(weights, self.columns, axes=1)
+        return super().draw(key).reshape(self.columns.shape[1:])
+
+
+def reduced(rows: Float[Array, "N n"]) -> tuple[Float[Array, "n n"], Float[Array, "N n"]]:
+    """U and W with rows = W U, WᵀW = I: U is the Cholesky factor of rowsᵀ rows, not formed.
+
+    For N ≥ n. Of a component without spread the column of U is zero.
+    """
+    varies = (rows != 0).any(0)
+    w, upper = jnp.linalg.qr(rows + jnp.where(varies[None], 0.0, jnp.eye(*rows.shape, dtype=rows.dtype)))
+    sign = jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0).astype(rows.dtype)
+    return jnp.where(varies[None], upper * sign[:, None], 0.0), w * sign[None]
 
 
 class DiagonalCovariance(Covariance):
@@ -98,29 +216,41 @@ class DiagonalCovariance(Covariance):
     ) -> Float[Array, "*v"]:
         return self.variance * cos / (self.variance * cos**2 + sin**2) * y
 
+    def transport(
+        self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
+    ) -> Float[Array, "*v"]:
+        return a / jnp.hypot(1.0, jnp.sqrt(self.variance) * cos / sin)
+
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
         noise = jax.random.normal(key, self.variance.shape, self.variance.dtype)
         return jnp.sqrt(self.variance) * noise
 
 
-class DenseCovariance(Covariance):
-    """P as an n × n matrix over raveled coordinates: for small states."""
+class DenseCovariance(FactoredCovariance):
+    """P as an n × n matrix over raveled coordinates: for small states.
+
+    See `standardised_factor`.
+    """
 
     matrix: Float[Array, "n n"]
 
-    def regress(
-        self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
-    ) -> Float[Array, "*v"]:
-        c, s = cos.reshape(-1), sin.reshape(-1)
-        total = c[:, None] * self.matrix * c[None, :] + jnp.diag(s**2)
-        solved = cho_solve(cho_factor(total), y.reshape(-1))
-        return (self.matrix @ (c * solved)).reshape(y.shape)
+    @property
+    def factor(self) -> Float[Array, "n n"]:
+        standard, std = standardised_factor(self.matrix)
+        return standard * std[None, :]
 
-    def draw(self, key: PRNGKeyArray) -> Float[Array, " n"]:
-        n = self.matrix.shape[0]
-        jitter = 10 * n * jnp.finfo(self.matrix.dtype).eps * jnp.trace(self.matrix) / n
-        root = jnp.linalg.cholesky(self.matrix + jitter * jnp.eye(n, dtype=self.matrix.dtype))
-        return root @ jax.random.normal(key, (n,), self.matrix.dtype)
+
+def standardised_factor(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+    """U, std with P = diag(std) UᵀU diag(std): the transposed Cholesky factor of the correlations.
+
+    Variances count (1 + 2 n ε) times, ε the rounding error of a number, so that there is one.
+    """
+    std = jnp.sqrt(jnp.diagonal(matrix))
+    varies = std > 0
+    safe = jnp.where(varies, std, 1.0)
+    correlation = matrix / safe[:, None] / safe[None, :]
+    surplus = jnp.where(varies, 2 * len(safe) * jnp.finfo(safe.dtype).eps, 1.0)
+    return jnp.linalg.cholesky(correlation + jnp.diag(surplus)).T, std
 
 
 class TaperedCovariance(Covariance):
@@ -165,7 +295,8 @@ class TaperedCovariance(Covariance):
     ) -> Float[Array, "*v"]:
         """All levels in one sequence of conjugate gradients: S⁻¹C P C S⁻¹ + (1 + s_k) I differ by shifts."""
         ratio = cos / sin
-        shifts, shares = _square_root(a.dtype)
+        largest = 1 + jnp.sum((ratio * self.basis.to(jnp.sqrt((self.columns**2).sum(0)))) ** 2)
+        shifts, shares = _square_root(largest)
         solved = _shifted_cg(
             self._whitened(ratio), ratio * a, shifts, shares, self.tolerance, self.max_iterations
         )
@@ -176,6 +307,22 @@ class TaperedCovariance(Covariance):
         fields = self.taper.draw(key, n_members, self.columns.dtype)[:, None, :]
         flat = self.columns.reshape(n_members, -1, self.taper.n_points)
         return self.basis.to((flat * fields).sum(0).reshape(self.columns.shape[1:]))
+
+
+_RANGES = tuple(10.0**k for k in range(6, 37, 3))
+
+
+def _square_root(largest: Float[Array, ""]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """s_k and c_k with λ^{-1/2} ≈ Σ_k c_k (1 + s_k)/(λ + s_k), Σ_k c_k = 1, for λ from 1 to `largest`.
+
+    Within 1e-5 up to 10⁶ (spreads shrunk to a thousandth), within 5e-4 up to 10¹².
+    """
+    nodes = [inverse_sqrt_quadrature(12, limit) for limit in _RANGES]
+    shifts = np.stack([s for s, _ in nodes])
+    shares = np.stack([w / (1 + s) for s, w in nodes])
+    which = jnp.searchsorted(jnp.asarray(_RANGES[:-1], largest.dtype), largest)
+    shares = shares / shares.sum(1, keepdims=True)
+    return jnp.asarray(shifts, largest.dtype)[which], jnp.asarray(shares, largest.dtype)[which]
 
 
 def _shifted_cg(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
 from ..ensemble.statistics import anomalies
 from ..ensemble.taper import Taper
 from .base import Denoiser
-from .covariance import Covariance, DenseCovariance, LowRankCovariance, TaperedCovariance
+from .covariance import (
+    Covariance,
+    FactoredCovariance,
+    Given,
+    LowRankCovariance,
+    TaperedCovariance,
+    reduced,
+    standardised_factor,
+)
 
 __all__ = ["GaussianDenoiser", "Members", "ensemble_gaussian"]
 
@@ -33,8 +43,10 @@ class GaussianDenoiser(Denoiser):
 
     * "perturbed": x0' is that member instead of a fresh draw (one step: the stochastic EnKF).
     * "transported": no noise; D(x) + (I + P C² S⁻²)^{-1/2} (x0' - m), a symmetric map in the metric of P⁻¹
-      that takes P to Cov[x0 | x] (one step: the ensemble square root filter, whatever localises P); see
-      `Covariance.transport`.
+      that takes P to Cov[x0 | x] (one step: the ensemble square root filter, whatever localises P).
+
+    Where P = DᵀD is factored (`Given`) each is a sum of terms as small as what x leaves of P, right for x
+    of any precision where the coordinates' origin is near E[x0 | x]: see `moved`.
 
     Source of the square root: Sakov & Bertino (2011), doi 10.1007/s10596-010-9202-6; Bocquet & Farchi (2019),
     doi 10.1080/16000870.2019.1613142.
@@ -43,29 +55,66 @@ class GaussianDenoiser(Denoiser):
         mean: m; covariance: P.
         members: what `for_member` does.
         member: x0', or None: drawn afresh.
+        weights: w with m = -Dᵀw, of coordinates whose origin was moved; None: not moved.
+        coefficients: c_i with x0_i = m + Dᵀc_i of each member of the ensemble, (N, k).
+        index: which of them x0' is; None: it is not known to be one.
     """
 
     mean: Float[Array, "*v"]
     covariance: Covariance
     members: Members = eqx.field(static=True, default="fresh")
     member: Float[Array, "*v"] | None = None
+    weights: Float[Array, " k"] | None = None
+    coefficients: Float[Array, "N k"] | None = None
+    index: Int[Array, ""] | None = None
 
     @property
     def ignores_noise(self) -> bool:
         return True
 
+    @property
+    def factored(self) -> bool:
+        """Whether P's factor is known: `moved` needs it."""
+        return isinstance(self.covariance, FactoredCovariance)
+
     def __call__(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
+        if isinstance(self.covariance, FactoredCovariance):
+            given = self.covariance.given(cos, sin)
+            return self._from(given, x, cos, self._expected(given, x, cos))
         return self.mean + self.covariance.regress(x - cos * self.mean, cos, sin)
+
+    def _expected(self, given: Given, x: Array, cos: Array) -> Array:
+        """u of E[x0 | x] less the mean, or of all of it where the mean is one of weights (see `Given`)."""
+        if self.weights is None:
+            return given.informed(x - cos * self.mean)
+        return given.informed(x) - given.left(self.weights)
+
+    def _from(self, given: Given, x: Array, cos: Array, u: Array) -> Array:
+        part = given.state(u).reshape(x.shape)
+        return self.mean + part if self.weights is None else part
 
     def sample(
         self, key: PRNGKeyArray, x: Float[Array, "*v"], angle: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
-        if self.member is not None and self.members == "transported":
-            deviation = self.member - self.mean
-            return self(x, angle) + self.covariance.transport(deviation, jnp.cos(angle), jnp.sin(angle))
-        key_state, key_noise = jax.random.split(key)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
+        moves = self.member is not None and self.members == "transported"
+        own = None
+        if self.member is not None and self.coefficients is not None and self.index is not None:
+            own = self.coefficients[self.index]
+        key_state, key_noise = jax.random.split(key)
+        if isinstance(self.covariance, FactoredCovariance) and (self.member is None or own is not None):
+            given = self.covariance.given(cos, sin)
+            expected = self._expected(given, x, cos)
+            if moves and own is not None:
+                deviation = given.state(given.transported(own)).reshape(x.shape)
+                return self._from(given, x, cos, expected) + deviation
+            standard = self.covariance.standard(key_state) if own is None else own
+            noise = jax.random.normal(key_noise, x.shape, x.dtype)
+            u = expected + given.left(standard) - noise.reshape(-1) @ given.below
+            return self._from(given, x, cos, u)
+        if self.member is not None and moves:
+            return self(x, angle) + self.covariance.transport(self.member - self.mean, cos, sin)
         if self.member is None:
             fresh = self.covariance.draw(key_state).reshape(x.shape)
         else:
@@ -73,10 +122,34 @@ class GaussianDenoiser(Denoiser):
         noised = cos * fresh + sin * jax.random.normal(key_noise, x.shape, x.dtype)
         return self.mean + fresh + self.covariance.regress(x - cos * self.mean - noised, cos, sin)
 
+    def moved(
+        self, x: Float[Array, "*v"], angle: Float[Array, "*v"]
+    ) -> tuple[Float[Array, "*v"], GaussianDenoiser]:
+        """E[x0 | x], and this denoiser in coordinates with their origin there; for a factored covariance."""
+        assert isinstance(self.covariance, FactoredCovariance)
+        cos = jnp.cos(angle)
+        given = self.covariance.given(cos, jnp.sin(angle))
+        u = self._expected(given, x, cos)
+        weights = given.weights(u) if self.weights is None else self.weights + given.weights(u)
+        origin = self._from(given, x, cos, u)
+        return origin, dataclasses.replace(self, mean=self.mean - origin, weights=weights)
+
+    def rounding(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, ""]:
+        """Estimated round-off of E[x0 | x] in posterior standard deviations, after `moved`.
+
+        ε |R|⁻ᵀ |D C S⁻¹| |S⁻¹x|: large where precise values contradict each other or leave the members' span,
+        so that what is left of x is many times S.
+        """
+        assert isinstance(self.covariance, FactoredCovariance)
+        given = self.covariance.given(jnp.cos(angle), jnp.sin(angle))
+        pull = jnp.abs(given.factor) @ (given.ratio * jnp.abs(x.reshape(-1) / given.sin))
+        return 0.5 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(pull @ jnp.abs(given.above))
+
     def for_member(self, member: Float[Array, "*v"]) -> GaussianDenoiser:
-        if self.members == "fresh":
-            return self
-        return GaussianDenoiser(self.mean, self.covariance, self.members, member)
+        return self if self.members == "fresh" else dataclasses.replace(self, member=member)
+
+    def numbered(self, index: Int[Array, ""]) -> GaussianDenoiser:
+        return self if self.members == "fresh" else dataclasses.replace(self, index=index)
 
 
 def ensemble_gaussian(
@@ -96,15 +169,23 @@ def ensemble_gaussian(
     basis = IdentityBasis() if basis is None else basis
     mean, deviations = anomalies(ensemble)
     n_members, n = ensemble.shape[0], mean.size
-    columns = deviations / jnp.sqrt(jnp.asarray(n_members - 1, ensemble.dtype))
+    root = jnp.sqrt(jnp.asarray(n_members - 1, ensemble.dtype))
+    columns = deviations / root
+    flat = columns.reshape(n_members, n)
     if taper is None and n_members <= n:
-        return GaussianDenoiser(mean, LowRankCovariance(columns), members)
-    if taper is None:
-        flat = columns.reshape(n_members, n)
-        return GaussianDenoiser(mean, DenseCovariance(flat.T @ flat), members)
-    tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
-    if n > _DENSE_TAPERED:
-        return GaussianDenoiser(mean, tapered, members)
-    eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
-    matrix = jax.vmap(tapered.matvec)(eye).reshape(n, n)
-    return GaussianDenoiser(mean, DenseCovariance(0.5 * (matrix + matrix.T)), members)
+        coefficients = root * jnp.eye(n_members, dtype=ensemble.dtype)
+    elif taper is None:
+        flat, turned = reduced(flat)
+        coefficients = root * turned
+    else:
+        tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
+        if n > _DENSE_TAPERED:
+            return GaussianDenoiser(mean, tapered, members)
+        eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
+        matrix = jax.vmap(tapered.matvec)(eye).reshape(n, n)
+        standard, std = standardised_factor(0.5 * (matrix + matrix.T))
+        scaled = root * flat / jnp.where(std > 0, std, 1.0)[None]
+        coefficients = solve_triangular(standard, scaled.T, trans="T").T
+        flat = standard * std[None]
+    factored = LowRankCovariance(flat.reshape(-1, *mean.shape))
+    return GaussianDenoiser(mean, factored, members, coefficients=coefficients)

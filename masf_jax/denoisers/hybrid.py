@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..bases import Basis
 from .base import Denoiser
@@ -63,3 +63,6 @@ class HybridDenoiser(Denoiser):
     def for_member(self, member: Float[Array, "*v"]) -> HybridDenoiser:
         gaussian = self.gaussian.for_member(member)
         return dataclasses.replace(self, gaussian=gaussian)
+
+    def numbered(self, index: Int[Array, ""]) -> HybridDenoiser:
+        return dataclasses.replace(self, gaussian=self.gaussian.numbered(index))

@@ -82,7 +82,7 @@ def measurement_aware(
         mean_noise = jnp.where(observed, 1 / safe, 0.0).sum() / jnp.maximum(observed.sum(), 1).astype(s.dtype)
         return MeasurementAwareProcess(
             frame=problem.frame,
-            measured=jnp.where(observed, problem.projected / safe**2, 0.0),
+            measured=jnp.where(observed, problem.values / safe, 0.0),
             observed=observed,
             eigenvalues=observed.astype(s.dtype),
             noise_std=jnp.where(observed, 1 / safe, mean_noise),

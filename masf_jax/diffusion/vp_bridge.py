@@ -72,12 +72,11 @@ def vp_bridge(
         ValueError: a structure that scale or noise break.
     """
     problem = whitened(measurement, z, mask, centre, scale, basis, at)
-    root = jnp.sqrt(jnp.asarray(tempering, problem.projected.dtype))
-    s, projected = problem.singular_values / root, problem.projected / root**2
+    root = jnp.sqrt(jnp.asarray(tempering, problem.values.dtype))
+    s, values = problem.singular_values / root, problem.values / root
     observed = s > 0
     theta = jnp.where(observed, jnp.arctan2(jnp.ones_like(s), s), 0.5 * math.pi)
-    safe = jnp.where(observed, s, 1.0)
-    measured = jnp.where(observed, projected / (safe * jnp.sqrt(1 + s**2)), 0.0)
+    measured = values / jnp.hypot(1.0, s)
     return VPBridge(frame=problem.frame, theta=theta, measured=measured, observed=observed)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
@@ -21,11 +23,14 @@ DENSE_LIMIT = 4096
 
 
 class WhitenedProblem(NamedTuple):
-    """G = R^{-1/2} H diag(scale) = U S Vᵀ: the frame with basis V, S, and Vᵀ Gᵀ R^{-1/2}(z - H centre)."""
+    """G = R^{-1/2} H diag(scale) = U S Vᵀ: the frame with basis V, S, and y = Uᵀ R^{-1/2}(z - H centre).
+
+    So y_i = s_i v_i + ε_i, ε ~ N(0, I); y_i = 0 where s_i = 0.
+    """
 
     frame: Frame
     singular_values: Float[Array, "*v"]
-    projected: Float[Array, "*v"]
+    values: Float[Array, "*v"]
 
 
 def check_structure(
@@ -83,7 +88,8 @@ def whitened(
 
     Identity and masks keep the state's components, convolutions take Hartley, block averages block
     coordinates; a dense H or a full R takes the singular vectors of the n × n problem. In every basis but
-    the last, GᵀG is diagonal and its diagonal is Vᵀ Gᵀ G V applied to a vector of ones. A Fourier structure
+    the last, GᵀG is diagonal. Singular values are right relative to themselves, also of sensors of very
+    different precision; but for convolutions, which know them to round-off of the largest. A Fourier structure
     does not survive single missing values: where any is missing, nothing counts as measured.
 
     Args:
@@ -102,31 +108,73 @@ def whitened(
 
     value, tangent = jax.linearize(operator, at)
     innovation = noise.whiten(measurement.innovation(z, at) - tangent(centre - at), mask)
-    transposed = jax.linear_transpose(g, centre)
-
     if basis is None and _dense(measurement, centre.shape):
         columns = jax.vmap(g, out_axes=-1)(
             jnp.eye(centre.size, dtype=centre.dtype).reshape(-1, *centre.shape)
         )
-        matrix = columns.reshape(-1, centre.size)
-        _, s, vt = jnp.linalg.svd(matrix, full_matrices=True)
-        s = jnp.zeros(centre.size, s.dtype).at[: s.size].set(s)
-        tiny = centre.size * jnp.finfo(s.dtype).eps * s[0]
-        s = jnp.where(s > tiny, s, 0.0)
-        chosen = MatrixBasis(vt.T, None, centre.shape)
-        return WhitenedProblem(Frame(centre, scale, chosen), s, vt @ (matrix.T @ innovation.reshape(-1)))
+        vectors, s, y = _singular(columns.reshape(-1, centre.size), innovation.reshape(-1))
+        return WhitenedProblem(Frame(centre, scale, MatrixBasis(vectors, None, centre.shape)), s, y)
 
+    largest = jnp.max(
+        jnp.abs(g(jnp.ones_like(centre)))
+    )  # squares of what it divides neither over- nor underflow
+    unit = jnp.where(largest > 0, largest, 1.0)
+    transposed = jax.linear_transpose(lambda x: g(x) / unit, centre)
     chosen = basis
     if basis is None and operator.coupling(centre.shape) == "cell":
         chosen = CellBasis(transposed(jnp.ones_like(value))[0])
     elif chosen is None:
         chosen = _by_structure(operator, len(centre.shape))
-    ones = chosen.back(jnp.ones_like(chosen.to(centre)))
-    squared = chosen.to(transposed(g(ones))[0])
-    rounding = 0.0 if isinstance(chosen, IdentityBasis) else 10 * jnp.finfo(squared.dtype).eps
-    tiny = rounding * squared.max()
-    s = jnp.sqrt(jnp.where(squared > tiny, squared, 0.0))
-    return WhitenedProblem(Frame(centre, scale, chosen), s, chosen.to(transposed(innovation)[0]))
+    s = _diagonal(lambda x: g(x) / unit, chosen, centre)
+    y = chosen.to(transposed(innovation)[0]) / jnp.where(s > 0, s, 1.0)
+    return WhitenedProblem(Frame(centre, scale, chosen), unit * s, jnp.where(s > 0, y, 0.0))
+
+
+def _singular(
+    g: Float[Array, "m n"], innovation: Float[Array, " m"]
+) -> tuple[Float[Array, "n n"], Float[Array, " n"], Float[Array, " n"]]:
+    """V, S and Uᵀ innovation of G = U S Vᵀ.
+
+    With rows from the longest down, and triangular where there are more rows than columns, each row loses
+    round-off of itself, not of the largest; a singular value is 0 where it is no more than that.
+    """
+    m, n = g.shape
+    length = jnp.max(jnp.abs(g), axis=1)
+    order = jnp.argsort(-length)
+    g, length, innovation = g[order], length[order], innovation[order]
+    if m > n:
+        q, r = jnp.linalg.qr(g.T)
+        x, s, ut = jnp.linalg.svd(r, full_matrices=False)
+        vectors = q @ x
+    else:
+        u, s, vt = jnp.linalg.svd(g, full_matrices=True)
+        vectors, ut = vt.T, u.T
+    tiny = max(m, n) * jnp.finfo(s.dtype).eps * (jnp.abs(ut) @ length)
+    known = s > tiny
+    s, y = jnp.where(known, s, 0.0), jnp.where(known, ut @ innovation, 0.0)
+    return vectors, jnp.zeros(n, s.dtype).at[: s.size].set(s), jnp.zeros(n, s.dtype).at[: y.size].set(y)
+
+
+def _diagonal(g: Callable[[Array], Array], basis: Basis, like: Float[Array, "*x"]) -> Float[Array, "*v"]:
+    """S in a basis where GᵀG is diagonal."""
+    if isinstance(basis, FourierBasis):  # not by its squares, of which half the digits are lost
+        axes = tuple(range(-basis.n_axes, 0))
+        impulse = jnp.zeros_like(like).at[(..., *(0,) * basis.n_axes)].set(1.0)
+        s = jnp.abs(jnp.fft.fftn(g(impulse), axes=axes)).astype(like.dtype)
+        return jnp.where(s > 10 * jnp.finfo(s.dtype).eps * s.max(), s, 0.0)
+    ones = basis.back(jnp.ones_like(basis.to(like)))
+    squared = basis.to(jax.linear_transpose(g, like)(g(ones))[0])
+    if isinstance(basis, BlockBasis):
+        corner = np.ones(like.shape, bool)
+        for axis in range(-basis.n_axes, 0):
+            first = np.arange(like.shape[axis]) % basis.factor == 0
+            corner &= first.reshape(-1, *(1,) * (-axis - 1))
+        squared = jnp.where(corner, squared, 0.0)
+    elif isinstance(basis, CellBasis):
+        squared = squared.at[1:].set(0.0)
+    elif not isinstance(basis, IdentityBasis):
+        squared = jnp.where(squared > 10 * jnp.finfo(squared.dtype).eps * squared.max(), squared, 0.0)
+    return jnp.sqrt(jnp.maximum(squared, 0.0))
 
 
 def _by_structure(operator: object, ndim: int) -> Basis:

@@ -130,7 +130,7 @@ def test_structured_coordinates_diagonalise_the_measurement(name, dtype):
     padded = np.concatenate([exact, np.zeros(max(0, g.shape[1] - len(exact)))])[: g.shape[1]]
     np.testing.assert_allclose(np.sort(s)[::-1] ** 2, padded**2, atol=tolerance * largest**2)
     assert np.sum(s > 0) == np.linalg.matrix_rank(g, tol=1e-3 * largest)
-    projected = np.asarray(problem.projected, np.float64).reshape(-1)
+    projected = s * np.asarray(problem.values, np.float64).reshape(-1)
     expected = v.T @ g.T @ innovation
     np.testing.assert_allclose(projected, expected, atol=tolerance * largest * np.linalg.norm(innovation))
 

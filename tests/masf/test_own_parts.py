@@ -80,7 +80,7 @@ def test_the_analysis_alone_is_that_of_the_filter(key):
     filter = MASF(GaussianPrior())
     expected = filter.analysis(key, filter.init(key, MEMBERS), jnp.zeros(N), WHOLE)[0].ensemble
     drawn, _, _ = masf_analysis(key, MEMBERS, WHOLE, jnp.zeros(N))
-    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_allclose(drawn, expected, atol=2e-6)  # two programs: in round-off
 
 
 def test_one_program_for_a_list_of_values(x64):

@@ -112,7 +112,11 @@ def draws(
     """One draw of p(x | z) for each forecast member, all in the process's coordinates."""
     n_members = members.shape[0]
     keys = member_keys(key, n_members)
-    drawn = jax.vmap(sampler.draw, (0, None, None, 0))(keys, process, denoiser, members)
+
+    def draw(key: PRNGKeyArray, index: Array, member: Array) -> Array:
+        return sampler.draw(key, process, denoiser.numbered(index), member)
+
+    drawn = jax.vmap(draw)(keys, jnp.arange(n_members), members)
     if not sampler.centred:
         return drawn
     return recentre(sampler.mean(key, process, denoiser, n_members), anomalies(drawn)[1])

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...diffusion.process import ProcessFamily
+from ...denoisers.gaussian import GaussianDenoiser
+from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
@@ -45,9 +46,34 @@ class Linear(Route):
         process = inputs.process_at()
         members = jax.vmap(process.frame.encode)(inputs.members)
         denoiser, memory, info = inputs.prior(key_prior, members, process, memory)
+        if isinstance(denoiser, GaussianDenoiser) and denoiser.factored:
+            process, denoiser, rounding = moved(inputs, process, denoiser)
+            info = info | {"rounding": rounding}
+            members = jax.vmap(process.frame.encode)(inputs.members)
         drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
         drawn = jax.vmap(process.frame.decode)(drawn)
         if inputs.prior.rotates and inputs.sampler.moves_members:
             drawn = rotated(key_draws, drawn)
         # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
         return jnp.where(process.observed.any(), drawn, inputs.members), memory, info
+
+
+def moved(
+    inputs: Inputs, process: Process, denoiser: GaussianDenoiser
+) -> tuple[Process, GaussianDenoiser, Float[Array, ""]]:
+    """The same process and denoiser in coordinates whose origin is the analysis mean, found with these.
+
+    And the round-off that is left, in posterior standard deviations (`GaussianDenoiser.rounding`).
+
+    The law is the same. In them what is left of the innovation and of the forecast is as small as the
+    analysis' deviations: nothing small is a difference of large numbers.
+    """
+    one = jnp.ones((), process.measured.dtype)
+
+    def known(process: Process) -> tuple[Array, Array]:
+        values = jnp.where(process.observed, process.measured, 0.0)
+        return process.rescaled(values, one), process.angle(one)
+
+    origin, denoiser = denoiser.moved(*known(process))
+    process = inputs._replace(centre=process.frame.decode(origin)).process_at()
+    return process, denoiser, denoiser.rounding(*known(process))

@@ -1,0 +1,128 @@
+"""The analysis does not depend on units, origin, or order, and is exact whatever the sensors' precision."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax.masf import MASF, Bridge, GaussianPrior, KernelPrior, MeasurementAware, masf_analysis
+from masf_jax.measurements import Gaussian, Linear, Measurement, Subset
+
+KEY = jax.random.key(0)
+N = 6
+ROWS = np.array([0, 2, 4])
+
+
+@eqx.filter_jit
+def _analyse(filter, members, measurement, z):
+    return masf_analysis(
+        KEY,
+        members,
+        measurement,
+        z,
+        prior=filter.prior,
+        process=filter.process,
+        sampler=filter.sampler,
+        route=filter.route,
+    )[0]
+
+
+def analyse(filter, members, operator, std, z):
+    members, std, z = (jnp.asarray(value, dtype=float) for value in (members, std, z))
+    return np.asarray(_analyse(filter, members, Measurement(operator, Gaussian(std)), z), np.float64)
+
+
+def exact(members, h, std, z):
+    """Mean and standard deviations of the members' own posterior, in double precision."""
+    x = np.asarray(members, np.float64)
+    mean, root = x.mean(0), (x - x.mean(0)) / np.sqrt(len(x) - 1)
+    s, d = root @ h.T / std, (z - h @ mean) / std
+    order = np.argsort(-np.abs(s).max(0))
+    q, r = np.linalg.qr(np.vstack([s.T[order], np.eye(len(x))]))
+    left = np.linalg.solve(r.T, root)
+    return mean + root.T @ np.linalg.solve(r, q[: len(d)].T @ d[order]), np.sqrt((left**2).sum(0))
+
+
+FILTERS = {
+    "transported": MASF(GaussianPrior()),
+    "perturbed": MASF(GaussianPrior(members="perturbed")),
+    "fresh, 2 steps": MASF(GaussianPrior(members="fresh"), sampler=Bridge(2)),
+    "kernel": MASF(KernelPrior()),
+    "measurement-aware": MASF(process=MeasurementAware()),
+}
+MEMBERS = np.random.default_rng(0).normal(1.0, 1.5, (10, N))
+STD = np.array([0.3, 0.5, 0.4])
+Z = np.array([1.4, 0.2, 2.1])
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_units_and_origin_change_nothing(name, x64):
+    filter, half = FILTERS[name], Subset(ROWS)
+    base = analyse(filter, MEMBERS, half, STD, Z)
+    units = 10.0 ** np.array([5, -20, -3, 2, 20, 0])
+    scaled = analyse(filter, MEMBERS * units, half, STD * units[ROWS], Z * units[ROWS])
+    np.testing.assert_allclose(scaled / units, base, rtol=1e-7, atol=1e-9)
+    origin = np.linspace(-50, 70, N)
+    moved = analyse(filter, MEMBERS + origin, half, STD, Z + origin[ROWS])
+    np.testing.assert_allclose(moved - origin, base, atol=1e-9)
+
+
+def test_order_repetition_splitting_and_blind_sensors(x64):
+    """Of transported members: in the order of sensors, components, and members, and in law."""
+    filter, h = FILTERS["transported"], np.eye(N)[ROWS]
+    base = analyse(filter, MEMBERS, Linear(h), STD, Z)
+    turn = [2, 0, 1]
+    np.testing.assert_allclose(analyse(filter, MEMBERS, Linear(h[turn]), STD[turn], Z[turn]), base, atol=1e-9)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    permuted = analyse(filter, MEMBERS[:, order], Linear(h[:, order]), STD, Z)
+    np.testing.assert_allclose(permuted, base[:, order], atol=1e-9)
+    np.testing.assert_allclose(analyse(filter, MEMBERS[::-1], Linear(h), STD, Z), base[::-1], atol=1e-9)
+    twice = analyse(filter, MEMBERS, Linear(np.vstack([h, h])), np.tile(STD, 2), np.tile(Z, 2))
+    half = analyse(filter, MEMBERS, Linear(h), STD / np.sqrt(2), Z)
+    np.testing.assert_allclose(twice, half, atol=1e-9)
+    blind = np.append(STD, 1e30)
+    with_blind = analyse(filter, MEMBERS, Linear(np.vstack([h, np.eye(N)[1]])), blind, np.append(Z, 9.0))
+    np.testing.assert_allclose(with_blind, base, atol=1e-9)
+    first = analyse(filter, MEMBERS, Linear(h[:1]), STD[:1], Z[:1])
+    both = analyse(filter, first, Linear(h[1:]), STD[1:], Z[1:])
+    np.testing.assert_allclose(both.mean(0), base.mean(0), atol=1e-9)
+    np.testing.assert_allclose(np.cov(both.T), np.cov(base.T), atol=1e-9)
+
+
+H = {
+    "mask": np.eye(N)[ROWS],
+    "redundant": np.eye(N)[np.arange(12) % N],
+    "dense": np.random.default_rng(1).normal(size=(4, N)),
+}
+RATIOS = (1e-5, 1e-2, 1.0, 1e2, 1e4, 1e5, 1e6)
+
+
+@pytest.mark.parametrize("name", H)
+def test_exact_at_any_precision_of_the_sensors(name, dtype):
+    """For more members than components; float32 within .1 posterior deviations of the sample's own law."""
+    filter, operator = FILTERS["transported"], Linear(H[name])
+    h = np.asarray(operator.matrix, np.float64)
+    members = np.asarray(jnp.asarray(MEMBERS, dtype=float), np.float64)
+    single = dtype == "float32"
+    for ratio in RATIOS:
+        std = np.asarray(jnp.full(len(h), 1 / ratio, dtype=float), np.float64)
+        z = np.asarray(jnp.asarray(h @ members[0], dtype=float), np.float64)
+        got = analyse(filter, members, operator, std, z)
+        mean, spread = exact(members, h, std, z)
+        assert np.abs((got.mean(0) - mean) / spread).max() < (0.1 if single else 1e-6), ratio
+        np.testing.assert_allclose(got.std(0, ddof=1), spread, rtol=0.1 if single else 1e-6)
+
+
+def test_sensors_of_very_different_precision(dtype):
+    """A sensor as uncertain as the forecast counts fully beside one that is 10⁵ times as precise."""
+    h, single = np.random.default_rng(1).normal(size=(4, N)), dtype == "float32"
+    operator = Linear(h)
+    std = np.array([1e-5, 1.0, 1e-5, 1.0])
+    z = h @ MEMBERS[0]
+    got = analyse(FILTERS["transported"], MEMBERS, operator, std, z)
+    mean, spread = exact(MEMBERS, h, std, z)
+    assert np.abs((got.mean(0) - mean) / spread).max() < (0.1 if single else 1e-6)
+    np.testing.assert_allclose(got.std(0, ddof=1), spread, rtol=0.1 if single else 1e-6)
