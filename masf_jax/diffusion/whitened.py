@@ -89,8 +89,8 @@ def whitened(
     Identity and masks keep the state's components, convolutions take Hartley, block averages block
     coordinates; a dense H or a full R takes the singular vectors of the n × n problem. In every basis but
     the last, GᵀG is diagonal. Singular values are right relative to themselves, also of sensors of very
-    different precision; but for convolutions, which know them to round-off of the largest. A Fourier structure
-    does not survive single missing values: where any is missing, nothing counts as measured.
+    different precision; but for convolutions, which know them to round-off of the largest. A Fourier
+    structure does not survive single missing values: where any is missing, nothing counts as measured.
 
     Args:
         basis: coordinates in which GᵀG is known to be diagonal, instead of those by structure.

@@ -126,3 +126,15 @@ def test_sensors_of_very_different_precision(dtype):
     mean, spread = exact(MEMBERS, h, std, z)
     assert np.abs((got.mean(0) - mean) / spread).max() < (0.1 if single else 1e-6)
     np.testing.assert_allclose(got.std(0, ddof=1), spread, rtol=0.1 if single else 1e-6)
+
+
+def test_what_float32_cannot_hold_is_reported():
+    """Values that contradict the members' span."""
+    members = jnp.asarray(np.random.default_rng(0).normal(size=(5, N)), jnp.float32)
+
+    def rounding(std):
+        measurement = Measurement(Subset(range(N)), Gaussian(std))
+        return float(masf_analysis(KEY, members, measurement, jnp.linspace(-1.0, 1.0, N))[2]["rounding"])
+
+    assert rounding(1.0) < 1e-5
+    assert rounding(1e-8) > 0.1
