@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         FaultError as FaultError,
         FilterDivergedWarning as FilterDivergedWarning,
         assimilate as assimilate,
+        begin as begin,
     )
     from .filters.faults import FaultPolicy as FaultPolicy, FaultWarning as FaultWarning
     from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
     from .quality_control import GrossErrorCheck as GrossErrorCheck
+    from .run_state import RunState as RunState
     from .twin import Twin as Twin, simulate as simulate
 
 __getattr__, __dir__ = lazy(
@@ -43,6 +45,8 @@ __getattr__, __dir__ = lazy(
         "FaultWarning": ".filters.faults",
         "FilterDivergedWarning": ".driver",
         "assimilate": ".driver",
+        "begin": ".driver",
+        "RunState": ".run_state",
         "Coordinates": ".coordinates",
         "GrossErrorCheck": ".quality_control",
         "Twin": ".twin",

@@ -21,9 +21,12 @@ from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
+from .run_state import RunState
 
-__all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate"]
+__all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 
+_FIRST = 0xFFFFFFFF
+"""Folded into the key of a run for what a filter draws before the first cycle; cycles have 0, 1, …"""
 _SAVEABLE = ("mean", "spread", "ensemble")
 
 
@@ -45,7 +48,7 @@ class Assimilation(eqx.Module):
     diverged: fewer than two members could go on; so it stays.
     skipped: the analysis could not be used: the forecast stands in its place, and in all scores.
     faults: what was found, flags of `filters.faults.Fault` (see `FaultPolicy`); 0: nothing.
-    final: the filter's state after the last cycle; steps: model step number of each cycle.
+    steps: model step number of each cycle; end: what another call goes on from (`start=`).
     rejected: values that were there and did not pass quality control; None where there was none.
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
     """
@@ -60,10 +63,15 @@ class Assimilation(eqx.Module):
     skipped: Bool[Array | np.ndarray, " K"]
     faults: Int[Array | np.ndarray, " K"]
     steps: Int[Array | np.ndarray, " K"]
-    final: State
+    end: RunState
     rejected: Bool[Array | np.ndarray, "K *z"] | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
+
+    @property
+    def final(self) -> State:
+        """The filter's state after the last cycle."""
+        return self.end.state
 
 
 class _Problem(eqx.Module):
@@ -138,14 +146,34 @@ def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -
     return jax.tree.map(problem.layout.replicate, final), out
 
 
-def assimilate(
+def begin(
     key: PRNGKeyArray,
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
     ensemble: Shaped[Array | np.ndarray, "N *state"],
+) -> RunState:
+    """A run before its first cycle: members at step 0, and what the filter remembers before it has seen any.
+
+    Raises:
+        ValueError: see `assimilate`.
+    """
+    members = real_array("ensemble", ensemble)
+    check_members(members, dynamics)
+    state = filter.prepare(dynamics, measurement).init(jax.random.fold_in(key, _FIRST), members)
+    step, cycle = (jax.device_put(np.zeros((), kind)) for kind in (np.int32, np.uint32))
+    return RunState(key, state, step, cycle)
+
+
+def assimilate(
+    key: PRNGKeyArray | None,
+    filter: Filter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    observations: Observations,
+    ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
     *,
+    start: RunState | None = None,
     truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
@@ -160,17 +188,20 @@ def assimilate(
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
     The whole run is one XLA program; it may itself be jitted or vmapped (over keys, truths,
-    observations, ensembles). Cycle k uses `fold_in(key, k)` only, so results do not depend on `chunk`.
+    observations, ensembles). Cycle k uses `fold_in(key, k)` only, so results do not depend on `chunk`, nor
+    on the calls that the cycles are spread over: `start=run.end` goes on where a call ended (docs/online.md).
     Every forecast and analysis is looked at: members that are not finite are replaced, an analysis that
     cannot be used leaves the forecast in its place, and all is counted (see `Assimilation`) and warned of;
     `policy` says otherwise. With fewer than two sound members the filter has diverged, which raises a
     `FilterDivergedWarning`. (Of a run that is being traced, warnings and errors are the caller's.)
 
     Args:
-        key: random key of the filter; never the one that made the truth.
+        key: random key of the filter; never the one that made the truth. None with `start`: that run's.
         filter: prepared or not (`filter.prepare` is called here, outside the compiled program).
         observations: K cycles; see `Observations` for gaps and irregular times.
-        ensemble: (N, *state_shape) members at step 0.
+        ensemble: (N, *state_shape) members at step 0; not with `start`.
+        start: where another call ended (`Assimilation.end`), or what `begin` made. Observations that are n
+            steps apart go on from there; step numbers given one by one are those of the whole run.
         truth: (K, *state_shape) true states at the observation steps, for scores.
         save: what each cycle keeps of forecast and analysis: any of "mean", "spread", "ensemble".
         scores: names from `masf_jax.metrics.SCORES`, computed inside the scan where truth is given.
@@ -190,15 +221,23 @@ def assimilate(
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
     """
-    ensemble = real_array("ensemble", ensemble)
-    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(ensemble.dtype)
-    layout.check(ensemble.shape[0])
-    check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    if (ensemble is None) == (start is None):
+        raise ValueError("give either the first ensemble, or start: where another run ended.")
+    filter = filter.prepare(dynamics, measurement)
+    if start is None:
+        assert ensemble is not None
+        if key is None:
+            raise ValueError("a run needs a random key: jax.random.key(SEED); only `start` brings one along.")
+        start = begin(key, filter, dynamics, measurement, ensemble)
+    key, dtype = start.key if key is None else key, start.dtype
+    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(dtype)
+    if isinstance(start.state, EnsembleState):
+        layout.check(len(start.state.ensemble))
+    check_problem(dynamics, measurement, observations, start.shape, truth, save, scores)
     if quality_control is not None:
         quality_control.check(observations.values.shape[1:])
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
-    filter = filter.prepare(dynamics, measurement)
     policy = FaultPolicy() if policy is None else policy
     problem = _Problem(
         key,
@@ -214,14 +253,17 @@ def assimilate(
         tuple((extra_scores or {}).items()),
         layout,
     )
-    n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, ensemble.dtype)
-    carry = (filter.init(jax.random.fold_in(key, n_cycles), ensemble), jax.device_put(np.zeros((), np.int32)))
-    carry = jax.tree.map(layout.replicate, carry)
+    n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, dtype)
+    xs["step"] = steps_from(start.step, observations)
+    if not isinstance(start.cycle, Tracer) and int(start.cycle):
+        xs["cycle"] = xs["cycle"] + start.cycle
+    carry = jax.tree.map(layout.replicate, (start.state, start.step))
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
-    (final, _), out, seconds = _execute(problem, carry, xs, n_cycles, chunk, progress, timed)
-    steps = observations.steps[: len(out["faults"])]
-    result = Assimilation(**out, steps=steps, final=final, **seconds)
+    (state, step), out, seconds = _execute(problem, carry, dict(xs), n_cycles, chunk, progress, timed)
+    done = len(out["faults"])
+    end = RunState(key, state, step, start.cycle + np.uint32(done))
+    result = Assimilation(**out, steps=xs["step"][:done], end=end, **seconds)
     if policy.action == "error" and not isinstance(result.faults, Tracer) and np.any(result.faults):
         raise FaultError(_first_fault(result), result)
     warn_of_faults(result.faults, result.diverged, result.skipped)
@@ -298,24 +340,41 @@ def _execute(
     return carry, out, seconds
 
 
+def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, " K"]:
+    """The step numbers of the cycles of a run that has done `start` steps.
+
+    Raises:
+        ValueError: one that is over.
+    """
+    if observations.interval is not None:
+        return observations.steps if _is_zero(start) else observations.steps + start
+    steps = observations.steps
+    if not isinstance(steps, Tracer) and not isinstance(start, Tracer) and int(steps[0]) < int(start):
+        raise ValueError(
+            f"the run has done {int(start)} steps, and the first observation is of step {int(steps[0])}: "
+            "step numbers are those of the whole run (or give the steps between observations as one number)."
+        )
+    return steps
+
+
+def _is_zero(number: Array) -> bool:
+    return not isinstance(number, Tracer) and int(number) == 0
+
+
 def check_problem(
-    filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Array,
+    state_shape: tuple[int, ...],
     truth: Array | None,
     save: tuple[str, ...],
     scores: tuple[str, ...],
 ) -> None:
     shape = dynamics.state_shape
-    if ensemble.ndim != len(shape) + 1 or ensemble.shape[1:] != shape:
+    if state_shape != shape:
         raise ValueError(
-            f"ensemble must have shape (N, *state_shape) = (N, {', '.join(map(str, shape))}) for "
-            f"{type(dynamics).__name__}; got {ensemble.shape}."
+            f"start holds states of shape {state_shape}; those of {type(dynamics).__name__} have {shape}."
         )
-    if ensemble.shape[0] < 2:
-        raise ValueError(f"an ensemble needs at least 2 members to have a spread; got {ensemble.shape[0]}.")
     expected = measurement.output_shape(shape)
     if observations.values.shape[1:] != expected:
         raise ValueError(
@@ -332,6 +391,18 @@ def check_problem(
         unknown = [name for name in given if name not in known]
         if isinstance(given, str) or unknown:
             raise ValueError(f"{argument} must be a tuple of names from {known}; got {given!r}.")
+
+
+def check_members(ensemble: Array, dynamics: Dynamics) -> None:
+    """Raises ValueError for a first ensemble of another shape, without spread, or beyond numbers."""
+    shape = dynamics.state_shape
+    if ensemble.ndim != len(shape) + 1 or ensemble.shape[1:] != shape:
+        raise ValueError(
+            f"ensemble must have shape (N, *state_shape) = (N, {', '.join(map(str, shape))}) for "
+            f"{type(dynamics).__name__}; got {ensemble.shape}."
+        )
+    if ensemble.shape[0] < 2:
+        raise ValueError(f"an ensemble needs at least 2 members to have a spread; got {ensemble.shape[0]}.")
     if not isinstance(ensemble, Tracer):
         members = np.asarray(ensemble).reshape(ensemble.shape[0], -1)
         bad = np.flatnonzero(~np.isfinite(members).all(1))

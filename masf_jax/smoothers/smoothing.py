@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from ..arrays import real_array
-from ..driver import check_problem, cycle_arrays, observed_components, saved
+from ..driver import check_members, check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info
 from ..filters.faults import warn_of_faults
@@ -85,7 +85,8 @@ def run_arrays(
     """
     ensemble = real_array("ensemble", ensemble)
     truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(ensemble.dtype)
-    check_problem(filter, dynamics, measurement, observations, ensemble, truth, save, scores)
+    check_members(ensemble, dynamics)
+    check_problem(dynamics, measurement, observations, ensemble.shape[1:], truth, save, scores)
     xs = cycle_arrays(observations, truth, ensemble.dtype)
     if truth is not None:
         xs["old_truth"] = jnp.concatenate([truth[:1].repeat(lag, 0), truth[: len(truth) - lag]])
