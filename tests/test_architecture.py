@@ -20,7 +20,7 @@ LEVELS = [
     {"training"},
     {"filters"},
     {"masf"},
-    {"metrics", "quality_control", "twin"},
+    {"metrics", "quality_control", "run_state", "twin"},
     {"driver"},
     {"masf.amortised.practice", "masf.amortised.training", "masf.amortised.files", "amortised"},
     {"smoothers"},

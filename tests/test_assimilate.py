@@ -32,8 +32,13 @@ def _setup(noise, x64):
     return dynamics, measurement, twin, jax.random.normal(jax.random.key(2), (N, STATE))
 
 
+def is_key(x):
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 def same(a, b):
     a, b = (jax.tree.leaves(eqx.filter(tree, eqx.is_array_like)) for tree in (a, b))
+    a, b = ([jax.random.key_data(x) if is_key(x) else x for x in leaves] for leaves in (a, b))
     return len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
 
 
