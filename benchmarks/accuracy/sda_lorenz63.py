@@ -187,7 +187,7 @@ def main() -> None:
     from masf_jax.smoothers import MMPS, InflatedNoise
 
     dynamics = ModelError(Lorenz63(dt=0.025), 1.0)
-    guidances = {"published": InflatedNoise(1e-2 * UNIT**2), "mmps": MMPS(2)}
+    guidances = {"published": InflatedNoise(1e-2 * UNIT**2, raw=True), "mmps": MMPS(2)}
     corrections = {"published": args.corrections, "mmps": args.corrections_mmps or args.corrections}
     title = (
         f"SDA on Lorenz-63, W1 to a filter of {args.particles} particles: {args.draws} draws, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
+from ..measurements.base import Operator
 from ..measurements.measurement import Measurement
 from ..measurements.noise import CorrelatedGaussian, Noise
 from ..numbers import within
@@ -23,7 +25,8 @@ Denoise = Callable[[Float[Array, "L *state"]], Float[Array, "L *state"]]
 class Measured(eqx.Module):
     """Measured values z_j of a trajectory's states at `indices`, by one measurement.
 
-    Trajectories come normalised, x̂; states are mean + scale · x̂.
+    Trajectories come normalised, x̂; states are mean + scale · x̂. `variance`: what the values have over such
+    states (see `value_variance`), where the guidance needs it.
     """
 
     measurement: Measurement
@@ -32,14 +35,42 @@ class Measured(eqx.Module):
     indices: Int[Array, " K"]
     mean: Float[Array, "*state"]
     scale: Float[Array, "*state"]
+    variance: Float[Array, "*z"] | None = None
 
     def states(self, x: Float[Array, "L *state"]) -> Float[Array, "K *state"]:
         """The measured states of a normalised trajectory."""
         return self.mean[None] + self.scale[None] * x[self.indices]
 
 
+@eqx.filter_jit
+def value_variance(
+    operator: Operator, mean: Float[Array, "*state"], scale: Float[Array, "*state"]
+) -> Float[Array, "*z"]:
+    """Σ_i (scale_i ∂H/∂x_i)² of each value, a mean over 8 states mean + scale · η.
+
+    Exact where H is linear and components are independent.
+    """
+
+    def squares(v: Array) -> Array:
+        value, pull = jax.vjp(lambda v: operator(mean + scale * v), v)
+        basis = jnp.arange(value.size)
+
+        def row(i: Array) -> Array:
+            return (pull((basis == i).astype(value.dtype).reshape(value.shape))[0] ** 2).sum()
+
+        return jax.lax.map(row, basis, batch_size=64).reshape(value.shape)
+
+    return jnp.nanmean(
+        jax.lax.map(squares, jax.random.normal(jax.random.key(0), (8, *mean.shape), mean.dtype)), 0
+    )
+
+
 class Guidance(eqx.Module):
     """How ∇_x log p(z | x) is had from a denoiser, where x = cos φ · x0 + sin φ · η."""
+
+    def prepared(self, measured: Measured) -> Measured:
+        """With what this guidance needs to know once."""
+        return measured
 
     @abc.abstractmethod
     def __call__(
@@ -51,6 +82,8 @@ class Guidance(eqx.Module):
 class InflatedNoise(Guidance):
     """∇_x log p(z - H(x̂(x))) with the noise widened by the variance tan² φ · Γ, through the denoiser.
 
+    Γ = γ Var H(x), so that draws do not depend on the units of z (see `value_variance`); raw: Γ = γ.
+
     Γ stands for H C Hᵀ with C = Cov[x0 | x]/tan² φ, the same at all φ. Gaussian noise gets the covariance
     R + tan² φ · Γ; other laws are stretched about 0 to that variance, value by value.
     Biased: exact only where C really is a known constant (see docs/smoothers.md).
@@ -58,17 +91,28 @@ class InflatedNoise(Guidance):
     Source: Rozet & Louppe (2023), arXiv 2306.10574, eq. 15.
 
     Args:
-        gamma: Γ, in the units of z², a scalar or of z's shape. The published 10⁻² is for values of about unit
-            variance: multiply by the variance that the values have over time.
+        gamma: γ, a scalar or of z's shape. The published 10⁻² is for values of about unit variance.
+        raw: γ in the units of z², as in the released code.
     """
 
     gamma: Float[Array, "..."] = eqx.field(converter=within("gamma", "[0, inf]"), default=1e-2)
+    raw: bool = eqx.field(static=True, default=False)
+
+    def prepared(self, measured: Measured) -> Measured:
+        if self.raw:
+            return measured
+        variance = value_variance(measured.measurement.operator, measured.mean, measured.scale)
+        return dataclasses.replace(measured, variance=variance)
 
     def __call__(
         self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured
     ) -> tuple[Float[Array, "L *state"], Float[Array, "L *state"]]:
-        variance = jnp.tan(angle) ** 2 * self.gamma.astype(x.dtype)
-        measurement = measured.measurement
+        variance, measurement = jnp.tan(angle) ** 2 * self.gamma.astype(x.dtype), measured.measurement
+        if not self.raw:
+            own = measured.variance
+            if own is None:
+                own = value_variance(measurement.operator, measured.mean, measured.scale)
+            variance = variance * own.astype(x.dtype)
 
         def log_prob(z: Array, mask: Array, state: Array) -> Array:
             value = measurement.operator(state)

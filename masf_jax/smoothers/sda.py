@@ -123,7 +123,8 @@ class SDA(eqx.Module):
                 f"trajectory has {n_states} states."
             )
         values = observations.values.astype(self.mean.dtype)
-        return Measured(measurement, values, observations.mask, steps, self.mean, self.scale)
+        measured = Measured(measurement, values, observations.mask, steps, self.mean, self.scale)
+        return self.guidance.prepared(measured)
 
     def draw(self, key: PRNGKeyArray, measured: Measured | None, n_states: int) -> Float[Array, "L *state"]:
         """One draw of the trajectory, in the state's units."""

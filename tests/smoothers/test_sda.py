@@ -126,7 +126,7 @@ def test_mmps_draws_from_the_exact_posterior():
     for name, guidance in {
         "mmps, 1 step": MMPS(1),
         "mmps, solved": MMPS(4),
-        "inflated noise": InflatedNoise(gamma=0.09),  # the published 10⁻², of values of variance 9
+        "inflated noise": InflatedNoise(),  # the published 10⁻², of values of variance 9
     }.items():
         a, b = affine(dataclasses.replace(method, guidance=guidance), measured, length)
         errors[name] = (
