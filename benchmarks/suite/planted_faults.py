@@ -222,8 +222,8 @@ FAULTS = (
     Fault(
         "filters: particles resampled when many carry weight",
         ("filters/particle.py",),
-        "few = size < self.threshold.astype(size.dtype) * n",
-        "few = size > self.threshold.astype(size.dtype) * n",
+        "(size < self.threshold.astype(size.dtype) * n)",
+        "(size > self.threshold.astype(size.dtype) * n)",
         FILTERS,
     ),
     Fault(
@@ -264,8 +264,8 @@ FAULTS = (
     Fault(
         "filters/rivals: guidance of EnFF at the start of the step",
         ("filters/rivals/enff.py", "filters/enff.py"),
-        "likelihood.scores(x + (1 - t) * u)",
-        "likelihood.scores(x + t * u)",
+        "likelihood.scores(x + (1 - t) * u,",
+        "likelihood.scores(x + t * u,",
         FILTERS,
     ),
     Fault(
