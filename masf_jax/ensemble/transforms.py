@@ -7,6 +7,7 @@ Since Sᵀ1 = 0, A 1 = 1: every function of A that maps 1 to 1 preserves the ens
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,40 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 __all__ = [
+    "Modes",
     "helmert",
     "inverse_and_inverse_sqrt",
     "inverse_sqrt_quadrature",
     "mean_preserving_rotation",
+    "modes",
     "random_orthogonal",
 ]
+
+
+class Modes(NamedTuple):
+    """S = U diag(σ) Vᵀ, from which all functions of A = I + S Sᵀ follow without forming it.
+
+    A itself would lose its identity to round-off where σ² is large.
+    """
+
+    u: Float[Array, "*batch N r"]
+    sigma: Float[Array, "*batch r"]
+    v: Float[Array, "*batch m r"]
+
+    def weights(self, d: Float[Array, "*k m"]) -> Float[Array, "*k N"]:
+        """A^{-1} S d."""
+        return ((d @ self.v) * (self.sigma / (1.0 + self.sigma**2))) @ self.u.T
+
+    def shrunk(self, x: Float[Array, "N n"]) -> Float[Array, "N n"]:
+        """A^{-1/2} x."""
+        root = jnp.sqrt(1.0 + self.sigma**2)
+        return x - (self.u * (self.sigma**2 / (root * (1.0 + root)))) @ (self.u.T @ x)
+
+
+def modes(s: Float[Array, "*batch N m"]) -> Modes:
+    """The singular value decomposition of S."""
+    u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
+    return Modes(u, sigma, jnp.swapaxes(vt, -1, -2))
 
 
 def helmert(n: int) -> Float[np.ndarray, "n n-1"]:

@@ -14,9 +14,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
+from ..ensemble.double import exactly_where, in_double
 from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import anomalies, member_mean, member_sum, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
+from . import rounding
 
 __all__ = [
     "EnsembleFilter",
@@ -37,6 +39,8 @@ Info: TypeAlias = dict[str, Array]
 
 innovation: the largest |mean d_j| / √(1 + variance d_j) over the whitened innovations d of the forecast
     members, the standard deviations by which z is off what the forecast expects. `FaultPolicy` looks at it.
+rounding: estimated round-off of the analysis in posterior standard deviations, of its algebra and of numbers
+    that are large against their spread. Above .1 the run's precision does not do: use precision=float64.
 """
 
 
@@ -254,6 +258,7 @@ class InflatedFilter(MemberFilter):
         info = {"innovation": largest_innovation(d)} | info
         if inflation_memory is not None:
             info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
+        info = info | {"rounding": rounding.of_storage(forecast, analysis, info.get("rounding", 0.0))}
         return EnsembleState(analysis, state.log_weights, (inflation_memory, memory)), info
 
 
@@ -275,10 +280,14 @@ def largest_innovation(innovations: Float[Array, "N m"]) -> Float[Array, ""]:
 class EnsembleFilter(InflatedFilter):
     """Filters whose analysis sees members and whitened innovations only.
 
-    A subclass gives `transform`. Row i of the innovations is R^{-1/2}(z - H(x_i)), zero where a value
-    is missing; their mean is the whitened innovation d and minus their anomalies are the whitened
-    measurement anomalies, so any operator, any noise covariance and any gap look alike.
+    A subclass gives `transform`, and `exact_transform` where `transform` loses digits. Row i of the
+    innovations is R^{-1/2}(z - H(x_i)), zero where a value is missing; their mean is the whitened innovation
+    d and minus their anomalies are the whitened measurement anomalies, so any operator, any noise covariance
+    and any gap look alike.
     """
+
+    forms_gram: ClassVar[bool] = True
+    """Whether `transform` forms S Sᵀ, whose round-off is that of |S|²."""
 
     @abc.abstractmethod
     def transform(
@@ -290,6 +299,20 @@ class EnsembleFilter(InflatedFilter):
     ) -> tuple[Float[Array, "N n"], Info]:
         """Analysis members from forecast members (raveled) and whitened innovations."""
 
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Any:
+        """The random numbers of an analysis, for `exact_transform`."""
+        return None
+
+    def exact_transform(
+        self, draws: Any, x: Float[Array, "N n"], innovations: Float[Array, "N m"], mask: Bool[Array, " m"]
+    ) -> tuple[Float[Array, "N n"], Info] | None:
+        """`transform` for double precision by a route without Gram matrices; None: there is none."""
+        return None
+
+    def total(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
+        """Sums over the measured values that one analysis uses."""
+        return each.sum(0)
+
     def analyse(
         self,
         key: PRNGKeyArray,
@@ -299,6 +322,47 @@ class EnsembleFilter(InflatedFilter):
         measurement: Measurement,
         memory: Any,
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        d = whitened_innovations(members, z, mask, measurement)
-        x, info = self.transform(key, members.reshape(len(members), -1), d, mask.reshape(-1))
+        x, info = self.updated(key, members.reshape(len(members), -1), members, z, mask, measurement)
         return x.reshape(members.shape), memory, info
+
+    def updated(
+        self,
+        key: PRNGKeyArray,
+        x: Float[Array, "N n"],
+        members: Float[Array, "N *x"],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> tuple[Float[Array, "N n"], Info]:
+        """Rows of x moved by what is measured of `members`; exactly where `transform` is too coarse."""
+        innovations = whitened_innovations(members, z, mask, measurement)
+        valid, (d, s) = mask.reshape(-1), anomalies(innovations)
+        coarse, fine = rounding.of_algebra(
+            d,
+            s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype)),
+            z,
+            mask,
+            measurement,
+            self.total,
+            self.forms_gram,
+        )
+
+        def fast(coarse: Array) -> tuple[Array, Info]:
+            moved, info = self.transform(key, x, innovations, valid)
+            return moved, info | {"rounding": coarse}
+
+        def double(
+            filter: EnsembleFilter, draws: Any, x: Array, members: Array, z: Array, measurement: Measurement
+        ) -> Any:
+            return filter.exact_transform(
+                draws, x, whitened_innovations(members, z, mask, measurement), valid
+            )
+
+        def exact(_: Array) -> tuple[Array, Info]:
+            drawn = self.draws(key, len(x), valid, x.dtype)
+            moved, info = in_double(double, self, drawn, x, members, z, measurement, result=x.dtype)
+            return moved, info | {"rounding": fine}
+
+        if type(self).exact_transform is EnsembleFilter.exact_transform:
+            return fast(coarse)
+        return exactly_where(coarse, exact, fast)

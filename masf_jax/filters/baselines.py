@@ -15,7 +15,7 @@ from ..dynamics.rollout import Climatology as ClimateMoments, climatology
 from ..measurements.measurement import Measurement
 from ..numbers import within
 from .base import Filter, GaussianState, Info
-from .kalman.exact import gaussian_update, linearize
+from .kalman.exact import factor_of, gaussian_analysis, square_root
 
 __all__ = ["Climatology", "OptimalInterpolation", "ThreeDVar"]
 
@@ -97,7 +97,8 @@ class OptimalInterpolation(Filter):
         )
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
-        return GaussianState(ensemble.mean(0), _cast(self.moments, ensemble.dtype).covariance)
+        covariance = _cast(self.moments, ensemble.dtype).covariance
+        return GaussianState(ensemble.mean(0), covariance, square_root(covariance))
 
     def forecast(
         self,
@@ -108,7 +109,8 @@ class OptimalInterpolation(Filter):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
-        return GaussianState(_advance_mean(state.mean, dynamics, step, n_steps), state.covariance)
+        mean = _advance_mean(state.mean, dynamics, step, n_steps)
+        return GaussianState(mean, state.covariance, state.memory)
 
     def update(
         self,
@@ -118,11 +120,11 @@ class OptimalInterpolation(Filter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[GaussianState, Info]:
-        mean, covariance = _cast(self.moments, state.mean.dtype)
-        mean = mean.reshape(state.mean.shape)
-        innovation, jacobian = linearize(measurement, mean, z, mask)
-        gain, covariance = gaussian_update(covariance, jacobian)
-        return GaussianState(mean + (gain @ innovation).reshape(mean.shape), covariance), {}
+        moments = _cast(self.moments, state.mean.dtype)
+        factor = square_root(moments.covariance) if state.memory is None else state.memory
+        mean = moments.mean.reshape(state.mean.shape)
+        analysis, info = gaussian_analysis(mean, factor, z, mask, measurement)
+        return GaussianState(analysis.mean, analysis.covariance, factor), info
 
 
 class ThreeDVar(Filter):
@@ -152,7 +154,8 @@ class ThreeDVar(Filter):
         return ThreeDVar(self.scale, self.iterations, moments, self.seed)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
-        return GaussianState(ensemble.mean(0), self._background(ensemble.dtype))
+        covariance = self._background(ensemble.dtype)
+        return GaussianState(ensemble.mean(0), covariance, square_root(covariance))
 
     def _background(self, dtype: jnp.dtype) -> Float[Array, "n n"]:
         return self.scale.astype(dtype) * _cast(self.moments, dtype).covariance
@@ -167,7 +170,7 @@ class ThreeDVar(Filter):
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
         mean = _advance_mean(state.mean, dynamics, step, n_steps)
-        return GaussianState(mean, self._background(mean.dtype))
+        return GaussianState(mean, self._background(mean.dtype), state.memory)
 
     def update(
         self,
@@ -177,16 +180,9 @@ class ThreeDVar(Filter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[GaussianState, Info]:
-        forecast = state.mean.reshape(-1)
-
-        def iterate(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            x, _covariance = carry
-            innovation, jacobian = linearize(measurement, x.reshape(state.mean.shape), z, mask)
-            gain, covariance = gaussian_update(state.covariance, jacobian)
-            return forecast + gain @ (innovation + jacobian @ (x - forecast)), covariance
-
-        x, covariance = jax.lax.fori_loop(0, self.iterations, iterate, (forecast, state.covariance))
-        return GaussianState(x.reshape(state.mean.shape), covariance), {}
+        factor = factor_of(state)
+        analysis, info = gaussian_analysis(state.mean, factor, z, mask, measurement, self.iterations)
+        return GaussianState(analysis.mean, analysis.covariance, factor), info
 
 
 def _cast(moments: ClimateMoments | None, dtype: jnp.dtype) -> ClimateMoments:

@@ -45,6 +45,11 @@ class Noise(eqx.Module):
         return True
 
     @property
+    def condition(self) -> Float[Array, ""] | float:
+        """The condition number of the errors' correlations."""
+        return 1.0
+
+    @property
     def depends_on_value(self) -> bool:
         """Whether the law changes with H(x): then only `at(H(x))` can be drawn from, scored or whitened."""
         return False
@@ -113,12 +118,30 @@ class CorrelatedGaussian(Noise):
         self.covariance = jnp.asarray(covariance, dtype=float)
         if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
             raise ValueError(f"covariance must be square (m, m); got shape {self.covariance.shape}.")
-        self.cholesky = jnp.linalg.cholesky(self.covariance)
-        if not isinstance(self.cholesky, Tracer):
-            if not np.allclose(self.covariance, self.covariance.T, rtol=1e-4):
-                raise ValueError("covariance of the noise is not symmetric.")
-            if not bool(jnp.isfinite(self.cholesky).all()):
-                raise ValueError("covariance of the noise is not positive definite.")
+        if isinstance(self.covariance, Tracer):
+            self.cholesky = jnp.linalg.cholesky(self.covariance)
+            return
+        given = np.asarray(self.covariance, np.float64)
+        variances = np.diagonal(given)
+        if not np.all(variances > 0) or not np.isfinite(given).all():
+            raise ValueError("covariance of the noise is not positive definite: a variance is not positive.")
+        scale = np.sqrt(variances)
+        correlation = given / scale[:, None] / scale[None, :]
+        asymmetry = np.abs(correlation - correlation.T).max()
+        if asymmetry > 1e-4:
+            raise ValueError(
+                f"covariance of the noise is not symmetric: correlations differ by up to {asymmetry:.2g}."
+            )
+        try:
+            factor = scale[:, None] * np.linalg.cholesky((correlation + correlation.T) / 2)
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "covariance of the noise is not positive definite: its smallest correlation eigenvalue is "
+                f"{np.linalg.eigvalsh(correlation)[0]:.2g}. Remove redundant values, or use precision=float64 "
+                "where rounding to float32 made it so."
+            ) from None
+        with jax.ensure_compile_time_eval():
+            self.cholesky = jnp.asarray(factor, self.covariance.dtype)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
         return self.cholesky @ jax.random.normal(key, shape, self.cholesky.dtype)
@@ -148,6 +171,13 @@ class CorrelatedGaussian(Noise):
     @property
     def diagonal(self) -> bool:
         return False
+
+    @property
+    def condition(self) -> Float[Array, ""]:
+        """At least the ratio of the largest to the smallest squared pivot of the correlations' Cholesky factor."""
+        variances = jnp.diagonal(self.covariance)
+        pivots = jnp.diagonal(self.cholesky) ** 2 / variances
+        return len(variances) / pivots.min()
 
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
         return jnp.sqrt(jnp.diagonal(self.covariance)).astype(like.dtype)

@@ -24,6 +24,7 @@ from ..filters.base import (
 from ..filters.faults import FaultPolicy
 from ..filters.kalman.enkf import EnKF
 from ..filters.kalman.etkf import ETKF
+from ..filters.rounding import of_storage
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -70,9 +71,10 @@ class _Problem(eqx.Module):
         def use(window: Array) -> tuple[Array, Info]:
             key_update, key_inflate = jax.random.split(key)
             d = whitened_innovations(newest, z, mask, measurement)
-            moved, info = self.filter.transform(key_update, window.reshape(n, -1), d, mask.reshape(-1))
+            moved, info = self.filter.updated(key_update, window.reshape(n, -1), newest, z, mask, measurement)
             moved = moved.reshape(window.shape)
             moved = moved.at[:, 0].set(self.filter.inflation.after(key_inflate, newest, moved[:, 0]))
+            info = info | {"rounding": of_storage(window, moved, info["rounding"])}
             return moved, {"innovation": largest_innovation(d)} | info
 
         return where_measured(mask, use, window)

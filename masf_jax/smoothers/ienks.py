@@ -14,6 +14,7 @@ from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
 from ..filters.faults import FaultPolicy
 from ..filters.kalman.ienkf import IEnKF, Window
+from ..filters.rounding import of_storage
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -65,11 +66,15 @@ class _Problem(eqx.Module):
         now = xs["step"]
         measurement = with_one_noise_law(EnsembleState(forecast[1]), self.measurement)
 
+        def carried(dynamics: Dynamics, start: Array) -> Array:
+            return advance(dynamics, start, steps[0], self.model_key, now - steps[0])
+
         def use(forecast: tuple[Array, ...]) -> tuple[tuple[Array, ...], Info]:
             start, newest, next_start = forecast
             smoothed, analysis, info = self.filter.fit(
-                start, newest, lambda x: self.advance(x, steps[0], now), xs["z"], xs["mask"], measurement
+                start, newest, self.dynamics, carried, xs["z"], xs["mask"], measurement
             )
+            info = info | {"rounding": of_storage(newest, analysis, info["rounding"])}
             following = analysis if len(steps) == 1 else self.advance(smoothed, steps[0], steps[1])
             following = self.filter.finished(key, next_start, following)
             return (smoothed, following if len(steps) == 1 else analysis, following), info

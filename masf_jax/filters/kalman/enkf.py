@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
+from ...ensemble.transforms import modes
 from ..base import EnsembleFilter, Info
 
 __all__ = ["EnKF"]
@@ -26,6 +29,18 @@ class EnKF(EnsembleFilter):
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
 
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array:
+        """Centred perturbations of the whitened values."""
+        noise = jax.random.normal(key, (n_members, mask.size), dtype)
+        return anomalies(jnp.where(mask[None], noise, 0.0))[1]
+
+    def exact_transform(
+        self, draws: Array, x: Float[Array, "N n"], innovations: Float[Array, "N m"], mask: Bool[Array, " m"]
+    ) -> tuple[Float[Array, "N n"], Info]:
+        scale = 1.0 / jnp.sqrt(jnp.asarray(len(x) - 1, x.dtype))
+        found = modes(-scale * anomalies(innovations)[1])
+        return x + scale * found.weights(innovations + draws) @ anomalies(x)[1], {}
+
     def transform(
         self,
         key: PRNGKeyArray,
@@ -36,8 +51,7 @@ class EnKF(EnsembleFilter):
         n_members, m = innovations.shape
         deviations = anomalies(x)[1]
         s = -anomalies(innovations)[1]
-        noise = jax.random.normal(key, innovations.shape, innovations.dtype)
-        perturbed = innovations + anomalies(jnp.where(mask[None], noise, 0.0))[1]
+        perturbed = innovations + self.draws(key, n_members, mask, innovations.dtype)
         ridge = jnp.asarray(n_members - 1, x.dtype)
         if n_members <= m:  # weights = perturbed Sᵀ (S Sᵀ + (N-1) I)^{-1}
             factor = cho_factor(s @ s.T + ridge * jnp.eye(n_members, dtype=x.dtype))

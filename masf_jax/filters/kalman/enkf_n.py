@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import mean_preserving_rotation
+from ...ensemble.transforms import mean_preserving_rotation, modes
 from ...numbers import within
 from ..base import EnsembleFilter, Info
 
@@ -40,6 +42,34 @@ class EnKFN(EnsembleFilter):
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
     certainty: Float[Array, ""] = eqx.field(converter=within("certainty", "(0, inf]"), default=1.0)
+
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
+        """The rotation."""
+        return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
+
+    def exact_transform(
+        self,
+        draws: Array | None,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        n_members = x.shape[0]
+        ridge = jnp.asarray(n_members - 1, x.dtype)
+        mean, deviations = anomalies(x)
+        d, y = anomalies(innovations)
+        y = -y
+        found = modes(y)
+        rest = jnp.zeros(n_members - len(found.sigma), x.dtype)
+        values = jnp.append(found.sigma**2, rest)
+        square = jnp.append((found.sigma * (d @ found.v)) ** 2, rest)
+        lam = _inflation(values, square, n_members, self.certainty.astype(x.dtype))
+        scaled = found._replace(sigma=found.sigma * jnp.sqrt(lam / ridge))
+        updated = jnp.sqrt(lam) * scaled.shrunk(deviations)
+        if draws is not None:
+            updated = draws @ updated
+        w = jnp.sqrt(lam / ridge) * scaled.weights(d)
+        return (mean + w @ deviations)[None] + anomalies(updated)[1], {"inflation": jnp.sqrt(lam)}
 
     def transform(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -39,6 +40,8 @@ class EnSRF(EnsembleFilter):
         taper: filled in by `prepare`.
     """
 
+    forms_gram: ClassVar[bool] = False
+
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
     radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=math.inf)
@@ -59,9 +62,22 @@ class EnSRF(EnsembleFilter):
         )
         return dataclasses.replace(self, taper=taper)
 
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
+        """The rotation."""
+        return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
+
     def transform(
         self,
         key: PRNGKeyArray,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        return self.exact_transform(self.draws(key, len(x), mask, x.dtype), x, innovations, mask)
+
+    def exact_transform(
+        self,
+        draws: Array | None,
         x: Float[Array, "N n"],
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
@@ -84,6 +100,6 @@ class EnSRF(EnsembleFilter):
 
         mean, deviations = jax.lax.fori_loop(0, innovations.shape[1], one, (mean, deviations))
         deviations = deviations[:, :n]
-        if self.rotation:
-            deviations = mean_preserving_rotation(key, n_members, x.dtype) @ deviations
+        if draws is not None:
+            deviations = draws @ deviations
         return mean[None, :n] + deviations, {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
@@ -9,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import helmert, mean_preserving_rotation, random_orthogonal
+from ...ensemble.transforms import helmert, mean_preserving_rotation, modes, random_orthogonal
 from ..base import EnsembleFilter, Info
 
 __all__ = ["ETKF"]
@@ -34,6 +36,26 @@ class ETKF(EnsembleFilter):
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
+
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
+        """The rotation."""
+        return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
+
+    def exact_transform(
+        self,
+        draws: Array | None,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        scale = 1.0 / jnp.sqrt(jnp.asarray(len(x) - 1, x.dtype))
+        mean, deviations = anomalies(x)
+        d, s = anomalies(innovations)
+        found = modes(-scale * s)
+        updated = found.shrunk(deviations)
+        if draws is not None:
+            updated = draws @ updated
+        return (mean + scale * found.weights(d) @ deviations)[None] + updated, {}
 
     def transform(
         self,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
+from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ...ensemble.double import exactly_where, in_double
 from ...ensemble.statistics import anomalies
+from ...ensemble.transforms import modes
 from ...measurements.measurement import Measurement
 from ...numbers import number
+from .. import rounding
 from ..base import Filter, GaussianState, Info
 
-__all__ = ["KalmanFilter", "gaussian_update", "linearize"]
+__all__ = ["KalmanFilter", "factor_of", "gaussian_analysis", "gaussian_state", "linearize", "square_root"]
 
 
 def linearize(
@@ -32,26 +36,98 @@ def linearize(
     return innovation(flat), -jax.jacfwd(innovation)(flat)
 
 
-def gaussian_update(
-    covariance: Float[Array, "n n"], jacobian: Float[Array, "m n"]
-) -> tuple[Float[Array, "n m"], Float[Array, "n n"]]:
-    """Kalman gain and analysis covariance for whitened measurements (R = I), in Joseph's form.
+def square_root(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """F with P = F Fᵀ; negative eigenvalues, which are round-off, count as 0."""
 
-    K = P Gᵀ (G P Gᵀ + I)^{-1};  P_a = (I - K G) P (I - K G)ᵀ + K Kᵀ.
+    def root(covariance: Array) -> Array:
+        values, vectors = jnp.linalg.eigh(covariance)
+        return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
+
+    return in_double(root, covariance, result=covariance.dtype)
+
+
+def gaussian_state(mean: Float[Array, "*state"], factor: Float[Array, "n k"]) -> GaussianState:
+    """N(mean, F Fᵀ); its memory is F, which holds twice the digits of F Fᵀ."""
+    return GaussianState(mean, factor @ factor.T, factor)
+
+
+def factor_of(state: GaussianState) -> Float[Array, "n k"]:
+    """F of a state made by `gaussian_state`, or of its covariance."""
+    return square_root(state.covariance) if state.memory is None else state.memory
+
+
+def gaussian_update(
+    factor: Float[Array, "n k"], jacobian: Float[Array, "m n"], d: Float[Array, " m"]
+) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
+    """K d and the analysis' F of P = F Fᵀ, for whitened measurements (R = I).
+
+    With S = (G F)ᵀ and L Lᵀ = I + SᵀS: K d = F S (L Lᵀ)^{-1} d, F_a = F - F S L^{-T} (L + I)^{-1} Sᵀ.
+
+    Source: Andrews (1968), AIAA J. 6, doi 10.2514/3.4688.
     """
-    m, n = jacobian.shape
-    eye = jnp.eye(m, dtype=covariance.dtype)
-    innovation = jacobian @ covariance @ jacobian.T + eye
-    gain = cho_solve(cho_factor(innovation), jacobian @ covariance).T
-    keep = jnp.eye(n, dtype=covariance.dtype) - gain @ jacobian
-    return gain, keep @ covariance @ keep.T + gain @ gain.T
+    s = (jacobian @ factor).T
+    eye = jnp.eye(len(d), dtype=factor.dtype)
+    lower = jnp.linalg.cholesky(eye + s.T @ s)
+    moved = factor @ s
+    back = solve_triangular(lower + eye, s.T, lower=True)
+    back = solve_triangular(lower, back, lower=True, trans=1)
+    return moved @ cho_solve((lower, True), d), factor - moved @ back
+
+
+def exact_update(
+    factor: Float[Array, "n k"], jacobian: Float[Array, "m n"], d: Float[Array, " m"]
+) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
+    """The same without Gram matrices, by singular values of S; F_a = F (I + S Sᵀ)^{-1/2}."""
+    found = modes((jacobian @ factor).T)
+    return factor @ found.weights(d), found.shrunk(factor.T).T
+
+
+def gaussian_analysis(
+    mean: Float[Array, "*state"],
+    factor: Float[Array, "n k"],
+    z: Float[Array, "*z"],
+    mask: Bool[Array, "*z"],
+    measurement: Measurement,
+    iterations: int = 1,
+) -> tuple[GaussianState, Info]:
+    """The posterior of the prior N(mean, F Fᵀ), by Gauss-Newton steps from `mean`; one is exact for linear H.
+
+    In double precision where the working one does not do.
+    """
+    innovation, jacobian = linearize(measurement, mean, z, mask)
+    coarse, fine = rounding.of_algebra(innovation, (jacobian @ factor).T, z, mask, measurement)
+
+    def minimised(update: Callable) -> Callable:
+        def run(mean: Array, factor: Array, z: Array, measurement: Measurement) -> tuple[Array, Array]:
+            forecast = mean.reshape(-1)
+
+            def iterate(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+                x = carry[0]
+                innovation, jacobian = linearize(measurement, x.reshape(mean.shape), z, mask)
+                increment, analysed = update(factor, jacobian, innovation + jacobian @ (x - forecast))
+                return forecast + increment, analysed
+
+            return jax.lax.fori_loop(0, iterations, iterate, (forecast, factor))
+
+        return run
+
+    arrays = (mean, factor, z, measurement)
+    x, analysed, estimate = exactly_where(
+        coarse,
+        lambda _: (*in_double(minimised(exact_update), *arrays, result=mean.dtype), fine),
+        lambda coarse: (*minimised(gaussian_update)(*arrays), coarse),
+    )
+    std = [jnp.sqrt((f**2).sum(1)) for f in (factor, analysed)]
+    info = {"rounding": rounding.of_gaussian(std[0], x, std[1], estimate)}
+    return gaussian_state(x.reshape(mean.shape), analysed), info
 
 
 class KalmanFilter(Filter):
     """Exact for linear-Gaussian problems; otherwise the extended Kalman filter.
 
-    Forecast, each step: m ← M(m), P ← J P Jᵀ + Q with J the model's Jacobian at m and Q the model
-    error's variance of a step. Analysis: gain and Joseph's form at the linearised measurement.
+    In square-root form, P = F Fᵀ. Forecast, each step: m ← M(m), P ← J P Jᵀ + Q with J the model's Jacobian
+    at m and Q the model error's variance of a step: F ← J F, or the QR factor of [J F, Q^{1/2}]. Analysis:
+    see `gaussian_analysis`.
 
     Source: Kalman (1960).
 
@@ -78,15 +154,18 @@ class KalmanFilter(Filter):
         return self
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
-        n_members = ensemble.shape[0]
         mean, deviations = anomalies(ensemble)
-        flat = deviations.reshape(n_members, -1)
-        covariance = flat.T @ flat / (n_members - 1)
+        n_members, n = ensemble.shape[0], mean.size
+        factor = deviations.reshape(n_members, n).T / jnp.sqrt(jnp.asarray(n_members - 1, mean.dtype))
+        if n_members < n:
+            factor = jnp.pad(factor, ((0, 0), (0, n - n_members)))
+        elif n_members > n:
+            factor = jnp.linalg.qr(factor.T, mode="r").T
         if self.mean is not None:
             mean = jnp.broadcast_to(self.mean, mean.shape).astype(mean.dtype)
         if self.covariance is not None:
-            covariance = self.covariance.astype(covariance.dtype)
-        return GaussianState(mean, covariance)
+            factor = square_root(self.covariance).astype(mean.dtype)
+        return gaussian_state(mean, factor)
 
     def forecast(
         self,
@@ -97,26 +176,23 @@ class KalmanFilter(Filter):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
-        shape = state.mean.shape
-        n = state.mean.size
-        variance = dynamics.step_noise_variance
+        shape, variance = state.mean.shape, dynamics.step_noise_variance
 
         def one(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            flat, covariance = carry
+            flat, factor = carry
             time = ((step + i).astype(dynamics.dt.dtype) * dynamics.dt).astype(flat.dtype)
 
             def model(x: Array) -> Array:
                 return dynamics.mean_step(x.reshape(shape), time).reshape(-1)
 
-            jacobian = jax.jacfwd(model)(flat)
-            covariance = jacobian @ covariance @ jacobian.T
+            factor = jax.jacfwd(model)(flat) @ factor
             if variance is not None:
-                noise = jnp.broadcast_to(variance, shape).reshape(-1).astype(flat.dtype)
-                covariance = covariance + noise[:, None] * jnp.eye(n, dtype=flat.dtype)
-            return model(flat), covariance
+                noise = jnp.sqrt(jnp.broadcast_to(variance, shape).reshape(-1).astype(flat.dtype))
+                factor = jnp.linalg.qr(jnp.concatenate([factor.T, jnp.diag(noise)]), mode="r").T
+            return model(flat), factor
 
-        flat, covariance = jax.lax.fori_loop(0, n_steps, one, (state.mean.reshape(-1), state.covariance))
-        return GaussianState(flat.reshape(shape), self.inflation.astype(covariance.dtype) * covariance)
+        flat, factor = jax.lax.fori_loop(0, n_steps, one, (state.mean.reshape(-1), factor_of(state)))
+        return gaussian_state(flat.reshape(shape), jnp.sqrt(self.inflation.astype(factor.dtype)) * factor)
 
     def update(
         self,
@@ -126,7 +202,4 @@ class KalmanFilter(Filter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[GaussianState, Info]:
-        innovation, jacobian = linearize(measurement, state.mean, z, mask)
-        gain, covariance = gaussian_update(state.covariance, jacobian)
-        mean = state.mean + (gain @ innovation).reshape(state.mean.shape)
-        return GaussianState(mean, covariance), {}
+        return gaussian_analysis(state.mean, factor_of(state), z, mask, measurement)

@@ -14,12 +14,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...dynamics.rollout import advance
+from ...ensemble.double import exactly_where, in_double
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies, recentre
-from ...ensemble.transforms import mean_preserving_rotation
+from ...ensemble.transforms import mean_preserving_rotation, modes
 from ...measurements.measurement import Measurement
 from ...numbers import within
-from ..base import EnsembleState, InflatedFilter, Info
+from .. import rounding
+from ..base import EnsembleState, InflatedFilter, Info, whitened_innovations
 
 __all__ = ["IEnKF"]
 
@@ -110,29 +112,67 @@ class IEnKF(InflatedFilter):
     ) -> tuple[Float[Array, "N *state"], Window, Info]:
         if self.dynamics is None:
             raise ValueError("the filter needs the model: call filter.prepare(dynamics, measurement).")
-        dynamics, window = self.dynamics, memory
+        window = memory
 
-        def carried(start: Array) -> Array:
+        def carried(dynamics: Dynamics, start: Array) -> Array:
             return advance(dynamics, start, window.step, window.key, window.n_steps)
 
-        _, ensemble, info = self.fit(window.start, members, carried, z, mask, measurement)
+        _, ensemble, info = self.fit(window.start, members, self.dynamics, carried, z, mask, measurement)
         return self.rotated(key, ensemble), window, info
 
     def fit(
         self,
         start: Float[Array, "N *state"],
         forecast: Float[Array, "N *state"],
-        carried: Callable[[Array], Array],
+        dynamics: Dynamics,
+        carried: Callable[[Dynamics, Array], Array],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
         """The window's members at its start and its end, x̄ + Xᵀw + T X at the minimum of J.
 
+        Made in double precision, the model too, where the working precision does not do.
+
         Args:
             start, forecast: members x̄ + X before the measurement, and carried to the end.
             carried: the model over the window, of all members.
         """
+        d, s = anomalies(whitened_innovations(forecast, z, mask, measurement))
+        scaled = s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype))
+        coarse, fine = rounding.of_algebra(d, scaled, z, mask, measurement)
+        arrays = (self, start, forecast, dynamics, z, measurement)
+
+        def minimised(exact: bool) -> Callable:
+            def run(
+                filter: IEnKF, start: Array, forecast: Array, dynamics: Dynamics, z: Array, given: Any
+            ) -> Any:
+                return filter._minimum(start, forecast, dynamics, carried, z, mask, given, exact)
+
+            return run
+
+        def with_rounding(found: Any, estimate: Array) -> Any:
+            start, ensemble, info = found
+            return start, ensemble, info | {"rounding": estimate}
+
+        return exactly_where(
+            coarse,
+            lambda _: with_rounding(in_double(minimised(True), *arrays, result=start.dtype), fine),
+            lambda coarse: with_rounding(minimised(False)(*arrays), coarse),
+        )
+
+    def _minimum(
+        self,
+        start: Float[Array, "N *state"],
+        forecast: Float[Array, "N *state"],
+        dynamics: Dynamics,
+        carried: Callable[[Dynamics, Array], Array],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+        exact: bool,
+    ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
+        """`fit`; `exact`: by singular values of Y, else by eigenvalues of Y Yᵀ."""
         n, dtype = start.shape[0], start.dtype
         mean, deviations = anomalies(start)
         ridge = jnp.asarray(n - 1, dtype)
@@ -140,18 +180,34 @@ class IEnKF(InflatedFilter):
         def moved(w: Array, transform: Array) -> Array:
             return mean[None] + jnp.tensordot(w[None] + transform, deviations, 1)
 
-        def better(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-            count, w, transform, inverse, ensemble, _ = carry
-            innovations = jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
-            d, y = anomalies(innovations)
-            y = -inverse @ y
+        def by_eigenvalues(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
             values, vectors = jnp.linalg.eigh(y @ y.T)
             values = jnp.maximum(values, 0.0) + ridge
             change = vectors @ ((vectors.T @ (y @ d - ridge * w)) / values)
             transform = (vectors * jnp.sqrt(ridge / values)[None]) @ vectors.T
-            inverse = (vectors * jnp.sqrt(values / ridge)[None]) @ vectors.T
+            return change, transform, (vectors * jnp.sqrt(values / ridge)[None]) @ vectors.T
+
+        def by_singular_values(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
+            u, sigma, v = modes(y)
+            values, along, one = sigma**2 + ridge, u.T @ w, jnp.eye(n, dtype=dtype)
+            change = u @ ((sigma * (d @ v) - ridge * along) / values + along) - w
+            transform = one + (u * (jnp.sqrt(ridge / values) - 1.0)[None]) @ u.T
+            return change, transform, one + (u * (jnp.sqrt(values / ridge) - 1.0)[None]) @ u.T
+
+        def better(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            count, w, transform, inverse, ensemble, _ = carry
+            d, y = anomalies(whitened_innovations(ensemble, z, mask, measurement))
+            step = by_singular_values if exact else by_eigenvalues
+            change, transform, inverse = step(w, d, -inverse @ y)
             w = w + change
-            return count + 1, w, transform, inverse, carried(moved(w, transform)), jnp.sum(change**2)
+            return (
+                count + 1,
+                w,
+                transform,
+                inverse,
+                carried(dynamics, moved(w, transform)),
+                jnp.sum(change**2),
+            )
 
         def unsettled(carry: tuple[Array, ...]) -> Array:
             return (carry[0] < self.iterations) & (carry[-1] > self.tolerance.astype(dtype) * n)

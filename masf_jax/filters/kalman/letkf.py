@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from ...dynamics.base import Dynamics
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation
+from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation, modes
 from ...measurements.measurement import Measurement
 from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
@@ -103,6 +103,53 @@ class LETKF(EnsembleFilter):
         return LETKF(
             self.radius, self.inflation, self.rotation, self.solver, self.batch_size, reach, lists, taper
         )
+
+    def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
+        """The rotation."""
+        return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
+
+    def total(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
+        """The largest sums over the values that one point uses, by their weights."""
+        if self.taper is not None:
+            return (self.taper.astype(each.dtype) @ each).max(0)
+        if self.localization is None:
+            raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
+        weights = self.localization.sqrt_weights.astype(each.dtype) ** 2
+        return (each[self.localization.neighbours] * weights[..., None]).sum(1).max(0)
+
+    def exact_transform(
+        self,
+        draws: Array | None,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        n_members, n = x.shape
+        scale = 1.0 / jnp.sqrt(jnp.asarray(n_members - 1, x.dtype))
+        mean, deviations = anomalies(x)
+        d, s = anomalies(innovations)
+        s = -scale * s
+        n_points = len(self.taper) if self.localization is None else len(self.localization.neighbours)
+        columns = deviations.reshape(n_members, n // n_points, n_points)
+
+        def local(point: Int[Array, ""]) -> tuple[Array, Array]:
+            if self.localization is None:
+                near_s, near_d, weights = s, d, jnp.sqrt(self.taper[point])
+            else:
+                near, weights = self.localization.neighbours[point], self.localization.sqrt_weights[point]
+                near_s, near_d = s[:, near], d[near]
+            found = modes(near_s * weights[None])
+            return scale * found.weights(near_d * weights) @ columns[..., point], found.shrunk(
+                columns[..., point]
+            )
+
+        used = len(d) if self.localization is None else self.localization.neighbours.shape[1]
+        batch = min(n_points, self.batch_size or max(1, _BATCH_NUMBERS // (4 * n_members * used)))
+        increment, updated = jax.lax.map(local, jnp.arange(n_points), batch_size=batch)
+        updated = jnp.moveaxis(updated, 0, -1).reshape(n_members, n)
+        if draws is not None:
+            updated = draws @ updated
+        return (mean + jnp.moveaxis(increment, 0, -1).reshape(n))[None] + updated, {}
 
     def transform(
         self,
