@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -90,7 +91,7 @@ def _run(*args: Array, function: Callable, **_: Any) -> list[Array]:
 def _shapes(*args: Any, function: Callable, **_: Any) -> list[Any]:
     with _double():
         shapes = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args))
-    return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes]
+    return [ShapedArray(s.shape, s.dtype) for s in shapes]
 
 
 def _lowered(context: Any, *args: Any, function: Callable, **_: Any) -> Any:
@@ -150,7 +151,7 @@ def _differentiated(
 
 def _transposed(
     cotangents: Any, *args: Any, function: Callable, transposed: Callable, n_linear: int
-) -> list[Array | None]:
+) -> list[Any]:
     n = len(args) - n_linear
     given = [ad.instantiate_zeros(c) for c in cotangents]
     back = _call.bind(*args[:n], *given, function=transposed, transposed=function, n_linear=len(given))
@@ -169,7 +170,7 @@ def _one_flag(flags: Any, axes: Any) -> tuple[Array, None]:
 
 def _no_slope(flags: Any, _: Any) -> tuple[Array, Any]:
     flag = _any_of_batch.bind(flags[0])
-    return flag, ad.Zero.from_primal_value(flag)
+    return flag, ad.Zero.from_primal_value(flag)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 mlir.register_lowering(_any_of_batch, lambda context, flag: [flag])

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 __all__ = [
+    "LARGEST",
     "Modes",
     "helmert",
     "inverse_and_inverse_sqrt",
@@ -23,6 +24,10 @@ __all__ = [
     "modes",
     "random_orthogonal",
 ]
+
+
+LARGEST = 1e6
+"""The largest eigenvalue of A that `inverse_and_inverse_sqrt` serves."""
 
 
 class Modes(NamedTuple):
@@ -104,7 +109,7 @@ def inverse_and_inverse_sqrt(
     """
     dtype = b.dtype
     double = dtype == jnp.float64
-    shifts, weights = inverse_sqrt_quadrature(28 if double else 14, 1e6)
+    shifts, weights = inverse_sqrt_quadrature(28 if double else 14, LARGEST)
     return _krylov(matrix, b, jnp.asarray(shifts, dtype), jnp.asarray(weights, dtype))
 
 

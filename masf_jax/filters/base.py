@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -289,6 +290,11 @@ class EnsembleFilter(InflatedFilter):
     forms_gram: ClassVar[bool] = True
     """Whether `transform` forms S Sᵀ, whose round-off is that of |S|²."""
 
+    @property
+    def limit(self) -> float:
+        """The largest |S|² that `transform` is made for."""
+        return math.inf
+
     @abc.abstractmethod
     def transform(
         self,
@@ -337,14 +343,9 @@ class EnsembleFilter(InflatedFilter):
         """Rows of x moved by what is measured of `members`; exactly where `transform` is too coarse."""
         innovations = whitened_innovations(members, z, mask, measurement)
         valid, (d, s) = mask.reshape(-1), anomalies(innovations)
+        scaled = s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype))
         coarse, fine = rounding.of_algebra(
-            d,
-            s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype)),
-            z,
-            mask,
-            measurement,
-            self.total,
-            self.forms_gram,
+            d, scaled, z, mask, measurement, self.total, self.forms_gram, self.limit
         )
 
         def fast(coarse: Array) -> tuple[Array, Info]:

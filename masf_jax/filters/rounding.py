@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -13,6 +14,9 @@ from ..measurements.measurement import Measurement
 
 __all__ = ["of_algebra", "of_gaussian", "of_storage"]
 
+_STORED = 3.0
+"""Roundings of a component between an analysis and its mean over members: of each member, and of sums."""
+
 
 def of_algebra(
     d: Float[Array, " m"],
@@ -22,6 +26,7 @@ def of_algebra(
     measurement: Measurement,
     total: Callable[[Float[Array, "m 2"]], Float[Array, " 2"]] | None = None,
     gram: bool = True,
+    limit: float = math.inf,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Estimates for the working precision u, and for double precision without Gram matrices.
 
@@ -33,6 +38,7 @@ def of_algebra(
         s: whitened square root of the forecast's covariance: anomalies over √(N-1).
         total: sums over the measured values; a localised filter gives its largest local sum.
         gram: whether the algebra in working precision forms S Sᵀ.
+        limit: the largest |S|²_F that it is made for.
     """
     std = measurement.noise.standard_deviation(z)
     values = jnp.where(mask, z / std, 0.0).reshape(-1)
@@ -40,7 +46,7 @@ def of_algebra(
     square, seen = (each.sum(0) if total is None else total(each)).astype(z.dtype)
     condition = jnp.asarray(measurement.noise.condition, z.dtype)
     rest = jnp.sqrt(seen) + condition
-    size = square if gram else jnp.sqrt(square)
+    size = jnp.where(square > limit, jnp.inf, square if gram else jnp.sqrt(square))
     return round_off(z.dtype) * (size + rest), round_off(jnp.float64) * (jnp.sqrt(square) + rest)
 
 
@@ -50,15 +56,15 @@ def of_gaussian(
     std: Float[Array, " n"],
     rounding: Float[Array, ""],
 ) -> Float[Array, ""]:
-    """`rounding`, and u |mean| / std of the worst component that had a forecast `std`."""
+    """`rounding`, and 3 u |mean| / std of the worst component that had a forecast `std`."""
     relative = jnp.where(forecast > 0, jnp.abs(mean) / std, 0.0)
-    return rounding + round_off(mean.dtype) * relative.max()
+    return rounding + _STORED * round_off(mean.dtype) * relative.max()
 
 
 def of_storage(
     forecast: Float[Array, "N *x"], analysis: Float[Array, "N *x"], rounding: Float[Array, ""] | float
 ) -> Float[Array, ""]:
-    """`rounding`, and u |x| / spread of the analysis' worst component: members lie on a grid of numbers.
+    """`rounding`, and 3 u |x| / spread of the analysis' worst component: members lie on a grid of numbers.
 
     Components that are the same in all forecast members count for nothing.
     """
@@ -73,4 +79,4 @@ def of_storage(
     total, square, moved = jax.lax.reduce((shift, shift**2, before), (zero, zero, zero), add, (0,))
     variance = jnp.maximum(square - total**2 / n, 0.0) / (n - 1)
     relative = jnp.where(moved > 0, jnp.abs(analysis[0]) / jnp.sqrt(variance), 0.0)
-    return rounding + round_off(analysis.dtype) * relative.max()
+    return rounding + _STORED * round_off(analysis.dtype) * relative.max()

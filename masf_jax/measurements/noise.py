@@ -137,8 +137,8 @@ class CorrelatedGaussian(Noise):
         except np.linalg.LinAlgError:
             raise ValueError(
                 "covariance of the noise is not positive definite: its smallest correlation eigenvalue is "
-                f"{np.linalg.eigvalsh(correlation)[0]:.2g}. Remove redundant values, or use precision=float64 "
-                "where rounding to float32 made it so."
+                f"{np.linalg.eigvalsh(correlation)[0]:.2g}. Remove redundant values, or use "
+                "precision=float64 where rounding to float32 made it so."
             ) from None
         with jax.ensure_compile_time_eval():
             self.cholesky = jnp.asarray(factor, self.covariance.dtype)
@@ -174,7 +174,7 @@ class CorrelatedGaussian(Noise):
 
     @property
     def condition(self) -> Float[Array, ""]:
-        """At least the ratio of the largest to the smallest squared pivot of the correlations' Cholesky factor."""
+        """m over the smallest squared pivot of the correlations' Cholesky factor."""
         variances = jnp.diagonal(self.covariance)
         pivots = jnp.diagonal(self.cholesky) ** 2 / variances
         return len(variances) / pivots.min()

@@ -16,7 +16,7 @@ from ...dynamics.base import Dynamics
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import inverse_and_inverse_sqrt, mean_preserving_rotation, modes
+from ...ensemble.transforms import LARGEST, inverse_and_inverse_sqrt, mean_preserving_rotation, modes
 from ...measurements.measurement import Measurement
 from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
@@ -108,6 +108,11 @@ class LETKF(EnsembleFilter):
         """The rotation."""
         return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
 
+    @property
+    def limit(self) -> float:
+        """That of the quadrature for A^{-1/2} in `inverse_and_inverse_sqrt`."""
+        return 0.9 * LARGEST if self.solver == "cg" else math.inf
+
     def total(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
         """The largest sums over the values that one point uses, by their weights."""
         if self.taper is not None:
@@ -129,21 +134,23 @@ class LETKF(EnsembleFilter):
         mean, deviations = anomalies(x)
         d, s = anomalies(innovations)
         s = -scale * s
-        n_points = len(self.taper) if self.localization is None else len(self.localization.neighbours)
+        taper, lists = self.taper, self.localization
+        n_points = len(taper if taper is not None else lists.neighbours)  # pyright: ignore[reportOptionalMemberAccess]
         columns = deviations.reshape(n_members, n // n_points, n_points)
 
         def local(point: Int[Array, ""]) -> tuple[Array, Array]:
-            if self.localization is None:
-                near_s, near_d, weights = s, d, jnp.sqrt(self.taper[point])
+            if taper is not None:
+                near_s, near_d, weights = s, d, jnp.sqrt(taper[point])
             else:
-                near, weights = self.localization.neighbours[point], self.localization.sqrt_weights[point]
+                assert lists is not None  # `total` refuses where there is neither
+                near, weights = lists.neighbours[point], lists.sqrt_weights[point]
                 near_s, near_d = s[:, near], d[near]
             found = modes(near_s * weights[None])
             return scale * found.weights(near_d * weights) @ columns[..., point], found.shrunk(
                 columns[..., point]
             )
 
-        used = len(d) if self.localization is None else self.localization.neighbours.shape[1]
+        used = len(d) if lists is None else lists.neighbours.shape[1]
         batch = min(n_points, self.batch_size or max(1, _BATCH_NUMBERS // (4 * n_members * used)))
         increment, updated = jax.lax.map(local, jnp.arange(n_points), batch_size=batch)
         updated = jnp.moveaxis(updated, 0, -1).reshape(n_members, n)

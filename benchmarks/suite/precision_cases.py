@@ -1,0 +1,102 @@
+"""Linear-Gaussian analyses from easy to hopeless in float32, and the posterior of each sample in double."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from masf_jax.dynamics import Linear as LinearModel
+from masf_jax.filters import EnKF
+from masf_jax.measurements import CorrelatedGaussian, Gaussian, Linear, Measurement
+
+N_STATE = 3
+KINDS = ("redundant", "distinct", "correlated")
+KEY = jax.random.key(0)
+
+
+def case(
+    kind: str, n_members: int, m: int, ratio: float, seed: int = 0, offset: float = 0.0
+) -> dict[str, Any]:
+    """float32 members (spread 1 around `offset`, strongly correlated), H, z and R of noise std 1 / ratio.
+
+    redundant: all sensors measure one component; distinct: each another combination; correlated: errors, too.
+    """
+    rng = np.random.default_rng([seed, n_members, m, KINDS.index(kind)])
+    x = rng.normal(size=(n_members, 1)) + rng.normal(size=(n_members, N_STATE)) * [0.01, 0.3, 1.0] + offset
+    h = rng.normal(size=(m, N_STATE))
+    if kind == "redundant":
+        h[:] = [1.0, 0.0, 0.0]
+    std, lag = 1 / ratio, np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+    c = 0.9**lag if kind == "correlated" else np.eye(m)
+    x, h, r = (np.float32(a) for a in (x, h, std**2 * c))
+    truth = offset + 3.0 * std * np.ones(N_STATE)  # near 0, so that float32 can hold the posterior
+    z = h.astype(float) @ truth + std * np.linalg.cholesky(c) @ rng.normal(size=m)
+    return {"x": x, "h": h, "z": np.float32(z), "r": r, "std": np.float32(std), "kind": kind}
+
+
+def analyse(filter: Any, cases: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, spread and `rounding` of each case (of one kind and size), by one program."""
+
+    def one(arrays: dict[str, jax.Array]) -> Any:
+        noise = (
+            eqx.tree_at(lambda n: (n.covariance, n.cholesky), shape.noise, (arrays["r"], arrays["root"]))
+            if cases[0]["kind"] == "correlated"
+            else Gaussian(arrays["std"])
+        )
+        measurement = Measurement(eqx.tree_at(lambda h: h.matrix, shape.operator, arrays["h"]), noise)
+        state, info = prepared.analysis(KEY, prepared.init(KEY, arrays["x"]), arrays["z"], measurement)
+        return state.mean, jnp.sqrt(state.variance), info["rounding"]
+
+    first = cases[0]
+    correlated = first["kind"] == "correlated"
+    shape = Measurement(Linear(first["h"]), CorrelatedGaussian(first["r"]) if correlated else Gaussian(1.0))
+    prepared = filter.prepare(LinearModel(np.eye(N_STATE)), shape)
+    names = ("x", "h", "z", "std", *(("r",) if correlated else ()))
+    arrays = {name: jnp.asarray(np.stack([c[name] for c in cases]), float) for name in names}
+    if correlated:
+        arrays["root"] = jnp.stack([CorrelatedGaussian(c["r"]).cholesky for c in cases])
+    found = jax.jit(lambda arrays: jax.lax.map(one, arrays))(arrays)
+    return tuple(np.asarray(a, float) for a in found)
+
+
+def posterior(filter: Any, case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviations of the Gaussian posterior of the sample's own moments, in double.
+
+    Of an EnKF: of its members with the perturbations that it draws.
+    """
+    x, h, z, r = (np.asarray(case[name], float) for name in ("x", "h", "z", "r"))
+    if case["kind"] != "correlated":
+        r = float(case["std"]) ** 2 * np.eye(len(z))
+    root, n = np.linalg.cholesky(r), len(x)
+    white = np.linalg.solve(root, h)
+    d = np.linalg.solve(root, z - h @ x.mean(0))
+    deviations = (x - x.mean(0)) / np.sqrt(n - 1)
+    u, sigma, vt = np.linalg.svd(deviations @ white.T, full_matrices=False)
+    mean = x.mean(0) + deviations.T @ (u @ (sigma / (1 + sigma**2) * (vt @ d)))
+    if not isinstance(filter, EnKF):
+        shrunk = deviations + u @ ((1 / np.sqrt(1 + sigma**2) - 1)[:, None] * (u.T @ deviations))
+        return mean, np.sqrt((shrunk**2).sum(0))
+    key = jax.random.split(KEY)[0]
+    draws = np.asarray(filter.draws(key, n, jnp.ones(len(z), bool), jnp.float32), float)
+    each = d[None] - (x - x.mean(0)) @ white.T + draws
+    moved = (x - x.mean(0)) + ((each @ vt.T) * (sigma / (1 + sigma**2))) @ u.T @ deviations
+    return mean, moved.std(0, ddof=1)
+
+
+def errors(
+    filter: Any, cases: list[dict[str, Any]], reference: Any = posterior
+) -> list[tuple[float, float, float]]:
+    """Of each case |mean - exact| in posterior std, the spread's ratio (worst component), `rounding`."""
+    means, spreads, rounding = analyse(filter, cases)
+    rows = []
+    for mean, spread, estimate, one in zip(means, spreads, rounding, cases, strict=True):
+        exact, std = reference(filter, one)
+        ratios = spread / std
+        rows.append(
+            (np.abs((mean - exact) / std).max(), ratios[np.abs(np.log(ratios)).argmax()], float(estimate))
+        )
+    return rows
