@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before the imports that lo
 
 import absl.logging
 import jax
+import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
@@ -56,6 +58,23 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Emitters without MLIR, and one LLVM module a program, compile in some 60 % of the time. XLA ends the process
+# for a flag that it does not know, so each is looked up in the library first.
+_QUICK_TO_COMPILE = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+def _quick_to_compile():
+    """Those of the flags above that this jaxlib knows, as a value of XLA_FLAGS."""
+    library = max(Path(jaxlib.__file__).parent.glob("*.so"), key=lambda path: path.stat().st_size)
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        known = [name for name in _QUICK_TO_COMPILE if content.find(name.encode()) >= 0]
+    return " ".join(f"--{name}={_QUICK_TO_COMPILE[name]}" for name in known)
+
+
 def pytest_configure(config):
     """A filter that diverges is an error (not said in pyproject.toml: pytest would import the library for it
     before the hook above).
@@ -66,11 +85,11 @@ def pytest_configure(config):
     """
     config.addinivalue_line("filterwarnings", "error::masf_jax.FilterDivergedWarning")
     if config.option.markexpr == "not slow":
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
 
 
 _MAPS = Path("/proc/self/maps")
-_MOST_MAPS = 20_000  # of the 65 530 memory maps that Linux lets a process have
+_MOST_MAPS = 40_000  # of the 65 530 memory maps that Linux lets a process have
 
 
 @pytest.fixture(scope="module", autouse=True)

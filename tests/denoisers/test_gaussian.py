@@ -1,5 +1,6 @@
 """The Gaussian denoiser: its mean, its draws, and how an ensemble gives one."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,16 +94,17 @@ def test_a_tapered_ensemble_is_the_schur_product(points, x64):
     grid = Coordinates.grid((points,), (float(points),))
     ensemble = np.random.default_rng(2).normal(size=(5, points))
     basis = FourierBasis(1)
-    encoded = jax.vmap(basis.to)(jnp.asarray(ensemble))
-    denoiser = ensemble_gaussian(encoded, taper(grid, (points,), 3.0), basis)
+    encode = jax.jit(jax.vmap(basis.to))
+    tapered = eqx.filter_jit(ensemble_gaussian)
+    denoiser = tapered(encode(jnp.asarray(ensemble)), taper(grid, (points,), 3.0), basis)
     kind = LowRankCovariance if points <= 512 else TaperedCovariance
     assert isinstance(denoiser.covariance, kind)
     p = np.cov(ensemble.T) * taper_matrix(grid, grid, 3.0)
-    turn = np.asarray(jax.vmap(basis.to)(jnp.eye(points)))  # symmetric
+    turn = np.asarray(encode(jnp.eye(points)))  # symmetric
     rng = np.random.default_rng(3)
     x, angle = rng.normal(size=points), rng.uniform(0.3, 1.5, points)
     expected, _ = conditional(turn @ ensemble.mean(0), turn @ p @ turn, x, angle)
-    got = np.asarray(denoiser(jnp.asarray(x), jnp.asarray(angle)))
+    got = eqx.filter_jit(denoiser)(jnp.asarray(x), jnp.asarray(angle))
     np.testing.assert_allclose(got, expected, atol=1e-6 if points <= 512 else 2e-3)
 
 

@@ -1,5 +1,6 @@
 """The paper's process: A_t, B_t, Σ_t and the likelihood score against explicit matrices."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,8 @@ def problem(name):
         r = np.diag(std**2)
     z = rng.normal(size=measurement.output_shape((N,)))
     as_float = [jnp.asarray(value, dtype=float) for value in (z, centre, scale)]
-    process = measurement_aware(measurement, as_float[0], jnp.ones(z.shape, bool), *as_float[1:])
+    mask = jnp.ones(z.shape, bool)
+    process = eqx.filter_jit(measurement_aware)(measurement, as_float[0], mask, *as_float[1:])
     lifted = np.zeros(N)
     lifted[PICKED if name == "mask" else np.arange(N)] = z
     return process, h, r, lifted, centre
@@ -71,8 +73,12 @@ def problem(name):
 
 def in_state(process):
     """The matrix B of x = centre + B v."""
-    back = jax.vmap(process.frame.decode)(jnp.eye(N)) - process.frame.decode(jnp.zeros(N))[None]
-    return np.asarray(back, np.float64).T
+
+    @jax.jit
+    def back(frame):
+        return jax.vmap(frame.decode)(jnp.eye(N)) - frame.decode(jnp.zeros(N))[None]
+
+    return np.asarray(back(process.frame), np.float64).T
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 1.0])

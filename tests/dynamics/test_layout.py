@@ -154,7 +154,7 @@ print(json.dumps(found))
 def four_devices():
     """What a process with four CPU devices finds: an ensemble spread over them against one device."""
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
     }
