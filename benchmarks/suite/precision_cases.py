@@ -97,6 +97,6 @@ def errors(
         exact, std = reference(filter, one)
         ratios = spread / std
         rows.append(
-            (np.abs((mean - exact) / std).max(), ratios[np.abs(np.log(ratios)).argmax()], float(estimate))
+            (np.abs((mean - exact) / std).max(), ratios[np.abs(ratios - 1).argmax()], float(estimate))
         )
     return rows

@@ -315,9 +315,10 @@ class EnsembleFilter(InflatedFilter):
         """`transform` for double precision by a route without Gram matrices; None: there is none."""
         return None
 
-    def total(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
-        """Sums over the measured values that one analysis uses."""
-        return each.sum(0)
+    @property
+    def total(self) -> Callable[[Float[Array, "m 2"]], Float[Array, " 2"]] | None:
+        """The largest local sums over the measured values (of two columns) of a localised filter."""
+        return None
 
     def analyse(
         self,

@@ -36,14 +36,16 @@ def of_algebra(
 
     Args:
         s: whitened square root of the forecast's covariance: anomalies over √(N-1).
-        total: sums over the measured values; a localised filter gives its largest local sum.
+        total: the largest local sums over the measured values; None: the sums over all of them.
         gram: whether the algebra in working precision forms S Sᵀ.
         limit: the largest |S|²_F that it is made for.
     """
     std = measurement.noise.standard_deviation(z)
     values = jnp.where(mask, z / std, 0.0).reshape(-1)
-    each = jnp.stack([(s**2).sum(0), d**2 + values**2], axis=1)
-    square, seen = (each.sum(0) if total is None else total(each)).astype(z.dtype)
+    if total is None:
+        square, seen = (s**2).sum(), (d**2 + values**2).sum()
+    else:
+        square, seen = total(jnp.stack([(s**2).sum(0), d**2 + values**2], axis=1))
     condition = jnp.asarray(measurement.noise.condition, z.dtype)
     rest = jnp.sqrt(seen) + condition
     size = jnp.where(square > limit, jnp.inf, square if gram else jnp.sqrt(square))
@@ -71,12 +73,8 @@ def of_storage(
     forecast, analysis = jax.lax.stop_gradient((forecast, analysis))
     n = analysis.shape[0]
 
-    def add(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(a + b for a, b in zip(one, other, strict=True))
-
-    zero = jnp.zeros((), analysis.dtype)
-    shift, before = analysis - analysis[:1], jnp.abs(forecast - forecast[:1])
-    total, square, moved = jax.lax.reduce((shift, shift**2, before), (zero, zero, zero), add, (0,))
+    shift = analysis - analysis[:1]
+    total, square, moved = shift.sum(0), (shift**2).sum(0), (forecast != forecast[:1]).any(0)
     variance = jnp.maximum(square - total**2 / n, 0.0) / (n - 1)
-    relative = jnp.where(moved > 0, jnp.abs(analysis[0]) / jnp.sqrt(variance), 0.0)
+    relative = jnp.where(moved, jnp.abs(analysis[0]) / jnp.sqrt(variance), 0.0)
     return rounding + _STORED * round_off(analysis.dtype) * relative.max()

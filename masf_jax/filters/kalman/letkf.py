@@ -113,7 +113,11 @@ class LETKF(EnsembleFilter):
         """That of the quadrature for A^{-1/2} in `inverse_and_inverse_sqrt`."""
         return 0.9 * LARGEST if self.solver == "cg" else math.inf
 
-    def total(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
+    @property
+    def total(self) -> Callable[[Float[Array, "m 2"]], Float[Array, " 2"]]:
+        return self._largest
+
+    def _largest(self, each: Float[Array, "m 2"]) -> Float[Array, " 2"]:
         """The largest sums over the values that one point uses, by their weights."""
         if self.taper is not None:
             return (self.taper.astype(each.dtype) @ each).max(0)
