@@ -29,6 +29,7 @@ __all__ = [
     "InflatedFilter",
     "Info",
     "MemberFilter",
+    "largest_departure",
     "largest_innovation",
     "where_measured",
     "whitened_innovations",
@@ -273,8 +274,12 @@ def whitened_innovations(
 def largest_innovation(innovations: Float[Array, "N m"]) -> Float[Array, ""]:
     """max_j |mean d_j| / √(1 + variance d_j) of whitened innovations; inf where it cannot be had."""
     mean, deviations = anomalies(innovations)
-    variance = member_sum(deviations**2) / (len(innovations) - 1)
-    largest = jnp.max(jnp.abs(mean) / jnp.sqrt(1.0 + variance), initial=0.0)
+    return largest_departure(mean, member_sum(deviations**2) / (len(innovations) - 1))
+
+
+def largest_departure(innovation: Float[Array, " m"], variance: Float[Array, " m"]) -> Float[Array, ""]:
+    """max_j |d_j| / √(1 + variance_j) of a whitened innovation; inf where it cannot be had."""
+    largest = jnp.max(jnp.abs(innovation) / jnp.sqrt(1.0 + variance), initial=0.0)
     return jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
 

@@ -19,7 +19,7 @@ from ...ensemble.transforms import modes
 from ...measurements.measurement import Measurement
 from ...numbers import number
 from .. import rounding
-from ..base import Filter, GaussianState, Info
+from ..base import Filter, GaussianState, Info, largest_departure
 
 __all__ = ["KalmanFilter", "factor_of", "gaussian_analysis", "gaussian_state", "linearize", "square_root"]
 
@@ -95,7 +95,9 @@ def gaussian_analysis(
     In double precision where the working one does not do.
     """
     innovation, jacobian = linearize(measurement, mean, z, mask)
-    coarse, fine = rounding.of_algebra(innovation, (jacobian @ factor).T, z, mask, measurement)
+    measured = jacobian @ factor
+    coarse, fine = rounding.of_algebra(innovation, measured.T, z, mask, measurement)
+    largest = largest_departure(innovation, (measured**2).sum(1))
 
     def minimised(update: Callable) -> Callable:
         def run(mean: Array, factor: Array, z: Array, measurement: Measurement) -> tuple[Array, Array]:
@@ -118,7 +120,7 @@ def gaussian_analysis(
         lambda coarse: (*minimised(gaussian_update)(*arrays), coarse),
     )
     std = [jnp.sqrt((f**2).sum(1)) for f in (factor, analysed)]
-    info = {"rounding": rounding.of_gaussian(std[0], x, std[1], estimate)}
+    info = {"innovation": largest, "rounding": rounding.of_gaussian(std[0], x, std[1], estimate)}
     return gaussian_state(x.reshape(mean.shape), analysed), info
 
 
