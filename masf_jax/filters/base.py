@@ -212,6 +212,8 @@ class InflatedFilter(MemberFilter):
     """
 
     inflation: eqx.AbstractVar[Inflation]
+    divides_by_variance: ClassVar[bool] = True
+    """Whether `analyse` needs 1/std² of the noise to be a number of the working precision."""
 
     @abc.abstractmethod
     def analyse(
@@ -260,7 +262,12 @@ class InflatedFilter(MemberFilter):
         info = {"innovation": largest_innovation(d)} | info
         if inflation_memory is not None:
             info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
-        info = info | {"rounding": rounding.of_storage(forecast, analysis, info.get("rounding", 0.0))}
+        lost = rounding.of_storage(forecast, analysis, info.get("rounding", 0.0))
+        if self.divides_by_variance:
+            lost = jnp.where(
+                rounding.is_too_sure(z, mask, with_one_noise_law(state, measurement)), jnp.inf, lost
+            )
+        info = info | {"rounding": lost}
         return EnsembleState(analysis, state.log_weights, (inflation_memory, memory)), info
 
 
@@ -292,6 +299,7 @@ class EnsembleFilter(InflatedFilter):
     and any gap look alike.
     """
 
+    divides_by_variance: ClassVar[bool] = False
     forms_gram: ClassVar[bool] = True
     """Whether `transform` forms S Sᵀ, whose round-off is that of |S|²."""
 

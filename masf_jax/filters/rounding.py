@@ -52,6 +52,12 @@ def of_algebra(
     return round_off(z.dtype) * (size + rest), round_off(jnp.float64) * (jnp.sqrt(square) + rest)
 
 
+def is_too_sure(z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement) -> Bool[Array, ""]:
+    """Whether a measured value has a noise whose 1/std² is beyond the working precision."""
+    sure = measurement.noise.standard_deviation(z) < 1.0 / math.sqrt(float(jnp.finfo(z.dtype).max))
+    return (mask & sure).any()
+
+
 def of_gaussian(
     forecast: Float[Array, " n"],
     mean: Float[Array, " n"],

@@ -122,7 +122,9 @@ def forecast_stands(out, kinds, z):
 def hardly_moved(out, kinds, z):
     forecast, analysis = means(out)
     spread = np.asarray(out.forecast["spread"])
-    return (np.abs(analysis - forecast) <= 1.5 * spread / np.sqrt(N) * 2 + 0.1).all() and no_faults(out)
+    stands = (analysis == forecast).all() and np.asarray(out.skipped).all()
+    near = (np.abs(analysis - forecast) <= 3 * spread / np.sqrt(N) + 0.1).all()
+    return stands or (near and no_faults(out))
 
 
 def at_the_values_or_flagged(out, kinds, z):
@@ -135,7 +137,7 @@ def at_the_values_or_flagged(out, kinds, z):
 
 
 def between_or_flagged(out, kinds, z):
-    """Measured components between forecast and z, give or take two noise standard deviations."""
+    """Measured components between forecast and z, give or take two noise standard deviations; or a fault."""
     forecast, analysis = (mean[:, MEASURED] for mean in means(out))
     low, high = np.minimum(forecast, z) - 2 * STD, np.maximum(forecast, z) + 2 * STD
     return (((analysis >= low) & (analysis <= high)).all(1) | (np.asarray(out.faults) > 0)).all()
@@ -156,7 +158,20 @@ FAULTS = {
     "nothing measured": ({"values": lambda z: np.nan * z}, forecast_stands),
     "two members": ({"n": 2}, between_or_flagged),
 }
-EXCEPTIONS = {}
+SURE = ("noise 1e-12", "noise 1e-05")
+EXCEPTIONS = {
+    **{("climatology", f"z = {value:g}"): "uses no value" for value in (1e6, 1e10, 1e20, 1e38)},
+    **{("climatology", fault): "uses no value" for fault in ("noise 1e-30", *SURE)},
+    **{("particle", fault): "has no states but its particles: effective_sample_size is 1" for fault in SURE},
+    ("particle", "noise 1e-30"): "the same; the whitened innovations are beyond float32",
+    ("particle", "two members"): "two particles are one draw and its jitter",
+    **{
+        (name, fault): "guided draws do not reach what is sure (docs/rivals.md)"
+        for name in ("ensf", "ensf_lr", "iensf")
+        for fault in SURE
+    },
+}
+"""Cells that are neither right nor flagged, and why that is so by construction."""
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -62,6 +62,7 @@ class IEnKF(InflatedFilter):
         dynamics: filled in by `prepare`.
     """
 
+    divides_by_variance: ClassVar[bool] = False
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
     iterations: int = eqx.field(static=True, default=10)
