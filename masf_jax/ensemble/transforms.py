@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 
+_WIDE = 4096
+"""Measured values from which on `modes` goes through the Gram matrix."""
 LARGEST = 1e6
 """The largest eigenvalue of A that `inverse_and_inverse_sqrt` serves."""
 
@@ -51,7 +53,15 @@ class Modes(NamedTuple):
 
 
 def modes(s: Float[Array, "*batch N m"]) -> Modes:
-    """The singular value decomposition of S."""
+    """The singular value decomposition of S; of a wide one through S Sᵀ, which costs far less.
+
+    σ² then has the round-off of |S|²: 1e-16 |S|² in double precision, where analyses that need it use this.
+    """
+    if s.shape[-1] > max(_WIDE, 16 * s.shape[-2]):
+        squares, u = jnp.linalg.eigh(s @ jnp.swapaxes(s, -1, -2))
+        sigma = jnp.sqrt(jnp.maximum(squares, 0.0))
+        along = jnp.swapaxes(s, -1, -2) @ u
+        return Modes(u, sigma, along / jnp.where(sigma > 0, sigma, 1.0)[..., None, :])
     u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
     return Modes(u, sigma, jnp.swapaxes(vt, -1, -2))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from masf_jax.ensemble.double import exactly_where, in_double
+from masf_jax.ensemble.transforms import modes
 
 X = np.linspace(0.5, 2.0, 4, dtype=np.float32)
 
@@ -60,3 +61,20 @@ def test_one_of_two_runs_and_nan_counts_as_lost():
     primitives = str(jax.make_jaxpr(jax.vmap(chosen))(jnp.zeros(2)))
     assert "cond[" in primitives
     assert "select_n" not in primitives
+
+
+@pytest.mark.usefixtures("x64")
+def test_modes_of_a_wide_matrix_are_its_singular_values():
+    """Through S Sᵀ beyond some thousand columns: the same functions of I + S Sᵀ, without full rank too."""
+    rng = np.random.default_rng(0)
+    s = rng.normal(size=(6, 5000))
+    s -= s.mean(0)  # anomalies: one singular value is 0
+    d, x = rng.normal(size=5000), rng.normal(size=(6, 3))
+    a = np.eye(6) + s @ s.T
+    values, vectors = np.linalg.eigh(a)
+    expected = vectors @ ((vectors.T @ x) / np.sqrt(values)[:, None])
+    with jax.numpy_rank_promotion("allow"):  # as in `in_double`
+        found = modes(jnp.asarray(s))
+        weights, shrunk = found.weights(jnp.asarray(d)), found.shrunk(jnp.asarray(x))
+    np.testing.assert_allclose(weights, np.linalg.solve(a, s @ d), atol=1e-12)
+    np.testing.assert_allclose(shrunk, expected, atol=1e-10)
