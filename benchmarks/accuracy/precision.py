@@ -34,7 +34,7 @@ FILTERS = {
 }
 RATIOS = (1e-5, 1e-2, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 SENSORS = (1, 3, 30, 1000)
-OUT = Path(__file__).resolve().parents[2] / "docs" / "results" / "precision.txt"
+OUT = Path(__file__).resolve().parents[1] / "results" / "precision.txt"
 
 
 def cell(mean: float, spread: float, rounding: float) -> str:
