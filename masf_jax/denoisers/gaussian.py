@@ -152,6 +152,11 @@ class GaussianDenoiser(Denoiser):
         return self if self.members == "fresh" else dataclasses.replace(self, index=index)
 
 
+def _by_rows(matrix: Float[Array, "k n"]) -> Float[Array, "k n"]:
+    """The matrix itself as a product: XLA on CPUs refuses an FFT whose result LAPACK takes by columns."""
+    return jnp.matmul(matrix, jnp.eye(matrix.shape[1], dtype=matrix.dtype), precision="highest")
+
+
 def ensemble_gaussian(
     ensemble: Float[Array, "N *v"],
     taper: Taper | None = None,
@@ -175,14 +180,14 @@ def ensemble_gaussian(
     if taper is None and n_members <= n:
         coefficients = root * jnp.eye(n_members, dtype=ensemble.dtype)
     elif taper is None:
-        flat, turned = reduced(flat)
+        flat, turned = reduced(_by_rows(flat))
         coefficients = root * turned
     else:
         tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
         if n > _DENSE_TAPERED:
             return GaussianDenoiser(mean, tapered, members)
         eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
-        matrix = jax.vmap(tapered.matvec)(eye).reshape(n, n)
+        matrix = _by_rows(jax.vmap(tapered.matvec)(eye).reshape(n, n))
         standard, std = standardised_factor(0.5 * (matrix + matrix.T))
         scaled = root * flat / jnp.where(std > 0, std, 1.0)[None]
         coefficients = solve_triangular(standard, scaled.T, trans="T").T

@@ -108,6 +108,19 @@ def test_a_tapered_ensemble_is_the_schur_product(points, x64):
     np.testing.assert_allclose(got, expected, atol=1e-6 if points <= 512 else 2e-3)
 
 
+@pytest.mark.parametrize("radius", [None, 3.0])
+def test_fourier_coordinates_in_one_program(radius, x64):
+    """More members than components, or a taper: an FFT whose result LAPACK takes by columns."""
+    ensemble, basis = jnp.asarray(np.random.default_rng(2).normal(size=(20, 12))), FourierBasis(1)
+    local = None if radius is None else taper(Coordinates.grid((12,), (12.0,)), (12,), radius)
+
+    def estimate(ensemble):
+        denoiser = ensemble_gaussian(jax.vmap(basis.to)(ensemble), local, basis)
+        return denoiser(jnp.ones(12), jnp.linspace(0.3, 1.5, 12))
+
+    np.testing.assert_allclose(jax.jit(estimate)(ensemble), estimate(ensemble), atol=1e-10)
+
+
 def test_a_smooth_tapered_covariance_draws_in_single_precision(key):
     """512 components with correlations far beyond a grid spacing: eigenvalues down to rounding."""
     points = 512
