@@ -131,6 +131,10 @@ class Filter(eqx.Module):
     ) -> tuple[State, Info]:
         """The state after using z, given that at least one value is valid."""
 
+    def completed(self, state: State) -> State:
+        """The state with what `update` leaves in its memory, where a user's own state has none."""
+        return state
+
     def take(self, state: EnsembleState, index: Int[Array, " N"]) -> EnsembleState:
         """The state with member index[i] in the place of member i; weights stay where they are."""
         memory = None if state.memory is None else self.take_memory(state.memory, index)
@@ -152,6 +156,7 @@ class Filter(eqx.Module):
 
         Without any such value the analysis is the forecast, bit for bit.
         """
+        state = self.completed(state)
         if not self.uses_noise_of_each_state:
             measurement = with_one_noise_law(state, measurement)
         valid = jnp.isfinite(z) if mask is None else mask & jnp.isfinite(z)

@@ -14,8 +14,8 @@ from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import Climatology as ClimateMoments, climatology
 from ..measurements.measurement import Measurement
 from ..numbers import within
-from .base import Filter, GaussianState, Info
-from .kalman.exact import factor_of, gaussian_analysis, square_root
+from .base import EnsembleState, Filter, GaussianState, Info, State
+from .kalman.exact import SquareRootFilter, factor_of, gaussian_analysis, square_root
 
 __all__ = ["Climatology", "OptimalInterpolation", "ThreeDVar"]
 
@@ -100,6 +100,12 @@ class OptimalInterpolation(Filter):
         covariance = _cast(self.moments, ensemble.dtype).covariance
         return GaussianState(ensemble.mean(0), covariance, square_root(covariance))
 
+    def completed(self, state: State) -> State:
+        if isinstance(state, EnsembleState) or state.memory is not None:
+            return state
+        climate = _cast(self.moments, state.mean.dtype).covariance
+        return GaussianState(state.mean, state.covariance, square_root(climate))
+
     def forecast(
         self,
         key: PRNGKeyArray,
@@ -120,14 +126,12 @@ class OptimalInterpolation(Filter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[GaussianState, Info]:
-        moments = _cast(self.moments, state.mean.dtype)
-        factor = square_root(moments.covariance) if state.memory is None else state.memory
-        mean = moments.mean.reshape(state.mean.shape)
-        analysis, info = gaussian_analysis(mean, factor, z, mask, measurement)
-        return GaussianState(analysis.mean, analysis.covariance, factor), info
+        mean = _cast(self.moments, state.mean.dtype).mean.reshape(state.mean.shape)
+        analysis, info = gaussian_analysis(mean, state.memory, z, mask, measurement)
+        return GaussianState(analysis.mean, analysis.covariance, state.memory), info
 
 
-class ThreeDVar(Filter):
+class ThreeDVar(SquareRootFilter):
     """Minimises |x - x_f|²_B + |z - H(x)|²_R with static B = scale · climatological covariance.
 
     Gauss-Newton from the forecast; one iteration is exact for a linear operator.

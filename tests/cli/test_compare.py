@@ -133,7 +133,7 @@ def scripted(monkeypatch, tmp_path):
             raise MemoryError("out of memory\nlong story")
         scores = dict.fromkeys(AVERAGED, value if value < 2 else math.nan)
         return [
-            {"seed": seed, **scores, "repaired_members": 0, "seconds_per_cycle": 1.0}
+            {"seed": seed, **scores, "repaired_members": 0, "skipped_cycles": 0, "seconds_per_cycle": 1.0}
             for seed in self.problem.seeds
         ]
 

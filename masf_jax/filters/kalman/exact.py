@@ -19,7 +19,7 @@ from ...ensemble.transforms import modes
 from ...measurements.measurement import Measurement
 from ...numbers import number
 from .. import rounding
-from ..base import Filter, GaussianState, Info, largest_departure
+from ..base import Filter, GaussianState, Info, State, largest_departure
 
 __all__ = ["KalmanFilter", "factor_of", "gaussian_analysis", "gaussian_state", "linearize", "square_root"]
 
@@ -54,6 +54,14 @@ def gaussian_state(mean: Float[Array, "*state"], factor: Float[Array, "n k"]) ->
 def factor_of(state: GaussianState) -> Float[Array, "n k"]:
     """F of a state made by `gaussian_state`, or of its covariance."""
     return square_root(state.covariance) if state.memory is None else state.memory
+
+
+class SquareRootFilter(Filter):
+    """Filters whose state is Gaussian, and remembers the square root F of its covariance."""
+
+    def completed(self, state: State) -> State:
+        assert isinstance(state, GaussianState)
+        return GaussianState(state.mean, state.covariance, factor_of(state))
 
 
 def gaussian_update(
@@ -124,7 +132,7 @@ def gaussian_analysis(
     return gaussian_state(x.reshape(mean.shape), analysed), info
 
 
-class KalmanFilter(Filter):
+class KalmanFilter(SquareRootFilter):
     """Exact for linear-Gaussian problems; otherwise the extended Kalman filter.
 
     In square-root form, P = F Fᵀ. Forecast, each step: m ← M(m), P ← J P Jᵀ + Q with J the model's Jacobian

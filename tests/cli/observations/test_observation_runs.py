@@ -23,9 +23,10 @@ def run(folder, text, *overrides):
 
 def test_a_far_value_is_reported_once_with_its_place(tmp_path, capsys):
     text = "# units: \x1b[31mK\ntime,value\n0,0.5\n1,1e10\n2,0.1\n3,1e10\n"
-    assert run(tmp_path, text) == 0
+    assert run(tmp_path, text) == 3  # both cycles are left out
     out, err = capsys.readouterr()
-    assert err.count("warning") == 1
+    assert err.count("warning") == 2
+    assert "in 2 of 4 cycles (first: 1); there the forecast stands as the analysis" in err
     assert "2 of 4 values lie far outside what the model gives" in err
     assert "1e+10 (cycle 1, time 1, value 0)" in err
     assert "\x1b[31m" not in out + err
