@@ -14,6 +14,7 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import jax.numpy as jnp
+from masf_jax.filters.repair import repair
 from suite.common import arguments, finish, header, interleaved, looped, table
 from suite.sakov2008 import CASES, RADIUS, Run, make_filter, problem, twin
 
@@ -28,7 +29,6 @@ from masf_jax.ensemble.transforms import (
     random_orthogonal,
 )
 from masf_jax.filters.base import EnsembleState
-from masf_jax.filters.repair import repair
 from masf_jax.metrics.cycle import DEFAULT_SCORES, cycle_scores
 
 LENGTH, REPEATS = 1000, 7
