@@ -10,12 +10,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis
+from ..ensemble.double import any_of_batch
 from ..ensemble.taper import Taper
 from ..ensemble.transforms import inverse_sqrt_quadrature
 
@@ -116,17 +116,6 @@ _LOST = 1e-3
 """Round-off of I + S Sᵀ, relative to 1, above which it is not formed."""
 
 
-@custom_vmap
-def _any_of_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """So that under `vmap` one branch of a `cond` runs."""
-    return flag
-
-
-@_any_of_batch.def_vmap
-def _one_flag(size: int, batched: list[bool], flag: Array) -> tuple[Array, bool]:
-    return _any_of_batch(flag.any()), False
-
-
 class FactoredCovariance(Covariance):
     """P = DᵀD: what all covariances with a known factor share."""
 
@@ -158,7 +147,7 @@ class FactoredCovariance(Covariance):
             return given.state(given.informed(y))
 
         lost = jnp.finfo(factor.dtype).eps * jax.lax.stop_gradient((scaled**2).sum()) > _LOST
-        return jax.lax.cond(_any_of_batch(lost), triangular, plain, y.reshape(-1)).reshape(y.shape)
+        return jax.lax.cond(any_of_batch(lost), triangular, plain, y.reshape(-1)).reshape(y.shape)
 
     def transport(
         self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]

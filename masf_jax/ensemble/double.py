@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-__all__ = ["LOST", "exactly_where", "in_double", "round_off"]
+__all__ = ["LOST", "any_of_batch", "exactly_where", "in_double", "round_off"]
 
 Out = TypeVar("Out")
 
@@ -36,7 +36,12 @@ def exactly_where(
     One of them runs, under `vmap` too: there `exact` for all runs if one of them needs it.
     """
     lost = jnp.logical_not(jax.lax.stop_gradient(rounding) <= LOST)
-    return jax.lax.cond(_any_of_batch.bind(lost), exact, fast, rounding)
+    return jax.lax.cond(any_of_batch(lost), exact, fast, rounding)
+
+
+def any_of_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """The flag; under `vmap` one for all, whether any is set, so that one branch of a `cond` runs."""
+    return _any_of_batch.bind(flag)
 
 
 def in_double(function: Callable[..., Out], *args: Any, result: Any) -> Out:
