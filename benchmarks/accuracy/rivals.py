@@ -31,7 +31,7 @@ from typing import Any
 import _path  # noqa: F401
 from suite.common import arguments, finish, header, peak_gb, table
 
-RAW = "filter.normalization=raw"  # as released and published; the presets' units are the forecast's spread
+RAW = "filter.normalization=raw"  # as released and published; the presets' units are of the forecasts' spread
 PUBLISHED: dict[str, list[str]] = {
     "ensf": ["filter=ensf", RAW],
     "ensf, 100 steps": ["filter=ensf", RAW, "filter.n_steps=100"],

@@ -6,7 +6,7 @@ import dataclasses
 
 INFLATION = "filter.inflation=interval(1.0,1.2)"
 RTPS = "filter.rtps=interval(0.0,1.0)"
-UNITS = "filter.normalization=raw,cycle"
+UNITS = "filter.normalization=raw,history"
 KERNELS = ("filter.h=tag(log,interval(0.03,0.7))", "filter.h_y=tag(log,interval(0.1,2))")
 TRAINING = "filter.training.steps=30,100,300"  # in every cycle
 

@@ -55,7 +55,7 @@ def test_ensf_has_the_released_settings():
         0.5,
         pytest.approx(0.025),
     )
-    assert filter.normalization.kind == "cycle", "but for its units"
+    assert filter.normalization.kind == "history", "but for its units"
     other = FILTERS.build(
         compose(["filter=ensf", "filter.batch_size=null", "filter.normalization=raw"]).filter
     )

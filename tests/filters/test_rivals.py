@@ -181,3 +181,40 @@ def test_memory_grows_as_members_times_components(name):
 
     most = largest(jax.make_jaxpr(run)(members, z).jaxpr)
     assert most <= 8 * n_members * n, "a solver's stages; not N² n, let alone n²"
+
+
+def test_units_of_all_forecasts(x64):
+    """σ_now^(1 - share) σ_all^share, σ_all that of the members of all forecasts; the forecast's mean."""
+    forecasts = np.random.default_rng(2).normal([1.0, 5.0], [2.0, 0.1], size=(3, 6, 2)) * [
+        [[1]],
+        [[0.1]],
+        [[3]],
+    ]
+    units, memory = Normalization("history", share=0.7), None
+    for k, forecast in enumerate(forecasts, 1):
+        members = jnp.asarray(forecast)
+        memory = units.init(members) if memory is None else memory
+        centre, scale, memory = units(members, memory)
+        moments = [forecasts[:k].var(1, ddof=1).mean(0), forecasts[:k].mean(1).var(0)]
+        wanted = forecast.std(0, ddof=1) ** 0.3 * np.sqrt(sum(moments)) ** 0.7
+        np.testing.assert_allclose(scale, wanted, rtol=1e-12)
+        np.testing.assert_allclose(centre, forecast.mean(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ensf", "enff"])
+def test_units_change_no_run(name, key, x64):
+    """Four cycles of a linear model, told in other units of the state: the same analyses."""
+    matrix, scale = 0.9 * np.eye(2) + [[0.0, 0.2], [-0.2, 0.0]], np.asarray([1e4, 1e-3])
+    members, values = np.random.default_rng(3).normal(1.0, 1.0, (6, 2)), np.ones((4, 2))
+
+    def run(scale):
+        return assimilate(
+            key,
+            FILTERS[name](),
+            Linear(scale[:, None] * matrix / scale),
+            Measurement(LinearOperator(np.diag(1 / scale)), Gaussian(0.5)),
+            Observations(jnp.asarray(values), 1),
+            jnp.asarray(members * scale),
+        ).final.mean
+
+    np.testing.assert_allclose(np.asarray(run(scale)) / scale, run(np.ones(2)), rtol=1e-8)

@@ -83,7 +83,7 @@ class EnFF(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     path: Path = eqx.field(static=True, default="ot")
     n_steps: int = eqx.field(static=True, default=100)
     guidance: Float[Array, ""] = eqx.field(converter=within("guidance", "[0, inf]"), default=0.2)

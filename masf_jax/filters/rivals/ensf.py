@@ -125,13 +125,14 @@ class EnSF(SampledFilter):
 
     Args:
         inflation: see `Inflation`.
-        normalization: coordinates to draw in: of about unit scale (see `Normalization`), or "raw": the
-            state's own, as in the released code.
+        normalization: coordinates to draw in (see `Normalization`): between the forecast's spread and that of
+            all forecasts so far by default, so that a sampler's own noise brings back a spread that is too
+            small; "raw": the state's own, as in the released code.
         sampler: see `EnSFSampler`.
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)
 
     def draw(

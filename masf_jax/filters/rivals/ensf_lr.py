@@ -43,7 +43,7 @@ class EnSFLR(SampledFilter):
     """
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
-    normalization: Normalization = eqx.field(default_factory=Normalization)
+    normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)
     ridge: Float[Array, ""] = eqx.field(converter=within("ridge", "(0, inf]"), default=1e-3)
 

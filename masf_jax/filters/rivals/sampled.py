@@ -126,7 +126,7 @@ class SampledFilter(InflatedFilter):
     """Filters that draw new members, given the forecast's members and the likelihood of each state.
 
     A subclass gives `draw`, and `first_memory` if it carries something from cycle to cycle. Members are drawn
-    in the coordinates of `normalization`, where what a sampler holds for scales has no unit: of each forecast
+    in the coordinates of `normalization`, where what a sampler holds for scales has no unit: of the forecasts
     (by default) an analysis does not depend on units. `Normalization("raw")` is the form of the released
     codes: the state's own units, and no step of the guidance shortened.
     """
