@@ -4,8 +4,8 @@ Three strongly correlated components; 1 to 1000 sensors of one of them (redundan
 (distinct), or those with correlated errors. Each cell: |mean - exact| in posterior standard deviations, what
 the filter reports as its round-off after a slash, and the ratio of the spreads behind x where it is more than
 1 % off (the worst component). Exact: the Gaussian posterior of the sample's own moments in double; of the
-EnKF with its own perturbations. EnKF-N has another law and is compared with itself under x64 in
-tests/filters/test_precision.py.
+EnKF with its own perturbations. Of 4D-Var (three cycles, B = I) the error of x0 and the larger of round-off
+and |∇J|. EnKF-N has another law and is compared with itself under x64 in tests/filters/test_precision.py.
 
     python benchmarks/accuracy/precision.py [FILTER …]
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import _path  # noqa: F401
 from suite.common import header
-from suite.precision_cases import KINDS, case, errors
+from suite.precision_cases import KINDS, case, errors, window_errors
 
 from masf_jax.filters import ETKF, LETKF, MASF, EnKF, EnSRF, IEnKF, KalmanFilter
 
@@ -32,6 +32,7 @@ FILTERS = {
     "IEnKF": IEnKF(),
     "MASF": MASF(),
 }
+WINDOWS = "4D-Var"
 RATIOS = (1e-5, 1e-2, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 SENSORS = (1, 3, 30, 1000)
 OUT = Path(__file__).resolve().parents[1] / "results" / "precision.txt"
@@ -43,7 +44,8 @@ def cell(mean: float, spread: float, rounding: float) -> str:
 
 
 def main() -> None:
-    chosen = {name: filter for name, filter in FILTERS.items() if not sys.argv[1:] or name in sys.argv[1:]}
+    everything = FILTERS | {WINDOWS: None}
+    chosen = {name: filter for name, filter in everything.items() if not sys.argv[1:] or name in sys.argv[1:]}
     lines = [
         header("N = 20; the largest error of the whole table and its worst flag follow each filter."),
         "",
@@ -52,9 +54,13 @@ def main() -> None:
     for name, filter in chosen.items():
         worst = 0.0
         wrong = silent = 0
-        for kind in KINDS:
+        for kind in KINDS if filter is not None else KINDS[:2]:  # 4D-Var's noise is not correlated
             for m in SENSORS:
-                rows = errors(filter, [case(kind, 20, m, ratio) for ratio in RATIOS])
+                cases = [case(kind, 20, m, ratio) for ratio in RATIOS]
+                if filter is None:
+                    rows = [(off, 1.0, max(flags)) for off, *flags in window_errors(cases)]
+                else:
+                    rows = errors(filter, cases)
                 lines.append(f"{name:14}{kind:11}{m:5} " + "".join(f"{cell(*row):>16}" for row in rows))
                 print(lines[-1], flush=True)
                 bad = [row for row in rows if not (row[0] < 0.1 and abs(row[1] - 1) < 0.1)]

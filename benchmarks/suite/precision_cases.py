@@ -11,7 +11,8 @@ import numpy as np
 
 from masf_jax.dynamics import Linear as LinearModel
 from masf_jax.filters import EnKF
-from masf_jax.measurements import CorrelatedGaussian, Gaussian, Linear, Measurement
+from masf_jax.measurements import CorrelatedGaussian, Gaussian, Linear, Measurement, Observations
+from masf_jax.smoothers import FourDVar
 
 N_STATE = 3
 KINDS = ("redundant", "distinct", "correlated")
@@ -100,3 +101,43 @@ def errors(
             (np.abs((mean - exact) / std).max(), ratios[np.abs(ratios - 1).argmax()], float(estimate))
         )
     return rows
+
+
+MODEL = np.float32([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.1, 0.95]])
+WINDOW = 3
+
+
+def window_errors(cases: list[dict[str, Any]]) -> list[tuple[float, float, float]]:
+    """4D-Var of three cycles with a case's sensors, from its first member with B = I: see `errors`.
+
+    Of each case |x0 - exact| in posterior std, `rounding` and |∇J|; one program.
+    """
+    rng, powers = np.random.default_rng(9), [MODEL.astype(float)]
+    for _ in range(WINDOW - 1):
+        powers.append(MODEL.astype(float) @ powers[-1])
+    wanted, arrays = [], []
+    for one in cases:
+        h, std, background = one["h"].astype(float), float(one["std"]), one["x"][0]
+        centre = np.round(background.astype(float).mean() / 100) * 100  # the case's offset
+        truth = centre + 3 * std
+        z = np.float32([h @ m @ np.full(N_STATE, truth) + std * rng.normal(size=len(h)) for m in powers])
+        g = np.concatenate([h @ m for m in powers]) / std
+        d = z.astype(float).ravel() / std - g @ background.astype(float)
+        q, r = np.linalg.qr(np.concatenate([np.eye(N_STATE), g]))
+        root = np.linalg.inv(r)
+        wanted.append((background + root @ (q[N_STATE:].T @ d), np.sqrt((root**2).sum(1))))
+        arrays.append((background, one["h"], one["std"], z))
+
+    def run(background: jax.Array, h: jax.Array, std: jax.Array, z: jax.Array) -> Any:
+        operator = eqx.tree_at(lambda o: o.matrix, Linear(cases[0]["h"]), h)
+        found = FourDVar(std=1.0)(
+            background, LinearModel(MODEL), Measurement(operator, Gaussian(std)), Observations(z, 1)
+        )
+        return found.start, found.rounding, found.gradient_norm
+
+    stacked = [jnp.asarray(np.stack(a), float) for a in zip(*arrays, strict=True)]
+    found = jax.jit(lambda arrays: jax.lax.map(lambda a: run(*a), arrays))(stacked)
+    rows = zip(wanted, *(np.asarray(a, float) for a in found), strict=True)
+    return [
+        (np.abs((start - mean) / std).max(), rounding, slope) for (mean, std), start, rounding, slope in rows
+    ]

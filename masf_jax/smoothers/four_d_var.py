@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from ..dynamics.base import Dynamics
+from ..ensemble.double import exactly_where, in_double, round_off
+from ..filters.faults import ROUNDING_LIMIT
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import number
 
@@ -29,6 +31,7 @@ class Variational(NamedTuple):
         cost: J there; background_cost: its first term.
         gradient_norm: |∇J| in the control v.
         iterations: L-BFGS steps taken.
+        rounding: estimated round-off of x0 in posterior standard deviations (see `FourDVar`).
     """
 
     start: Float[Array, "*state"]
@@ -37,6 +40,11 @@ class Variational(NamedTuple):
     background_cost: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     iterations: Int[Array, ""]
+    rounding: Float[Array, ""]
+
+
+class InexactWarning(RuntimeWarning):
+    """What 4D-Var found may be off by a tenth of a posterior standard deviation or more."""
 
 
 class ModelErrorWarning(UserWarning):
@@ -55,8 +63,10 @@ class FourDVar(eqx.Module):
     In a linear-Gaussian problem x0 is the exact posterior mean. In a chaotic one J has more minima, the more
     the longer the window is against the time of error growth.
 
-    Where J is convex, x0 is at most |∇J| background deviations from the minimum (its Hessian in v is I and
-    more), which gives `tolerance` its meaning.
+    Where J is convex, x0 is at most |∇J| posterior deviations from the minimum (|A^{-1/2} ∇J|, as its Hessian
+    A in v is I and more), which gives `tolerance` its meaning. A search in float32 that ends above it, or
+    whose round-off matters, goes on in float64, with as many iterations again. Above .1, |∇J| and the
+    round-off that is left warn.
 
     Source: Le Dimet & Talagrand (1986), Tellus A 38; control variable: Lorenc (2003).
 
@@ -64,7 +74,7 @@ class FourDVar(eqx.Module):
         std: background standard deviation, a scalar or of the state's shape: B = diag(std²).
         columns: instead of it, B = Σ_i c_i c_iᵀ with c = (C, *state): anomalies of an ensemble over √(N - 1),
             or the columns of a square root (`Lᵀ.reshape(n, *state)` of a Cholesky factor L).
-        iterations: at most so many.
+        iterations: at most so many, in each precision.
         tolerance: ends when |∇J| is below this.
         history: pairs of steps and gradients that L-BFGS keeps.
     """
@@ -141,7 +151,10 @@ class FourDVar(eqx.Module):
                 stacklevel=2,
             )
         longest = observations.interval or int(np.diff(np.asarray(observations.steps), prepend=0).max())
-        return _minimised(self, background, dynamics, measurement, observations, longest)
+        found = _minimised(self, background, dynamics, measurement, observations, longest)
+        if not isinstance(found.rounding, Tracer):
+            _warn(found)
+        return found
 
     def start(self, background: Float[Array, "*state"], v: Float[Array, "..."]) -> Float[Array, "*state"]:
         """x_b + B^{1/2} v."""
@@ -149,6 +162,25 @@ class FourDVar(eqx.Module):
             return background + jnp.tensordot(v, self.columns.astype(v.dtype), 1)
         assert self.std is not None
         return background + self.std.astype(v.dtype) * v
+
+
+def _warn(found: Variational) -> None:
+    rounding, slope = float(found.rounding), float(found.gradient_norm)
+    if not rounding <= ROUNDING_LIMIT:
+        warnings.warn(
+            f"round-off of 4D-Var is {rounding:.2g} posterior standard deviations: use double precision, "
+            "precision=float64 (in the library jax.config.update('jax_enable_x64', True) and a float64 "
+            "background).",
+            InexactWarning,
+            stacklevel=3,
+        )
+    elif not slope <= ROUNDING_LIMIT:
+        warnings.warn(
+            f"4D-Var ended after {int(found.iterations)} iterations with a gradient of {slope:.2g}: x0 may "
+            "be that many posterior standard deviations off. Take more iterations or a shorter window.",
+            InexactWarning,
+            stacklevel=3,
+        )
 
 
 def _trajectory(dynamics: Dynamics, start: Array, steps: Array, longest: int) -> Float[Array, "K *state"]:
@@ -170,6 +202,26 @@ def _trajectory(dynamics: Dynamics, start: Array, steps: Array, longest: int) ->
     return jax.lax.scan(body, start, (before, steps))[1]
 
 
+class _Found(NamedTuple):
+    """A control v with what belongs to it, and round-off in posterior standard deviations.
+
+    With δ = u x0 (signs at random, u of the precision) and the tangent G of the whitened values,
+
+    Attributes:
+        stored: √(|B^{-1/2} δ|² + |G δ|²), of rounding x0 to the result's precision.
+        searched: in the search's precision: of that at every model step, and of z and what is left of it.
+    """
+
+    v: Float[Array, "..."]
+    gradient: Float[Array, "..."]
+    iterations: Int[Array, ""]
+    start: Float[Array, "*state"]
+    trajectory: Float[Array, "K *state"]
+    cost: Float[Array, ""]
+    stored: Float[Array, ""]
+    searched: Float[Array, ""]
+
+
 @eqx.filter_jit
 def _minimised(
     problem: FourDVar,
@@ -180,43 +232,94 @@ def _minimised(
     longest: int,
 ) -> Variational:
     dtype = background.dtype
+    shape = background.shape if problem.columns is None else problem.columns.shape[:1]
     values = observations.values.astype(dtype)
-    around = _trajectory(dynamics, background, observations.steps, longest)
+    arrays = problem, background, dynamics, measurement, values, observations.mask, observations.steps
+
+    def search(v: Array, *arrays: Any) -> _Found:
+        return _searched(v, *arrays, longest=longest, coarse=round_off(dtype))
+
+    found = search(jnp.zeros(shape, dtype), *arrays)
+    lost = found.searched
+    if dtype != jnp.float64:
+
+        def double(_: Array) -> tuple[_Found, Array]:
+            again = in_double(search, found.v, *arrays, result=dtype)
+            again = again._replace(iterations=found.iterations + again.iterations)
+            return again, again.searched
+
+        unsettled = _norm(found.gradient) > problem.tolerance.astype(dtype)
+        lost = jnp.where(unsettled, jnp.inf, found.searched)
+        found, lost = exactly_where(lost, double, lambda lost: (found, lost))
+    background_cost = 0.5 * jnp.sum(found.v**2)
+    return Variational(
+        found.start,
+        found.trajectory,
+        found.cost,
+        background_cost,
+        _norm(found.gradient),
+        found.iterations,
+        found.stored + lost,
+    )
+
+
+def _searched(
+    v: Array,
+    problem: FourDVar,
+    background: Array,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    values: Array,
+    mask: Array,
+    steps: Array,
+    longest: int,
+    coarse: float,
+) -> _Found:
+    """The minimum found from v, in the precision of v. `coarse`: relative round-off of the result's."""
+    dtype = v.dtype
+    around = _trajectory(dynamics, background, steps, longest)
     values_around = jax.vmap(measurement.operator)(around)
 
-    def misfit(z: Array, mask: Array, around: Array, x: Array) -> Array:
-        return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
+    def misfits(start: Array) -> tuple[Array, Array]:
+        def misfit(z: Array, mask: Array, around: Array, x: Array) -> Array:
+            return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
+
+        states = _trajectory(dynamics, start, steps, longest)
+        return jax.vmap(misfit)(values, mask, values_around, states), states
 
     def cost(v: Array) -> Array:
-        states = _trajectory(dynamics, problem.start(background, v), observations.steps, longest)
-        misfits = jax.vmap(misfit)(values, observations.mask, values_around, states)
-        return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits**2)
+        return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits(problem.start(background, v))[0] ** 2)
 
-    shape = background.shape if problem.columns is None else problem.columns.shape[:1]
-    v = jnp.zeros(shape, dtype)
     optimiser = optax.lbfgs(memory_size=problem.history)
     slope = optax.value_and_grad_from_state(cost)
-    norm = optax.tree.norm
 
     def unsettled(carry: tuple) -> Array:
-        _, _, gradient, count = carry
-        return (count < problem.iterations) & (norm(gradient) > problem.tolerance.astype(dtype))
+        _, _, gradient, count, moves = carry
+        above = _norm(gradient) > problem.tolerance.astype(dtype)
+        return moves & (count < problem.iterations) & above
 
     def better(carry: tuple) -> tuple:
-        v, state, _, count = carry
+        v, state, _, count, _ = carry
         value, gradient = slope(v, state=state)
         updates, state = optimiser.update(gradient, state, v, value=value, grad=gradient, value_fn=cost)
-        return v + updates, state, optax.tree.get(state, "grad"), count + 1
+        new = v + updates
+        return new, state, optax.tree.get(state, "grad"), count + 1, (new != v).any()
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax mixes both
-        begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32))
-        v, _, gradient, count = jax.lax.while_loop(unsettled, better, begin)
+        begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
+        v, _, gradient, count, _ = jax.lax.while_loop(unsettled, better, begin)
     start = problem.start(background, v)
-    return Variational(
-        start,
-        _trajectory(dynamics, start, observations.steps, longest),
-        cost(v),
-        0.5 * jnp.sum(v**2),
-        norm(gradient),
-        count,
-    )
+    sign = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=start.shape), 1.0, -1.0).astype(dtype)
+    (whitened, states), (moved, _) = jax.jvp(misfits, (start,), (sign * start,))
+    std = problem.std if problem.columns is None else jnp.sqrt((problem.columns**2).sum(0))
+    assert std is not None
+    relative = jnp.where(std > 0, start / std, 0.0)
+    stored = jnp.sqrt(jnp.sum(relative**2) + jnp.sum(moved**2))
+    noise = jax.vmap(lambda z, x: measurement.with_noise_at(x).noise.standard_deviation(z))
+    seen = jnp.where(mask, values / noise(values, values_around), 0.0)
+    searched = jnp.sqrt(1.0 + steps[-1].astype(dtype)) * stored + jnp.sqrt((whitened**2 + seen**2).sum())
+    return _Found(v, gradient, count, start, states, cost(v), coarse * stored, round_off(dtype) * searched)
+
+
+def _norm(tree: Array) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.sum(tree**2))

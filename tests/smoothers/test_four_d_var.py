@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from exact import conditioned, trajectory_prior
 from scipy.optimize import minimize
+from suite.precision_cases import case, window_errors
 
 from masf_jax import simulate
 from masf_jax.dynamics import Linear, Lorenz63, ModelError
@@ -19,7 +20,7 @@ from masf_jax.measurements import (
     arctan,
 )
 from masf_jax.smoothers import FourDVar
-from masf_jax.smoothers.four_d_var import ModelErrorWarning
+from masf_jax.smoothers.four_d_var import InexactWarning, ModelErrorWarning
 
 A = 0.95 * np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.1, 1.0]])
 B = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, 0.3], [0.0, 0.3, 0.5]])
@@ -94,6 +95,24 @@ def test_on_lorenz63_it_finds_what_scipy_finds():
     np.testing.assert_allclose(found.start, best.x, atol=1e-5)
     assert found.gradient_norm < 1e-6
     assert cost(background) > found.cost + 0.1
+
+
+@pytest.mark.parametrize("kind", ["redundant", "distinct"])
+def test_float32_is_exact_or_says_so(kind):
+    """From hopeless sensors to a millionth of the background's spread; then values far from 0."""
+    ratios = (1e-5, 1.0, 1e2, 1e4, 1e6)
+    for error, rounding, slope in window_errors([case(kind, 20, 30, ratio) for ratio in ratios]):
+        assert error < 0.01
+        assert max(rounding, slope) < 0.1
+    found = window_errors([case(kind, 20, 30, ratio, 0, 100.0) for ratio in ratios])
+    assert all(rounding > 0.1 for error, rounding, _ in found if error > 0.1)
+    assert [rounding > 0.1 for _, rounding, _ in found] == [False, False, False, True, True]
+
+
+def test_a_search_that_did_not_end_warns():
+    measurement, observations = Measurement(Identity(), Gaussian(0.01)), Observations(np.ones((2, 3)), 1)
+    with pytest.warns(InexactWarning, match="ended after . iterations with a gradient"):
+        FourDVar(std=[1.0, 0.1, 3.0], iterations=1)(jnp.zeros(3, float), Linear(A), measurement, observations)
 
 
 def test_what_it_cannot_do_it_says():
