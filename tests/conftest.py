@@ -17,6 +17,8 @@ import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
+gc.disable()  # until the tests are collected, below: what imports make stays
+
 # Shapes and types of arrays are checked at run time in the library's core. `cli` is left out: it handles
 # files and configurations, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
@@ -86,6 +88,13 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error::masf_jax.FilterDivergedWarning")
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
+
+
+def pytest_collection_finish():
+    """Garbage is collected less often, and without looking at modules and tests again: 5 % of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 _MAPS = Path("/proc/self/maps")

@@ -1,5 +1,7 @@
 """Changes of coordinates: their inverses, orthonormality, and what they diagonalise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,19 +26,37 @@ def cases():
     yield pytest.param(CellBasis(jnp.asarray(DIRECTIONS, dtype=float)), (3, 5, 9), id="cell")
 
 
+CASES = {case.id: case.values for case in cases()}
+
+
+def mapped(f, shape):
+    """The transpose of the matrix of f; traced."""
+    return jax.vmap(lambda x: f(x.reshape(shape)).reshape(-1))(jnp.eye(int(np.prod(shape))))
+
+
 def matrix(f, shape):
-    n = int(np.prod(shape))
-    rows = jax.jit(jax.vmap(lambda x: f(x.reshape(shape)).reshape(-1)))(jnp.eye(n))
-    return np.asarray(rows, np.float64).T
+    return np.asarray(jax.jit(lambda: mapped(f, shape))(), np.float64).T
 
 
-@pytest.mark.parametrize(("basis", "shape"), cases())
-def test_orthonormal_and_undone(basis, shape, dtype):
-    to, back = matrix(basis.to, shape), matrix(basis.back, shape)
+@functools.cache
+def matrices(dtype):
+    """V⁻¹ and V of every case, in the precision of the moment: one program."""
+    rows = jax.jit(
+        lambda: {
+            k: (mapped(basis.to, shape), mapped(basis.back, shape)) for k, (basis, shape) in CASES.items()
+        }
+    )()
+    return jax.device_get(rows)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_orthonormal_and_undone(case, dtype):
+    to, back = matrices(dtype)[case]
+    assert to.dtype == back.dtype == dtype
+    to, back = (np.asarray(rows, np.float64).T for rows in (to, back))
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(to @ to.T, np.eye(len(to)), atol=tolerance)
     np.testing.assert_allclose(back, to.T, atol=tolerance)
-    assert jax.eval_shape(basis.to, jnp.ones(shape)).dtype == dtype
 
 
 def test_a_cells_direction_becomes_its_first_channel(x64):

@@ -54,7 +54,8 @@ def test_help_and_lists_take_less_than_four_tenths_of_a_second(arguments):
     assert min(seconds for _, seconds in runs) < 0.4
 
 
-RUN = ["-m", "masf_jax", "run", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4", "figures=false"]
+RUN = ["-m", "masf_jax", "run", "filter=masf", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4"]
+RUN += ["figures=false"]
 
 
 def results(folder):
@@ -62,32 +63,53 @@ def results(folder):
         return data.load().drop_attrs()
 
 
-def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results(tmp_path):
-    cache, home, kept = tmp_path / "cache", tmp_path / "home", []
-    for number in range(2):
-        arguments = [*RUN, f"output_dir={tmp_path / str(number)}"]
-        done, _ = python(arguments, XDG_CACHE_HOME=str(cache), HOME=str(home))
-        assert (done.returncode, done.stderr) == (0, "")
-        kept.append({path: path.stat().st_mtime_ns for path in cache.rglob("*-cache")})
-    assert any("_scan" in path.name for path in kept[0])
-    assert kept[0] == kept[1], "nothing was compiled"
-    assert results(tmp_path / "0").identical(results(tmp_path / "1"))
+def run(folder, *overrides, **environment):
+    """The results of a quiet run."""
+    done, _ = python([*RUN, *overrides, f"output_dir={folder}"], **environment)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return results(folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A run with an empty cache: its results, the cache, and a home that does not exist."""
+    base = tmp_path_factory.mktemp("first")
+    cache, home = base / "cache", base / "home"
+    return run(base / "out", XDG_CACHE_HOME=str(cache), HOME=str(home)), cache, home
+
+
+def entries(cache):
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*-cache")}
+
+
+def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results(first, tmp_path):
+    """And a damaged entry is compiled anew."""
+    expected, cache, home = first
+    kept = entries(cache)
+    assert any("_scan" in path.name for path in kept)
+    again = run(tmp_path / "again", XDG_CACHE_HOME=str(cache), HOME=str(home))
+    assert entries(cache) == kept, "nothing was compiled"
+    assert again.identical(expected)
     assert not home.exists()
+    damaged = [path for path in kept if "_scan" in path.name] + sorted(kept)[::5]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:50])
+    anew = run(tmp_path / "anew", XDG_CACHE_HOME=str(cache), HOME=str(home))
+    assert anew.identical(expected)
 
 
-def test_a_run_without_a_cache_has_the_same_results_and_leaves_nothing(tmp_path):
-    settings = (
-        (["compilation_cache=false"], {"XDG_CACHE_HOME": str(tmp_path / "cache")}),
-        ([], {"HOME": ""}),
-        ([], {"HOME": str(tmp_path / "home"), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}),
-    )
-    for number, (overrides, environment) in enumerate(settings):
-        done, _ = python([*RUN, *overrides, f"output_dir={tmp_path / str(number)}"], **environment)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert not (tmp_path / "cache").exists()
-    assert not (tmp_path / "home" / ".cache" / "masf_jax").exists()
-    for number in (1, 2):
-        assert results(tmp_path / "0").identical(results(tmp_path / str(number)))
+def test_runs_without_a_cache_have_the_same_results_and_leave_nothing(first, tmp_path):
+    """And two threads change nothing."""
+    expected, cache, _ = first
+    nowhere, home = tmp_path / "cache", tmp_path / "home"
+    own = {"HOME": str(home), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    threads = {"HOME": "", "PJRT_NPROC": "2", "OPENBLAS_NUM_THREADS": "2"}
+    found = run(tmp_path / "off", "compilation_cache=false", XDG_CACHE_HOME=str(nowhere))
+    assert found.identical(expected)
+    assert run(tmp_path / "threads", **threads).identical(expected)
+    assert run(tmp_path / "own", **own).identical(expected)
+    assert not nowhere.exists()
+    assert not (home / ".cache" / "masf_jax").exists()
 
 
 @pytest.fixture
@@ -136,17 +158,6 @@ def test_where_nothing_can_be_kept_nothing_is_said(unset, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_damaged_entry_is_compiled_anew(tmp_path):
-    for number in range(2):
-        done, _ = python(
-            [*RUN, f"output_dir={tmp_path / str(number)}"], XDG_CACHE_HOME=str(tmp_path / "cache")
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        for path in (tmp_path / "cache").rglob("*-cache"):
-            path.write_bytes(path.read_bytes()[:50])
-    assert results(tmp_path / "0").identical(results(tmp_path / "1"))
-
-
 def test_the_cache_is_bounded(unset, tmp_path):
     for number in range(5):
         path = tmp_path / f"jit_{number}-cache"
@@ -187,11 +198,3 @@ def test_the_size_of_a_state_is_known_without_the_model(choice):
     assert state_size(settings) == math.prod(DYNAMICS.build(settings.dynamics).state_shape)
     matrix = compose(["dynamics=linear", "dynamics.matrix=[[1,0],[0,1]]"])
     assert state_size(matrix) == 2
-
-
-def test_threads_change_no_result(tmp_path):
-    for threads in ("1", "2"):
-        environment = {"PJRT_NPROC": threads, "OPENBLAS_NUM_THREADS": threads, "HOME": ""}
-        done, _ = python([*RUN, "filter=masf", f"output_dir={tmp_path / threads}"], **environment)
-        assert (done.returncode, done.stderr) == (0, "")
-    assert results(tmp_path / "1").identical(results(tmp_path / "2"))

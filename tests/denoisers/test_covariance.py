@@ -35,7 +35,8 @@ def covariance(kind, radius=0.9, basis=None):
     matrix = flat.T @ flat * correlation
     if kind == "tapered":
         chosen = IdentityBasis() if basis is None else basis
-        turn = np.asarray(jax.vmap(lambda x: chosen.to(x.reshape(SHAPE)).reshape(-1))(jnp.eye(N)), np.float64)
+        flatly = jax.jit(jax.vmap(lambda x: chosen.to(x.reshape(SHAPE)).reshape(-1)))
+        turn = np.asarray(flatly(np.eye(N, dtype=columns.dtype)), np.float64)
         tapered = TaperedCovariance(columns, taper(GRID, SHAPE, radius), chosen, tolerance=1e-6)
         return tapered, turn.T @ matrix @ turn
     matrix = matrix + 0.2 * np.eye(N)
@@ -43,13 +44,14 @@ def covariance(kind, radius=0.9, basis=None):
 
 
 KINDS = ["low-rank", "dense", "tapered"]
+regress = jax.jit(lambda p, y, angle: p.regress(y, jnp.cos(angle), jnp.sin(angle)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_regression_is_the_dense_formula(kind, dtype):
     p, matrix = covariance(kind)
     angle = jnp.asarray(ANGLE, dtype=float)
-    got = jax.jit(lambda p, y: p.regress(y, jnp.cos(angle), jnp.sin(angle)))(p, jnp.asarray(Y, dtype=float))
+    got = regress(p, jnp.asarray(Y, dtype=float), angle)
     assert got.dtype == dtype
     expected = dense_regression(matrix, Y, ANGLE)
     np.testing.assert_allclose(got, expected, atol=(2e-4 if dtype == "float32" else 1e-5))
@@ -71,23 +73,21 @@ def test_tapered_in_another_basis(x64, key):
     basis = FourierBasis(2)
     p, matrix = covariance("tapered", basis=basis)
     angle, y = jnp.asarray(ANGLE), jnp.asarray(Y)
-    got = p.regress(y, jnp.cos(angle), jnp.sin(angle))
+    got = regress(p, y, angle)
     np.testing.assert_allclose(got, dense_regression(matrix, Y, ANGLE), atol=1e-5)
     vector = jnp.asarray(RNG.normal(size=SHAPE))
-    np.testing.assert_allclose(p.matvec(vector).reshape(-1), matrix @ np.asarray(vector).ravel(), atol=1e-6)
+    np.testing.assert_allclose(
+        np.ravel(jax.jit(lambda v: p.matvec(v))(vector)), matrix @ np.asarray(vector).ravel(), atol=1e-6
+    )
     wide, _ = covariance("tapered", radius=np.inf)
     low_rank, _ = covariance("low-rank")
-    np.testing.assert_allclose(
-        wide.regress(y, jnp.cos(angle), jnp.sin(angle)),
-        low_rank.regress(y, jnp.cos(angle), jnp.sin(angle)),
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(regress(wide, y, angle), regress(low_rank, y, angle), atol=1e-5)
 
 
 def test_a_dense_covariance_without_full_rank_still_draws(key):
     """Rank one with a large and a tiny direction, in single precision."""
     direction = np.asarray([1.0, 1e-3, 100.0])
     p = DenseCovariance(jnp.asarray(np.outer(direction, direction), jnp.float32))
-    draws = np.asarray(jax.vmap(p.draw)(jax.random.split(key, 4000)), np.float64)
+    draws = np.asarray(jax.jit(jax.vmap(p.draw))(jax.random.split(key, 4000)), np.float64)
     assert np.all(np.isfinite(draws))
     np.testing.assert_allclose(draws.std(0)[[0, 2]], direction[[0, 2]], rtol=0.1)

@@ -41,7 +41,19 @@ def process(name):
         matrix = vectors @ np.diag([0.0, 0.2, 0.5, 0.7, 0.9, 1.0]) @ vectors.T
         measurement = Measurement(Linear(matrix), Gaussian(0.5))
     z = jnp.asarray(rng.normal(size=measurement.output_shape((SIZE,))), float)
-    return build(measurement, z, jnp.ones(z.shape, bool), jnp.zeros(SIZE), jnp.ones(()))
+    centre, scale = jnp.asarray(np.zeros(SIZE), float), jnp.asarray(1.0, float)
+    return eqx.filter_jit(build)(measurement, z, jnp.asarray(np.ones(z.shape, bool)), centre, scale)
+
+
+@eqx.filter_jit
+def signal(process, t):
+    """Gain, noise, and their rates."""
+    return process.gain(t), process.std(t), *process.rates(t)
+
+
+@eqx.filter_jit
+def transitions(process, *pairs):
+    return [process.transition(*pair) for pair in pairs]
 
 
 def bare(process):
@@ -58,11 +70,13 @@ def simulated(keys, process, v0, times):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_simulated_equation_has_the_moments_of_the_process(name, key):
     chosen, n = bare(process(name)), 6_000
-    v0 = jnp.linspace(-2.0, 2.0, SIZE)
-    times = jnp.linspace(0.0, 0.85, 49) ** 2 / 0.85
+    v0 = jnp.asarray(np.linspace(-2.0, 2.0, SIZE), float)
+    times = jnp.asarray(np.linspace(0.0, 0.85, 49) ** 2 / 0.85, float)
     v = np.asarray(simulated(jax.random.split(key, n), chosen, v0, times))
-    gain, std = chosen.gain(times[-1]), chosen.std(times[-1])
-    np.testing.assert_allclose(v.mean(0), gain * v0, atol=float(5 * std.max() / np.sqrt(n)) + 2e-3)
+    gain, std, *_ = map(np.asarray, signal(chosen, jnp.asarray(np.asarray(times)[-1])))
+    np.testing.assert_allclose(
+        v.mean(0), gain * np.asarray(v0), atol=float(5 * std.max() / np.sqrt(n)) + 2e-3
+    )
     expected = np.diag(np.asarray(std) ** 2)
     np.testing.assert_allclose(np.cov(v.T), expected, atol=float(std.max() ** 2) * 5 * np.sqrt(2 / n) + 2e-3)
 
@@ -80,7 +94,7 @@ def test_rates_at_the_data(name, x64):
 def test_transitions_compose(name, x64):
     chosen = process(name)
     s, u, t = (jnp.asarray(value) for value in (0.15, 0.4, 0.95))
-    first, second, whole = chosen.transition(s, u), chosen.transition(u, t), chosen.transition(s, t)
+    first, second, whole = jax.device_get(transitions(chosen, (s, u), (u, t), (s, t)))
     np.testing.assert_allclose(first.factor * second.factor, whole.factor, rtol=1e-12)
     np.testing.assert_allclose(
         second.factor**2 * first.variance + second.variance, whole.variance, rtol=1e-10, atol=1e-14
@@ -93,18 +107,18 @@ def test_noising_further_and_reversing_is_noising_less(name, key):
     """The pair (v_s, v_t) has the same law whichever is drawn first."""
     chosen, n = process(name), 10_000
     t, s = jnp.asarray(0.3), jnp.asarray(0.8)
-    v0 = jnp.linspace(-1.0, 1.5, SIZE)
+    v0 = jnp.asarray(np.linspace(-1.0, 1.5, SIZE), float)
 
     def pair(key):
         key_s, key_t = jax.random.split(key)
         v_s = chosen.noised(key_s, v0, s)
         return v_s, chosen.reverse(key_t, v_s, v0, s, t)
 
-    v_s, v_t = (np.asarray(v) for v in jax.vmap(pair)(jax.random.split(key, n)))
-    std_s, std_t = np.asarray(chosen.std(s)), np.asarray(chosen.std(t))
-    np.testing.assert_array_less(np.abs(v_t.mean(0) - np.asarray(chosen.gain(t) * v0)), 5 * std_t / n**0.5)
+    v_s, v_t = (np.asarray(v) for v in jax.jit(jax.vmap(pair))(jax.random.split(key, n)))
+    (_, std_s, *_), (gain_t, std_t, *_) = (map(np.asarray, signal(chosen, time)) for time in (s, t))
+    np.testing.assert_array_less(np.abs(v_t.mean(0) - gain_t * np.asarray(v0)), 5 * std_t / n**0.5)
     np.testing.assert_allclose(v_t.std(0), std_t, rtol=5 / (2 * n) ** 0.5)
-    forward = np.asarray(chosen.transition(t, s).factor) * std_t**2
+    forward = np.asarray(transitions(chosen, (t, s))[0].factor) * std_t**2
     covariance = ((v_s - v_s.mean(0)) * (v_t - v_t.mean(0))).mean(0)
     np.testing.assert_array_less(np.abs(covariance - forward), 7 * std_s * std_t / n**0.5)
 
@@ -121,16 +135,18 @@ def test_the_information_drift_is_the_reverse_equation(name, scales, x64):
     brownian = diffrax.UnsafeBrownianPath((SIZE,), jax.random.key(0))
     constant = [None if scales == (1.0, 0.0) else lambda t, c=c: jnp.asarray(c) for c in scales]
     terms = reverse_terms(chosen, denoiser, brownian, t, t - dt, v, *constant)
-    info = chosen.gain(t) / chosen.std(t) ** 2 * v
-    got = terms.terms[0].vf(jnp.asarray(0.0), info, None) / dt
 
-    def slope(f):
-        return -jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
+    def factor(t):
+        return chosen.gain(t) / chosen.std(t) ** 2
 
-    f, g = chosen.rates(t)
-    mean = denoiser(chosen.rescaled(v, t), chosen.angle(t))
-    score = scales[0] * chosen.score(v, mean, t) + scales[1] * chosen.likelihood_score(v, t)
-    dv = -f * v + g**2 * score
-    factor = chosen.gain(t) / chosen.std(t) ** 2
-    expected = factor * dv + v * slope(lambda t: chosen.gain(t) / chosen.std(t) ** 2)
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * float(jnp.abs(expected).max()))
+    @jax.jit
+    def both(v):
+        got = terms.terms[0].vf(jnp.asarray(0.0), factor(t) * v, None) / dt
+        f, g = chosen.rates(t)
+        mean = denoiser(chosen.rescaled(v, t), chosen.angle(t))
+        score = scales[0] * chosen.score(v, mean, t) + scales[1] * chosen.likelihood_score(v, t)
+        slope = -jax.jvp(factor, (t,), (jnp.ones_like(t),))[1]
+        return got, factor(t) * (-f * v + g**2 * score) + v * slope
+
+    got, expected = map(np.asarray, both(v))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())

@@ -21,10 +21,9 @@ def brute_force_distance(first, second):
 
 def dense(localization, p, m):
     weights = np.zeros((p, m))
+    neighbours, roots = np.asarray(localization.neighbours), np.asarray(localization.sqrt_weights)
     for i in range(p):
-        np.add.at(
-            weights[i], np.asarray(localization.neighbours[i]), np.asarray(localization.sqrt_weights[i]) ** 2
-        )
+        np.add.at(weights[i], neighbours[i], roots[i] ** 2)
     return weights
 
 

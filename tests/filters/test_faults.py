@@ -28,7 +28,7 @@ def step(x, time):
 
 
 MODEL = Function(step, (STATE,), 1.0, coordinates=Coordinates(np.arange(STATE)[:, None], [STATE]))
-CLIMATE = Moments(jnp.zeros(STATE), 4.0 * jnp.eye(STATE))
+CLIMATE = Moments(jnp.asarray(np.zeros(STATE), float), jnp.asarray(4.0 * np.eye(STATE), float))
 SMALL = Architecture(width=8, depth=1)
 
 FILTERS = {
@@ -61,6 +61,16 @@ FILTERS = {
         filters.IEnKF(), architecture=SMALL, climate=StateMoments(jnp.zeros(STATE), 4.0 * jnp.ones(STATE))
     ),
 }
+VARIANTS = (
+    "etkf rotation",
+    "letkf eigh",
+    "enff f2p",
+    "masf localised",
+    "masf perturbed",
+    "masf kernel",
+    "amortised ienkf",
+)
+"""Of two members, which are a program of their own, these are tested when slow tests are."""
 MEMBERLESS = ("kalman", "climatology", "oi", "3dvar")
 
 
@@ -174,10 +184,22 @@ EXCEPTIONS = {
 """Cells that are neither right nor flagged, and why that is so by construction."""
 
 
-@pytest.mark.parametrize("name", FILTERS)
-def test_filter_by_fault(name):
+def quick(name):
+    """The faults of that filter that are always tested."""
+    return [fault for fault in FAULTS if fault != "two members" or name not in VARIANTS]
+
+
+CASES = [(name, quick(name)) for name in FILTERS] + [
+    pytest.param(name, ["two members"], marks=pytest.mark.slow, id=f"{name}, two members")
+    for name in VARIANTS
+]
+
+
+@pytest.mark.parametrize(("name", "faults"), CASES, ids=[*FILTERS, *(None,) * len(VARIANTS)])
+def test_filter_by_fault(name, faults):
     wrong = []
-    for fault, (how, right) in FAULTS.items():
+    for fault in faults:
+        how, right = FAULTS[fault]
         if name in MEMBERLESS and right is one_replaced:
             continue  # no members: one broken state is a divergence, below
         out, kinds, z = run(name, **how)

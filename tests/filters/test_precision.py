@@ -62,16 +62,16 @@ def test_what_float32_cannot_hold_is_flagged():
     assert flags[-4:] == [True] * 4
 
 
+@eqx.filter_jit
+def _run(filter, x, z, measurement):
+    state, info = filter.analysis(jax.random.key(1), filter.init(jax.random.key(2), x), z, measurement)
+    return state.mean, jnp.sqrt(state.variance), info
+
+
 def analysis(filter, dynamics, measurement, x, z):
     """Mean, spread and report of one analysis by a compiled program."""
     filter = filter.prepare(dynamics, measurement)
-
-    @eqx.filter_jit
-    def run(filter, x, z, measurement):
-        state, info = filter.analysis(jax.random.key(1), filter.init(jax.random.key(2), x), z, measurement)
-        return state.mean, jnp.sqrt(state.variance), info
-
-    return jax.tree.map(np.asarray, run(filter, jnp.asarray(x, float), jnp.asarray(z, float), measurement))
+    return jax.tree.map(np.asarray, _run(filter, jnp.asarray(x, float), jnp.asarray(z, float), measurement))
 
 
 OTHERS = {
@@ -81,10 +81,10 @@ OTHERS = {
     "ensrf local": lambda: EnSRF(radius=2.0),
     "enkf_n": lambda: EnKFN(Inflation()),
     "3d-var": lambda: ThreeDVar(
-        0.5, moments=Climatology(jnp.zeros(12), jnp.asarray(0.9 + 0.1 * np.eye(12), float))
+        0.5, moments=Climatology(jnp.asarray(np.zeros(12), float), jnp.asarray(0.9 + 0.1 * np.eye(12), float))
     ),
     "oi": lambda: OptimalInterpolation(
-        Climatology(jnp.zeros(12), jnp.asarray(0.9 + 0.1 * np.eye(12), float))
+        Climatology(jnp.asarray(np.zeros(12), float), jnp.asarray(0.9 + 0.1 * np.eye(12), float))
     ),
 }
 

@@ -26,7 +26,7 @@ from masf_jax.measurements import (
     tanh,
 )
 
-N = 4000
+N = 2000
 
 
 @eqx.filter_jit
@@ -114,17 +114,17 @@ def test_proposals_take_a_noise_that_is_not_gaussian():
 
 def test_both_signs_of_a_flow_speed():
     """One cell, forecast N(0, 1) in both directions: the posterior is a ring, with members on all sides."""
-    members = np.random.default_rng(1).normal(size=(4000, 2, 1, 1))
+    members = np.random.default_rng(1).normal(size=(1600, 2, 1, 1))
     measurement = Measurement(Speed(), Gaussian(0.1))
     drawn, _ = analyse(MASF(), members, measurement, [[2.0]])
     speed = np.hypot(*drawn[:, :, 0, 0].T)
-    x = np.random.default_rng(2).normal(size=(2_000_000, 2))
+    x = np.random.default_rng(2).normal(size=(500_000, 2))
     weights = np.exp(-0.5 * ((2.0 - np.hypot(*x.T)) / 0.1) ** 2)
     expected = (weights * np.hypot(*x.T)).sum() / weights.sum()
     assert abs(speed.mean() - expected) < 0.02
     np.testing.assert_allclose(speed.std(), 0.1, rtol=0.1)
     angles = np.histogram(np.arctan2(*drawn[:, :, 0, 0].T), bins=8, range=(-np.pi, np.pi))[0]
-    assert angles.min() > 0.7 * 500
+    assert angles.min() > 0.7 * 200
 
 
 def test_more_iterations_and_annealing_bring_it_closer():
@@ -178,7 +178,7 @@ def test_lorenz96_through_an_arctan(operator):
     model = Lorenz96(40, dt=0.01)
     measurement = Measurement(operator, Gaussian(0.05))
     keys = jax.random.split(jax.random.key(5), 4)
-    truth = model.sample_climatology(keys[0])
+    truth = eqx.filter_jit(model.sample_climatology)(keys[0])
     members = truth[None] + 0.1 * jax.random.normal(keys[1], (20, 40))
     twin = simulate(keys[2], model, measurement, 80, 10, x0=truth)
     filter = MASF(GaussianPrior(14.0, "perturbed"), inflation=Inflation(1.04))
@@ -193,17 +193,17 @@ def test_a_flow_seen_by_its_speed(key):
     from masf_jax.dynamics import Kolmogorov
 
     flow = Kolmogorov((24, 24))
-    members = spun_up_ensemble(flow, key, 6)
+    members = eqx.filter_jit(spun_up_ensemble)(flow, key, 6)
     measurement = Measurement(sigmoid() @ Speed(squared=True, offset=-3.0), Gaussian(0.1))
-    truth = members[0] + 0.1
+    h = jax.jit(jax.vmap(measurement.operator))
+    z = h(jnp.asarray(np.asarray(members)[:1] + np.float32(0.1)))
+    members = jnp.asarray(np.asarray(members)[1:])
     filter = MASF(GaussianPrior(3.0, "perturbed"), route=Automatic(Linearized(iterations=3))).prepare(
         flow, measurement
     )
-    drawn, _ = analyse(filter, members[1:], measurement, measurement.operator(truth))
+    drawn, _ = analyse(filter, members, measurement, np.asarray(z)[0])
     assert np.isfinite(drawn).all()
-    h = jax.vmap(measurement.operator)
-    before = np.asarray(h(members[1:]) - measurement.operator(truth)[None])
-    after = np.asarray(h(jnp.asarray(drawn, dtype=float)) - measurement.operator(truth)[None])
+    before, after = (np.asarray(h(x)) - z for x in (members, jnp.asarray(drawn, dtype=float)))
     assert np.sqrt((after**2).mean()) < 0.6 * np.sqrt((before**2).mean())
 
 

@@ -1,5 +1,7 @@
 """Scores against scoringrules, scipy and closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,16 @@ from masf_jax.metrics import (
 from masf_jax.metrics.cycle import cycle_scores
 
 RNG = np.random.default_rng(17)
-crps_ensemble, crps_gaussian = jax.jit(crps_ensemble), jax.jit(crps_gaussian)
+crps_ensemble, crps_gaussian, energy_score = map(jax.jit, (crps_ensemble, crps_gaussian, energy_score))
+rmse, root_mean_variance = jax.jit(rmse), jax.jit(root_mean_variance)
+rank_counts = jax.jit(rank_counts, static_argnums=2)
+wasserstein_1d = jax.jit(wasserstein_1d, static_argnames="order")
+sliced_wasserstein = jax.jit(sliced_wasserstein, static_argnames="n_slices")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def scored(names, state, truth, observed):
+    return cycle_scores(names, state, truth, observed, {"bias": lambda s, t, w: (s.mean - t).mean()})
 
 
 def draw(n, shape=(5,)):
@@ -52,9 +63,9 @@ def test_weighted_crps():
     expected = error - (error - plain) / (1 - (w**2).sum())
     found = crps_ensemble(jnp.asarray(x), jnp.asarray(y), jnp.log(jnp.asarray(w)))
     np.testing.assert_allclose(found, expected, rtol=1e-10)
-    equal = crps_ensemble(jnp.asarray(x), jnp.asarray(y), jnp.full((12,), -jnp.log(12.0)))
+    equal = crps_ensemble(jnp.asarray(x), jnp.asarray(y), jnp.asarray(np.full(12, -np.log(12.0))))
     np.testing.assert_allclose(equal, crps_ensemble(jnp.asarray(x), jnp.asarray(y)), rtol=1e-10)
-    single = jnp.where(jnp.arange(12) == 3, 0.0, -jnp.inf)
+    single = jnp.asarray(np.where(np.arange(12) == 3, 0.0, -np.inf))
     np.testing.assert_allclose(crps_ensemble(jnp.asarray(x), jnp.asarray(y), single), np.abs(x[3] - y))
 
 
@@ -64,7 +75,7 @@ def test_gaussian_crps(dtype):
     assert found.dtype == dtype
     rtol = 1e-10 if dtype == "float64" else 1e-4
     np.testing.assert_allclose(found, sr.crps_normal(y, mean, std), rtol=rtol, atol=1e-5)
-    exact = crps_gaussian(jnp.ones(1), jnp.zeros(1), jnp.full((1,), 3.0))
+    exact = crps_gaussian(*(jnp.asarray([value]) for value in (1.0, 0.0, 3.0)))
     np.testing.assert_allclose(exact, 2.0, rtol=1e-6)  # no variance: the absolute error
 
 
@@ -150,8 +161,8 @@ def test_rank_counts_by_hand():
 
 def test_rank_bins_are_even():
     """Merging N + 1 = 100 ranks into 50 bins: two ranks each."""
-    ensemble = jnp.broadcast_to(jnp.arange(99.0)[:, None], (99, 100))
-    truth = jnp.arange(100.0) - 0.5
+    ensemble = jnp.asarray(np.broadcast_to(np.arange(99.0)[:, None], (99, 100)), float)
+    truth = jnp.asarray(np.arange(100.0) - 0.5, float)
     np.testing.assert_array_equal(rank_counts(ensemble, truth, 50), np.full(50, 2))
 
 
@@ -183,9 +194,9 @@ def test_rank_of_a_missing_truth_counts_nowhere():
 def test_scores_of_a_cycle_split_by_what_is_observed():
     x, y = draw(8, (6,))
     state = EnsembleState(jnp.asarray(x, jnp.float32))
-    truth, observed = jnp.asarray(y, jnp.float32), jnp.arange(6) < 2
+    truth, observed = jnp.asarray(y, jnp.float32), jnp.asarray(np.arange(6) < 2)
     names = tuple(name for name in SCORES if name not in ("csi", "ssim"))  # those are of fields
-    out = cycle_scores(names, state, truth, observed, {"bias": lambda s, t, w: (s.mean - t).mean()})
+    out = scored(names, state, truth, observed)
     assert set(out) == {
         *(
             f"{name}{part}"
@@ -210,11 +221,11 @@ def test_scores_of_weighted_and_gaussian_states():
     w = RNG.dirichlet(np.ones(8))
     truth = jnp.asarray(y, jnp.float32)
     weighted = EnsembleState(jnp.asarray(x, jnp.float32), jnp.log(jnp.asarray(w, jnp.float32)))
-    out = cycle_scores(("rmse", "energy_score"), weighted, truth, None)
+    out = scored(("rmse", "energy_score"), weighted, truth, None)
     np.testing.assert_allclose(out["rmse"], np.sqrt(((w @ x - y) ** 2).mean()), rtol=1e-5)
     assert bool(jnp.isnan(out["energy_score"]))
-    gaussian = GaussianState(jnp.asarray(x[0], jnp.float32), jnp.eye(6) * 4.0)
-    out = cycle_scores(("crps", "spread"), gaussian, truth, None)
+    gaussian = GaussianState(jnp.asarray(x[0], jnp.float32), jnp.asarray(4.0 * np.eye(6), jnp.float32))
+    out = scored(("crps", "spread"), gaussian, truth, None)
     np.testing.assert_allclose(out["crps"], sr.crps_normal(y, x[0], 2.0).mean(), rtol=1e-4)
     np.testing.assert_allclose(out["spread"], 2.0)
 
@@ -223,7 +234,7 @@ def test_fair_scores_are_unbiased_in_ensemble_size(key):
     """The mean over many draws of 2 members equals that of the law: E|X-y| - E|X-X'|/2."""
     x = jax.random.normal(key, (2, 200_000))
     y = 0.5
-    found = float(crps_ensemble(x, jnp.full((200_000,), y)).mean())
+    found = np.mean(crps_ensemble(x, np.full(200_000, y, np.float32)), dtype=float)
     exact = float(sr.crps_normal(y, 0.0, 1.0))
     assert abs(found - exact) < 4 * 1.0 / np.sqrt(200_000)
 
