@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .dynamics.layout import current
+
 __all__ = ["Basis", "BlockBasis", "CellBasis", "FourierBasis", "IdentityBasis", "MatrixBasis"]
 
 
@@ -48,7 +50,7 @@ class FourierBasis(Basis):
 
     def to(self, x: Float[Array, "*x"]) -> Float[Array, "*x"]:
         axes = tuple(range(-self.n_axes, 0))
-        spectrum = jnp.fft.fftn(x, axes=axes)
+        spectrum = jnp.fft.fftn(current().whole(x), axes=axes)
         size = math.prod(x.shape[-self.n_axes :])
         return ((spectrum.real - spectrum.imag) / math.sqrt(size)).astype(x.dtype)
 

@@ -97,7 +97,8 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     n_steps = xs["step"] - step if problem.interval is None else problem.interval
     layout, policy, filter = problem.layout, problem.policy, problem.filter
     forecast = filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
-    forecast = jax.tree.map(layout.replicate, forecast)  # the members meet here, once a cycle
+    n_members = _n_members(forecast)
+    forecast = layout.settle(forecast, n_members)  # the members meet here, once a cycle
     before, diverged = policy.after_forecast(key_repair, filter, forecast)
     forecast = before.state
     out: dict[str, Any] = {"diverged": diverged}
@@ -105,18 +106,24 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     if problem.quality_control is not None:
         accepted = problem.quality_control(forecast, xs["z"], problem.measurement)
         out["rejected"], mask = mask & ~accepted, mask & accepted
-    analysis, out["info"] = filter.analysis(key_analysis, forecast, xs["z"], problem.measurement, mask)
+    given = layout.settle(forecast, n_members, filter.placement)
+    analysis, out["info"] = filter.analysis(key_analysis, given, xs["z"], problem.measurement, mask)
+    analysis = layout.settle(analysis, n_members)
     after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])
     analysis, out["skipped"] = after.state, after.skipped & ~diverged
     out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
     for stage, now in (("forecast", forecast), ("analysis", analysis)):
-        out[stage] = saved(problem.save, now)
+        out[stage] = layout.settle(saved(problem.save, now), n_members, "rest")
         out[f"{stage}_scores"] = (
             cycle_scores(problem.scores, now, xs["truth"], problem.observed, dict(problem.extra_scores))
             if "truth" in xs
             else {}
         )
-    return (jax.tree.map(layout.replicate, analysis), xs["step"]), out
+    return (analysis, xs["step"]), out
+
+
+def _n_members(state: State) -> int | None:
+    return len(state.ensemble) if isinstance(state, EnsembleState) else None
 
 
 def saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
@@ -136,14 +143,18 @@ def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -
     """All cycles in `xs`; cycles whose `valid` is False (padding of the last chunk) change nothing."""
 
     def body(carry: tuple[State, Array], x: dict[str, Array]) -> tuple[Any, dict]:
+        with problem.layout.active():
+            return cycle(carry, x)
+
+    def cycle(carry: tuple[State, Array], x: dict[str, Array]) -> tuple[Any, dict]:
         if "valid" not in x:
             return _cycle(problem, carry, x)
         shapes = eqx.filter_eval_shape(_cycle, problem, carry, x)[1]
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.cond(x["valid"], lambda c: _cycle(problem, c, x), lambda c: (c, empty), carry)
 
-    final, out = jax.lax.scan(body, carry, xs)
-    return jax.tree.map(problem.layout.replicate, final), out
+    (state, step), out = jax.lax.scan(body, carry, xs)
+    return (problem.layout.settle(state, _n_members(state), "rest"), step), out
 
 
 def begin(
@@ -223,7 +234,7 @@ def assimilate(
     """
     if (ensemble is None) == (start is None):
         raise ValueError("give either the first ensemble, or start: where another run ended.")
-    filter = filter.prepare(dynamics, measurement)
+    filter = filter.prepare(dynamics, measurement).spread(layout)
     if start is None:
         assert ensemble is not None
         if key is None:
@@ -257,7 +268,7 @@ def assimilate(
     xs["step"] = steps_from(start.step, observations)
     if not isinstance(start.cycle, Tracer) and int(start.cycle):
         xs["cycle"] = xs["cycle"] + start.cycle
-    carry = jax.tree.map(layout.replicate, (start.state, start.step))
+    carry = layout.settle((start.state, start.step), _n_members(start.state), "rest")
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
     (state, step), out, seconds = _execute(problem, carry, dict(xs), n_cycles, chunk, progress, timed)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
+from .dynamics.layout import current
 from .filters.base import EnsembleState, GaussianState, State
 from .measurements.measurement import Measurement
 from .numbers import number
@@ -69,7 +70,7 @@ def _forecast(state: State, measurement: Measurement) -> tuple[Array, Array]:
         variance = ((jacobian @ state.covariance) * jacobian).sum(1)
         mean = measurement.operator(state.mean)
         return mean, variance.reshape(mean.shape)
-    values = jax.vmap(measurement.operator)(state.ensemble)
+    values = current().each(measurement.operator, state.ensemble)
     # around one member, so that values on both sides of a circle's cut are near each other
     nearest = values[0 if state.log_weights is None else jnp.argmax(state.log_weights)]
     around = jax.vmap(lambda value: measurement.difference(value, nearest, shape))(values)

@@ -27,6 +27,11 @@ class Denoiser(eqx.Module):
         """
         return False
 
+    @property
+    def by_components(self) -> bool:
+        """Whether several devices best make the draws of all members by components (else by members)."""
+        return False
+
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
         """The mean of x0 given x."""

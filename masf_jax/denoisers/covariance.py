@@ -15,7 +15,9 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis
+from ..dynamics.layout import current
 from ..ensemble.double import any_of_batch
+from ..ensemble.tall import tall_qr
 from ..ensemble.taper import Taper
 from ..ensemble.transforms import inverse_sqrt_quadrature
 
@@ -128,9 +130,14 @@ class FactoredCovariance(Covariance):
         """Of C x0 + S η: one factorisation for everything at this noise level."""
         factor, sin = self.factor, sin.reshape(-1)
         ratio = jnp.maximum(cos.reshape(-1), 0.0) / sin
-        k = len(factor)
-        q, r = jnp.linalg.qr(jnp.concatenate([jnp.eye(k, dtype=factor.dtype), (factor * ratio[None, :]).T]))
-        return Given(factor, ratio, sin, r, q[:k], q[k:])
+        k, rows = len(factor), (factor * ratio[None, :]).T
+        one = jnp.eye(k, dtype=factor.dtype)
+        if current().devices is None or len(rows) < k:
+            q, r = jnp.linalg.qr(jnp.concatenate([one, rows]))
+            return Given(factor, ratio, sin, r, q[:k], q[k:])
+        turn, upper = tall_qr(rows)
+        q, r = jnp.linalg.qr(jnp.concatenate([one, upper]))
+        return Given(factor, ratio, sin, r, q[:k], turn @ q[k:])
 
     def regress(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
 from ..ensemble.statistics import anomalies
+from ..ensemble.tall import by_rows
 from ..ensemble.taper import Taper
 from .base import Denoiser
 from .covariance import (
@@ -71,6 +72,12 @@ class GaussianDenoiser(Denoiser):
     @property
     def ignores_noise(self) -> bool:
         return True
+
+    @property
+    def by_components(self) -> bool:
+        return (
+            isinstance(self.covariance, LowRankCovariance) and len(self.covariance.columns) < self.mean.size
+        )
 
     @property
     def factored(self) -> bool:
@@ -152,11 +159,6 @@ class GaussianDenoiser(Denoiser):
         return self if self.members == "fresh" else dataclasses.replace(self, index=index)
 
 
-def _by_rows(matrix: Float[Array, "k n"]) -> Float[Array, "k n"]:
-    """The matrix itself as a product: XLA on CPUs refuses an FFT whose result LAPACK takes by columns."""
-    return jnp.matmul(matrix, jnp.eye(matrix.shape[1], dtype=matrix.dtype), precision="highest")
-
-
 def ensemble_gaussian(
     ensemble: Float[Array, "N *v"],
     taper: Taper | None = None,
@@ -180,14 +182,14 @@ def ensemble_gaussian(
     if taper is None and n_members <= n:
         coefficients = root * jnp.eye(n_members, dtype=ensemble.dtype)
     elif taper is None:
-        flat, turned = reduced(_by_rows(flat))
+        flat, turned = reduced(by_rows(flat))
         coefficients = root * turned
     else:
         tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
         if n > _DENSE_TAPERED:
             return GaussianDenoiser(mean, tapered, members)
         eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
-        matrix = _by_rows(jax.vmap(tapered.matvec)(eye).reshape(n, n))
+        matrix = by_rows(jax.vmap(tapered.matvec)(eye).reshape(n, n))
         standard, std = standardised_factor(0.5 * (matrix + matrix.T))
         scaled = root * flat / jnp.where(std > 0, std, 1.0)[None]
         coefficients = solve_triangular(standard, scaled.T, trans="T").T

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
+from ..dynamics.layout import current
 from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
 from .process import Frame
@@ -160,7 +161,7 @@ def _diagonal(g: Callable[[Array], Array], basis: Basis, like: Float[Array, "*x"
     if isinstance(basis, FourierBasis):  # not by its squares, of which half the digits are lost
         axes = tuple(range(-basis.n_axes, 0))
         impulse = jnp.zeros_like(like).at[(..., *(0,) * basis.n_axes)].set(1.0)
-        s = jnp.abs(jnp.fft.fftn(g(impulse), axes=axes)).astype(like.dtype)
+        s = jnp.abs(jnp.fft.fftn(current().whole(g(impulse)), axes=axes)).astype(like.dtype)
         return jnp.where(s > 10 * jnp.finfo(s.dtype).eps * s.max(), s, 0.0)
     ones = basis.back(jnp.ones_like(basis.to(like)))
     squared = basis.to(jax.linear_transpose(g, like)(g(ones))[0])

@@ -1,18 +1,26 @@
-"""How the member axis is computed: all members at once, in batches, spread over devices."""
+"""Where members and state components are computed: all at once, in batches, spread over devices."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-__all__ = ["ALL_AT_ONCE", "MemberLayout"]
+__all__ = ["ALL_AT_ONCE", "AXIS", "MemberLayout", "Placement", "current"]
+
+AXIS = "devices"
+Placement: TypeAlias = Literal["members", "components", "replicated"]
+"""How an ensemble (N, *state) lies on several devices: whole members on each; some components of all members;
+or all of it on each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +28,17 @@ class MemberLayout:
     """Which members are computed at the same time, and where. Results do not depend on it, but for round-off.
 
     A batch makes all its steps before the next one starts, so a forecast needs the ensemble twice (before
-    and after) and the model's working memory for one batch. On several devices each one computes its own
-    members (`shard_map`), without communication: left to itself, XLA would gather all members on every
-    device for an FFT.
+    and after) and the model's working memory for one batch. On several devices each one carries its own
+    members on (`shard_map`), without communication: left to itself, XLA would gather all members on every
+    device for an FFT. Between forecasts each device has some components of all members, as most analyses
+    and all scores want them; one all-to-all leads from one placement to the other (docs/devices.md).
 
     Args:
         batch_size: members computed together on each device; None: all. A last batch that is smaller is
             compiled apart.
-        devices: the members are spread over these evenly and in order, a multiple of their number; None:
-            members stay where they are.
+        devices: members and components are spread over these evenly and in order, the number of members a
+            multiple of theirs; None: arrays stay where they are. Of several processes
+            (`jax.distributed`): all of `jax.devices()`.
 
     Raises:
         ValueError: batch_size below 1; no devices; a number of members that the devices do not divide.
@@ -45,61 +55,153 @@ class MemberLayout:
             if not self.devices or len(set(self.devices)) != len(self.devices):
                 raise ValueError(f"devices must name different devices, at least one; got {self.devices}.")
 
+    @property
+    def n_devices(self) -> int:
+        return 1 if self.devices is None else len(self.devices)
+
     def check(self, n_members: int) -> None:
         """Refuses a number of members that cannot be spread evenly."""
-        n_devices = 1 if self.devices is None else len(self.devices)
-        if n_members % n_devices:
-            fits = max(k for k in range(1, n_devices) if n_members % k == 0)
+        if n_members % self.n_devices:
+            fits = max(k for k in range(1, self.n_devices) if n_members % k == 0)
             raise ValueError(
-                f"{n_members} members cannot be spread evenly over {n_devices} devices: use {fits} of them, "
-                f"or a multiple of {n_devices} members."
+                f"{n_members} members cannot be spread evenly over {self.n_devices} devices: use {fits} of "
+                f"them, or a multiple of {self.n_devices} members."
             )
 
     def place(self, members: Array) -> Array:
         """The array with axis 0 spread over the devices (under jit: a constraint)."""
-        return self._put(members, PartitionSpec("members"))
+        return self._put(members, PartitionSpec(AXIS))
+
+    def put_rows(self, array: Array) -> Array:
+        """`place` of any array with rows; one whose rows the devices do not divide stays where it is."""
+        return array if len(array) % self.n_devices else self.place(array)
 
     def replicate(self, array: Array) -> Array:
         """The array whole on every device (under jit: a constraint)."""
         return self._put(array, PartitionSpec())
 
-    def map(self, f: Callable[..., Array], *arrays: Array) -> Array:
+    def whole(self, array: Array) -> Array:
+        """`replicate` in the order that an FFT takes: XLA's own gathers have others, which CPUs refuse."""
+        if self.devices is None or not isinstance(array, Tracer):
+            return array
+        rows_last = Layout(tuple(range(array.ndim)))
+        return with_layout_constraint(self.replicate(array), rows_last)
+
+    def spread(self, array: Array) -> Array:
+        """The array (N, …) with all N on every device, and its widest following axis spread over them.
+
+        Of axes that the devices divide the first. Else XLA pads the widest, so that under jit its array stays
+        spread; one with fewer values than devices is whole on each.
+        """
+        axis = self.spread_axis(array.shape)
+        return self._put(array, PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, AXIS))
+
+    def spread_axis(self, shape: tuple[int, ...]) -> int | None:
+        """The axis that `spread` divides."""
+        fits = [i for i in range(1, len(shape)) if shape[i] >= self.n_devices]
+        even = [i for i in fits if shape[i] % self.n_devices == 0]
+        return even[0] if even else max(fits, key=lambda i: shape[i], default=None)
+
+    def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """(N, …) spread over components, in another shape: by way of whole members, which need not move."""
+        alike = [n for n in array.shape if n > 1] == [n for n in shape if n > 1]
+        if self.devices is None or alike or len(array) % self.n_devices:
+            return array.reshape(shape)
+        return self.spread(self.place(self.place(self.spread(array)).reshape(shape)))
+
+    def settle(
+        self, tree: Any, n_members: int | None, placement: Placement | Literal["rest"] = "components"
+    ) -> Any:
+        """All arrays (n_members, …) in this placement, all others whole on every device.
+
+        "rest": by components where the devices divide them, else by members, as programs take and give them.
+        """
+        if self.devices is None:
+            return tree
+        puts = {"members": self.place, "components": self.spread, "replicated": self.replicate}
+
+        def one(leaf: Any) -> Any:
+            if n_members is None or leaf.ndim < 2 or len(leaf) != n_members:
+                return self.replicate(leaf)
+            if placement != "rest":
+                return puts[placement](leaf)
+            axis = self.spread_axis(leaf.shape)
+            even = axis is not None and leaf.shape[axis] % self.n_devices == 0
+            return self.spread(leaf) if even else self.place(leaf)
+
+        return jax.tree.map(one, tree)
+
+    def map(self, f: Callable[..., Any], *arrays: Any) -> Any:
         """f(a[i], b[i], …) for each i along axis 0 of the arrays, stacked."""
         if self.devices is None:
             return self._batches(f, *arrays)
-        self.check(arrays[0].shape[0])
-        spec = PartitionSpec("members")
-        local = _shard_map(lambda *own: self._batches(f, *own), self._mesh(), (spec,) * len(arrays), spec)
-        return local(*map(self.place, arrays))
+        self.check(len(jax.tree.leaves(arrays)[0]))
+        spec = PartitionSpec(AXIS)
+        local = self.local(lambda *own: self._batches(f, *own), (spec,) * len(arrays), spec)
+        return local(*jax.tree.map(self.place, arrays))
 
-    def _batches(self, f: Callable[..., Array], *arrays: Array) -> Array:
-        if self.batch_size is None or self.batch_size >= arrays[0].shape[0]:
+    def each(self, f: Callable[..., Any], *arrays: Any) -> Any:
+        """`map` of what needs no batches: H(x) of each member, one draw for each."""
+        if self.devices is None or len(jax.tree.leaves(arrays)[0]) % self.n_devices:
+            return jax.vmap(f)(*arrays)
+        return dataclasses.replace(self, batch_size=None).map(f, *arrays)
+
+    def by_components(self, f: Callable[[Array], Array], array: Array) -> Array:
+        """f(array), (N, *x) -> (*x), of an f that treats each component alone: each device has its own."""
+        axis = self.spread_axis(array.shape)
+        if self.devices is None or axis is None or array.shape[axis] % self.n_devices:
+            return f(array)
+        spec = (None,) * (axis - 1) + (AXIS,)
+        return self.local(f, PartitionSpec(None, *spec), PartitionSpec(*spec))(array)
+
+    def local(self, f: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        """f as each device runs it on its own part (`jax.shard_map`); `AXIS` is the name for collectives.
+
+        Inside, `current()` is a layout without devices. Without its check of replication: models are free to
+        start a loop from a constant, and members need no communication.
+        """
+
+        def own(*args: Any) -> Any:
+            with ALL_AT_ONCE.active():
+                return f(*args)
+
+        if hasattr(jax, "shard_map"):
+            return jax.shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        from jax.experimental.shard_map import shard_map  # where it was up to version 0.6.0
+
+        return shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False)
+
+    def _batches(self, f: Callable[..., Any], *arrays: Any) -> Any:
+        if self.batch_size is None or self.batch_size >= len(jax.tree.leaves(arrays)[0]):
             return jax.vmap(f)(*arrays)
         return jax.lax.map(lambda own: f(*own), arrays, batch_size=self.batch_size)
 
-    def _mesh(self) -> Mesh:
-        return Mesh(np.asarray(self.devices), ("members",))
+    @property
+    def mesh(self) -> Mesh:
+        return Mesh(np.asarray(self.devices), (AXIS,))
 
     def _put(self, array: Array, spec: PartitionSpec) -> Array:
         if self.devices is None:
             return array
-        sharding = NamedSharding(self._mesh(), spec)
+        sharding = NamedSharding(self.mesh, spec)
         if isinstance(array, Tracer):
             return jax.lax.with_sharding_constraint(array, sharding)
         return jax.device_put(array, sharding)
 
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, `current()` is this layout: for programs that are traced and compiled meanwhile."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
 
 ALL_AT_ONCE = MemberLayout()
+_current: contextvars.ContextVar[MemberLayout] = contextvars.ContextVar("layout", default=ALL_AT_ONCE)
 
 
-def _shard_map(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """`jax.shard_map`, which was jax.experimental's up to version 0.6.0.
-
-    Without its check of replication: models are free to start a loop from a constant, and members need
-    no communication.
-    """
-    if hasattr(jax, "shard_map"):
-        return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-    from jax.experimental.shard_map import shard_map
-
-    return shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False)
+def current() -> MemberLayout:
+    """The layout of the run that is being traced: for analyses that say themselves what lies where."""
+    return _current.get()

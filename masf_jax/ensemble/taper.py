@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..coordinates import Coordinates
+from ..dynamics.layout import current
 from .localization import taper_matrix
 
 __all__ = ["Taper", "taper"]
@@ -57,7 +58,7 @@ class Taper(eqx.Module):
     def _filtered(self, x: Array, response: Array) -> Array:
         axes = tuple(range(1, 1 + len(self.grid)))
         fields = x.reshape(x.shape[0], *self.grid)
-        spectrum = jnp.fft.rfftn(fields, axes=axes)
+        spectrum = jnp.fft.rfftn(current().whole(fields), axes=axes)
         spectrum = spectrum * response[None].astype(spectrum.dtype)
         return jnp.fft.irfftn(spectrum, s=self.grid, axes=axes).reshape(x.shape).astype(x.dtype)
 

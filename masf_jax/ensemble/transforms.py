@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..dynamics.layout import current
+from .tall import tall_qr
+
 __all__ = [
     "LARGEST",
     "Modes",
@@ -62,6 +65,10 @@ def modes(s: Float[Array, "*batch N m"]) -> Modes:
         sigma = jnp.sqrt(jnp.maximum(squares, 0.0))
         along = jnp.swapaxes(s, -1, -2) @ u
         return Modes(u, sigma, along / jnp.where(sigma > 0, sigma, 1.0)[..., None, :])
+    if s.ndim == 2 and current().devices is not None and s.shape[1] > s.shape[0]:
+        q, r = tall_qr(s.T)
+        u, sigma, vt = jnp.linalg.svd(r.T)
+        return Modes(u, sigma, q @ vt.T)
     u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
     return Modes(u, sigma, jnp.swapaxes(vt, -1, -2))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ..dynamics.rollout import advance
 from ..ensemble.double import exactly_where, in_double
 from ..ensemble.inflation import Inflation
@@ -93,11 +93,21 @@ class Filter(eqx.Module):
     uses_noise_of_each_state: ClassVar[bool] = False
     """Whether `update` uses p(z | x) of each state by itself. If not, noise that depends on H(x) is given to
     it as the one law at the forecast's mean H(x)."""
+    placement: ClassVar[Placement] = "replicated"
+    """How `update` wants the ensemble on several devices. "replicated" suits anything, and each device then
+    makes the whole analysis; the others leave it to XLA which collectives the analysis needs."""
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Filter:
         """This filter with what it derives from model and network (neighbour lists, climatology).
 
         Runs once, outside jit; `assimilate` calls it. Raises ValueError where they do not fit.
+        """
+        return self
+
+    def spread(self, layout: MemberLayout) -> Filter:
+        """This prepared filter, what it holds of the model's points lying where they are analysed.
+
+        Runs once, outside jit; `assimilate` calls it.
         """
         return self
 
@@ -182,7 +192,7 @@ def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z
     """The mean of H(x) over the members by their weights; H(mean) of a Gaussian state."""
     if isinstance(state, GaussianState):
         return measurement.operator(state.mean)
-    values = jax.vmap(measurement.operator)(state.ensemble)
+    values = current().each(measurement.operator, state.ensemble)
     return EnsembleState(values, state.log_weights).mean
 
 
@@ -279,8 +289,9 @@ class InflatedFilter(MemberFilter):
 def whitened_innovations(
     ensemble: Float[Array, "N *x"], z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
 ) -> Float[Array, "N m"]:
-    """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing."""
-    return jax.vmap(measurement.whitened_innovation, (None, 0, None))(z, ensemble, mask)
+    """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing; by values on several devices."""
+    layout = current()
+    return layout.spread(layout.each(lambda x: measurement.whitened_innovation(z, x, mask), ensemble))
 
 
 def largest_innovation(innovations: Float[Array, "N m"]) -> Float[Array, ""]:
@@ -347,8 +358,9 @@ class EnsembleFilter(InflatedFilter):
         measurement: Measurement,
         memory: Any,
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
-        x, info = self.updated(key, members.reshape(len(members), -1), members, z, mask, measurement)
-        return x.reshape(members.shape), memory, info
+        layout, flat = current(), (len(members), members[0].size)
+        x, info = self.updated(key, layout.reshape(members, flat), members, z, mask, measurement)
+        return layout.reshape(x, members.shape), memory, info
 
     def updated(
         self,

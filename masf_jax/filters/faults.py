@@ -198,7 +198,7 @@ def _flag(fault: Fault, where: Bool[Array, ""]) -> Int[Array, ""]:
 def _sound_members(ensemble: Float[Array, "N *state"]) -> Bool[Array, " N"]:
     """Which members are finite, with their squares."""
     within = jnp.abs(ensemble) <= largest_usable(ensemble.dtype)  # False of NaN
-    return within.reshape(len(ensemble), -1).all(1)
+    return within.all(tuple(range(1, within.ndim)))
 
 
 def _sound_weights(log_weights: Float[Array, " N"] | None) -> Bool[Array, ""]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ..dynamics.layout import Placement, current
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
 from ..measurements.measurement import Measurement
@@ -35,6 +36,7 @@ class ParticleFilter(MemberFilter):
     """
 
     uses_noise_of_each_state: ClassVar[bool] = True
+    placement: ClassVar[Placement] = "components"
     threshold: Float[Array, ""] = eqx.field(converter=within("threshold", "(0, 1]"), default=0.5)
     regularization: Float[Array, ""] = eqx.field(converter=within("regularization", "[0, inf]"), default=1.0)
 
@@ -53,7 +55,7 @@ class ParticleFilter(MemberFilter):
         particles, log_weights = state.ensemble, state.log_weights
         if log_weights is None:
             raise ValueError("the particle filter needs log-weights: start from filter.init(key, ensemble).")
-        likelihood = jax.vmap(measurement.log_prob, (None, 0, None))(z, particles, mask)
+        likelihood = current().each(lambda x: measurement.log_prob(z, x, mask), particles)
         n = particles.shape[0]
         uniform = jnp.full((n,), -jnp.log(float(n)), likelihood.dtype)
         total = jnp.nan_to_num(log_weights + likelihood, nan=-jnp.inf, neginf=-jnp.inf)

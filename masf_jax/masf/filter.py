@@ -15,6 +15,7 @@ from ..diffusion.process import ProcessFamily
 from ..diffusion.samplers import Sampler
 from ..diffusion.vp_bridge import VP
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import Placement
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
 from ..filters.base import InflatedFilter, Info
@@ -102,6 +103,10 @@ class MASF(InflatedFilter):
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of a route that knows z: it may have any law of the noise."""
         return self.route.uses_noise_of_each_state
+
+    @property
+    def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.prior.placement
 
     def route_of(self, measurement: Measurement) -> str:
         """The name of the route taken for this measurement."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Inexact
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
+from ..dynamics.layout import current
 from .base import Operator, Structure
 
 __all__ = ["Blur"]
@@ -81,7 +82,7 @@ class Blur(Operator):
             )
         axes = tuple(range(-len(grid), 0))
         work = x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)  # no transforms in half precision
-        spectrum = jnp.fft.rfftn(work, axes=axes)
+        spectrum = jnp.fft.rfftn(current().whole(work), axes=axes)
         transfer = _of_real_kernel(self.transfer.astype(spectrum.dtype), grid[-1])
         factor = transfer.reshape((1,) * (x.ndim - len(grid)) + modes)
         return jnp.fft.irfftn(factor * spectrum, s=grid, axes=axes).astype(x.dtype)

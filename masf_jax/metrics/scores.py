@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ..dynamics.layout import current
 from ..ensemble.statistics import member_mean
 
 __all__ = [
@@ -70,7 +71,8 @@ def crps_ensemble(
     n = ensemble.shape[0]
     error = jnp.abs(ensemble - truth[None])
     if log_weights is None:
-        return member_mean(error) - _pair_distances(ensemble) / (2.0 * n * (n - 1))
+        distances = current().by_components(_pair_distances, ensemble)
+        return member_mean(error) - distances / (2.0 * n * (n - 1))
     weights = jnp.exp(log_weights)
     order = jnp.argsort(ensemble, axis=0)
     x = jnp.take_along_axis(ensemble, order, axis=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import modes
@@ -27,6 +28,7 @@ class EnKF(EnsembleFilter):
     Source: Burgers, van Leeuwen & Evensen (1998), doi 10.1175/1520-0493(1998)126.
     """
 
+    placement: ClassVar[Placement] = "components"
     inflation: Inflation = eqx.field(default_factory=Inflation)
 
     def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import mean_preserving_rotation, modes
@@ -39,6 +40,7 @@ class EnKFN(EnsembleFilter):
         certainty: weight of the hyperprior (1: as derived; 2 gives less inflation in calm regimes).
     """
 
+    placement: ClassVar[Placement] = "components"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
     certainty: Float[Array, ""] = eqx.field(converter=within("certainty", "(0, inf]"), default=1.0)

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import AXIS, Placement, current
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import as_radius_or_none, taper_matrix
 from ...ensemble.statistics import anomalies
@@ -21,6 +23,9 @@ from ..base import EnsembleFilter, Info
 from .geometry import measured_coordinates
 
 __all__ = ["EnSRF"]
+
+_BLOCK = 32
+"""Values of which devices send each other the anomalies at once."""
 
 
 class EnSRF(EnsembleFilter):
@@ -40,6 +45,7 @@ class EnSRF(EnsembleFilter):
         taper: filled in by `prepare`.
     """
 
+    placement: ClassVar[Placement] = "components"
     forms_gram: ClassVar[bool] = False
 
     inflation: Inflation = eqx.field(default_factory=Inflation)
@@ -84,22 +90,98 @@ class EnSRF(EnsembleFilter):
     ) -> tuple[Float[Array, "N n"], Info]:
         if self.taper is None and self.radius is not None:
             raise ValueError("EnSRF needs its taper: call filter.prepare(dynamics, measurement).")
-        n_members, n = x.shape
+        mean, deviations = (
+            self._serially(x, innovations) if current().devices is None else self._in_blocks(x, innovations)
+        )
+        if draws is not None:
+            deviations = draws @ deviations
+        return mean[None] + deviations, {}
+
+    def _serially(
+        self, x: Float[Array, "N n"], innovations: Float[Array, "N m"]
+    ) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
+        """Analysis mean and anomalies."""
+        n = x.shape[1]
         joint = jnp.concatenate([x, -innovations], axis=1)  # predicted values minus z: same anomalies
         mean, deviations = anomalies(joint)
 
         def one(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             mean, deviations = carry
-            s = deviations[:, n + j]
-            variance = (s @ s) / (n_members - 1)
-            gain = (s @ deviations) / ((n_members - 1) * (1.0 + variance))
-            if self.taper is not None:
-                gain = gain * self.taper[j].astype(x.dtype)
-            alpha = 1.0 / (1.0 + 1.0 / jnp.sqrt(1.0 + variance))
-            return mean - gain * mean[n + j], deviations - alpha * s[:, None] * gain[None]
+            taper = None if self.taper is None else self.taper[j]
+            return _moved(mean, deviations, deviations[:, n + j], mean[n + j], taper)
 
         mean, deviations = jax.lax.fori_loop(0, innovations.shape[1], one, (mean, deviations))
-        deviations = deviations[:, :n]
-        if draws is not None:
-            deviations = draws @ deviations
-        return mean[None, :n] + deviations, {}
+        return mean[:n], deviations[:, :n]
+
+    def _in_blocks(
+        self, x: Float[Array, "N n"], innovations: Float[Array, "N m"]
+    ) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
+        """`_serially` on several devices, which have components of x and predicted values each.
+
+        All devices are sent the predicted values that are next, a block at a time, and update their copies
+        of them as they update their own: one message a block instead of one a value.
+        """
+        layout, (n, m) = current(), (x.shape[1], innovations.shape[1])
+        share = -(-m // layout.n_devices)
+        size = min(_BLOCK, share)
+        share += -share % size  # values of a device: whole blocks
+        total = share * layout.n_devices
+
+        def padded(a: Array, width: int) -> Array:
+            return jnp.pad(a, ((0, 0), (0, width - a.shape[1])))
+
+        x, y = padded(x, n + -n % layout.n_devices), padded(-innovations, total)
+        tapers = None
+        if self.taper is not None:
+            rows = jnp.pad(self.taper.astype(x.dtype), ((0, total - m), (0, 0)))
+            between = padded(rows[:, n:], total)
+            near = jnp.arange(total)[:, None] // size * size + jnp.arange(size)[None]
+            block = jnp.take_along_axis(between, near, axis=1)
+            tapers = padded(rows[:, :n], x.shape[1]), between, block
+
+        def own(x: Array, y: Array, tapers: Any) -> tuple[Array, Array]:
+            me, first = jax.lax.axis_index(AXIS), x.shape[1]
+            mean, deviations = anomalies(jnp.concatenate([x, y], axis=1))
+            if tapers is not None:
+                tapers = jnp.concatenate(tapers[:2], axis=1), tapers[2]
+
+            def block(b: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+                start = b * size
+                at = first + start % share
+                mine = tuple(jax.lax.dynamic_slice_in_dim(a, at, size, a.ndim - 1) for a in carry)
+                sent = jax.lax.psum(
+                    jax.tree.map(lambda a: jnp.where(start // share == me, a, 0.0), mine), AXIS
+                )
+
+                def one(j: Array, both: tuple[tuple[Array, Array], tuple[Array, Array]]) -> Any:
+                    (mean, deviations), (values, s) = both
+                    taper = (None, None) if tapers is None else (tapers[0][start + j], tapers[1][start + j])
+                    by = s[:, j], values[j]
+                    return _moved(mean, deviations, *by, taper[0]), _moved(values, s, *by, taper[1])
+
+                return jax.lax.fori_loop(0, size, one, (carry, sent))[0]
+
+            mean, deviations = jax.lax.fori_loop(0, total // size, block, (mean, deviations))
+            return mean[:first], deviations[:, :first]
+
+        columns, each = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+        specs = None if tapers is None else (columns, columns, PartitionSpec())
+        mean, deviations = layout.local(own, (columns, columns, specs), (each, columns))(x, y, tapers)
+        return mean[:n], deviations[:, :n]
+
+
+def _moved(
+    mean: Float[Array, " n"],
+    deviations: Float[Array, "N n"],
+    s: Float[Array, " N"],
+    innovation: Float[Array, ""],
+    taper: Float[Array, " n"] | None,
+) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
+    """Mean and anomalies after one value of anomalies s, predicted as far as -innovation from it."""
+    scale = len(s) - 1
+    variance = (s @ s) / scale
+    gain = (s @ deviations) / (scale * (1.0 + variance))
+    if taper is not None:
+        gain = gain * taper.astype(gain.dtype)
+    alpha = 1.0 / (1.0 + 1.0 / jnp.sqrt(1.0 + variance))
+    return mean - gain * innovation, deviations - alpha * s[:, None] * gain[None]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import helmert, mean_preserving_rotation, modes, random_orthogonal
@@ -34,6 +35,7 @@ class ETKF(EnsembleFilter):
         rotation: random mean-preserving rotation each analysis (needed on Lorenz-63, helpful elsewhere).
     """
 
+    placement: ClassVar[Placement] = "components"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
 

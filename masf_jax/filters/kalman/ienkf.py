@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...dynamics.rollout import advance
 from ...ensemble.double import exactly_where, in_double
 from ...ensemble.inflation import Inflation
@@ -46,8 +46,7 @@ class IEnKF(InflatedFilter):
     T = ((N-1)/(N-1 + Y Yᵀ))^{1/2} of the step before, taken out of the result again. The analysis is those
     members, carried to the end of the window. One step is an ETKF whose analysis went through the model.
 
-    Every iteration costs a forecast of all members, at once whatever the layout of the run; the model's
-    random numbers are the same in each.
+    Every iteration costs a forecast of all members; the model's random numbers are the same in each.
 
     Longer windows: `masf_jax.smoothers.ienks`.
 
@@ -62,6 +61,7 @@ class IEnKF(InflatedFilter):
         dynamics: filled in by `prepare`.
     """
 
+    placement: ClassVar[Placement] = "components"
     divides_by_variance: ClassVar[bool] = False
     inflation: Inflation = eqx.field(default_factory=Inflation)
     rotation: bool = eqx.field(static=True, default=False)
@@ -116,7 +116,7 @@ class IEnKF(InflatedFilter):
         window = memory
 
         def carried(dynamics: Dynamics, start: Array) -> Array:
-            return advance(dynamics, start, window.step, window.key, window.n_steps)
+            return advance(dynamics, start, window.step, window.key, window.n_steps, current())
 
         _, ensemble, info = self.fit(window.start, members, self.dynamics, carried, z, mask, measurement)
         return self.rotated(key, ensemble), window, info
@@ -179,7 +179,7 @@ class IEnKF(InflatedFilter):
         ridge = jnp.asarray(n - 1, dtype)
 
         def moved(w: Array, transform: Array) -> Array:
-            return mean[None] + jnp.tensordot(w[None] + transform, deviations, 1)
+            return current().spread(mean[None] + jnp.tensordot(w[None] + transform, deviations, 1))
 
         def by_eigenvalues(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
             values, vectors = jnp.linalg.eigh(y @ y.T)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import AXIS, MemberLayout, Placement, current
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
@@ -21,6 +24,7 @@ from ...measurements.measurement import Measurement
 from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
 from .geometry import measured_coordinates
+from .nearby import Nearby, shares
 
 __all__ = ["LETKF"]
 
@@ -52,11 +56,14 @@ class LETKF(EnsembleFilter):
             and may be traced (`vmap` over radii; weights are NaN beyond). None: the radius; where that is
             traced, all measured values are neighbours. (Of dense weights radii never compile anew.)
         localization, taper: filled in by `prepare` (neighbour lists, or dense weights).
+        needed: filled in by `spread`: the values that each device's points use; the lists count in those.
     """
 
+    placement: ClassVar[Placement] = "components"
     inflation: Inflation
     localization: Localization | None
     taper: Float[Array, "points m"] | None
+    needed: Int[Array, "devices q"] | None
     radius: Float[Array, ""] | None
     rotation: bool = eqx.field(static=True)
     solver: Literal["cg", "eigh"] = eqx.field(static=True)
@@ -73,6 +80,7 @@ class LETKF(EnsembleFilter):
         reach: float | None = None,
         localization: Localization | None = None,
         taper: Float[Array, "points m"] | None = None,
+        needed: Int[Array, "devices q"] | None = None,
     ):
         if solver not in ("cg", "eigh"):
             raise ValueError(f'solver must be "cg" or "eigh"; got {solver!r}.')
@@ -83,7 +91,7 @@ class LETKF(EnsembleFilter):
         self.radius = as_radius_or_none(radius) if reach is None else as_radius(radius)
         self.inflation = Inflation() if inflation is None else inflation
         self.rotation, self.solver, self.batch_size = rotation, solver, batch_size
-        self.localization, self.taper = localization, taper
+        self.localization, self.taper, self.needed = localization, taper, needed
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LETKF:
         state, measured = measured_coordinates("LETKF", self.radius, dynamics, measurement)
@@ -104,6 +112,16 @@ class LETKF(EnsembleFilter):
             self.radius, self.inflation, self.rotation, self.solver, self.batch_size, reach, lists, taper
         )
 
+    def spread(self, layout: MemberLayout) -> LETKF:
+        if layout.devices is None:
+            return self
+        if self.localization is None:
+            return (
+                self if self.taper is None else dataclasses.replace(self, taper=layout.put_rows(self.taper))
+            )
+        lists, needed = shares(self.localization, layout)
+        return dataclasses.replace(self, localization=lists, needed=needed)
+
     def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
         """The rotation."""
         return mean_preserving_rotation(key, n_members, dtype) if self.rotation else None
@@ -123,8 +141,11 @@ class LETKF(EnsembleFilter):
             return (self.taper.astype(each.dtype) @ each).max(0)
         if self.localization is None:
             raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
-        weights = self.localization.sqrt_weights.astype(each.dtype) ** 2
-        return (each[self.localization.neighbours] * weights[..., None]).sum(1).max(0)
+        near, weights = self.localization.neighbours, self.localization.sqrt_weights.astype(each.dtype) ** 2
+        if self.needed is not None:  # lists count in the values of the device that has the point
+            size = -(-len(near) // len(self.needed))
+            near = self.needed[jnp.arange(len(near))[:, None] // size, near]
+        return (each[near] * weights[..., None]).sum(1).max(0)
 
     def exact_transform(
         self,
@@ -133,34 +154,29 @@ class LETKF(EnsembleFilter):
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
     ) -> tuple[Float[Array, "N n"], Info]:
-        n_members, n = x.shape
+        n_members = len(x)
         scale = 1.0 / jnp.sqrt(jnp.asarray(n_members - 1, x.dtype))
         mean, deviations = anomalies(x)
         d, s = anomalies(innovations)
         s = -scale * s
-        taper, lists = self.taper, self.localization
-        n_points = len(taper if taper is not None else lists.neighbours)  # pyright: ignore[reportOptionalMemberAccess]
-        columns = deviations.reshape(n_members, n // n_points, n_points)
 
-        def local(point: Int[Array, ""]) -> tuple[Array, Array]:
-            if taper is not None:
-                near_s, near_d, weights = s, d, jnp.sqrt(taper[point])
-            else:
-                assert lists is not None  # `total` refuses where there is neither
-                near, weights = lists.neighbours[point], lists.sqrt_weights[point]
-                near_s, near_d = s[:, near], d[near]
-            found = modes(near_s * weights[None])
-            return scale * found.weights(near_d * weights) @ columns[..., point], found.shrunk(
-                columns[..., point]
-            )
+        def solve(near: Nearby, columns: Array) -> tuple[Array, Array]:
+            """Of these points, each with its own singular values."""
+            n_points = columns.shape[1]
 
-        used = len(d) if lists is None else lists.neighbours.shape[1]
-        batch = min(n_points, self.batch_size or max(1, _BATCH_NUMBERS // (4 * n_members * used)))
-        increment, updated = jax.lax.map(local, jnp.arange(n_points), batch_size=batch)
-        updated = jnp.moveaxis(updated, 0, -1).reshape(n_members, n)
+            def local(point: Int[Array, ""]) -> tuple[Array, Array]:
+                s, d, weights = near.of(point)
+                found, own = modes(s * weights[None]), columns[:, point].T
+                return scale * found.weights(d * weights) @ own, found.shrunk(own)
+
+            batch = min(n_points, self.batch_size or max(1, _BATCH_NUMBERS // (4 * n_members * near.used)))
+            increment, updated = jax.lax.map(local, jnp.arange(n_points), batch_size=batch)
+            return increment.T, jnp.transpose(updated, (2, 0, 1))
+
+        increment, updated = self._by_points(solve, deviations, s, d)
         if draws is not None:
             updated = draws @ updated
-        return (mean + jnp.moveaxis(increment, 0, -1).reshape(n))[None] + updated, {}
+        return (mean + increment)[None] + updated, {}
 
     def transform(
         self,
@@ -169,72 +185,74 @@ class LETKF(EnsembleFilter):
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
     ) -> tuple[Float[Array, "N n"], Info]:
-        n_members, n = x.shape
+        n_members = len(x)
         mean, deviations = anomalies(x)
         d, s = anomalies(innovations)
         s = -s / jnp.sqrt(jnp.asarray(n_members - 1, x.dtype))
-        if self.taper is not None:
-            n_points, k = self.taper.shape[0], n_members
-            normal = self._dense_normal_matrices(self.taper, s, d)
-        elif self.localization is not None:
-            n_points, k = self.localization.neighbours.shape
-            normal = self._sparse_normal_matrices(self.localization, s, d)
-        else:
-            raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
-        channels = n // n_points
-        columns = jnp.moveaxis(deviations.reshape(n_members, channels, n_points), 0, -1)
 
-        def local(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
-            return self._solve(columns if index is None else columns[:, index], *normal(index))
+        def solve(near: Nearby, columns: Array) -> tuple[Array, Array]:
+            """Of these points, in batches."""
+            channels, n_points = columns.shape[:2]
+            normal = near.normal_matrices()
 
-        work = n_members * (k + channels * (2 * n_members + 20))
-        batch = min(n_points, self.batch_size or max(64, _BATCH_NUMBERS // work))
-        n_batches = -(-n_points // batch)
-        if n_batches == 1:
-            increment, updated = local(None)
-        else:
+            def local(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
+                return self._solve(columns if index is None else columns[:, index], *normal(index))
+
+            work = n_members * (
+                (n_members if near.lists is None else near.used) + channels * (2 * n_members + 20)
+            )
+            batch = min(n_points, self.batch_size or max(64, _BATCH_NUMBERS // work))
+            n_batches = -(-n_points // batch)
+            if n_batches == 1:
+                return local(None)
             padded = jnp.minimum(jnp.arange(n_batches * batch), n_points - 1).reshape(n_batches, batch)
             increment, updated = jax.lax.map(local, padded)
             increment = jnp.moveaxis(increment, 0, 1).reshape(channels, -1)[:, :n_points]
-            updated = jnp.moveaxis(updated, 0, 1).reshape(channels, -1, n_members)[:, :n_points]
-        updated = jnp.moveaxis(updated, -1, 0).reshape(n_members, n)
+            return increment, jnp.moveaxis(updated, 0, 1).reshape(channels, -1, n_members)[:, :n_points]
+
+        increment, updated = self._by_points(solve, deviations, s, d)
         if self.rotation:
             updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
-        return (mean + increment.reshape(n))[None] + updated, {}
+        return (mean + increment)[None] + updated, {}
 
-    def _dense_normal_matrices(
-        self, taper: Float[Array, "points m"], s: Float[Array, "N m"], d: Float[Array, " m"]
-    ) -> Callable:
-        """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), as one product with the taper."""
-        taper = taper.astype(s.dtype)
-        n_members, m = s.shape
-        with_d = jnp.concatenate([s, d[None]], axis=0)
-        products = (s[:, None, :] * with_d[None, :, :]).reshape(-1, m)
+    def _by_points(
+        self,
+        solve: Callable[[Nearby, Float[Array, "channels points N"]], tuple[Array, Array]],
+        deviations: Float[Array, "N n"],
+        s: Float[Array, "N m"],
+        d: Float[Array, " m"],
+    ) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
+        """Mean increment and anomalies of all points; on several devices each has points of its own.
 
-        def normal(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
-            weights = taper if index is None else taper[index]
-            both = (weights @ products.T).reshape(-1, n_members, n_members + 1)
-            return both[:, :, :-1], both[:, :, -1]
+        A device is sent the values that its points need, of all members, and nothing else.
+        """
+        taper, lists, layout = self.taper, self.localization, current()
+        if taper is None and lists is None:
+            raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
+        n_members, n = deviations.shape
+        n_points = len(lists.neighbours if taper is None else taper)  # pyright: ignore[reportOptionalMemberAccess]
+        shape = n_members, n // n_points, n_points
+        columns = jnp.moveaxis(layout.reshape(deviations, shape), 0, -1)
+        if layout.devices is None:
+            increment, updated = solve(Nearby(s, d, taper, lists), columns)
+        else:
+            pad = -n_points % layout.n_devices
+            columns = jnp.pad(columns, ((0, 0), (0, pad), (0, 0)))
+            taper, lists = jax.tree.map(lambda a: jnp.pad(a, ((0, pad), (0, 0))), (taper, lists))
+            points, whole = PartitionSpec(None, AXIS), PartitionSpec()
+            own = PartitionSpec(AXIS)
 
-        return normal
+            def one(columns: Array, near: Any, s: Array, d: Array, needed: Array | None) -> Any:
+                if needed is not None:  # from members with all values to all members with these
+                    s = jax.lax.all_to_all(s[:, needed], AXIS, 1, 0, tiled=True)[:, 0]
+                    d = d[needed[jax.lax.axis_index(AXIS)]]
+                return solve(Nearby(s, d, *near), columns)
 
-    def _sparse_normal_matrices(
-        self, localization: Localization, s: Float[Array, "N m"], d: Float[Array, " m"]
-    ) -> Callable:
-        """index -> S_i S_iᵀ (batch, N, N) and S_i d_i (batch, N), from gathered neighbours."""
-        neighbours = localization.neighbours
-        sqrt_weights = localization.sqrt_weights.astype(s.dtype)
-
-        def normal(index: Int[Array, " batch"] | None) -> tuple[Array, Array]:
-            near, weights = (
-                (neighbours, sqrt_weights) if index is None else (neighbours[index], sqrt_weights[index])
-            )
-            local = s[:, near] * weights[None]
-            return jnp.einsum("ibk,jbk->bij", local, local), jnp.einsum(
-                "ibk,bk->bi", local, d[near] * weights
-            )
-
-        return normal
+            s_lies = whole if self.needed is None else own
+            run = layout.local(one, (points, own, s_lies, whole, whole), (points, points))
+            increment, updated = run(columns, (taper, lists), s, d, self.needed)
+            increment, updated = increment[:, :n_points], updated[:, :n_points]
+        return increment.reshape(n), layout.reshape(jnp.moveaxis(updated, -1, 0), (n_members, n))
 
     def _solve(
         self,

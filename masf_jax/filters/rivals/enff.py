@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
@@ -38,7 +38,7 @@ class _Paths(NamedTuple):
     def between(cls, ends: Float[Array, "N *x"], starts: Float[Array, "N *x"] | None) -> _Paths:
         """Straight from `starts` (None: 0) to `ends`."""
         parts = (ends,) if starts is None else (starts, ends - starts)
-        pairs = [anomalies(part) for part in parts]
+        pairs = [anomalies(current().spread(part)) for part in parts]
         mean, basis = (jnp.stack(list(values)) for values in zip(*pairs, strict=True))
         axes = tuple(range(1, ends.ndim))
         half = jnp.stack([jnp.stack([0.5 * (a * b).sum(axes) for a in basis]) for b in basis])
@@ -47,13 +47,14 @@ class _Paths(NamedTuple):
     def rate(self, x: Float[Array, "N *x"], t: Scalar, std: Scalar) -> Float[Array, "N *x"]:
         """Σ_j w_j dm_j/dt, w_j ∝ N(x; m_j, std² I), at the rows of x."""
         c = jnp.stack([t] if len(self.mean) == 1 else [jnp.ones_like(t), t])
-        away = x - jnp.tensordot(c, self.mean, axes=1)[None]
+        spread = current().spread
+        away, basis = spread(x - jnp.tensordot(c, self.mean, axes=1)[None]), [spread(b) for b in self.basis]
         space = tuple(range(1, x.ndim))
-        products = jnp.tensordot(away, self.basis, axes=(space, tuple(a + 1 for a in space)))
+        products = jnp.stack([jnp.tensordot(away, b, axes=(space, space)) for b in basis], axis=1)
         half_squares = jnp.einsum("k,l,klj->j", c, c, self.half_squares)
         logits = (jnp.tensordot(products, c, axes=(1, 0)) - half_squares[None]) / std**2
         weights = jax.nn.softmax(jax.lax.optimization_barrier(logits))  # rounded once (see KernelDenoiser)
-        return self.mean[-1][None] + jnp.tensordot(weights, self.basis[-1], axes=1)
+        return self.mean[-1][None] + spread(jnp.tensordot(weights, basis[-1], axes=1))
 
 
 class EnFF(SampledFilter):
@@ -82,6 +83,7 @@ class EnFF(SampledFilter):
         sigma_min: σ_min > 0, in the coordinates' unit.
     """
 
+    placement: ClassVar[Placement] = "components"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     path: Path = eqx.field(static=True, default="ot")
@@ -127,6 +129,8 @@ class EnFF(SampledFilter):
         start = noise if before is None else before + sigma * noise
         paths = _Paths.between(members, before)
 
+        spread = current().spread
+
         def step(k: Array, x: Array) -> Array:
             t = k.astype(dtype) * dt
             if before is not None:
@@ -136,7 +140,7 @@ class EnFF(SampledFilter):
                 rate = paths.rate(x, t, std)
                 u = (sigma - 1) / std * (x - t * rate) + rate
             scores = likelihood.scores(x + (1 - t) * u, dt * guidance, bounded=True)
-            return x + dt * (u + guidance * scores)
+            return spread(x + dt * (u + guidance * spread(scores)))
 
         drawn = jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
         return drawn, memory, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.kernel import KernelDenoiser
 from ...diffusion.linear_schedule import LinearSchedule, reverse_euler
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, member_variance
@@ -131,6 +132,7 @@ class EnSF(SampledFilter):
         sampler: see `EnSFSampler`.
     """
 
+    placement: ClassVar[Placement] = "members"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)

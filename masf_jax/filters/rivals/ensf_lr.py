@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
@@ -42,6 +43,7 @@ class EnSFLR(SampledFilter):
         ValueError: in `prepare`, for measured values that mix components.
     """
 
+    placement: ClassVar[Placement] = "members"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     normalization: Normalization = eqx.field(default_factory=lambda: Normalization("history"))
     sampler: EnSFSampler = eqx.field(default_factory=EnSFSampler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from ...denoisers.covariance import DiagonalCovariance
 from ...denoisers.gaussian import GaussianDenoiser, ensemble_gaussian
 from ...denoisers.kernel import KernelDenoiser
 from ...diffusion.linear_schedule import LinearSchedule, reverse_euler
+from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import member_mean, member_variance
@@ -56,6 +57,7 @@ class IEnSF(SampledFilter):
         iterations: reverse processes one after the other.
     """
 
+    placement: ClassVar[Placement] = "members"
     inflation: Inflation = eqx.field(default_factory=Inflation)
     normalization: Normalization = eqx.field(default_factory=Normalization)
     prior: Prior = eqx.field(static=True, default="diagonal")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
+from ...dynamics.layout import current
 from ...ensemble.normalization import Normalization
 from ...measurements.measurement import Measurement
 from ..base import InflatedFilter, Info
@@ -82,7 +83,7 @@ class Likelihood(eqx.Module):
         def log_prob(x: Array) -> Array:
             return self.measurement.log_prob(self.z, x, self.mask)
 
-        scores = jax.vmap(jax.grad(log_prob))(self.decode(v))
+        scores = current().each(jax.grad(log_prob), self.decode(v))
         if self.scale is not None:
             factor = self.scale
             if self.curvature is not None and step is not None:
@@ -118,7 +119,7 @@ def _curvature(likelihood: Likelihood, members: Float[Array, "N *x"]) -> Float[A
         first = product(v)
         return jnp.maximum(jnp.abs(first), jnp.abs(product(first)))
 
-    sums = jax.vmap(one)(members).max(0)
+    sums = current().each(one, members).max(0)
     return jnp.where(jnp.isnan(sums), 0.0, sums)
 
 

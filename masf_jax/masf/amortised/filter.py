@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from ...diffusion.samplers import bridge
 from ...diffusion.schedules import TimeGrid, time_grid
 from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
+from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...dynamics.rollout import climatological_states
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
@@ -104,6 +104,7 @@ class AmortisedMASF(MemberFilter):
         calibration: factor on the learned spread.
     """
 
+    placement: ClassVar[Placement] = "components"
     base: MemberFilter
     denoiser: NetworkDenoiser | None
     climate: Moments | None
@@ -168,6 +169,9 @@ class AmortisedMASF(MemberFilter):
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
             denoiser = kind.create(keys()[1], shape, jnp.zeros(seen.shape, seen.dtype))
         return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
+
+    def spread(self, layout: MemberLayout) -> AmortisedMASF:
+        return eqx.tree_at(lambda f: f.base, self, self.base.spread(layout))
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         state = self.base.init(key, ensemble)
@@ -262,7 +266,7 @@ class AmortisedMASF(MemberFilter):
             def one(key: PRNGKeyArray, w0: Array) -> Array:
                 return bridge(key, start, denoiser, times, first=_Known(w0))
 
-            drawn = jax.vmap(one)(keys, drawn)
+            drawn = current().spread(current().each(one, keys, drawn))
             if self.centred:
                 drawn = recentre(centre, anomalies(drawn)[1])
         return jax.vmap(start.frame.decode)(drawn), jnp.mean(factor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...denoisers.base import Denoiser
 from ...diffusion.process import Process
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import Placement
 from ...measurements.measurement import Measurement
 from ..climate import Climate
 
@@ -24,6 +25,9 @@ class Prior(eqx.Module):
     A subclass gives `__call__`; it may remember across cycles (`init`), and derive things from the model
     (`prepare`).
     """
+
+    placement: ClassVar[Placement] = "replicated"
+    """See `Filter`; of one that is replicated the draws are still spread, by members."""
 
     @abc.abstractmethod
     def __call__(

@@ -14,6 +14,7 @@ from ...denoisers.base import Denoiser
 from ...denoisers.gaussian import GaussianDenoiser, Members, ensemble_gaussian
 from ...diffusion.process import Process
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import Placement
 from ...ensemble.localization import as_radius_or_none
 from ...ensemble.taper import Taper, taper
 from ...measurements.measurement import Measurement
@@ -45,6 +46,10 @@ class GaussianPrior(Prior):
     def __check_init__(self) -> None:
         if self.members not in get_args(Members):
             raise ValueError(f"members must be one of {', '.join(get_args(Members))}; got {self.members!r}.")
+
+    @property
+    def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "components" if self.radius is None else "replicated"
 
     @property
     def couples_members(self) -> bool:

@@ -15,6 +15,7 @@ from ...denoisers.base import Denoiser
 from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import ALL_AT_ONCE, current
 from ...ensemble.keys import member_keys
 from ...ensemble.statistics import anomalies, recentre
 from ...ensemble.transforms import mean_preserving_rotation
@@ -22,7 +23,7 @@ from ...measurements.measurement import Measurement
 from ..climate import Climate
 from ..priors.base import Prior
 
-__all__ = ["Inputs", "Route", "draws", "rotated"]
+__all__ = ["Inputs", "Route", "draws", "of_each", "rotated"]
 
 
 class Inputs(NamedTuple):
@@ -102,6 +103,12 @@ class Route(eqx.Module):
         return self, prior.prepare(dynamics, measurement, climate)
 
 
+def of_each(f: Callable[[Array], Array], members: Float[Array, "N *x"]) -> Float[Array, "N *v"]:
+    """f of each member, on several devices by members, and then by components."""
+    layout = current()
+    return layout.spread(layout.each(f, members))
+
+
 def draws(
     key: PRNGKeyArray,
     process: Process,
@@ -116,7 +123,8 @@ def draws(
     def draw(key: PRNGKeyArray, index: Array, member: Array) -> Array:
         return sampler.draw(key, process, denoiser.numbered(index), member)
 
-    drawn = jax.vmap(draw)(keys, jnp.arange(n_members), members)
+    layout = ALL_AT_ONCE if denoiser.by_components else current()
+    drawn = current().spread(layout.each(draw, keys, jnp.arange(n_members), members))
     if not sampler.centred:
         return drawn
     return recentre(sampler.mean(key, process, denoiser, n_members), anomalies(drawn)[1])

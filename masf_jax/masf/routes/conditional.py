@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...diffusion.process import ProcessFamily
 from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import current
 from ...ensemble.density import KernelDensity, check_bandwidth
 from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
@@ -100,10 +101,10 @@ class ConditionalKernel(Conditional):
         def around(key: PRNGKeyArray, member: Array) -> Array:
             return jax.vmap(density.draw, (0, None))(jax.random.split(key, self.draws), member)
 
-        draws = jax.vmap(around)(member_keys(key_draws, n), members)
+        draws = current().each(around, member_keys(key_draws, n), members)
         draws = draws.reshape(n * self.draws, *members.shape[1:])
-        likelihood = jax.vmap(inputs.measurement.log_prob, (None, 0, None))
-        weights = jax.nn.log_softmax(likelihood(inputs.z, draws, inputs.mask))
+        law, z, mask = inputs.measurement, inputs.z, inputs.mask
+        weights = jax.nn.log_softmax(current().each(lambda x: law.log_prob(z, x, mask), draws))
         picked = systematic(key_pick, jnp.exp(weights), n)
         used = effective_sample_size(weights) / (n * self.draws)
         return draws[picked], memory, {"proposals_used": used}

@@ -18,6 +18,7 @@ from ...diffusion.conditional import towards_noise
 from ...diffusion.lift import has_lift
 from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import current
 from ...ensemble.density import check_bandwidth
 from ...ensemble.keys import member_keys
 from ...measurements.measurement import Measurement
@@ -118,7 +119,7 @@ class ConditionalNetwork(Conditional):
         def one(key: PRNGKeyArray) -> Array:
             return process.frame.decode(inputs.sampler.draw(key, process, denoiser, None))
 
-        drawn = jax.vmap(one)(member_keys(key_sample, members.shape[0]))
+        drawn = current().each(one, member_keys(key_sample, members.shape[0]))
         return drawn, None if self.restart else params, training_info(history, members.dtype)
 
     def _fresh(self) -> NetworkDenoiser:

@@ -17,6 +17,7 @@ from ...diffusion.measurement_aware import MeasurementAware
 from ...diffusion.process import ProcessFamily
 from ...diffusion.samplers import Guided, Sampler, paper_guidance_scale
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import current
 from ...ensemble.keys import member_keys
 from ...measurements.measurement import Measurement
 from ...training.dual_head import dual_head_loss, heads_of
@@ -131,4 +132,4 @@ class DualHead(Route):
         def one(key: PRNGKeyArray, v0: Array) -> Array:
             return process.frame.decode(guided_dual_head(key, process, heads_of(network), times, v0, *scales))
 
-        return jax.vmap(one)(member_keys(key_sample, len(states)), states), memory, info
+        return current().each(one, member_keys(key_sample, len(states)), states), memory, info

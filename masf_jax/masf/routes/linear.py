@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -13,7 +12,7 @@ from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
-from .base import Inputs, Route, draws, rotated
+from .base import Inputs, Route, draws, of_each, rotated
 
 __all__ = ["Linear"]
 
@@ -44,14 +43,14 @@ class Linear(Route):
     ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
         key_prior, key_draws = keys
         process = inputs.process_at()
-        members = jax.vmap(process.frame.encode)(inputs.members)
+        members = of_each(process.frame.encode, inputs.members)
         denoiser, memory, info = inputs.prior(key_prior, members, process, memory)
         if isinstance(denoiser, GaussianDenoiser) and denoiser.factored:
             process, denoiser, rounding = moved(inputs, process, denoiser)
             info = info | {"rounding": rounding}
-            members = jax.vmap(process.frame.encode)(inputs.members)
+            members = of_each(process.frame.encode, inputs.members)
         drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
-        drawn = jax.vmap(process.frame.decode)(drawn)
+        drawn = of_each(process.frame.decode, drawn)
         if inputs.prior.rotates and inputs.sampler.moves_members:
             drawn = rotated(key_draws, drawn)
         # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then

@@ -15,13 +15,14 @@ from ...bases import IdentityBasis
 from ...denoisers.base import Denoiser
 from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
+from ...dynamics.layout import current
 from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size, member_mean
 from ...measurements.measurement import Measurement
 from ...numbers import within
 from ..priors.base import Prior
-from .base import Inputs, Route, rotated
+from .base import Inputs, Route, of_each, rotated
 
 __all__ = ["Linearized"]
 
@@ -151,13 +152,13 @@ class Linearized(Route):
         prior = inputs.prior.of_each_member if self.at == "member" else inputs.prior
         inputs = inputs._replace(prior=prior)
         process = inputs.process_at()
-        members = jax.vmap(process.frame.encode)(inputs.members)
+        members = of_each(process.frame.encode, inputs.members)
         denoiser, new_memory, info = prior(key_prior, members, process, memory)
 
         def denoiser_of(other: Process) -> Denoiser:
             if isinstance(other.frame.basis, IdentityBasis):
                 return denoiser
-            coordinates = jax.vmap(other.frame.encode)(inputs.members)
+            coordinates = of_each(other.frame.encode, inputs.members)
             return prior(key_prior, coordinates, other, memory)[0]
 
         drawn, found = self._iterated(key, _Tangents(inputs, denoiser_of))
@@ -182,7 +183,8 @@ class Linearized(Route):
         process = inputs.process_at(at, factors[-1])
         denoiser = tangents.denoiser_of(process)
         keys = member_keys(key, n)
-        common = jax.vmap(tangents.draw, (0, None, None, 0))(keys, process, denoiser, members)
+        each = current().each
+        common = each(lambda key, member: tangents.draw(key, process, denoiser, member), keys, members)
         mean = tangents.mean(key, process, denoiser)
         if self.at == "mean":
             info = {"last_step": tangents.change(mean, at)}
@@ -199,7 +201,7 @@ class Linearized(Route):
             drawn, steps = jax.lax.scan(again, member, factors)
             return drawn, steps[-1]
 
-        drawn, steps = jax.vmap(move)(keys, members)
+        drawn, steps = each(move, keys, members)
         if centred:
             drawn = drawn + (mean - member_mean(common))[None]
         return drawn, {"last_step": jnp.sqrt(jnp.mean(steps**2))}
@@ -219,7 +221,7 @@ class Linearized(Route):
         key_draws, key_pick = jax.random.split(jax.random.fold_in(key, n))
         keys = member_keys(key_draws, count)
         denoiser = tangents.denoiser_of(process)
-        draws = jax.vmap(tangents.draw, (0, None, None, None))(keys, process, denoiser, None)
+        draws = current().each(lambda key: tangents.draw(key, process, denoiser, None), keys)
         _, tangent = jax.linearize(measurement.operator, at)
         innovation = measurement.innovation(z, at)
 
@@ -227,7 +229,7 @@ class Linearized(Route):
             linear = measurement.noise.whiten(innovation - tangent(x - at), mask)
             return measurement.log_prob(z, x, mask) + 0.5 * jnp.sum(linear**2)
 
-        weights = jax.nn.log_softmax(jax.vmap(log_weight)(draws))
+        weights = jax.nn.log_softmax(current().each(log_weight, draws))
         picked = systematic(key_pick, jnp.exp(weights), n)
         used = effective_sample_size(weights) / count
         return draws[picked], info | {"proposals_used": used}
