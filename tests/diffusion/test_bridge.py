@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from masf_jax.diffusion import bridge, measurement_aware, time_grid, vp_bridge
 from masf_jax.measurements import Gaussian, Identity, Measurement
 
 COUNT = 20_000
+made, fitted = eqx.filter_jit(vp_bridge), eqx.filter_jit(ensemble_kernel)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -23,7 +25,8 @@ def test_kernel_forecasts_match_importance_sampling(n, key):
     """
     ensemble, h, r, z = bimodal_problem(n)
     process = process_of(h, r, z, ensemble.mean(0), ensemble.std(0))
-    denoiser = ensemble_kernel(jax.vmap(process.frame.encode)(jnp.asarray(ensemble, dtype=float)), 0.3)
+    encode = eqx.filter_jit(lambda frame, x: jax.vmap(frame.encode)(x))
+    denoiser = fitted(encode(process.frame, jnp.asarray(ensemble, dtype=float)), 0.3)
     kernels, bandwidth = (np.asarray(a, np.float64) for a in (denoiser.members, denoiser.bandwidth))
 
     def reference(seed):
@@ -45,10 +48,10 @@ def test_processes_have_one_posterior(key):
     measurement = Measurement(Identity(), Gaussian(float(np.sqrt(r[0, 0]))))
     samples = []
     for build in (vp_bridge, measurement_aware):
-        process = build(
+        process = eqx.filter_jit(build)(
             measurement, jnp.asarray(z, dtype=float), jnp.ones(1, bool), jnp.zeros(1), jnp.ones(1)
         )
-        denoiser = ensemble_kernel(jnp.asarray(ensemble, dtype=float), 0.3)
+        denoiser = fitted(jnp.asarray(ensemble, dtype=float), 0.3)
         draw = jax.jit(jax.vmap(lambda k, p=process, d=denoiser: bridge(k, p, d, time_grid(2))))
         samples.append(np.asarray(draw(jax.random.split(key, COUNT)), np.float64))
     assert wasserstein(*samples) < 0.03
@@ -57,7 +60,7 @@ def test_processes_have_one_posterior(key):
 @pytest.mark.parametrize("kind", ["uniform", "quadratic", "log_snr"])
 def test_every_time_grid_will_do(kind, key):
     """Corrected steps are exact on any grid: moments of the scalar posterior N(1, ½)."""
-    process = vp_bridge(
+    process = made(
         Measurement(Identity(), Gaussian(1.0)),
         jnp.asarray([2.0]),
         jnp.ones(1, bool),
@@ -74,7 +77,7 @@ def test_every_time_grid_will_do(kind, key):
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_members_are_moved_by_the_first_step_alone(n_steps, key):
     """Members drawn from the forecast N(0, 1), z = 2, noise 1: N(1, ½), and each keeps to its member."""
-    process = vp_bridge(
+    process = made(
         Measurement(Identity(), Gaussian(1.0)),
         jnp.asarray([2.0]),
         jnp.ones(1, bool),
@@ -101,7 +104,7 @@ def test_members_are_moved_by_the_first_step_alone(n_steps, key):
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_path_leads_from_the_measurement_to_the_draw(moved, key):
     measurement, mask = Measurement(Identity(), Gaussian(1.0)), jnp.asarray([True, False])
-    process = vp_bridge(measurement, jnp.asarray([2.0, 0.0]), mask, jnp.zeros(2), jnp.ones(2))
+    process = made(measurement, jnp.asarray([2.0, 0.0]), mask, jnp.zeros(2), jnp.ones(2))
     denoiser = GaussianDenoiser(jnp.zeros(2), DenseCovariance(jnp.eye(2)), members="perturbed")
     first = denoiser.for_member(jnp.ones(2)) if moved else None
 
@@ -111,7 +114,8 @@ def test_the_path_leads_from_the_measurement_to_the_draw(moved, key):
 
     path = run(True)
     assert path.shape == (5, 2)
-    np.testing.assert_array_equal(path[0, 0], process.measured[0])
+    path = np.asarray(path)
+    np.testing.assert_array_equal(path[0, 0], np.asarray(process.measured)[0])
     np.testing.assert_array_equal(path[-1], run(False))
     assert len(np.unique(path)) == path.size
 
@@ -136,6 +140,6 @@ def test_one_program_for_all_numbers(key):
         ensemble = jax.random.normal(jax.random.key(i), (6, 4)) * (1 + i)
         measurement = Measurement(Identity(), Gaussian(0.5 + i))
         seen.append(analysis(key, ensemble, measurement, jnp.full(4, 1.0 * i), jnp.arange(4) != i))
-        assert bool(jnp.isfinite(seen[-1]).all())
+        assert np.isfinite(np.asarray(seen[-1])).all()
     assert len(traces) == 1
-    assert float(jnp.abs(seen[0] - seen[1]).max()) > 0.1
+    assert np.abs(np.asarray(seen[0]) - seen[1]).max() > 0.1
