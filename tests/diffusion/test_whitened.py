@@ -86,41 +86,51 @@ def arrays(name, missing=True):
     )
 
 
-def dense(measurement, z, mask, centre, scale):
-    """G over raveled states and R^{-1/2}(z - H centre), by differentiating the definition."""
+def _dense(measurement, z, mask, centre, scale):
+    """G over raveled states and R^{-1/2}(z - H centre), by differentiating the definition; traced."""
     wide = jnp.broadcast_to(scale, centre.shape)
 
-    @jax.jit
-    def both():
-        def residual(v):
-            return measurement.whitened_innovation(z, centre + wide * v.reshape(centre.shape), mask)
+    def residual(v):
+        return measurement.whitened_innovation(z, centre + wide * v.reshape(centre.shape), mask)
 
-        zero = jnp.zeros(centre.size, centre.dtype)
-        return -jax.jacfwd(residual)(zero), residual(zero)
+    zero = jnp.zeros(centre.size, centre.dtype)
+    return -jax.jacfwd(residual)(zero), residual(zero)
 
-    return tuple(np.asarray(value, np.float64) for value in both())
+
+def _basis_matrix(basis, shape):
+    """V over raveled states and coordinates, and V⁻¹; traced."""
+    coordinates, eye = jax.eval_shape(basis.to, jnp.zeros(shape)).shape, jnp.eye(int(np.prod(shape)))
+    back = jax.vmap(lambda v: basis.back(v.reshape(coordinates)).reshape(-1))(eye)
+    return back.T, jax.vmap(lambda x: basis.to(x.reshape(shape)).reshape(-1))(eye).T
+
+
+def dense(*problem):
+    return tuple(np.asarray(value, np.float64) for value in jax.jit(lambda: _dense(*problem))())
 
 
 def basis_matrix(basis, shape):
-    """V over raveled states and coordinates, and V⁻¹."""
-    coordinates = jax.eval_shape(basis.to, jnp.zeros(shape)).shape
-
-    @jax.jit
-    def both(eye):
-        back = jax.vmap(lambda v: basis.back(v.reshape(coordinates)).reshape(-1))(eye)
-        return back.T, jax.vmap(lambda x: basis.to(x.reshape(shape)).reshape(-1))(eye).T
-
-    return tuple(np.asarray(value, np.float64) for value in both(jnp.eye(int(np.prod(shape)))))
+    return tuple(np.asarray(value, np.float64) for value in jax.jit(lambda: _basis_matrix(basis, shape))())
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_structured_coordinates_diagonalise_the_measurement(name, dtype):
     shape, measurement, kind = CASES[name]
     z, mask, centre, scale = arrays(name)
-    g, innovation = dense(measurement, z, mask, centre, scale)
-    problem = jax.jit(whitened)(measurement, z, mask, centre, scale)
+
+    @jax.jit
+    def found(z, mask, centre, scale):
+        problem = whitened(measurement, z, mask, centre, scale)
+        return (
+            problem,
+            _dense(measurement, z, mask, centre, scale),
+            _basis_matrix(problem.frame.basis, shape),
+        )
+
+    problem, of_measurement, of_basis = found(z, mask, centre, scale)
+    (g, innovation), (v, inverse) = (
+        [np.asarray(value, np.float64) for value in pair] for pair in (of_measurement, of_basis)
+    )
     assert isinstance(problem.frame.basis, kind)
-    v, inverse = basis_matrix(problem.frame.basis, shape)
     tolerance = 3e-5 if dtype == "float32" else 1e-10
     np.testing.assert_allclose(inverse, v.T, atol=tolerance)
     s = np.asarray(problem.singular_values, np.float64).reshape(-1)
@@ -140,22 +150,28 @@ def test_a_tangent_elsewhere_is_the_measurement_of_its_own_linear_operator(name)
     """Linearised at x̂, H is J x + (H(x̂) - J x̂): the problem of the dense J with z moved by the constant."""
     shape, measurement, _ = CASES[name]
     z, mask, centre, scale = arrays(name)
-    at = centre + 0.7
-    bridge_of = jax.jit(
-        lambda at, tempering: vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=tempering)
-    )
-    process = bridge_of(at, 4.0)
+    at = jnp.asarray(np.asarray(centre) + np.float32(0.7))
+    process = jax.jit(lambda at: vp_bridge(measurement, z, mask, centre, scale, at=at, tempering=4.0))(at)
 
-    def h(x):
-        return measurement.operator(x.reshape(shape)).reshape(-1)
+    @jax.jit
+    def tangent(flat):
+        """J, and z moved by the constant."""
 
-    flat = at.reshape(-1)
-    jacobian, value = jax.jacfwd(h)(flat), h(flat)
+        def h(x):
+            return measurement.operator(x.reshape(shape)).reshape(-1)
+
+        jacobian = jax.jacfwd(h)(flat)
+        return jacobian, z.reshape(-1) - h(flat) + jacobian @ flat
+
+    jacobian, moved = tangent(at.reshape(-1))
     linear = Measurement(Linear(jacobian), Gaussian(2 * 0.3))
-    moved = z.reshape(-1) - value + jacobian @ flat
-    dense = vp_bridge(linear, moved, mask.reshape(-1), centre.reshape(-1), scale.reshape(-1))
-    gaussian = GaussianDenoiser(jnp.zeros(centre.size), DenseCovariance(jnp.eye(centre.size)))
+    flat = (value.reshape(-1) for value in (mask, centre, scale))
+    dense = jax.jit(vp_bridge)(linear, moved, *flat)
+    gaussian = GaussianDenoiser(
+        jnp.zeros(centre.size), DenseCovariance(jnp.asarray(np.eye(centre.size), float))
+    )
 
+    @jax.jit
     def mean(process):
         """Of x given z, for x ~ N(centre, scale²)."""
         v = process.endpoint(jax.random.key(0))

@@ -41,7 +41,7 @@ def law(path, noise, z, guidance, steps=100, prior=1.0, sigma=SIGMA):
 
 @pytest.mark.parametrize("path", ["ot", "f2p"])
 def test_its_law_for_a_gaussian_forecast_is_that_of_its_linear_steps(path, x64):
-    n = 1500
+    n = 800
     prior, guidance = 1.0, 0.4
     last = jnp.asarray(norm.ppf((np.arange(n) + 0.5) / n)[:, None]) * np.sqrt(prior) / GROWTH
     filter = EnFF(path=path, n_steps=100, guidance=guidance, sigma_min=SIGMA)
@@ -60,7 +60,7 @@ def test_its_law_for_a_gaussian_forecast_is_that_of_its_linear_steps(path, x64):
 
 
 def test_without_guidance_it_draws_from_the_forecast_mixture(x64):
-    n = 1500
+    n = 1000
     members = jnp.asarray(3 + 0.5 * norm.ppf((np.arange(n) + 0.5) / n)[:, None])
     filter = EnFF(n_steps=200, guidance=0.0, sigma_min=SIGMA)
     measurement = Measurement(Identity(), Gaussian(0.1))

@@ -31,7 +31,7 @@ def gaussian_members(n, covariance, seed=3):
 
 @pytest.mark.parametrize("name", LAWS)
 def test_a_gaussian_forecast_gives_the_posterior(name, x64):
-    case, n = LAWS[name], 300 if name == "mixture" else 1000
+    case, n = LAWS[name], 300 if name == "mixture" else 500
     prior = "ensemble" if name == "sure" else name
     p = np.diag([1.0, 2.0]) if prior == "diagonal" else np.asarray([[1.0, 0.8], [0.8, 2.0]])
     h = np.asarray(case["h"])
