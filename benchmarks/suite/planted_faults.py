@@ -83,8 +83,8 @@ FAULTS = (
     _core(
         "measurements: a mask of cycles alone is ignored",
         "measurements/measurement.py",
-        "finite = finite & jnp.broadcast_to(mask, values.shape)",
-        "finite = finite | jnp.broadcast_to(mask, values.shape)",
+        "finite = finite & jnp.broadcast_to(given, values.shape)",
+        "finite = finite | jnp.broadcast_to(given, values.shape)",
         "tests/measurements",
     ),
     _core(
@@ -228,16 +228,16 @@ FAULTS = (
     ),
     Fault(
         "filters: a repaired member keeps no donor",
-        ("filters/repair.py",),
-        "finite_first = jnp.argsort(~finite)",
-        "finite_first = jnp.argsort(finite)",
+        ("filters/faults.py",),
+        "sound_first = jnp.argsort(~sound)",
+        "sound_first = jnp.argsort(sound)",
         ("tests/test_assimilate.py", "tests/filters"),
     ),
     Fault(
         "filters/kalman: perturbations not centred",
         ("filters/kalman/enkf.py", "filters/enkf.py"),
-        "perturbed = innovations + anomalies(jnp.where(mask[None], noise, 0.0))[1]",
-        "perturbed = innovations + jnp.where(mask[None], noise, 0.0)",
+        "return anomalies(jnp.where(mask[None], noise, 0.0))[1]",
+        "return jnp.where(mask[None], noise, 0.0)",
         FILTERS,
     ),
     Fault(
@@ -314,8 +314,8 @@ FAULTS = (
     Fault(
         "driver: forecast and repair share a key",
         ("driver.py", "assimilate.py"),
-        "forecast, repaired, diverged = repair(key_repair, forecast)",
-        "forecast, repaired, diverged = repair(key_forecast, forecast)",
+        "before, diverged = policy.after_forecast(key_repair, filter, forecast)",
+        "before, diverged = policy.after_forecast(key_forecast, filter, forecast)",
         ("tests/test_assimilate.py", "tests/filters"),
     ),
     Fault(
