@@ -96,7 +96,8 @@ class NetworkDenoiser(Denoiser):
         empty = cls(net, None, features, layout, noise_map, preconditioning, variance_head)
         x = jnp.zeros(state_shape)
         inputs, t = empty._inputs(x, x)
-        denoiser = empty.with_params(net.init(key, inputs, t))
+        params = jax.jit(lambda key: net.init(key, inputs, t))(key)  # one program, without the outputs
+        denoiser = empty.with_params(params)
         outputs = jax.eval_shape(net.apply, denoiser.params, inputs, t)
         wanted = empty._channels_last(x).shape
         if isinstance(outputs, tuple) != variance_head:
