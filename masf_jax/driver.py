@@ -19,6 +19,7 @@ from .filters.base import EnsembleState, Filter, State
 from .filters.faults import FaultPolicy, FilterDivergedWarning, described, largest_usable, warn_of_faults
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
+from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
 from .run_state import RunState
@@ -221,13 +222,14 @@ def assimilate(
             memory, so that device memory does not grow with K.
         progress: show a progress bar with the time left (implies chunks).
         timed: measure compile and run time separately.
-        layout: how many members are forecast at once (bounds memory), and over which devices forecasts are
-            spread; each device then has all members, and makes the whole analysis.
+        layout: how many members are forecast at once (bounds memory), and over which devices forecasts,
+            analyses and scores are spread (docs/devices.md).
         quality_control: which values each analysis may use, given the forecast; None: all that are there.
         policy: what is done with a cycle that cannot be used; None: `FaultPolicy()`.
 
     Raises:
         FaultError: a cycle that cannot be used, where the policy is "error".
+        ProcessLostError: another process of the run has ended.
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
@@ -271,7 +273,8 @@ def assimilate(
     carry = layout.settle((start.state, start.step), _n_members(start.state), "rest")
     if progress and chunk is None:
         chunk = max(1, n_cycles // 50)
-    (state, step), out, seconds = _execute(problem, carry, dict(xs), n_cycles, chunk, progress, timed)
+    with others_may_end():
+        (state, step), out, seconds = _execute(problem, carry, dict(xs), n_cycles, chunk, progress, timed)
     done = len(out["faults"])
     end = RunState(key, state, step, start.cycle + np.uint32(done))
     result = Assimilation(**out, steps=xs["step"][:done], end=end, **seconds)
@@ -340,7 +343,7 @@ def _execute(
         with cycle_bar(progress, n_cycles) as advance:
             for i in range(n_chunks):
                 carry, piece = run(problem, carry, part(i))
-                pieces.append(jax.device_get(piece))
+                pieces.append(on_host(piece))
                 advance(min(size, n_cycles - i * size))
                 if problem.policy.action == "error" and pieces[-1]["faults"].any():
                     break

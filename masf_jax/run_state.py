@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 from .filters.base import EnsembleState, State
+from .processes import is_first, on_host
 from .training.files import CheckpointError, absolute, read, write
 
 __all__ = ["RunState"]
@@ -42,9 +43,13 @@ class RunState(eqx.Module):
         return state.ensemble.dtype if isinstance(state, EnsembleState) else state.mean.dtype
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes it to one file (safetensors, with a digest); an earlier one stays whole until it is done."""
+        """Writes it to one file (safetensors, with a digest); an earlier one stays whole until it is done.
+
+        Of several processes all call it, and the first one writes.
+        """
         leaves = {f"{i}": _numbers(leaf) for i, leaf in enumerate(jax.tree.leaves(self))}
-        write(absolute(path), {"kind": "run state", "tree": _form(self)}, {"leaves": leaves})
+        if is_first():
+            write(absolute(path), {"kind": "run state", "tree": _form(self)}, {"leaves": leaves})
 
     @staticmethod
     def load(path: str | os.PathLike[str], like: RunState) -> RunState:
@@ -82,7 +87,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _numbers(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return np.asarray(on_host(jax.random.key_data(leaf) if _is_key(leaf) else leaf))
 
 
 def _restored(numbers: np.ndarray, like: Any) -> Array:

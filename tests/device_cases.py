@@ -83,6 +83,12 @@ def compiled(problem, layout, **options):
     return run, scan.lower(*seen[0]).compile()
 
 
+def numbers(leaf):
+    """What a leaf of a result, a random key too, is made of."""
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if key else leaf, float)
+
+
 def largest_message(text, n_devices):
     """Numbers of the largest array that a program gathers or sums over devices, not counting all-to-all."""
     sizes = [0]
@@ -106,7 +112,10 @@ def case(filter, model, measurement, x, devices, broken=False):
         (a.analysis, a.forecast, a.analysis_scores, a.forecast_scores, a.info, a.final, a.faults)
         for a in runs
     )
-    close = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(a)), initial=0)), one, many)
+    close = jax.tree.map(
+        lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(a)), initial=0)),
+        *(jax.tree.map(numbers, each) for each in (one, many)),
+    )
     cost = [program.compiled.cost_analysis()["flops"] for program in programs]
     room = [program.compiled.memory_analysis().temp_size_in_bytes for program in programs]
     return {

@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,3 +49,43 @@ def test_eight_devices():
 def test_all_filters(n_devices):
     for name, found in run(str(n_devices), timeout=1800).items():
         check(name, found, n_devices)
+
+
+def processes(count, folder, *arguments):
+    """Ends and outputs of `process_cases.py` in so many processes on the loopback."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("process_cases.py"))]
+    started = [
+        subprocess.Popen(
+            [*command, str(i), str(count), port, str(folder), *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    outputs = [each.communicate(timeout=400)[0] for each in started]
+    return [each.returncode for each in started], outputs
+
+
+@pytest.mark.slow
+def test_several_processes(tmp_path):
+    """2 and 4 processes find what one does; with one killed the others end in a sentence, and all go on."""
+    assert processes(1, tmp_path / "1")[0] == [0]
+    one = np.load(tmp_path / "1" / "last.npy")
+    for count in (2, 4):
+        folder = tmp_path / str(count)
+        ends, outputs = processes(count, folder, "2")
+        assert all(ends)
+        assert ends[1] == -9
+        for i in {*range(count)} - {1}:
+            assert f"process {i} of {count} cannot go on: another one has ended" in outputs[i], outputs[i]
+        assert not (folder / "last.npy").exists()
+        ends, outputs = processes(count, folder)
+        assert ends == [0] * count, outputs
+        np.testing.assert_allclose(np.load(folder / "last.npy"), one, rtol=0, atol=1e-9)

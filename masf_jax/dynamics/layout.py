@@ -10,10 +10,14 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
-from jax.core import Tracer
+from jax.core import ShapedArray, Tracer
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
+
+from ..processes import others_may_end
 
 __all__ = ["ALL_AT_ONCE", "AXIS", "MemberLayout", "Placement", "current"]
 
@@ -166,10 +170,12 @@ class MemberLayout:
                 return f(*args)
 
         if hasattr(jax, "shard_map"):
-            return jax.shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        from jax.experimental.shard_map import shard_map  # where it was up to version 0.6.0
+            run = jax.shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        else:
+            from jax.experimental.shard_map import shard_map  # where it was up to version 0.6.0
 
-        return shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False)
+            run = shard_map(own, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False)
+        return lambda *args: jax.tree.map(_without_mesh, run(*args))
 
     def _batches(self, f: Callable[..., Any], *arrays: Any) -> Any:
         if self.batch_size is None or self.batch_size >= len(jax.tree.leaves(arrays)[0]):
@@ -185,8 +191,9 @@ class MemberLayout:
             return array
         sharding = NamedSharding(self.mesh, spec)
         if isinstance(array, Tracer):
-            return jax.lax.with_sharding_constraint(array, sharding)
-        return jax.device_put(array, sharding)
+            return _without_mesh(jax.lax.with_sharding_constraint(array, sharding))
+        with others_may_end():
+            return jax.device_put(array, sharding)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -205,3 +212,17 @@ _current: contextvars.ContextVar[MemberLayout] = contextvars.ContextVar("layout"
 def current() -> MemberLayout:
     """The layout of the run that is being traced: for analyses that say themselves what lies where."""
     return _current.get()
+
+
+# JAX writes the mesh into the types of what was constrained or came out of a `shard_map`, and refuses such an
+# array where a function for one device closes over it. This primitive, an identity, takes it out again.
+_forget = Primitive("without_mesh")
+_forget.def_impl(lambda array: array)
+_forget.def_abstract_eval(lambda aval: ShapedArray(aval.shape, aval.dtype))
+mlir.register_lowering(_forget, lambda context, array: [array])
+batching.primitive_batchers[_forget] = lambda arrays, axes: (_forget.bind(arrays[0]), axes[0])
+ad.deflinear2(_forget, lambda slope, _: [_forget.bind(slope)])
+
+
+def _without_mesh(array: Array) -> Array:
+    return _forget.bind(array) if isinstance(array, Tracer) else array

@@ -99,7 +99,7 @@ class Faults:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Keys under `layout`: how forecasts of the members are batched and spread; no result hangs on it."""
+    """Keys under `layout`: how members are batched, and all is spread over devices; no result hangs on it."""
 
     batch_size: int | None = None
     devices: int | None = None
