@@ -13,9 +13,9 @@ from masf_jax.ensemble.inflation import multiplicative
 
 ROOT = Path(masf_jax.__file__).parent
 LEVELS = [
-    {"_lazy", "progress", "arrays", "numbers", "coordinates", "bases"},
+    {"_lazy", "progress", "arrays", "numbers", "coordinates", "processes"},
     {"ensemble", "dynamics", "measurements"},
-    {"nn"},
+    {"nn", "bases"},
     {"denoisers"},
     {"diffusion"},
     {"training"},
