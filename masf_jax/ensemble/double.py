@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["LOST", "any_of_batch", "exactly_where", "in_double", "round_off"]
+__all__ = ["LOST", "SingleOnly", "any_of_batch", "exactly_where", "in_double", "round_off"]
 
 Out = TypeVar("Out")
 
@@ -33,10 +33,18 @@ def exactly_where(
 ) -> Out:
     """`exact(rounding)` where `rounding` exceeds LOST or is not a number, else `fast(rounding)`.
 
-    One of them runs, under `vmap` too: there `exact` for all runs if one of them needs it.
+    One of them runs, under `vmap` too: there `exact` for all runs if one of them needs it. Where a user's
+    part has float32 written into it (`SingleOnly`), `fast` alone: its `rounding` flags what is lost.
     """
     lost = jnp.logical_not(jax.lax.stop_gradient(rounding) <= LOST)
-    return jax.lax.cond(any_of_batch(lost), exact, fast, rounding)
+    try:
+        return jax.lax.cond(any_of_batch(lost), exact, fast, rounding)
+    except SingleOnly:
+        return fast(rounding)
+
+
+class SingleOnly(TypeError):
+    """A function that cannot be traced with float64 arguments: its types are written into it."""
 
 
 def any_of_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
@@ -49,6 +57,9 @@ def in_double(function: Callable[..., Out], *args: Any, result: Any) -> Out:
 
     `result`: the type to which floating results are rounded. May be compiled, batched and differentiated.
     Arrays that `function` closes over stay as they are.
+
+    Raises:
+        SingleOnly: a function that refuses float64.
     """
     arrays, static = eqx.partition(args, eqx.is_array)
 
@@ -61,7 +72,10 @@ def in_double(function: Callable[..., Out], *args: Any, result: Any) -> Out:
     with _double():
         if result == jnp.float64:
             return run(arrays)
-        closed, shapes = jax.make_jaxpr(run, return_shape=True)(arrays)
+        try:
+            closed, shapes = jax.make_jaxpr(run, return_shape=True)(arrays)
+        except TypeError as error:
+            raise SingleOnly(f"not to be computed in float64: {error}") from error
     n = len(closed.consts)
 
     def flat(*leaves: Array) -> list[Array]:

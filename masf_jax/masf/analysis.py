@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ..diffusion.process import ProcessFamily
 from ..diffusion.samplers import Sampler
 from ..diffusion.vp_bridge import VP
+from ..ensemble.double import exactly_where, in_double
 from ..ensemble.normalization import Normalization
+from ..ensemble.statistics import anomalies
+from ..filters.base import whitened_innovations
+from ..filters.rounding import of_algebra
 from ..measurements.measurement import Measurement
 from .priors.base import Prior
 from .priors.gaussian import GaussianPrior
@@ -19,6 +24,8 @@ from .routes.automatic import Automatic
 from .routes.base import Inputs, Route
 
 __all__ = ["masf_analysis"]
+
+Found: TypeAlias = tuple[Array, Any, dict[str, Array]]
 
 
 def masf_analysis(
@@ -69,4 +76,37 @@ def masf_analysis(
         centre=centre,
         scale=scale,
     )
-    return route.draw((first, second), inputs, memory)
+    keys = first, second
+    found = route.draw(keys, inputs, memory)
+    if route.uses_noise_of_each_state or "rounding" in found[2]:
+        return found
+    return _exactly(route, keys, inputs, memory, found)
+
+
+def _exactly(
+    route: Route, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any, found: Found
+) -> Found:
+    """What was `found`, with its round-off; made again in float64 where that matters, but for networks."""
+    coarse, fine = _round_off(inputs)
+    lost = coarse + found[2].get("residual", 0.0)
+
+    def fast(lost: Array) -> Found:
+        return *found[:2], found[2] | {"rounding": lost}
+
+    def exact(_: Array) -> Found:
+        drawn, after, info = in_double(
+            lambda route, *given: route.draw(*given), route, keys, inputs, memory, result=coarse.dtype
+        )
+        again = drawn, after, info | {"rounding": fine + info.get("residual", 0.0)}
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), again, fast(lost))
+
+    if coarse.dtype == jnp.float64 or inputs.prior.trained:
+        return fast(lost)
+    return exactly_where(lost, exact, fast)
+
+
+def _round_off(inputs: Inputs) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Of algebra in the working precision, and in double, that forms no Gram matrix (see `of_algebra`)."""
+    members, measurement, z, mask = inputs.members, inputs.measurement, inputs.z, inputs.mask
+    d, s = anomalies(whitened_innovations(members, z, mask, measurement))
+    return of_algebra(d, s / math.sqrt(len(s) - 1), z, mask, measurement, gram=False)

@@ -250,7 +250,7 @@ def _minimised(
 
         unsettled = _norm(found.gradient) > problem.tolerance.astype(dtype)
         lost = jnp.where(unsettled, jnp.inf, found.searched)
-        found, lost = exactly_where(lost, double, lambda lost: (found, lost))
+        found, lost = exactly_where(lost, double, lambda _: (found, found.searched))
     background_cost = 0.5 * jnp.sum(found.v**2)
     return Variational(
         found.start,

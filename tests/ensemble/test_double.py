@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.ensemble.double import exactly_where, in_double
+from masf_jax.ensemble.double import SingleOnly, exactly_where, in_double
 from masf_jax.ensemble.transforms import modes
 
 X = np.linspace(0.5, 2.0, 4, dtype=np.float32)
@@ -78,3 +78,19 @@ def test_modes_of_a_wide_matrix_are_its_singular_values():
         weights, shrunk = found.weights(jnp.asarray(d)), found.shrunk(jnp.asarray(x))
     np.testing.assert_allclose(weights, np.linalg.solve(a, s @ d), atol=1e-12)
     np.testing.assert_allclose(shrunk, expected, atol=1e-10)
+
+
+def test_float32_written_into_a_function_leaves_the_fast_way():
+    """Of a user's operator, say: no traceback, and the flag says what is lost."""
+
+    def fixed(x):
+        return jax.lax.fori_loop(0, 3, lambda _, total: total + x.sum(), jnp.zeros((), jnp.float32))
+
+    def chosen(x, rounding):
+        return exactly_where(
+            rounding, lambda _: in_double(fixed, x, result=x.dtype), lambda rounding: fixed(x) + rounding
+        )
+
+    with pytest.raises(SingleOnly, match="not to be computed in float64"):
+        in_double(fixed, jnp.asarray(X), result=jnp.float32)
+    np.testing.assert_allclose(jax.jit(chosen)(jnp.asarray(X), 5.0), 3 * X.sum() + 5.0, rtol=1e-6)

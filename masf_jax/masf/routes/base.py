@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...denoisers.base import Denoiser
+from ...denoisers.covariance import TaperedCovariance
+from ...denoisers.gaussian import GaussianDenoiser
 from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
@@ -23,7 +25,7 @@ from ...measurements.measurement import Measurement
 from ..climate import Climate
 from ..priors.base import Prior
 
-__all__ = ["Inputs", "Route", "draws", "of_each", "rotated"]
+__all__ = ["Inputs", "Route", "draws", "of_each", "residual", "rotated"]
 
 
 class Inputs(NamedTuple):
@@ -128,6 +130,16 @@ def draws(
     if not sampler.centred:
         return drawn
     return recentre(sampler.mean(key, process, denoiser, n_members), anomalies(drawn)[1])
+
+
+def residual(process: Process, denoiser: Denoiser) -> dict[str, Array]:
+    """To report: what an iterative solver leaves of E[x | z], in posterior standard deviations."""
+    if not (isinstance(denoiser, GaussianDenoiser) and isinstance(denoiser.covariance, TaperedCovariance)):
+        return {}
+    one = jnp.ones((), process.measured.dtype)
+    x = process.rescaled(jnp.where(process.observed, process.measured, 0.0), one)
+    cos, sin = jnp.cos(process.angle(one)), jnp.sin(process.angle(one))
+    return {"residual": denoiser.covariance.residual(x - cos * denoiser.mean, cos, sin)}
 
 
 def rotated(key: PRNGKeyArray, members: Float[Array, "N *x"]) -> Float[Array, "N *x"]:

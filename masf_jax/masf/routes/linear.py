@@ -12,7 +12,7 @@ from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
-from .base import Inputs, Route, draws, of_each, rotated
+from .base import Inputs, Route, draws, of_each, residual, rotated
 
 __all__ = ["Linear"]
 
@@ -49,6 +49,7 @@ class Linear(Route):
             process, denoiser, rounding = moved(inputs, process, denoiser)
             info = info | {"rounding": rounding}
             members = of_each(process.frame.encode, inputs.members)
+        info = info | residual(process, denoiser)
         drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
         drawn = of_each(process.frame.decode, drawn)
         if inputs.prior.rotates and inputs.sampler.moves_members:

@@ -22,7 +22,7 @@ from ...ensemble.statistics import effective_sample_size, member_mean
 from ...measurements.measurement import Measurement
 from ...numbers import within
 from ..priors.base import Prior
-from .base import Inputs, Route, of_each, rotated
+from .base import Inputs, Route, of_each, residual, rotated
 
 __all__ = ["Linearized"]
 
@@ -185,9 +185,9 @@ class Linearized(Route):
         keys = member_keys(key, n)
         each = current().each
         common = each(lambda key, member: tangents.draw(key, process, denoiser, member), keys, members)
-        mean = tangents.mean(key, process, denoiser)
+        mean, info = tangents.mean(key, process, denoiser), residual(process, denoiser)
         if self.at == "mean":
-            info = {"last_step": tangents.change(mean, at)}
+            info = info | {"last_step": tangents.change(mean, at)}
             if self.proposals > 0:
                 return self._resampled(key, tangents, process, at, info)
             return (common + (mean - member_mean(common))[None] if centred else common), info
@@ -204,7 +204,7 @@ class Linearized(Route):
         drawn, steps = each(move, keys, members)
         if centred:
             drawn = drawn + (mean - member_mean(common))[None]
-        return drawn, {"last_step": jnp.sqrt(jnp.mean(steps**2))}
+        return drawn, info | {"last_step": jnp.sqrt(jnp.mean(steps**2))}
 
     def _resampled(
         self,
