@@ -27,7 +27,8 @@ from masf_jax.filters.rivals.conditional_diffusion import ConditionalDiffusion
 from masf_jax.filters.rivals.score_filter import ExplodingSampler, ScoreFilter
 from masf_jax.filters.rivals.score_network import ScoreNetwork
 from masf_jax.filters.rivals.ssls import SSLS, LangevinSampler
-from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.masf import GaussianPrior
+from masf_jax.measurements import Gaussian, Linear as LinearOperator, Measurement
 from masf_jax.measurements.base import Operator
 from masf_jax.training import FitConfig
 
@@ -307,23 +308,90 @@ def test_what_must_not_change_an_analysis(name):
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", ["letkf", "ensrf"])
-def test_localised_analyses_turn_with_the_ring(name, x64, key):
-    """Components and sensors in another order that keeps distances: turned, and read backwards. Units too."""
-    n, model = 8, Lorenz96(8)
-    measurement = Measurement(Identity(), Gaussian(jnp.ones(n)))
-    filter = {"letkf": f.LETKF(2.0), "ensrf": f.EnSRF(radius=2.0)}[name].prepare(model, measurement)
-    members, z = jax.random.normal(key, (6, n)), jax.random.normal(jax.random.key(1), (n,))
-    orders = jnp.stack([jnp.arange(n), jnp.roll(jnp.arange(n), 3), jnp.arange(n)[::-1], jnp.arange(n)])
-    scales = jnp.asarray([1.0, 1.0, 1.0, 1e5])
+PLACES, RING_STD = np.asarray([0, 2, 5]), np.asarray([0.5, 1.0, 0.7])
+SERIAL = "one value after the other, each tapered: another order is another analysis"
+LOCAL = {  # what holds, and what does not and why
+    "letkf": (f.LETKF(2.0), {}),
+    "letkf eigh": (f.LETKF(2.0, solver="eigh"), {}),
+    "ensrf": (f.EnSRF(radius=2.0), {"sensors turned": SERIAL, "a repeated sensor": SERIAL}),
+    "masf": (f.MASF(GaussianPrior(radius=2.0)), {}),
+}
+
+
+@dataclasses.dataclass
+class Local:
+    """A way to tell three sensors of a ring: components in `order`, sensors in `take`, or a blind fourth."""
+
+    order: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(8))
+    take: tuple[int, ...] = (0, 1, 2)
+    std: np.ndarray = dataclasses.field(default_factory=lambda: RING_STD)
+    scale: float = 1.0
+    shift: float = 0.0
+    blind: bool = False
+    other: str = "as it is"
+
+    def told(self, members: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Positions of the sensors, and the arrays of the analysis; of three sensors the fourth is masked."""
+        at = [*self.take, 0][:4]
+        std, value = self.std[at], z[at]
+        if self.blind:
+            std[3], value[3] = 1e15, 7.0
+        places = np.argsort(self.order)[PLACES[at]]
+        return places.astype(float), {
+            "members": self.scale * (members[:, self.order] + self.shift),
+            "matrix": np.eye(8)[places],
+            "std": self.scale * std,
+            "z": self.scale * (value + self.shift),
+            "mask": np.arange(4) < (4 if self.blind else len(self.take)),
+        }
+
+
+RINGS = {
+    "as it is": Local(),
+    "half the variance": Local(std=RING_STD / [np.sqrt(2), 1.0, 1.0]),
+    "units": Local(scale=1e5),
+    "translation": Local(shift=30.0),
+    "turned": Local(order=np.roll(np.arange(8), 3)),
+    "backwards": Local(order=np.arange(8)[::-1]),
+    "sensors turned": Local(take=(2, 0, 1)),
+    "a repeated sensor": Local(take=(0, 1, 2, 0), other="half the variance"),
+    "infinite noise": Local(blind=True),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_what_must_not_change_a_localised_analysis(name, x64, key):
+    """Members the same to 1e-6 deviations; places go along with components and sensors. One program."""
+    (filter, unlike), rng, model = LOCAL[name], np.random.default_rng(4), Lorenz96(8)
+    members, z = rng.normal(size=(6, 8)), rng.normal(size=3)
+    filters, arrays = [], []
+    for case in RINGS.values():
+        places, told = case.told(members, z)
+        measurement = Measurement(LinearOperator(told["matrix"], positions=places), Gaussian(told["std"]))
+        filters.append(filter.prepare(model, measurement))
+        arrays.append(told)
+    parts = [eqx.partition(one, eqx.is_array) for one in filters]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *[dynamic for dynamic, _ in parts])
+    shape = Measurement(LinearOperator(arrays[0]["matrix"]), Gaussian(arrays[0]["std"]))
 
     @jax.jit
     @jax.vmap
-    def run(order, scale):
-        one = Measurement(Identity(), eqx.tree_at(lambda g: g.std, Gaussian(1.0), scale * jnp.ones(n)))
-        state = filter.init(key, scale * members[:, order])
-        return filter.analysis(key, state, scale * z[order], one)[0].ensemble / scale
+    def run(dynamic, given):
+        filter = eqx.combine(dynamic, parts[0][1])
+        leaves = given["matrix"], given["std"]
+        measurement = eqx.tree_at(lambda m: (m.operator.matrix, m.noise.std), shape, leaves)
+        state = filter.init(key, given["members"])
+        return filter.analysis(key, state, given["z"], measurement, given["mask"])[0].ensemble
 
-    found = run(orders, scales)
-    for i in (1, 2, 3) if name == "letkf" else (3,):  # EnSRF: one after the other, tapered: the order matters
-        np.testing.assert_allclose(found[i], found[0][:, orders[i]], atol=1e-4)
+    told = {name: jnp.asarray(np.stack([one[name] for one in arrays])) for name in arrays[0]}
+    found = dict(zip(RINGS, np.asarray(run(stacked, told)), strict=True))
+    wrong = []
+    for case, one in RINGS.items():
+        if case in BESIDE:
+            continue
+        now, then = found[case] / one.scale - one.shift, found[one.other][:, one.order]
+        difference = (np.abs(now - then) / then.std(0)).max()
+        if (difference > 1e-6) != (case in unlike):
+            wrong.append(f"{case}: {difference:.2g}")
+    assert wrong == []
+    assert np.abs(found["as it is"] - members).max() > 0.1
