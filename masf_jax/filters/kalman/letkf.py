@@ -205,6 +205,7 @@ class LETKF(EnsembleFilter):
             n_batches = -(-n_points // batch)
             if n_batches == 1:
                 return local(None)
+            batch = -(-n_points // n_batches)  # all alike: the last one is not filled up
             padded = jnp.minimum(jnp.arange(n_batches * batch), n_points - 1).reshape(n_batches, batch)
             increment, updated = jax.lax.map(local, padded)
             increment = jnp.moveaxis(increment, 0, 1).reshape(channels, -1)[:, :n_points]
