@@ -164,5 +164,5 @@ if __name__ == "__main__":
     cases, n_devices = (QUICK, 8) if sys.argv[1] == "quick" else (ALL, int(sys.argv[1]))
     names = sys.argv[2:] or list(cases)
     devices = jax.devices()[:n_devices]
-    found = {name: case(*cases[name](), devices, broken=name == "ETKF") for name in names}
-    print(json.dumps(found))
+    for name in names:
+        print(json.dumps({name: case(*cases[name](), devices, broken=name == "ETKF")}), flush=True)

@@ -23,7 +23,7 @@ def run(*arguments, timeout=300):
     command = [sys.executable, str(Path(__file__).with_name("device_cases.py")), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return {name: each for line in done.stdout.splitlines() for name, each in json.loads(line).items()}
 
 
 def check(name, found, n_devices):
@@ -84,7 +84,9 @@ def test_several_processes(tmp_path):
         assert all(ends)
         assert ends[1] == -9
         for i in {*range(count)} - {1}:
-            assert f"process {i} of {count} cannot go on: another one has ended" in outputs[i], outputs[i]
+            # one that waits for the killed one's neighbours is ended by JAX, after the heartbeat's timeout
+            said = f"process {i} of {count} cannot go on: another one has ended", "another task died"
+            assert any(each in outputs[i] for each in said), outputs[i]
         assert not (folder / "last.npy").exists()
         ends, outputs = processes(count, folder)
         assert ends == [0] * count, outputs
