@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from .filters.faults import FaultPolicy as FaultPolicy, FaultWarning as FaultWarning
     from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
     from .quality_control import GrossErrorCheck as GrossErrorCheck
+    from .record import Record as Record
     from .run_state import RunState as RunState
-    from .twin import Twin as Twin, simulate as simulate
+    from .twin import Simulation as Simulation, Twin as Twin, simulate as simulate
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -46,9 +47,11 @@ __getattr__, __dir__ = lazy(
         "FilterDivergedWarning": ".driver",
         "assimilate": ".driver",
         "begin": ".driver",
+        "Record": ".record",
         "RunState": ".run_state",
         "Coordinates": ".coordinates",
         "GrossErrorCheck": ".quality_control",
+        "Simulation": ".twin",
         "Twin": ".twin",
         "simulate": ".twin",
     },

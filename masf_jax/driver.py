@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from .arrays import real_array
 from .dynamics.base import Dynamics
@@ -22,13 +25,18 @@ from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
 from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
+from .record import Record, Stored
 from .run_state import RunState
+from .training.trees import identity
+from .twin import Simulation
 
 __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 
 _FIRST = 0xFFFFFFFF
 """Folded into the key of a run for what a filter draws before the first cycle; cycles have 0, 1, …"""
 _SAVEABLE = ("mean", "spread", "ensemble")
+_CHUNKS, _CHUNK_BYTES, _CHUNK_WORK = 50, 2**26, 5 * 10**9
+"""Of a run in chunks: how many, but for at most so many bytes of results and values × model steps a chunk."""
 
 
 class FaultError(RuntimeError):
@@ -42,6 +50,9 @@ class FaultError(RuntimeError):
 class Assimilation(eqx.Module):
     """What a run leaves: one entry per cycle along axis 0, forecast and analysis apart.
 
+    Of a run with `save_to`, what has more than a number a cycle stays on disk: slices and `np.asarray`
+    read it.
+
     forecast, analysis: saved arrays by name (mean, spread, ensemble).
     forecast_scores, analysis_scores: scores by name; empty without truth.
     info: what the filter reported; NaN in cycles without a measured value.
@@ -54,18 +65,18 @@ class Assimilation(eqx.Module):
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
     """
 
-    forecast: dict[str, Array | np.ndarray]
-    analysis: dict[str, Array | np.ndarray]
-    forecast_scores: dict[str, Array | np.ndarray]
-    analysis_scores: dict[str, Array | np.ndarray]
-    info: dict[str, Array | np.ndarray]
+    forecast: dict[str, Stored]
+    analysis: dict[str, Stored]
+    forecast_scores: dict[str, Stored]
+    analysis_scores: dict[str, Stored]
+    info: dict[str, Stored]
     repaired: Int[Array | np.ndarray, " K"]
     diverged: Bool[Array | np.ndarray, " K"]
     skipped: Bool[Array | np.ndarray, " K"]
     faults: Int[Array | np.ndarray, " K"]
     steps: Int[Array | np.ndarray, " K"]
     end: RunState
-    rejected: Bool[Array | np.ndarray, "K *z"] | None = None
+    rejected: Stored | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
 
@@ -182,7 +193,7 @@ def assimilate(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: Observations | Simulation,
     ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
     *,
     start: RunState | None = None,
@@ -196,6 +207,8 @@ def assimilate(
     layout: MemberLayout = ALL_AT_ONCE,
     quality_control: GrossErrorCheck | None = None,
     policy: FaultPolicy | None = None,
+    save_to: str | os.PathLike[str] | Record | None = None,
+    resume: bool = False,
 ) -> Assimilation:
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
@@ -210,7 +223,8 @@ def assimilate(
     Args:
         key: random key of the filter; never the one that made the truth. None with `start`: that run's.
         filter: prepared or not (`filter.prepare` is called here, outside the compiled program).
-        observations: K cycles; see `Observations` for gaps and irregular times.
+        observations: K cycles; see `Observations` for gaps and irregular times. Or a twin experiment that is
+            made along the way, truth and all (`Simulation`): with `save_to`, memory does not grow with K.
         ensemble: (N, *state_shape) members at step 0; not with `start`.
         start: where another call ended (`Assimilation.end`), or what `begin` made. Observations that are n
             steps apart go on from there; step numbers given one by one are those of the whole run.
@@ -226,8 +240,14 @@ def assimilate(
             analyses and scores are spread (docs/devices.md).
         quality_control: which values each analysis may use, given the forecast; None: all that are there.
         policy: what is done with a cycle that cannot be used; None: `FaultPolicy()`.
+        save_to: a folder that results are written to, chunk after chunk, with the state to go on from (see
+            `Record`, docs/runs.md). `chunk` None: a fiftieth of the cycles, at most 64 MB of results.
+        resume: go on where the run in `save_to` was ended, by whatever; the results are those of a run that
+            was not.
 
     Raises:
+        FileExistsError: `save_to` has something, and `resume` is not set.
+        CheckpointError: what is in `save_to` is another run's.
         FaultError: a cycle that cannot be used, where the policy is "error".
         ProcessLostError: another process of the run has ended.
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
@@ -243,12 +263,16 @@ def assimilate(
             raise ValueError("a run needs a random key: jax.random.key(SEED); only `start` brings one along.")
         start = begin(key, filter, dynamics, measurement, ensemble)
     key, dtype = start.key if key is None else key, start.dtype
+    start = RunState(key, start.state, start.step, start.cycle)
+    simulated = isinstance(observations, Simulation)
+    if simulated and truth is not None:
+        raise ValueError("a Simulation has its own truth.")
     truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(dtype)
     if isinstance(start.state, EnsembleState):
         layout.check(len(start.state.ensemble))
     check_problem(dynamics, measurement, observations, start.shape, truth, save, scores)
     if quality_control is not None:
-        quality_control.check(observations.values.shape[1:])
+        quality_control.check(measurement.output_shape(dynamics.state_shape))
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
     policy = FaultPolicy() if policy is None else policy
@@ -266,18 +290,22 @@ def assimilate(
         tuple((extra_scores or {}).items()),
         layout,
     )
-    n_cycles, xs = observations.n_cycles, cycle_arrays(observations, truth, dtype)
-    xs["step"] = steps_from(start.step, observations)
-    if not isinstance(start.cycle, Tracer) and int(start.cycle):
-        xs["cycle"] = xs["cycle"] + start.cycle
-    carry = layout.settle((start.state, start.step), _n_members(start.state), "rest")
-    if progress and chunk is None:
-        chunk = max(1, n_cycles // 50)
+    record = save_to if isinstance(save_to, Record) or save_to is None else Record(save_to, resume)
+    if isinstance(observations, Simulation):
+        cycles = _simulated(observations, start, record)
+    else:
+        cycles = _given(observations, truth, start)
+    now = (
+        start
+        if record is None
+        else record.begin(start, identity((problem, start, observations, truth), *save, *scores))
+    )
+    if chunk is None and (progress or record is not None or simulated):
+        chunk = _automatic_chunk(observations, dynamics, measurement, start, save)
+    run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed)
     with others_may_end():
-        (state, step), out, seconds = _execute(problem, carry, dict(xs), n_cycles, chunk, progress, timed)
-    done = len(out["faults"])
-    end = RunState(key, state, step, start.cycle + np.uint32(done))
-    result = Assimilation(**out, steps=xs["step"][:done], end=end, **seconds)
+        end, out, seconds = _execute(run, now)
+    result = Assimilation(**out, end=end, **seconds)
     if policy.action == "error" and not isinstance(result.faults, Tracer) and np.any(result.faults):
         raise FaultError(_first_fault(result), result)
     warn_of_faults(result.faults, result.diverged, result.skipped)
@@ -310,48 +338,135 @@ def cycle_arrays(observations: Observations, truth: Array | None, dtype: Any) ->
     return xs if truth is None else xs | {"truth": truth}
 
 
-def _execute(
-    problem: _Problem,
-    carry: tuple[State, Array],
-    xs: dict[str, Array],
-    n_cycles: int,
-    chunk: int | None,
-    progress: bool,
-    timed: bool,
-) -> tuple[Any, dict, dict[str, Any]]:
-    """Runs the scan whole or in chunks of equal size (one compilation either way)."""
-    run, seconds = _scan, {}
-    size = n_cycles if chunk is None else max(1, min(chunk, n_cycles))
-    n_chunks = -(-n_cycles // size)
-    if n_chunks * size != n_cycles:
-        xs["valid"] = jnp.ones(n_cycles, bool)
-        pad = n_chunks * size - n_cycles
-        xs = {name: jnp.concatenate([x, jnp.zeros((pad, *x.shape[1:]), x.dtype)]) for name, x in xs.items()}
+Cycles = Callable[[int, int], dict[str, Any]]
+"""By name, what the cycles of a call from one number to another are given: entries along axis 0."""
 
-    def part(i: int) -> PyTree:
-        return xs if n_chunks == 1 else {name: x[i * size : (i + 1) * size] for name, x in xs.items()}
 
-    if timed:
-        start = time.perf_counter()
-        run = _scan.lower(problem, carry, part(0)).compile()
-        seconds["seconds_compile"] = time.perf_counter() - start
-    start = time.perf_counter()
-    if n_chunks == 1 and not progress:
-        carry, out = run(problem, carry, xs)
+def _given(observations: Observations, truth: Array | None, start: RunState) -> Cycles:
+    """Slices of arrays."""
+    xs = cycle_arrays(observations, truth, start.dtype)
+    xs["step"] = steps_from(start.step, observations)
+    if not _is_zero(start.cycle):
+        xs["cycle"] = xs["cycle"] + start.cycle
+    n_cycles = observations.n_cycles
+    # slices on the host: on a device each would be a program of its own
+    return lambda i, j: xs if j - i == n_cycles else {name: np.asarray(x)[i:j] for name, x in xs.items()}
+
+
+def _simulated(twin: Simulation, start: RunState, record: Record | None) -> Cycles:
+    """Truth and observations made when they are asked for, one chunk after the other."""
+    if not _is_zero(start.step):
+        raise ValueError("a Simulation starts at step 0: it does not go on from a run (give observations).")
+    last: tuple[int, Array] | None = None
+
+    def cycles(i: int, j: int) -> dict[str, Array]:
+        nonlocal last
+        if last is None or last[0] != i:
+            before = None if record is None or i == 0 else record.last("cycles/truth", "truth")
+            last = (i, twin.start if before is None else jnp.asarray(before))
+        made = twin.read(last[1], i, j - i)
+        last = (j, made.truth[-1])
+        xs = cycle_arrays(made.observations, made.truth.astype(start.dtype), start.dtype)
+        return xs | {"cycle": xs["cycle"] + np.uint32(i), "step": xs["step"] + np.int32(i * twin.interval)}
+
+    return cycles
+
+
+def _automatic_chunk(
+    observations: Observations | Simulation,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    start: RunState,
+    save: tuple[str, ...],
+) -> int:
+    """Cycles a chunk; a divisor of all where one is near, so that no chunk is padded."""
+    values, item, n_cycles = math.prod(start.shape), start.dtype.itemsize, observations.n_cycles
+    state = start.state
+    members = len(state.ensemble) if isinstance(state, EnsembleState) else values
+    measured = math.prod(measurement.output_shape(dynamics.state_shape))
+    kept = 2 * sum(members if name == "ensemble" else 1 for name in save) + 1
+    size = (kept * values + measured) * item + measured
+    work = values * members * (observations.interval or 1)
+    most = max(1, min(-(-n_cycles // _CHUNKS), _CHUNK_BYTES // size, _CHUNK_WORK // work))
+    return next((n for n in range(most, most // 2, -1) if n_cycles % n == 0), most)
+
+
+class _Run(NamedTuple):
+    """What `_execute` goes through."""
+
+    problem: _Problem
+    n_cycles: int
+    chunk: int | None
+    start: RunState
+    cycles: Cycles
+    record: Record | None
+    progress: bool
+    timed: bool
+
+
+def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
+    """Runs the scan whole or in chunks of equal size (one compilation either way), from `now` on."""
+    scan, seconds, record, n_cycles = _scan, {}, run.record, run.n_cycles
+    done = 0 if record is None else record.cycles
+    left = n_cycles - done
+    size = max(1, left if run.chunk is None else min(run.chunk, left))
+    padded = left % size > 0
+
+    def part(i: int) -> tuple[int, dict[str, Any]]:
+        j = min(i + size, n_cycles)
+        xs = run.cycles(i, j)
+        if padded:
+            pad = size - (j - i)
+            xs = {name: np.asarray(x) for name, x in xs.items()} | {"valid": np.ones(j - i, bool)}
+            xs = {name: np.concatenate([x, np.zeros((pad, *x.shape[1:]), x.dtype)]) for name, x in xs.items()}
+        return j, xs if size == n_cycles else jax.device_put(xs)
+
+    def after(carry: tuple[State, Array], j: int) -> RunState:
+        return RunState(run.start.key, *carry, run.start.cycle + np.uint32(j))
+
+    carry = run.problem.layout.settle((now.state, now.step), _n_members(now.state), "rest")
+    out: dict[str, Any]
+    chunks = range(done, n_cycles, size)
+    begun = time.perf_counter()
+    pieces: list[dict[str, Any]] = []
+    with cycle_bar(run.progress, n_cycles) as advance:
+        advance(done)
+        for i in chunks:
+            j, xs = part(i)
+            if run.timed and not seconds:
+                lowered = time.perf_counter()
+                scan = _scan.lower(run.problem, carry, xs).compile()
+                seconds["seconds_compile"] = time.perf_counter() - lowered
+                begun += seconds["seconds_compile"]
+            carry, piece = scan(run.problem, carry, xs)
+            piece["steps"] = xs["step"]
+            if len(chunks) > 1 or record is not None or run.progress:
+                piece = jax.tree.map(lambda leaf, n=j - i: leaf[:n], on_host(piece))
+            if record is None:
+                pieces.append(piece)
+            else:
+                record.append(piece | {"cycles": _numbers_given(xs, j - i)}, after(carry, j))
+            advance(j - i)
+            if run.problem.policy.action == "error" and len(chunks) > 1 and np.any(piece["faults"]):
+                break
+        else:
+            j = n_cycles
+    if record is not None:
+        out = record.results()
+        out.pop("cycles")
     else:
-        pieces = []
-        with cycle_bar(progress, n_cycles) as advance:
-            for i in range(n_chunks):
-                carry, piece = run(problem, carry, part(i))
-                pieces.append(on_host(piece))
-                advance(min(size, n_cycles - i * size))
-                if problem.policy.action == "error" and pieces[-1]["faults"].any():
-                    break
-        out = jax.tree.map(lambda *p: np.concatenate(p)[:n_cycles], *pieces)
-    if timed:
+        out = pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *pieces)
+    if run.timed:
         carry, out = jax.block_until_ready((carry, out))
-        seconds["seconds_assimilate"] = time.perf_counter() - start
-    return carry, out, seconds
+        seconds["seconds_assimilate"] = time.perf_counter() - begun
+    return after(carry, j), out, seconds
+
+
+def _numbers_given(xs: dict[str, Array], n: int) -> dict[str, np.ndarray]:
+    """What a record has of the input: observations (NaN where there is none) and the truth."""
+    values, mask = (np.asarray(xs[name][:n]) for name in ("z", "mask"))
+    found = {"observation": np.where(mask, values, np.nan).astype(values.dtype), "observation_mask": mask}
+    return found | ({"truth": np.asarray(xs["truth"][:n])} if "truth" in xs else {})
 
 
 def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, " K"]:
@@ -378,7 +493,7 @@ def _is_zero(number: Array) -> bool:
 def check_problem(
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: Observations | Simulation,
     state_shape: tuple[int, ...],
     truth: Array | None,
     save: tuple[str, ...],
@@ -390,7 +505,7 @@ def check_problem(
             f"start holds states of shape {state_shape}; those of {type(dynamics).__name__} have {shape}."
         )
     expected = measurement.output_shape(shape)
-    if observations.values.shape[1:] != expected:
+    if isinstance(observations, Observations) and observations.values.shape[1:] != expected:
         raise ValueError(
             f"observations have shape {observations.values.shape[1:]} per cycle, but the measurement of a "
             f"state of shape {shape} has shape {expected}."

@@ -22,6 +22,7 @@ LEVELS = [
     {"filters"},
     {"masf"},
     {"metrics", "quality_control", "run_state", "twin"},
+    {"record"},
     {"driver"},
     {"masf.amortised.practice", "masf.amortised.training", "masf.amortised.files", "amortised"},
     {"smoothers"},

@@ -7,10 +7,18 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["DIVERGED", "InputError", "RunError", "WriteError", "printable", "unknown", "warn"]
+__all__ = ["DIVERGED", "InputError", "RunError", "Terminated", "WriteError", "printable", "unknown", "warn"]
 
 DIVERGED = 3
 """Exit code of a run whose filter diverged or that left cycles out; its results are written all the same."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Ended by a signal, with the exit code that says which."""
+
+    def __init__(self, exit_code: int = 130):
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class RunError(Exception):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from . import help_texts
-from .errors import DIVERGED, InputError, RunError, printable, unknown, warn
+from .errors import DIVERGED, InputError, RunError, Terminated, printable, unknown, warn
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -32,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
+        before = signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not the main thread: whoever started it has the signals
+        before = None
+    try:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
@@ -43,9 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `masf-jax list | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
         return 0
-    except KeyboardInterrupt:
-        print("masf-jax: interrupted; earlier results are as they were.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(
+            "masf-jax: interrupted; results that were finished are kept, and the same command goes on.",
+            file=sys.stderr,
+        )
+        return error.exit_code if isinstance(error, Terminated) else 130
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(128 + number)
 
 
 def _dispatch(arguments: list[str]) -> int:

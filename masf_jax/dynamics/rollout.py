@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .base import Dynamics, advance, member_numbers
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -22,9 +22,13 @@ def rollout(
     key: PRNGKeyArray,
     n: int,
     every: int = 1,
-    step: int = 0,
+    step: int | Int[Array, ""] = 0,
+    first: int | Int[Array, ""] = 0,
 ) -> Float[Array, "n *state"]:
-    """The trajectory of one state: x after every, 2·every, …, n·every steps (x itself left out)."""
+    """The trajectory of one state: x after every, 2·every, …, n·every steps (x itself left out).
+
+    `first` numbers the draws of the noise: a trajectory of n + m, cut after n, goes on with first = n.
+    """
 
     def body(carry: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], Array]:
         members, now = carry
@@ -32,7 +36,7 @@ def rollout(
         return (members, now + every), members[0]
 
     start = (x[None], jnp.asarray(step, jnp.int32))
-    return jax.lax.scan(body, start, jnp.arange(n))[1]
+    return jax.lax.scan(body, start, jnp.asarray(first, jnp.int32) + jnp.arange(n, dtype=jnp.int32))[1]
 
 
 def spun_up_ensemble(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from .config import FitConfig
 from .history import History
 from .progress import progress_bar
+from .trees import Kept, identity
 
 __all__ = ["Loss", "fit", "pretrain"]
 
@@ -201,17 +202,24 @@ def pretrain(
     *,
     validation: Any = None,
     progress: bool = False,
+    kept: Kept | None = None,
 ) -> tuple[Any, History]:
     """`fit` with a program of its own per round, run from the host: the same result, and a progress bar.
 
     Args and errors as for `fit`.
+        kept: where the state after a round is kept; a training that was ended goes on from there.
     """
     problem, start = _problem(key, loss, params, data, config, validation)
     state = eqx.filter_jit(_start)(problem, start)
+    about = "" if kept is None else identity((problem, start))
+    if kept is not None and (found := kept.read(state, about)) is not None:
+        state = found
     advance = eqx.filter_jit(_advance, donate="all-except-first")
     with progress_bar(config.steps, progress) as report:
         while problem.unfinished(state):
             state = advance(problem, state)
+            if kept is not None:
+                kept.write(state, about, last=not problem.unfinished(state))
             report(state.history)
     return problem.result(state)
 

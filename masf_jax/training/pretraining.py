@@ -13,6 +13,7 @@ from .config import FitConfig
 from .history import History
 from .loop import pretrain
 from .objectives import denoising_loss, process_angles
+from .trees import Kept
 
 __all__ = ["pretrain_network"]
 
@@ -27,6 +28,7 @@ def pretrain_network(
     validation: Float[Array, "m *state"] | None = None,
     weighted: bool = False,
     progress: bool = False,
+    kept: Kept | None = None,
 ) -> tuple[NetworkDenoiser, History]:
     """A denoiser of `states` at the noise levels of `process`, t uniform in [0, 1], and how it was trained.
 
@@ -37,6 +39,7 @@ def pretrain_network(
         validation: states of other trajectories; None: `config.validation_fraction` of the states.
         weighted: see `denoising_loss` (the paper: no).
         progress: show a progress bar.
+        kept: see `pretrain`.
 
     Runs from the host, outside jit. Source: Yoon et al., arXiv 2604.02889 (1000 states, 200 epochs).
 
@@ -53,6 +56,6 @@ def pretrain_network(
         network = network.create(key_init, states.shape[1:])
     loss = denoising_loss(network, process_angles(process), weighted=weighted)
     params, history = pretrain(
-        key_fit, loss, network.params, states, config, validation=validation, progress=progress
+        key_fit, loss, network.params, states, config, validation=validation, progress=progress, kept=kept
     )
     return network.with_params(params), history

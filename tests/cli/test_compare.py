@@ -46,7 +46,15 @@ def test_a_run_is_that_of_masf_jax_run(finished, tmp_path):
 
 
 def test_files(finished):
-    names = {"comparison.csv", "comparison.png", "comparison.tex", "runs.csv", "etkf.yaml", "few.yaml"}
+    names = {
+        "comparison.csv",
+        "comparison.png",
+        "comparison.tex",
+        "runs.csv",
+        "etkf.yaml",
+        "few.yaml",
+        "parts",
+    }
     assert {path.name for path in finished.iterdir()} == names
     assert (finished / "comparison.png").read_bytes().startswith(b"\x89PNG")
     tex = (finished / "comparison.tex").read_text()

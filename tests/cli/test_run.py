@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -73,7 +74,12 @@ def test_config_repeats_the_run_bit_for_bit(finished, tmp_path):
         for name in [name for name in metrics if name.startswith("seconds_")]:
             del metrics[name]
     assert first == second
-    assert main(["run", "--config", config, f"output_dir={tmp_path}", "figures=false", "seed=1"]) == 0
+    assert (
+        main(
+            ["run", "--config", config, f"output_dir={tmp_path}", "figures=false", "seed=1", "overwrite=true"]
+        )
+        == 0
+    )
     assert not np.array_equal(load(tmp_path)["truth"], after["truth"])
 
 
@@ -88,16 +94,26 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_fails_leaves_earlier_results_intact(finished, capsys):
+def test_a_write_that_fails_leaves_earlier_results_intact(finished, tmp_path, capsys):
+    """Nor is the run lost: the same command, with room, writes its results."""
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    again = ["run", *SMALL, "measurement=every_second", f"output_dir={finished}", "seed=5", "overwrite=true"]
     with largest_file(20_000):
-        code = main(["run", *SMALL, "measurement=every_second", f"output_dir={finished}", "seed=5"])
+        code = main(again)
     assert code == 1
     message = capsys.readouterr().err
     assert "could not write" in message
     assert "result.nc" in message
     assert "Traceback" not in message
-    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    assert "cycles of the run are kept" in message
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.name in before} == before
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    again[-2:] = ["seed=5", f"output_dir={tmp_path}", "overwrite=true", "figures=false"]
+    assert main(again) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["resumed_at_cycle"] > 0
+    assert not list(tmp_path.glob("partial*"))
+    shutil.rmtree(finished / "partial.zarr")
+    (finished / "partial.yaml").unlink()
 
 
 def test_nothing_is_replaced_before_everything_is_written(tmp_path):
@@ -172,7 +188,7 @@ def test_the_layout_of_members_changes_no_result(finished, tmp_path, capsys):
     arguments = ["run", *SMALL, "measurement=every_second", "figures=false", f"output_dir={tmp_path}"]
     assert main([*arguments, "layout.batch_size=4", "layout.devices=1"]) == 0
     np.testing.assert_allclose(load(tmp_path)["analysis_mean"], load(finished)["analysis_mean"], atol=1e-2)
-    assert main([*arguments, "layout.devices=1000"]) == 2
+    assert main([*arguments, "layout.devices=1000", "overwrite=true"]) == 2
     assert "layout.devices = 1000, but this machine has" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ from masf_jax.filters import EnSRF
 from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.measurements import Gaussian, Identity, Laplace, Measurement
 from masf_jax.training import FitConfig
+from masf_jax.training.trees import Kept
 
 MODEL = Lorenz63()
 MEASUREMENT = Measurement(Identity(), Gaussian(2**0.5))
@@ -74,6 +75,43 @@ def test_what_is_learnt_helps():
     for found in rounds[:-1]:
         losses = np.asarray(found.history.validation_loss)
         assert np.nanmin(losses) < losses[0]
+
+
+class Killed(BaseException):
+    """Nothing in the library catches this."""
+
+
+def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """In each round's fit, and between rounds; the state is written after each validation here."""
+    config = FitConfig(steps=12, batch_size=32, validate_every=4)
+    practice = dataclasses.replace(PRACTICE, runs=16, cycles=15)
+
+    def train(kept=None):
+        return train_on_policy(
+            jax.random.key(3), fresh(), MODEL, MEASUREMENT, practice, config, rounds=2, factors=(1.0,),
+            kept=kept,
+        )  # fmt: skip
+
+    (whole, rounds), write, count = train(), Kept.write, 0
+
+    def often(self, *arguments, **named):
+        nonlocal count
+        self.seconds, count = 0.0, count + 1
+        write(self, *arguments, **named)
+        if count in (2, 5, 7):
+            raise Killed
+
+    monkeypatch.setattr(Kept, "write", often)
+    ended = 0
+    while True:
+        try:
+            filter, again = train(tmp_path)
+            break
+        except Killed:
+            ended += 1
+    assert (ended, count) == (3, 8)  # no round of a fit was made twice
+    for a, b in zip(jax.tree.leaves((whole, rounds)), jax.tree.leaves((filter, again)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_training_that_does_harm_is_not_kept():

@@ -8,6 +8,7 @@ import math
 import shlex
 import traceback
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +17,10 @@ from ...filters import Filter
 from ...progress import cycle_bar
 from ..config.overrides import seeds_of, split, whole
 from ..errors import InputError, RunError
-from ..files import check_writable, text_writer, write_all
+from ..files import text_writer, write_all
+from ..parts import Parts
 from ..process import computing
+from ..run.folder import claimed, deciding
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
 from ..run.results import configuration_text
@@ -56,27 +59,35 @@ def compare(overrides: list[str]) -> int:
     _check_disjoint(entries, seeds)
     at_once = whole(own.get("seeds_at_once"), 1, 1)
     folder = output_folder("compare", settings, others)
-    check_writable(folder)
-    with computing(settings, at_once):
+    parts = Parts(folder, settings.overwrite)
+    with claimed(folder), computing(settings, at_once):
+        earlier = [_earlier(parts, entry, seeds, at_once) for entry in entries]
         dynamics, _ = build_models(settings)
         filters = [entry.build(dynamics) for entry in entries]
         problem = share(settings, seeds)
         runs = [
-            None if pretraining_fit(filter) is not None else prepared(entry, filter, problem, at_once)
-            for entry, filter in zip(entries, filters, strict=True)
+            None
+            if found or pretraining_fit(filter) is not None
+            else prepared(entry, filter, problem, at_once)
+            for entry, filter, found in zip(entries, filters, earlier, strict=True)
         ]
         command = shlex.join(["masf-jax", "compare", *overrides])
         comparison = Comparison(settings, problem, min(at_once, len(seeds)), command, [])
         files: list[Path] = []
         for number, entry in enumerate(entries):
-            result = _result(entry, filters[number], runs[number], problem, at_once, folder)
+            result = earlier[number]
+            if result is None:
+                result = _result(entry, filters[number], runs[number], problem, at_once, folder)
+                _keep(parts, result, seeds, at_once)
+            else:
+                print(f"{entry.label}: from before (overwrite=true: anew)", flush=True)
             runs[number] = None  # its compiled program, and the device memory with it
             comparison = dataclasses.replace(comparison, results=[*comparison.results, result])
             files = _write(folder, comparison)
-    if settings.figures:
-        files += _draw(folder, comparison)
-    else:
-        (folder / "comparison.png").unlink(missing_ok=True)
+        if settings.figures:
+            files += _draw(folder, comparison)
+        else:
+            (folder / "comparison.png").unlink(missing_ok=True)
     _print(comparison, files)
     return 1 if any(result.failure is not None for result in comparison.results) else 0
 
@@ -115,6 +126,30 @@ def _result(
         seconds = math.nan if runs is None else runs.seconds_prepare
         return Result(entry, [], f"{kind}{reason} ({path.name})", seconds_prepare=seconds)
     return Result(entry, rows, None, runs.has_members, runs.seconds_prepare, runs.seconds_compile)
+
+
+_NUMBERS = ("has_members", "seconds_prepare", "seconds_compile")
+
+
+def _about(entry: Entry, seeds: tuple[int, ...], at_once: int) -> dict[str, Any]:
+    own = {"seed", "experiment.name"}  # the seeds decide, and a name nothing
+    keys = {key: value for key, value in deciding(entry.settings).items() if key not in own}
+    return keys | {"seeds": seeds, "seeds_at_once": at_once}
+
+
+def _earlier(parts: Parts, entry: Entry, seeds: tuple[int, ...], at_once: int) -> Result | None:
+    """The filter's runs, where an earlier call of the same settings has made them."""
+    about = _about(entry, seeds, at_once)
+    found = None if entry.settings.overwrite else parts.read(entry.label, about)
+    if found is None:
+        return None
+    return Result(entry, found["runs"], None, **{name: found[name] for name in _NUMBERS})
+
+
+def _keep(parts: Parts, result: Result, seeds: tuple[int, ...], at_once: int) -> None:
+    if result.failure is None:
+        found = {"runs": result.runs} | {name: getattr(result, name) for name in _NUMBERS}
+        parts.write(result.entry.label, _about(result.entry, seeds, at_once), found)
 
 
 def _write(folder: Path, comparison: Comparison) -> list[Path]:

@@ -18,9 +18,11 @@ from omegaconf import DictConfig
 from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
-from ..errors import DIVERGED, InputError, RunError
+from ..config.settings import Settings
+from ..errors import DIVERGED, InputError, RunError, Terminated
 from ..files import check_writable
 from ..report import print_sweep
+from ..run.folder import Interrupted, finished
 from ..run.run import run
 
 __all__ = ["run_sweep"]
@@ -57,6 +59,8 @@ def run_sweep(overrides: list[str]) -> int:
             )
     check_writable(folder)
     folders = [folder / str(number) for number in range(len(jobs))]
+    for job, each in zip(jobs, folders, strict=True):
+        finished(each, _settings(job, each))  # refuses results of something else before any job starts
     for each in folders:
         (each / _FAILURE).unlink(missing_ok=True)
     earlier = [_written(each) for each in folders]
@@ -66,6 +70,7 @@ def run_sweep(overrides: list[str]) -> int:
     for number, (job, each) in enumerate(zip(jobs, folders, strict=True)):
         differing = " ".join(text for text in job if text not in same) or "-"
         fresh = _written(each) != earlier[number]
+        fresh |= not (each / _FAILURE).exists() and finished(each, _settings(job, each))
         rows.append({"job": number, "overrides": differing, **_outcome(each, fresh)})
     print_sweep(rows, folder)
     if any(row["status"].startswith("failed") for row in rows):
@@ -95,10 +100,15 @@ def _job(jobs: list[list[str]], config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     GlobalHydra.instance().clear()
     try:
-        settings = compose([*overrides, f"output_dir='{folder.as_posix()}'"])
-        run(settings, " ".join(["masf-jax", "run", *overrides]))
+        run(_settings(overrides, folder), " ".join(["masf-jax", "run", *overrides]))
+    except Interrupted as error:  # ends the sweep, not the job alone
+        raise Terminated(error.exit_code) from error
     except RunError as error:
         (folder / _FAILURE).write_text(f"{error}\n", encoding="utf-8")
+
+
+def _settings(job: list[str], folder: Path) -> Settings:
+    return compose([*job, f"output_dir='{folder.as_posix()}'"])
 
 
 def _written(folder: Path) -> int | None:

@@ -18,8 +18,10 @@ from ..config.filter_file import Tuning, filter_file_text
 from ..config.overrides import listed, seeds_of, split, whole
 from ..config.settings import Settings
 from ..errors import DIVERGED, InputError
-from ..files import check_writable, text_writer, write_all
+from ..files import text_writer, write_all
+from ..parts import Parts
 from ..process import computing
+from ..run.folder import claimed, deciding
 from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
@@ -67,6 +69,12 @@ class _Task:
     at_once: int
     folder: Path
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a trial's score hangs on."""
+        space = {f"space.{key}": str(chosen) for key, chosen in self.space.items()}
+        return deciding(self.settings) | space | {"seeds": self.seeds, "seeds_at_once": self.at_once}
+
     def entry(self, overrides: tuple[str, ...]) -> Entry:
         """With these values; neighbour lists reach as far as the largest radius: all run one program."""
         reach = []
@@ -90,8 +98,7 @@ def tune(arguments: list[str]) -> int:
         WriteError: the output folder cannot be written.
     """
     task = _task(arguments)
-    check_writable(task.folder)
-    with computing(task.settings, task.at_once):
+    with claimed(task.folder), computing(task.settings, task.at_once):
         dynamics, _ = build_models(task.settings)
         _check_space(task, dynamics)
         problem = share(task.settings, task.seeds)
@@ -109,7 +116,7 @@ def tune(arguments: list[str]) -> int:
         )
         path, lost = _write_best(task, best, tuning), best.lost
         if task.evaluation_seeds:
-            rmse = task.runs(share(task.settings, task.evaluation_seeds), best.overrides)
+            rmse = _evaluated(task, best)
             lost += sum(not math.isfinite(value) for value in rmse)
             found = mean_and_standard_error([value for value in rmse if math.isfinite(value)])
             mean, error = (value if math.isfinite(value) else None for value in found)
@@ -169,7 +176,10 @@ def _check_space(task: _Task, dynamics: Dynamics) -> None:
 
 
 def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
-    """Exactly `task.trials` trials; trials.csv is written anew after each."""
+    """Exactly `task.trials` trials; trials.csv is written anew after each.
+
+    Optuna's choices hang on its seed and the scores it is told: what an earlier call has run is told again.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -180,26 +190,49 @@ def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
     if now is not None:
         study.enqueue_trial(now)
     space = {key: chosen.distribution() for key, chosen in task.space.items()}
+    parts, about = Parts(task.folder, task.settings.overwrite), task.about
+    known = {} if task.settings.overwrite else dict(parts.read("trials", about) or {})
     trials: list[_Trial] = []
     for number in range(task.trials):
         asked = study.ask(space)
         overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
-        trials.append(_trial(task, problem, overrides, trials))
+        trials.append(_trial(task, problem, overrides, trials, known))
+        known[" ".join(overrides)] = {"rmse": trials[-1].rmse, "seconds": trials[-1].seconds}
+        parts.write("trials", about, known)
         study.tell(asked, trials[-1].score)
         write_all(task.folder, {"trials.csv": text_writer(csv_text(_rows(task, trials)))})
         print(f"trial {number + 1}/{task.trials}  {trials[-1]}", flush=True)
     return trials
 
 
-def _trial(task: _Task, problem: SharedProblem, overrides: tuple[str, ...], earlier: list[_Trial]) -> _Trial:
+def _trial(
+    task: _Task,
+    problem: SharedProblem,
+    overrides: tuple[str, ...],
+    trials: list[_Trial],
+    known: dict[str, Any],
+) -> _Trial:
     """The runs with these values; values that were run before have the score they had."""
-    same = next((trial for trial in earlier if trial.overrides == overrides), None)
+    same = next((trial for trial in trials if trial.overrides == overrides), None)
     if same is not None:
         return dataclasses.replace(same, seconds=0.0)
     start = time.perf_counter()
-    rmse = task.runs(problem, overrides)
+    earlier = known.get(" ".join(overrides))
+    rmse = task.runs(problem, overrides) if earlier is None else tuple(earlier["rmse"])
+    seconds = time.perf_counter() - start if earlier is None else earlier["seconds"]
     counted = [value if math.isfinite(value) else problem.climatology for value in rmse]
-    return _Trial(overrides, rmse, sum(counted) / len(counted), time.perf_counter() - start)
+    return _Trial(overrides, rmse, sum(counted) / len(counted), seconds)
+
+
+def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
+    """RMSE of the best values over the evaluation seeds."""
+    parts = Parts(task.folder, overwrite=True)  # another best is no reason to refuse
+    about = task.about | {"best": best.overrides, "evaluation_seeds": task.evaluation_seeds}
+    found = None if task.settings.overwrite else parts.read("evaluation", about)
+    if found is None:
+        found = task.runs(share(task.settings, task.evaluation_seeds), best.overrides)
+        parts.write("evaluation", about, found)
+    return tuple(found)
 
 
 def _rows(task: _Task, trials: list[_Trial]) -> Iterator[dict[str, Any]]:

@@ -146,6 +146,7 @@ def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[s
         key.split(".")[0] for key in held if not any(f"{each}.".startswith(f"{key}.") for each in complete)
     }
     absent = [key for key in complete if not any(f"{each}.".startswith(f"{key}.") for each in held)]
+    given = given | {"resume", "overwrite"}  # of what is in the folder, not of the run
     absent = [key for key in absent if key not in given and key.split(".")[0] not in earlier]
     if absent:
         raise InputError(

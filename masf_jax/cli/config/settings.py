@@ -130,6 +130,8 @@ class Settings:
     figures: bool = True
     compilation_cache: bool | str | None = True
     output_dir: str | None = None
+    resume: Literal["auto", "never"] = "auto"
+    overwrite: bool = False
     experiment: About = About()
 
     @property

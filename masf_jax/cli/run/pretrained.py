@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
@@ -39,12 +40,13 @@ def pretraining_fit(filter: Filter) -> NetworkPrior | None:
     return None
 
 
-def with_progress(filter: F) -> F:
-    """The same filter, with a bar while it pretrains."""
+def with_progress(filter: F, progress: bool = True, kept: Path | None = None) -> F:
+    """The same filter, with a bar while it pretrains, and the training kept in a file."""
     fit = pretraining_fit(filter)
     if fit is None:
         return filter
-    return eqx.tree_at(lambda f: f.prior, filter, dataclasses.replace(fit, progress=True))
+    how = {"progress": progress, "kept": None if kept is None else str(kept)}
+    return eqx.tree_at(lambda f: f.prior, filter, dataclasses.replace(fit, **how))
 
 
 def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -157,7 +158,8 @@ def configuration_text(settings: Settings) -> str:
     from omegaconf import OmegaConf
 
     head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
-    return head + OmegaConf.to_yaml(OmegaConf.create(write_settings(settings)))
+    kept = dataclasses.replace(settings, overwrite=False)
+    return head + OmegaConf.to_yaml(OmegaConf.create(write_settings(kept)))
 
 
 def _valid_json(value: Any) -> Any:

@@ -16,8 +16,8 @@ from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..errors import InputError
-from ..files import check_writable
 from ..process import computing, precision
+from .folder import RESULTS, Stoppable, claimed, clear_partial, finished, partial_record, read_metrics
 from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
@@ -53,24 +53,45 @@ def run(settings: Settings, command: str = "") -> Outcome:
         WriteError: the output folder cannot be written (found before the run where possible).
     """
     folder = Path(settings.output_dir or settings.automatic_output_dir)
-    check_writable(folder)
-    with computing(settings):
-        start = time.perf_counter()
-        problem = build(settings)
-        seconds_prepare = time.perf_counter() - start
-        problem, seconds_train, result = _compute(problem, settings)
-        metrics = summarize(settings, problem, result)
-        metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
-        if isinstance(problem.filter, MASF):
-            metrics["route"] = problem.filter.route_of(problem.measurement)
-        data = dataset(settings, problem, result, metrics, command)
-    files = write_results(folder, data, metrics, settings)
-    figures = _draw(folder, data, settings)
+    with claimed(folder):
+        if finished(folder, settings):
+            clear_partial(folder)
+            if settings.observations.path is None:
+                return _earlier(folder)
+        with computing(settings):
+            start = time.perf_counter()
+            problem = build(settings)
+            seconds_prepare = time.perf_counter() - start
+            with partial_record(folder, settings) as record:
+                problem, seconds_train, result = _compute(problem, settings, record)
+                metrics = summarize(settings, problem, result)
+                metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
+                if record.began_at:
+                    done = max(1, len(result.faults) - record.began_at)
+                    metrics["resumed_at_cycle"] = record.began_at
+                    metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
+                if isinstance(problem.filter, MASF):
+                    metrics["route"] = problem.filter.route_of(problem.measurement)
+                data = dataset(settings, problem, result, metrics, command)
+                files = write_results(folder, data, metrics, settings)
+        clear_partial(folder)
+        figures = _draw(folder, data, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
     said = described(faults, diverged, skipped)
     if settings.faults.action == "error" and faults.any():
         said.append(f"faults.action=error: the run ended with the cycles before {len(faults)}.")
     return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))
+
+
+def _earlier(folder: Path) -> Outcome:
+    """What a finished run of the same configuration left."""
+    from ..plots.run_plots import FIGURES
+
+    metrics = read_metrics(folder / "metrics.json")
+    files, figures = ([folder / name for name in names] for names in (RESULTS, FIGURES))
+    said = [f"{folder} has this run's results from before: nothing was computed (overwrite=true: anew)."]
+    unusable = bool(metrics["diverged"] or metrics["skipped_cycles"])
+    return Outcome(metrics, folder, files, [path for path in figures if path.exists()], said, unusable)
 
 
 def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
@@ -84,7 +105,7 @@ def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
     return figures
 
 
-def _compute(problem: Problem, settings: Settings) -> tuple[Problem, float, Assimilation]:
+def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[Problem, float, Assimilation]:
     """Pretrains the filter's network, where it has one, and assimilates.
 
     Returns the problem with the prepared filter, the seconds that took, and the result.
@@ -113,6 +134,7 @@ def _compute(problem: Problem, settings: Settings) -> tuple[Problem, float, Assi
                 quality_control=None if threshold is None else GrossErrorCheck(threshold),
                 policy=FaultPolicy(settings.faults.action, settings.faults.innovation),
                 timed=True,
+                save_to=record,
             )
         except FaultError as error:
             result = error.result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from ..config.settings import Settings, write_plain
 from ..errors import InputError
 from ..files import check_writable
 from ..process import computing
+from .folder import claimed
 from .pretrained import AMORTISED, description, flat, pretraining_fit, with_progress
 from .problem import build_models
 
@@ -52,14 +54,18 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     if file.exists() and not overwrite:
         raise InputError(f"{file} exists: add --overwrite, or choose another file with output_dir=PATH")
     check_writable(file.parent)
+    kept = file.with_name(f"{file.name}.training")
+    if settings.resume == "never":
+        shutil.rmtree(kept, ignore_errors=True)
     how = _train_on_policy if settings.filter["name"] == AMORTISED else _pretrain
-    with computing(settings):
+    with claimed(kept), computing(settings):
         dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
         try:
-            where = how(settings, file, overwrite, filter, dynamics, network.measurement)
+            where = how(settings, file, kept, overwrite, filter, dynamics, network.measurement)
         except (ValueError, NotImplementedError, FileExistsError) as error:
             raise InputError(str(error)) from error
+    shutil.rmtree(kept, ignore_errors=True)
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
@@ -69,6 +75,7 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
 def _pretrain(
     settings: Settings,
     file: Path,
+    kept: Path,
     overwrite: bool,
     filter: Filter,
     dynamics: Dynamics,
@@ -92,7 +99,7 @@ def _pretrain(
     assert isinstance(filter, MASF)
     climate = functools.cache(functools.partial(filter.climate, dynamics, measurement))
     start = time.perf_counter()
-    prepared: Any = with_progress(filter).prepare(dynamics, measurement, climate)
+    prepared: Any = with_progress(filter, kept=kept / "training").prepare(dynamics, measurement, climate)
     seconds = time.perf_counter() - start
     fit, moments = prepared.prior, prepared.normalization.moments
     if fit.denoiser is None or fit.history is None or moments is None:
@@ -124,6 +131,7 @@ def _pretrain(
 def _train_on_policy(
     settings: Settings,
     file: Path,
+    kept: Path,
     overwrite: bool,
     filter: Any,
     dynamics: Dynamics,
@@ -162,6 +170,7 @@ def _train_on_policy(
         factors=training.factors,
         progress=settings.progress,
         report=report,
+        kept=kept,
     )
     best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
     groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,9 +16,11 @@ from jaxtyping import Array, PRNGKeyArray
 from ...dynamics.base import Dynamics
 from ...measurements.measurement import Measurement
 from ...training.config import FitConfig
+from ...training.files import CheckpointError, read, write
 from ...training.history import History
 from ...training.loop import pretrain
 from ...training.objectives import denoising_loss
+from ...training.trees import Kept, identity
 from .filter import AmortisedMASF
 from .practice import Practice, practise
 
@@ -49,6 +52,7 @@ def train_on_policy(
     factors: tuple[float, ...] = (0.9, 1.0, 1.1),
     progress: bool = False,
     report: Callable[[int, Round], None] = lambda number, result: None,
+    kept: Path | None = None,
 ) -> tuple[AmortisedMASF, list[Round]]:
     """Trains a filter's network on pairs of truth and forecast from the cycles it will meet.
 
@@ -59,6 +63,8 @@ def train_on_policy(
     factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: what is returned
     is the filter with the smallest error in cycles of its own, be it the last, that of an earlier round, or
     (a network of zeros) the base.
+
+    `kept`: a folder in which the training is kept while it lasts: one that was ended goes on from there.
 
     Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
 
@@ -75,32 +81,47 @@ def train_on_policy(
     assert filter.denoiser is not None
     loss = _loss(filter, filter.n_steps == 1)
     results: list[Round] = []
-    pairs, best, smallest = None, filter, np.inf
+    best, smallest, number = filter, np.inf, 0
+    now: _Lesson | None = None
     simulate = eqx.filter_jit(practise)
-    for number in range(rounds):
-        key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
-        policy = _alone(filter) if number == 0 else filter
-        new, validation, rmse, spread = _collect(
-            simulate, key_cycles, policy, dynamics, measurement, practice
-        )
-        if rmse < smallest:
-            best, smallest = _untrained(filter) if number == 0 else filter, rmse
-        chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
-        pairs = _mixed(chosen, pairs, new, replay, _nominal(practice))
+    about = ""
+    if kept is not None:
+        options = (practice, rounds, replay, cooling, config.steps, config.batch_size)
+        about = identity((key, filter, dynamics, measurement, config), *map(str, options))
+        if (found := _go_on(kept / "rounds", about, filter)) is not None:
+            number, filter, best, smallest, results, now = found
+    while number < rounds:
+        if now is None:
+            before = None if number == 0 else pairs
+            key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
+            policy = _alone(filter) if number == 0 else filter
+            new, validation, rmse, spread = _collect(
+                simulate, key_cycles, policy, dynamics, measurement, practice
+            )
+            if rmse < smallest:
+                best, smallest = _untrained(filter) if number == 0 else filter, rmse
+            chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
+            mixed = _mixed(chosen, before, new, replay, _nominal(practice))
+            now = _Lesson(key, key_fit, mixed, validation, rmse, spread, len(new[0]))
+            if kept is not None:
+                _keep(kept / "rounds", about, number, filter, best, smallest, results, now)
+        key, pairs = now.key, now.pairs
         rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5 * cooling ** (number - 1))
         assert filter.denoiser is not None
         params, history = pretrain(
-            key_fit,
+            now.key_fit,
             loss,
             filter.denoiser.params,
             jax.tree.map(jnp.asarray, pairs),
             dataclasses.replace(config, learning_rate=rate),
-            validation=jax.tree.map(jnp.asarray, validation),
+            validation=jax.tree.map(jnp.asarray, now.validation),
             progress=progress,
+            kept=None if kept is None else Kept(kept / "training"),
         )
         filter = eqx.tree_at(lambda f: f.denoiser.params, filter, params)
-        results.append(Round(rmse, spread, len(new[0]), history))
+        results.append(Round(now.rmse, now.spread, now.samples, history))
         report(number, results[-1])
+        number, now = number + 1, None
     key, key_factors = jax.random.split(key)
     tried = [
         _collect(
@@ -121,6 +142,77 @@ def train_on_policy(
         factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
         best = eqx.tree_at(lambda f: f.calibration, filter, factor)
     return best, results
+
+
+class _Lesson(NamedTuple):
+    """What a round trains on, the keys of its training and of what follows, and what its cycles showed."""
+
+    key: PRNGKeyArray
+    key_fit: PRNGKeyArray
+    pairs: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    rmse: float
+    spread: float
+    samples: int
+
+
+def _learnt(filter: AmortisedMASF) -> Any:
+    return filter.denoiser, filter.calibration
+
+
+def _keep(
+    where: Path,
+    about: str,
+    number: int,
+    filter: AmortisedMASF,
+    best: AmortisedMASF,
+    smallest: float,
+    results: list[Round],
+    now: _Lesson,
+) -> None:
+    """All that a training needs to go on with round `number`, from before its optimiser's first step."""
+    numbers = {"kind": "rounds", "about": about, "number": number, "smallest": smallest}
+    numbers["now"] = (now.rmse, now.spread, now.samples)
+    numbers["rounds"] = [(result.rmse, result.spread, result.samples) for result in results]
+    arrays: dict[str, Any] = {
+        "keys": {f"{i}": np.asarray(jax.random.key_data(key)) for i, key in enumerate(now[:2])},
+        "pairs": {f"{i}": array for i, array in enumerate((*now.pairs, *now.validation))},
+    }
+    trees = {"filter": _learnt(filter), "best": _learnt(best)}
+    for name, tree in {**trees, "histories": [result.history for result in results]}.items():
+        arrays[name] = {f"{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    write(where, numbers, arrays)
+
+
+def _go_on(where: Path, about: str, filter: AmortisedMASF) -> tuple[Any, ...] | None:
+    """What `_keep` kept; None where there is nothing, or of another training."""
+    if not where.exists():
+        return None
+    try:
+        numbers, arrays = read(where)
+    except CheckpointError:
+        return None
+    if numbers.get("about") != about:
+        return None
+
+    def leaves(name: str) -> list[Array]:
+        found = arrays.get(name, {})
+        return [jnp.asarray(found[f"{i}"]) for i in range(len(found))]
+
+    def with_learnt(name: str) -> AmortisedMASF:
+        learnt = jax.tree.unflatten(jax.tree.structure(_learnt(filter)), leaves(name))
+        return eqx.tree_at(_learnt, filter, learnt)
+
+    size, flat = len(dataclasses.fields(History)), leaves("histories")
+    histories = [History(*flat[i : i + size]) for i in range(0, len(flat), size)]
+    results = [
+        Round(rmse, spread, samples, history)
+        for (rmse, spread, samples), history in zip(numbers["rounds"], histories, strict=True)
+    ]
+    data = [arrays["pairs"][f"{i}"] for i in range(4)]
+    keys = [jax.random.wrap_key_data(jnp.asarray(arrays["keys"][f"{i}"])) for i in range(2)]
+    now = _Lesson(keys[0], keys[1], (data[0], data[1]), (data[2], data[3]), *numbers["now"])
+    return numbers["number"], with_learnt("filter"), with_learnt("best"), numbers["smallest"], results, now
 
 
 def _untrained(filter: AmortisedMASF) -> AmortisedMASF:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from ...dynamics.base import Dynamics
 from ...measurements.measurement import Measurement
 from ...training import FitConfig, History
 from ...training.pretraining import pretrain_network
+from ...training.trees import Kept
 from ..climate import Climate
 from .trained import TrainedPrior
 
@@ -32,11 +34,13 @@ class NetworkPrior(TrainedPrior):
         pretraining: how `prepare` trains the network on the model's climatology, once and outside jit; None:
             not. Nothing to do where there is a `denoiser`.
         progress: show a progress bar while pretraining.
+        kept: file in which the pretraining is kept while it lasts: one that was ended goes on from there.
         history: of the pretraining; filled in by `prepare`.
     """
 
     pretraining: FitConfig | None = None
     progress: bool = eqx.field(static=True, default=False)
+    kept: str | None = eqx.field(static=True, default=None)
     history: History | None = None
 
     def __check_init__(self) -> None:
@@ -76,8 +80,9 @@ class NetworkPrior(TrainedPrior):
             validation=validation,
             weighted=self.weighted,
             progress=self.progress,
+            kept=None if self.kept is None else Kept(Path(self.kept)),
         )
-        return dataclasses.replace(self, denoiser=denoiser, history=history)
+        return dataclasses.replace(self, denoiser=denoiser, history=history, kept=None)
 
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from ...ensemble.keys import member_keys
 from ...measurements.measurement import Measurement
 from ...training.dual_head import dual_head_loss, heads_of
 from ...training.loop import pretrain
+from ...training.trees import Kept
 from ..climate import Climate
 from ..priors.base import Prior
 from ..priors.network import NetworkPrior
@@ -107,8 +109,10 @@ class DualHead(Route):
             prior.pretraining,
             validation=validation,
             progress=prior.progress,
+            kept=None if prior.kept is None else Kept(Path(prior.kept)),
         )
-        return self, dataclasses.replace(suited, denoiser=network.with_params(params), history=history)
+        trained = network.with_params(params)
+        return self, dataclasses.replace(suited, denoiser=trained, history=history, kept=None)
 
     def draw(
         self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any

@@ -1,0 +1,240 @@
+"""The output folder of a run: of one process, of one configuration, with what an ended run left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ...record import Record
+from ...training.files import CheckpointError
+from ..config.settings import Settings, flat
+from ..config.values import plain_keys, yaml_config
+from ..errors import InputError, RunError, WriteError
+from ..files import check_writable, text_writer, write_all
+from .results import configuration_text
+
+__all__ = [
+    "PARTIAL",
+    "RESULTS",
+    "Interrupted",
+    "Stoppable",
+    "claimed",
+    "clear_partial",
+    "deciding",
+    "finished",
+    "partial_record",
+    "read_metrics",
+]
+
+PARTIAL = "partial.zarr"
+_CONFIG, _PARTIAL_CONFIG, _LOCK = "config.yaml", "partial.yaml", ".masf-lock"
+RESULTS = ("result.nc", "metrics.json", _CONFIG)
+_NO_MATTER = ("output_dir", "overwrite", "resume", "progress", "figures", "chunk", "compilation_cache")
+_NO_MATTER += ("layout.batch_size",)
+_NO_MATTER += tuple(f"experiment.{key}" for key in ("description", "reference", "expected", "tuning"))
+"""Keys that no result hangs on."""
+_SHOWN = 5
+
+
+def deciding(settings: Settings) -> dict[str, Any]:
+    """The keys that a result hangs on, by dotted path, as they come back from a file."""
+    values = flat(plain_keys(OmegaConf.create(configuration_text(settings))))
+    return {key: value for key, value in values.items() if key not in _NO_MATTER}
+
+
+class Interrupted(RunError):
+    """Ended by a signal; what is done is kept."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Inside, the folder is this process's; a lock dies with the process that has it.
+
+    Raises:
+        InputError: another process has it.
+        WriteError: it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    check_writable(folder)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is in use by another masf-jax process: wait for it, or give another folder with "
+            "output_dir=PATH."
+        ) from error
+    except OSError as error:
+        raise WriteError(
+            f"the output folder {folder} cannot be locked: {error.strerror or error}."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            (folder / _LOCK).unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):  # nothing was to be run
+                folder.rmdir()
+
+
+def finished(folder: Path, settings: Settings) -> bool:
+    """Whether the folder has the results of this configuration.
+
+    Raises:
+        InputError: it has something else of the names that the run would write, and `overwrite` is not set.
+    """
+    held = [name for name in RESULTS if (folder / name).exists()]
+    if not held or settings.overwrite:
+        return False
+    if _CONFIG not in held:
+        if (folder / PARTIAL).exists():  # killed while its results were put in place
+            return False
+        raise InputError(_foreign(folder, f"{', '.join(held)} of something else"))
+    apart = _apart(folder / _CONFIG, settings)
+    if apart is None:
+        raise InputError(_foreign(folder, f"a {_CONFIG} that is not of a run"))
+    if apart:
+        raise InputError(_foreign(folder, f"a run with another configuration ({apart})"))
+    return len(held) == len(RESULTS)
+
+
+@contextlib.contextmanager
+def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
+    """Where the run's results go while it lasts: one that was ended goes on.
+
+    Raises:
+        InputError: what is there is of another configuration, and `overwrite` is not set; or damaged.
+        WriteError: it cannot be written any more; what was there stays to go on from.
+        Interrupted: a signal came.
+    """
+    path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
+    if path.exists():
+        apart = _apart(config, settings)
+        if apart != "" and not settings.overwrite:
+            what = f"({apart})" if apart else "(which cannot be read)"
+            raise InputError(_foreign(folder, f"an unfinished run with another configuration {what}"))
+        if apart != "" or settings.resume == "never":
+            shutil.rmtree(path)
+    write_all(folder, {config.name: text_writer(configuration_text(settings))})
+    record = Stoppable(path)
+    try:
+        with record.listening():
+            yield record
+    except CheckpointError as error:
+        raise InputError(f"{error} (resume=never begins the run anew.)") from error
+    except (OSError, WriteError) as error:
+        raise WriteError(_unwritten(record, error)) from error
+    finally:
+        if not path.exists():
+            config.unlink(missing_ok=True)
+
+
+def _unwritten(record: Stoppable, error: OSError | WriteError) -> str:
+    """What is to be said where the disk is full or gone: what is kept, after one more try to keep all."""
+    with contextlib.suppress(OSError):
+        record.flush()
+    reason = (error.strerror or error) if isinstance(error, OSError) else error
+    if isinstance(error, OSError):
+        reason = f"could not write {record.path}: {reason}."
+    if not record.cycles:
+        return f"{reason} Nothing of the run could be kept."
+    kept = f"{record.cycles} cycles of the run are kept in {record.path}"
+    return f"{reason} {kept}: make room, and the same command goes on from there."
+
+
+def clear_partial(folder: Path) -> None:
+    """Of a run whose results are in place."""
+    if (folder / PARTIAL).exists():
+        shutil.rmtree(folder / PARTIAL)
+    (folder / _PARTIAL_CONFIG).unlink(missing_ok=True)
+
+
+class Stoppable(Record):
+    """A record that ends the run after the chunk in which a signal (Ctrl-C, SIGTERM) came."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, resume=True, seconds=5.0)
+        self.began_at = 0
+        self._signal: int | None = None
+
+    def begin(self, *arguments: Any) -> Any:
+        state = super().begin(*arguments)
+        self.began_at = self.cycles
+        return state
+
+    def append(self, *arguments: Any) -> None:
+        super().append(*arguments)
+        if self._signal is not None:
+            self.flush()
+            raise Interrupted(
+                f"stopped after cycle {self.cycles}; what is done lies in {self.path}. The same command goes "
+                "on from there (resume=never: starts anew).",
+                self._signal,
+            )
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside, the first signal ends the run after its chunk; a second Ctrl-C at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        try:
+            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: whoever started it has the signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The numbers of a finished run.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): overwrite=true makes the run anew.") from error
+
+
+def _foreign(folder: Path, what: str) -> str:
+    return f"{folder} holds {what}: give another folder with output_dir=PATH, or add overwrite=true."
+
+
+def _apart(path: Path, settings: Settings) -> str | None:
+    """In which keys a saved configuration is another one ("" in none); None: it is no configuration."""
+    try:
+        held = flat(plain_keys(yaml_config(path)))
+    except InputError:
+        return None
+    mine, missing = deciding(settings), object()
+    if len(set(held) & set(mine)) < len(mine) // 2:
+        return None
+    held = {key: value for key, value in held.items() if key not in _NO_MATTER}
+    keys = [key for key in dict.fromkeys((*mine, *held)) if held.get(key, missing) != mine.get(key, missing)]
+    shown = [f"{key}: {held.get(key)} there, {mine.get(key)} here" for key in keys[:_SHOWN]]
+    return ", ".join([*shown, *(["…"] if len(keys) > _SHOWN else [])])

@@ -1,0 +1,190 @@
+"""Results that leave memory as they come: a zarr store that grows with the cycles, and the run's state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from .processes import is_first, on_host
+from .run_state import RunState
+from .training.files import CheckpointError, absolute
+
+__all__ = ["Record", "Stored"]
+
+_STATE = "state.safetensors"
+_MARK = "masf_jax"
+_BUFFER = 2**26  # bytes of results that wait for `seconds` to be over at most
+_STAGES = ("forecast", "analysis")
+Stored = Any
+"""An array on disk (zarr): slices and `np.asarray` read it."""
+
+
+class Record:
+    """The results of a run on disk, cycles along axis 0: `zarr.open_group(PATH)`, `xarray.open_zarr(PATH)`.
+
+    Arrays have the names of the command line's result.nc: analysis_mean, rmse_forecast, …. How many cycles
+    count is said by the run's state in state.safetensors, which is replaced once their arrays are written:
+    whatever ends the process, the run goes on from there, and makes again what came later.
+
+    Args:
+        path: of the store; made where nothing is.
+        resume: whether to go on with a run that is there (refused if it is not this run's).
+        seconds: results wait in memory so long (64 MB of them at most) before they are written; 0: not.
+
+    Raises:
+        FileExistsError: something is there, and not to be gone on with.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume: bool = False, seconds: float = 2.0):
+        self.path, self.resume, self.seconds = absolute(path), resume, seconds
+        self.cycles = 0
+        """Cycles of this run that are on disk."""
+        self._waiting: list[dict[str, Any]] = []
+        self._paths: dict[str, tuple[str, ...]] = {}
+        self._arrays: dict[str, Any] = {}
+        self._since = time.monotonic()
+        if self.path.exists() and not (resume and self._own()):
+            what = "is no record of a run" if not self._own() else "has a run: resume=True goes on with it"
+            raise FileExistsError(f"{self.path} {what}; give another place, or remove it.")
+
+    def begin(self, start: RunState, about: str) -> RunState:
+        """The state to go on from: what is on disk, or `start`.
+
+        Args:
+            about: what the run is (a digest); another one on disk is refused.
+
+        Raises:
+            CheckpointError: what is on disk is not of this run, or damaged.
+        """
+        self._first, self._about = int(start.cycle), about
+        if not (self.path / _STATE).exists():
+            if self.path.exists() and is_first():  # begun, and ended before its first cycles were complete
+                shutil.rmtree(self.path)
+            return start
+        state = RunState.load(self.path / _STATE, start)
+        group = self._group("r+")
+        if group.attrs[_MARK] != about:
+            raise CheckpointError(
+                f"{self.path} is of another run (filter, model, measurement, observations, members, key, or "
+                "what is saved): give that run's, or another place."
+            )
+        self.cycles = int(state.cycle) - self._first
+        self._paths = {name: tuple(path) for name, path in group.attrs["paths"].items()}
+        self._arrays = {name: group[name] for name in self._paths}
+        for name, array in self._arrays.items():
+            if array.shape[0] < self.cycles:
+                raise CheckpointError(f"{self.path}/{name} has fewer cycles than the run: it was damaged.")
+            if is_first():
+                array.resize((self.cycles, *array.shape[1:]))
+        return state
+
+    def append(self, results: dict[str, Any], state: RunState) -> None:
+        """Cycles that came next, arrays by (nested) name, and the state after them."""
+        self._waiting.append({"/".join(path): np.asarray(leaf) for path, leaf in _leaves(on_host(results))})
+        self._state = state
+        size = sum(leaf.nbytes for piece in self._waiting for leaf in piece.values())
+        several = jax.process_count() > 1  # whose clocks would not agree
+        if several or time.monotonic() - self._since >= self.seconds or size > _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if not self._waiting:
+            return
+        pieces = self._waiting
+        n = sum(len(next(iter(piece.values()))) for piece in pieces)
+        if is_first():
+            self._write(pieces, n)
+        self._state.save(self.path / _STATE)
+        self.cycles += n
+        self._waiting, self._since = [], time.monotonic()
+
+    def _write(self, pieces: list[dict[str, Any]], n: int) -> None:
+        if not self._arrays:
+            self._paths = {_name(path): tuple(path.split("/")) for path in pieces[0]}
+            group = self._group("a")
+            group.attrs.update({_MARK: self._about, "paths": self._paths})
+            self._arrays = {
+                name: _empty(group, name, pieces[0]["/".join(path)]) for name, path in self._paths.items()
+            }
+        for name, path in self._paths.items():
+            values = np.concatenate([piece["/".join(path)] for piece in pieces])
+            array = self._arrays[name]
+            array.resize((self.cycles + n, *values.shape[1:]))
+            array[self.cycles :] = values
+
+    def last(self, path: str, name: str) -> np.ndarray:
+        """The newest cycle of an array, by its path in what was appended and its name here."""
+        return self._waiting[-1][path][-1] if self._waiting else self._arrays[name][self.cycles - 1]
+
+    def results(self) -> dict[str, Any]:
+        """Nested names as they were given to `append`: of a run on disk fields as arrays there, numbers of
+        each cycle in memory; else all in memory."""
+        found: dict[str, Any] = {}
+        if not self.cycles:
+            for path in self._waiting[0]:
+                values = np.concatenate([piece[path] for piece in self._waiting])
+                _put(found, tuple(path.split("/")), values)
+            return found
+        self.flush()
+        if not is_first():
+            group = self._group("r")
+            self._paths = {name: tuple(path) for name, path in group.attrs["paths"].items()}
+            self._arrays = {name: group[name] for name in self._paths}
+        for name, path in self._paths.items():
+            array = self._arrays[name]
+            _put(found, path, array if array.ndim > 1 else array[:])
+        return found
+
+    def _own(self) -> bool:
+        """Whether the folder is one of these, or empty (begun)."""
+        if not self.path.is_dir():
+            return False
+        names = {each.name for each in self.path.iterdir()}
+        return not names or ("zarr.json" in names and (_STATE in names or _MARK in self._group("r").attrs))
+
+    def _group(self, mode: Any) -> Any:
+        try:
+            import zarr
+        except ImportError as error:
+            raise ImportError("results on disk need zarr: pip install 'masf-jax[zarr]'") from error
+        return zarr.open_group(self.path, mode=mode, zarr_format=3)
+
+
+def _empty(group: Any, name: str, values: np.ndarray) -> Any:
+    """A new array of no cycles, in chunks of as many as come at a time."""
+    shape = values.shape[1:]
+    dims = ("cycle", *(f"{name}_{i}" for i in range(1, len(shape) + 1)))
+    chunks = tuple(max(length, 1) for length in values.shape)
+    return group.create_array(
+        name, shape=(0, *shape), chunks=chunks, dtype=values.dtype, dimension_names=dims
+    )
+
+
+def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, each in tree.items():
+        if isinstance(each, dict):
+            yield from _leaves(each, (*path, name))
+        else:
+            yield (*path, name), each
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = leaf
+
+
+def _name(path: str) -> str:
+    """forecast/mean: forecast_mean; forecast_scores/rmse: rmse_forecast; the rest by its last part."""
+    first, _, last = path.rpartition("/")
+    stage = first.removesuffix("_scores")
+    if stage not in _STAGES:
+        return last
+    return f"{stage}_{last}" if first == stage else f"{last}_{stage}"
