@@ -35,6 +35,7 @@ __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", 
 _FIRST = 0xFFFFFFFF
 """Folded into the key of a run for what a filter draws before the first cycle; cycles have 0, 1, …"""
 _SAVEABLE = ("mean", "spread", "ensemble")
+_BY_NAME = ("forecast", "analysis", "forecast_scores", "analysis_scores", "info")
 _CHUNKS, _CHUNK_BYTES, _CHUNK_WORK = 50, 2**26, 5 * 10**9
 """Of a run in chunks: how many, but for at most so many bytes of results and values × model steps a chunk."""
 
@@ -452,7 +453,8 @@ def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
         else:
             j = n_cycles
     if record is not None:
-        out = record.results()
+        empty: dict[str, Any] = {name: {} for name in _BY_NAME}  # a record has no place for these
+        out = empty | record.results()
         out.pop("cycles")
     else:
         out = pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *pieces)

@@ -17,7 +17,7 @@ from .training.files import CheckpointError, absolute
 
 __all__ = ["Record", "Stored"]
 
-_STATE = "state.safetensors"
+_STATE = "state/run.safetensors"  # in a group of its own: zarr warns of files it does not know
 _MARK = "masf_jax"
 _BUFFER = 2**26  # bytes of results that wait for `seconds` to be over at most
 _STAGES = ("forecast", "analysis")
@@ -29,7 +29,7 @@ class Record:
     """The results of a run on disk, cycles along axis 0: `zarr.open_group(PATH)`, `xarray.open_zarr(PATH)`.
 
     Arrays have the names of the command line's result.nc: analysis_mean, rmse_forecast, …. How many cycles
-    count is said by the run's state in state.safetensors, which is replaced once their arrays are written:
+    count is said by the run's state in state/run.safetensors, replaced once their arrays are written:
     whatever ends the process, the run goes on from there, and makes again what came later.
 
     Args:
@@ -40,6 +40,9 @@ class Record:
     Raises:
         FileExistsError: something is there, and not to be gone on with.
     """
+
+    short_runs = True
+    """Whether a run that ends before anything was written is written too."""
 
     def __init__(self, path: str | os.PathLike[str], resume: bool = False, seconds: float = 2.0):
         self.path, self.resume, self.seconds = absolute(path), resume, seconds
@@ -110,6 +113,7 @@ class Record:
             self._paths = {_name(path): tuple(path.split("/")) for path in pieces[0]}
             group = self._group("a")
             group.attrs.update({_MARK: self._about, "paths": self._paths})
+            group.require_group("state")
             self._arrays = {
                 name: _empty(group, name, pieces[0]["/".join(path)]) for name, path in self._paths.items()
             }
@@ -124,10 +128,10 @@ class Record:
         return self._waiting[-1][path][-1] if self._waiting else self._arrays[name][self.cycles - 1]
 
     def results(self) -> dict[str, Any]:
-        """Nested names as they were given to `append`: of a run on disk fields as arrays there, numbers of
-        each cycle in memory; else all in memory."""
+        """By the names that `append` was given: of a run on disk fields as arrays there, numbers of each
+        cycle in memory; else all in memory."""
         found: dict[str, Any] = {}
-        if not self.cycles:
+        if not self.cycles and not self.short_runs:
             for path in self._waiting[0]:
                 values = np.concatenate([piece[path] for piece in self._waiting])
                 _put(found, tuple(path.split("/")), values)
@@ -147,7 +151,7 @@ class Record:
         if not self.path.is_dir():
             return False
         names = {each.name for each in self.path.iterdir()}
-        return not names or ("zarr.json" in names and (_STATE in names or _MARK in self._group("r").attrs))
+        return not names or ("zarr.json" in names and _MARK in self._group("r").attrs)
 
     def _group(self, mode: Any) -> Any:
         try:

@@ -168,6 +168,8 @@ def clear_partial(folder: Path) -> None:
 class Stoppable(Record):
     """A record that ends the run after the chunk in which a signal (Ctrl-C, SIGTERM) came."""
 
+    short_runs = False
+
     def __init__(self, path: Path):
         super().__init__(path, resume=True, seconds=5.0)
         self.began_at = 0
