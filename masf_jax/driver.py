@@ -302,7 +302,15 @@ def assimilate(
         else record.begin(start, identity((problem, start, observations, truth), *save, *scores))
     )
     if chunk is None and (progress or record is not None or simulated):
-        chunk = _automatic_chunk(observations, dynamics, measurement, start, save)
+        chunk = automatic_chunk(
+            observations.n_cycles,
+            observations.interval or 1,
+            start.shape,
+            measurement.output_shape(start.shape),
+            start.dtype.itemsize,
+            _n_members(start.state) or math.prod(start.shape),
+            save,
+        )
     run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed)
     with others_may_end():
         end, out, seconds = _execute(run, now)
@@ -373,21 +381,20 @@ def _simulated(twin: Simulation, start: RunState, record: Record | None) -> Cycl
     return cycles
 
 
-def _automatic_chunk(
-    observations: Observations | Simulation,
-    dynamics: Dynamics,
-    measurement: Measurement,
-    start: RunState,
+def automatic_chunk(
+    n_cycles: int,
+    steps_per_cycle: int,
+    state_shape: tuple[int, ...],
+    measured_shape: tuple[int, ...],
+    bytes_per_number: int,
+    n_members: int,
     save: tuple[str, ...],
 ) -> int:
     """Cycles a chunk; a divisor of all where one is near, so that no chunk is padded."""
-    values, item, n_cycles = math.prod(start.shape), start.dtype.itemsize, observations.n_cycles
-    state = start.state
-    members = len(state.ensemble) if isinstance(state, EnsembleState) else values
-    measured = math.prod(measurement.output_shape(dynamics.state_shape))
-    kept = 2 * sum(members if name == "ensemble" else 1 for name in save) + 1
-    size = (kept * values + measured) * item + measured
-    work = values * members * (observations.interval or 1)
+    values, measured = math.prod(state_shape), math.prod(measured_shape)
+    kept = 2 * sum(n_members if name == "ensemble" else 1 for name in save) + 1
+    size = (kept * values + measured) * bytes_per_number + measured
+    work = values * n_members * steps_per_cycle
     most = max(1, min(-(-n_cycles // _CHUNKS), _CHUNK_BYTES // size, _CHUNK_WORK // work))
     return next((n for n in range(most, most // 2, -1) if n_cycles % n == 0), most)
 

@@ -154,10 +154,8 @@ class Record:
         return not names or ("zarr.json" in names and _MARK in self._group("r").attrs)
 
     def _group(self, mode: Any) -> Any:
-        try:
-            import zarr
-        except ImportError as error:
-            raise ImportError("results on disk need zarr: pip install 'masf-jax[zarr]'") from error
+        import zarr
+
         return zarr.open_group(self.path, mode=mode, zarr_format=3)
 
 

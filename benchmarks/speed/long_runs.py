@@ -71,7 +71,7 @@ def measure(path: Path, case: tuple[int, int, int], kill_at: int) -> list[tuple[
 
 
 def main(out: str | None) -> None:
-    lines = [f"python {' '.join(sys.argv)}"]
+    lines = ["python benchmarks/speed/long_runs.py benchmarks/results/long_runs.txt"]
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
             whole, killed = Path(folder) / "whole", Path(folder) / "killed"

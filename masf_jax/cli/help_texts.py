@@ -26,6 +26,7 @@ result.nc, metrics.json, config.yaml (fully resolved) and figures.
 Options:
   -m, --multirun   sweep: every combination of comma-separated values (docs/sweeps.md)
   --config FILE    repeat a saved config.yaml bit for bit; overrides may follow
+  --dry-run        compile, and say what the run will take of memory, by part; nothing is run
   --traceback      show the whole traceback of an error
   -h, --help       this text
 
@@ -35,6 +36,7 @@ Groups (GROUP=NAME; their keys are GROUP.KEY=VALUE, see masf-jax list GROUP NAME
 Root keys and their defaults:
 {keys}
 
+A run that was ended goes on: the same command again (docs/runs.md).
 A filter's values may also come from a file, filter=FILE.yaml, such as masf-jax tune writes.
 
 Examples:

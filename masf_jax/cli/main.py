@@ -105,15 +105,23 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    arguments = [argument for argument in arguments if argument not in sweep]
+    dry = "--dry-run" in arguments
+    arguments = [argument for argument in arguments if argument not in (*sweep, "--dry-run")]
     path, overrides = _saved_config(arguments)
     if sweep:
         if path is not None:
             raise InputError("--config repeats one run; it does not go with -m.")
+        if dry:
+            raise InputError("--dry-run is of one run; it does not go with -m.")
         from .compare.sweep import run_sweep
 
         return run_sweep(arguments)
     settings = _settings(path, overrides)
+    if dry:
+        from .run.memory import print_memory
+
+        print_memory(settings)
+        return 0
     from .report import print_outcome
     from .run.run import run
 

@@ -67,10 +67,13 @@ class Kept:
 
     Args:
         path: a file; made where nothing is.
+        seconds: None: `every`.
     """
 
-    def __init__(self, path: Path, seconds: float = 30.0):
-        self.path, self.seconds = absolute(path), seconds
+    every = 30.0
+
+    def __init__(self, path: Path, seconds: float | None = None):
+        self.path, self.seconds = absolute(path), self.every if seconds is None else seconds
         self._since = time.monotonic()
 
     def read(self, like: T, about: str) -> T | None:

@@ -20,7 +20,7 @@ __all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", 
 
 _LONGEST = 10_000
 """Characters of an override; the grammar takes long over more."""
-_OPTIONS = ("--config", "--help", "--multirun", "--overwrite", "--traceback", "-m")
+_OPTIONS = ("--config", "--dry-run", "--help", "--multirun", "--overwrite", "--traceback", "-m")
 
 
 def parse(overrides: list[str]) -> list[Override]:

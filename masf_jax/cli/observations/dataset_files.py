@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -183,8 +182,6 @@ _FORMATS = {"h5netcdf": "NetCDF-4", "scipy": "NetCDF-3", "zarr": "zarr"}
 def _engine(path: Path) -> str:
     """By what the file begins with, not by its name."""
     if path.is_dir():
-        if importlib.util.find_spec("zarr") is None:
-            raise InputError(f"{path}: reading zarr needs the package zarr: pip install 'masf-jax[zarr]'.")
         return "zarr"
     try:
         with path.open("rb") as file:

@@ -169,9 +169,11 @@ class Stoppable(Record):
     """A record that ends the run after the chunk in which a signal (Ctrl-C, SIGTERM) came."""
 
     short_runs = False
+    every = 5.0
+    """Seconds of computing between writings."""
 
     def __init__(self, path: Path):
-        super().__init__(path, resume=True, seconds=5.0)
+        super().__init__(path, resume=True, seconds=self.every)
         self.began_at = 0
         self._signal: int | None = None
 
