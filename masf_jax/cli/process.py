@@ -21,6 +21,8 @@ _OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS")
 _OF_XLA = ("PJRT_NPROC", "NPROC")
 _SMALL_MATRIX, _SMALL_ENSEMBLE = 1000, 4096
 """Values of a state up to which OpenBLAS, and of all members up to which XLA, gets one thread."""
+_LAPACK_AT_ONCE, _SCHEDULER = 32, "xla_cpu_enable_concurrency_optimized_scheduler"
+"""On CPUs jaxlib 0.10 may wait for ever for QRs of more matrices than that beside others of its kind."""
 
 
 @contextlib.contextmanager
@@ -57,6 +59,9 @@ def spare_threads(settings: Settings, runs_at_once: int = 1) -> None:
     )
     if small and not any(name in os.environ for name in _OF_XLA):
         os.environ["PJRT_NPROC"] = "1"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if runs_at_once > _LAPACK_AT_ONCE and _SCHEDULER not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{_SCHEDULER}=false".strip()
 
 
 def state_size(settings: Settings) -> int:

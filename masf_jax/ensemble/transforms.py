@@ -80,10 +80,46 @@ def helmert(n: int) -> Float[np.ndarray, "n n-1"]:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T
 
 
+@jax.custom_batching.custom_vmap
+def _orthogonal_factor(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Q of A = Q R, the diagonal of R positive; of many matrices (under `vmap`) without LAPACK.
+
+    On a CPU jaxlib 0.10 waits for ever where QRs of more than 32 matrices are computed beside an SVD or other
+    QRs: in a rotated square-root filter vmapped over seeds.
+    """
+    q, r = jnp.linalg.qr(a)
+    return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(a.dtype)[None, :]
+
+
+@_orthogonal_factor.def_vmap
+def _(axis_size: int, in_batched: list[bool], a: Array) -> tuple[Array, bool]:
+    batched = jnp.vectorize(_by_reflections, signature="(n,n)->(n,n)")
+    return batched(a), True
+
+
+def _by_reflections(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The same by Householder's reflections: Q = H_1 … H_n diag(sign R), H_k = I - 2 v vᵀ/|v|²."""
+    n = len(a)
+    rows = jnp.arange(n)
+
+    def reflect(k: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        q, r, signs = carry
+        x = jnp.where(rows >= k, r[:, k], 0.0)
+        size = jnp.sqrt(jnp.sum(x**2))
+        sign = jnp.where(r[k, k] < 0, -1.0, 1.0).astype(a.dtype)
+        v = x + jnp.where(rows == k, sign * size, 0.0)
+        scale = 2 / jnp.maximum(jnp.sum(v**2), jnp.finfo(a.dtype).tiny)
+        r = r - scale * v[:, None] * (v @ r)[None, :]
+        q = q - scale * (q @ v)[:, None] * v[None, :]
+        return q, r, jnp.where(rows == k, -sign, signs)
+
+    q, _, signs = jax.lax.fori_loop(0, n, reflect, (jnp.eye(n, dtype=a.dtype), a, jnp.ones(n, a.dtype)))
+    return q * signs[None, :]
+
+
 def random_orthogonal(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:
     """A Haar-distributed orthogonal matrix: QR of a Gaussian matrix with the signs of R divided out."""
-    q, r = jnp.linalg.qr(jax.random.normal(key, (n, n), dtype))
-    return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(dtype)[None, :]
+    return _orthogonal_factor(jax.random.normal(key, (n, n), dtype))
 
 
 def mean_preserving_rotation(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:

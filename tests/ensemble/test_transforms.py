@@ -33,6 +33,17 @@ def test_rotation_is_orthogonal_and_keeps_the_mean(n, dtype, key):
     np.testing.assert_allclose(np.ones(n) @ omega, 1.0, atol=tolerance)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_random_orthogonal_is_the_same_under_vmap(key, n):
+    """There by reflections of its own: many QRs at once may hang (docs/performance.md)."""
+    keys, dtype = jax.random.split(key, 6).reshape(2, 3), jnp.dtype("float32")
+    single = jax.jit(random_orthogonal, static_argnums=(1, 2))
+    program = jax.jit(jax.vmap(jax.vmap(lambda k: random_orthogonal(k, n, dtype))))
+    assert "geqrf" not in program.lower(keys).as_text()
+    for q, k in zip(program(keys).reshape(6, n, n), keys.reshape(6), strict=True):
+        np.testing.assert_allclose(q, single(k, n, dtype), atol=3e-6)
+
+
 def test_random_orthogonal_is_haar(key):
     """Trace moments of O(n) under Haar: E tr = 0, E tr² = 1, E tr⁴ = 3; entries of variance 1/n.
 
