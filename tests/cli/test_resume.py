@@ -70,6 +70,19 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, tmp_path, monk
     assert not list(tmp_path.glob("partial*"))
 
 
+def test_a_killed_run_of_real_observations_goes_on(tmp_path, monkeypatch):
+    command = ["run", "experiment=nile", "filter=kalman", "quality_control.threshold=6", "figures=false"]
+    assert main([*command, f"output_dir={tmp_path}/whole"]) == 0
+    with monkeypatch.context() as patch:
+        end_after(patch, 20, killed)
+        with pytest.raises(Killed):
+            main([*command, f"output_dir={tmp_path}/killed"])
+    assert main([*command, f"output_dir={tmp_path}/killed"]) == 0
+    assert results(tmp_path / "killed").identical(results(tmp_path / "whole"))
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")]
+    assert metrics[0]["log_likelihood"] == metrics[1]["log_likelihood"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_after_its_chunk(whole, tmp_path, monkeypatch, capsys, number, code):
     again = ["run", *SMALL, f"output_dir={tmp_path}"]
@@ -92,6 +105,34 @@ def test_a_finished_run_is_not_made_again_unless_asked(whole, monkeypatch, capsy
     assert main(["run", *SMALL, f"output_dir={whole}", "seed=7", "dynamics.forcing=9"]) == 2
     assert "seed: 0 there, 7 here" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize("placed", [0, 1, 2])
+def test_a_kill_while_results_are_put_in_place(whole, tmp_path, monkeypatch, placed):
+    """Also over results of another configuration, which then are no longer whole."""
+    again = ["run", *SMALL, f"output_dir={tmp_path}"]
+    if placed == 1:
+        assert main([*again, "dynamics.forcing=9"]) == 0
+        again.append("overwrite=true")
+    replace, count = os.replace, 0
+
+    def ending(source, target):
+        nonlocal count
+        if str(target).endswith(("result.nc", "metrics.json", "config.yaml")):
+            if count == placed:
+                raise Killed
+            count += 1
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", ending)
+        with pytest.raises(Killed):
+            main(again)
+    if placed == 1:
+        again.remove("overwrite=true")
+    assert main(again) == 0
+    assert results(tmp_path).identical(results(whole))
+    assert not list(tmp_path.glob("partial*"))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "result.nc"])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -86,9 +87,10 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            (folder / _LOCK).unlink(missing_ok=True)  # while it is ours: nobody else's goes
         lock.release()
         with contextlib.suppress(OSError):
-            (folder / _LOCK).unlink(missing_ok=True)
             if made and not any(folder.iterdir()):  # nothing was to be run
                 folder.rmdir()
 
@@ -102,9 +104,9 @@ def finished(folder: Path, settings: Settings) -> bool:
     held = [name for name in RESULTS if (folder / name).exists()]
     if not held or settings.overwrite:
         return False
+    if _apart(folder / _PARTIAL_CONFIG, settings) == "":  # ended before its results were all in place
+        return False
     if _CONFIG not in held:
-        if (folder / PARTIAL).exists():  # killed while its results were put in place
-            return False
         raise InputError(_foreign(folder, f"{', '.join(held)} of something else"))
     apart = _apart(folder / _CONFIG, settings)
     if apart is None:
@@ -141,7 +143,8 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
     except (OSError, WriteError) as error:
         raise WriteError(_unwritten(record, error)) from error
     finally:
-        if not path.exists():
+        error = sys.exc_info()[1]  # a run that was stopped at once has its mark left, as one that was killed
+        if not path.exists() and (error is None or isinstance(error, Exception)):
             config.unlink(missing_ok=True)
 
 

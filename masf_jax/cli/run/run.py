@@ -57,7 +57,7 @@ def run(settings: Settings, command: str = "") -> Outcome:
         if finished(folder, settings):
             clear_partial(folder)
             if settings.observations.path is None:
-                return _earlier(folder)
+                return _earlier(folder, settings)
         with computing(settings):
             start = time.perf_counter()
             problem = build(settings)
@@ -83,15 +83,18 @@ def run(settings: Settings, command: str = "") -> Outcome:
     return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))
 
 
-def _earlier(folder: Path) -> Outcome:
-    """What a finished run of the same configuration left."""
+def _earlier(folder: Path, settings: Settings) -> Outcome:
+    """What a finished run of the same configuration left; figures that it did not come to are drawn."""
     from ..plots.run_plots import FIGURES
+    from .finished import read_result
 
     metrics = read_metrics(folder / "metrics.json")
-    files, figures = ([folder / name for name in names] for names in (RESULTS, FIGURES))
+    figures = [folder / name for name in FIGURES if (folder / name).exists()]
+    if settings.figures and not figures:
+        figures = _draw(folder, read_result(folder / "result.nc"), settings)
     said = [f"{folder} has this run's results from before: nothing was computed (overwrite=true: anew)."]
     unusable = bool(metrics["diverged"] or metrics["skipped_cycles"])
-    return Outcome(metrics, folder, files, [path for path in figures if path.exists()], said, unusable)
+    return Outcome(metrics, folder, [folder / name for name in RESULTS], figures, said, unusable)
 
 
 def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
