@@ -91,9 +91,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-    """Garbage is collected less often, and without looking at modules and tests again: 5 % of the time."""
+    """Garbage is looked for among what tests make, not in modules and tests themselves again and again."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
     gc.enable()
 
 
