@@ -115,7 +115,7 @@ def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray 
     mean = getattr(result, stage).get("mean")
     if mean is None:
         return None
-    mean = np.asarray(mean)  # it may lie on disk
+    mean = jax.device_put(np.asarray(mean))  # it may lie on disk
     values, used = problem.observations.values.astype(mean.dtype), used_values(problem, result)
     return np.where(used, np.asarray(_differences(problem.measurement, values, mean)), np.nan)
 

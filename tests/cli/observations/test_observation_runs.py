@@ -30,7 +30,7 @@ def test_a_far_value_is_reported_once_with_its_place(tmp_path, capsys):
     assert "2 of 4 values lie far outside what the model gives" in err
     assert "1e+10 (cycle 1, time 1, value 0)" in err
     assert "\x1b[31m" not in out + err
-    assert run(tmp_path, text, "observations.valid_range=[-10,10]") == 0
+    assert run(tmp_path, text, "observations.valid_range=[-10,10]", "overwrite=true") == 0
     out, err = capsys.readouterr()
     assert err.count("warning") == 1
     assert (
@@ -94,4 +94,4 @@ def test_a_saved_configuration_that_lacks_a_key(tmp_path, capsys):
         "lacks seed, observations.time_origin: a saved configuration names every key"
         in capsys.readouterr().err
     )
-    assert main([*arguments, "seed=0", "observations.time_origin=0"]) == 0
+    assert main([*arguments, "seed=0", "observations.time_origin=0", "overwrite=true"]) == 0
