@@ -257,7 +257,8 @@ def assimilate(
     """
     if (ensemble is None) == (start is None):
         raise ValueError("give either the first ensemble, or start: where another run ended.")
-    filter = filter.prepare(dynamics, measurement).spread(layout)
+    unspread = filter.prepare(dynamics, measurement)  # a run that goes on may have other devices
+    filter = unspread.spread(layout)
     if start is None:
         assert ensemble is not None
         if key is None:
@@ -296,11 +297,10 @@ def assimilate(
         cycles = _simulated(observations, start, record)
     else:
         cycles = _given(observations, truth, start)
-    now = (
-        start
-        if record is None
-        else record.begin(start, identity((problem, start, observations, truth), *save, *scores))
-    )
+    now = start
+    if record is not None:
+        of = (unspread, dynamics, measurement, quality_control, policy, start, observations, truth)
+        now = record.begin(start, identity(of, *save, *scores, *(extra_scores or {})))
     if chunk is None and (progress or record is not None or simulated):
         chunk = automatic_chunk(
             observations.n_cycles,

@@ -25,10 +25,9 @@ class Killed(Exception):
     pass
 
 
-def run(observations=TWIN, key=2, truth=None, **more):
-    return assimilate(
-        jax.random.key(key), ETKF(rotation=True), MODEL, SENSOR, observations, MEMBERS, truth=truth, **more
-    )
+def run(observations=TWIN, key=2, truth=None, rotation=True, **more):
+    filter = ETKF(rotation=rotation)
+    return assimilate(jax.random.key(key), filter, MODEL, SENSOR, observations, MEMBERS, truth=truth, **more)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +90,8 @@ def test_what_is_there_is_not_mixed_with_something_else(given, tmp_path):
         run(given.observations, save_to=path)
     with pytest.raises(CheckpointError, match="another run"):
         run(given.observations, key=3, save_to=path, resume=True)
+    with pytest.raises(CheckpointError, match="another run"):  # they differ in no array
+        run(given.observations, rotation=False, save_to=path, resume=True)
     other = Observations(np.asarray(given.observations.values) + 1, 2)
     with pytest.raises(CheckpointError, match="another run"):
         run(other, save_to=path, resume=True)

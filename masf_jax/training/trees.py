@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +59,12 @@ def read_tree(where: Path, kind: str, like: T, of: str) -> tuple[T, str]:
 
 
 def identity(tree: Any, *names: str) -> str:
-    """A digest of all arrays and numbers of a tree, and names."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_array_like(leaf)]
-    return digest([_numbers(leaf) for leaf in leaves]) + " " + " ".join(names)
+    """Digests of a tree's arrays and numbers and of its structure (types, static values), and names."""
+    leaves, structure = jax.tree.flatten(tree)
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(structure))  # of functions: where this process has them
+    of_structure = hashlib.sha256(text.encode()).hexdigest()[:16]
+    numbers = [_numbers(leaf) for leaf in leaves if eqx.is_array_like(leaf)]
+    return " ".join((digest(numbers), of_structure, *names))
 
 
 class Kept:
