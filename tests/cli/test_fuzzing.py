@@ -11,8 +11,8 @@ from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 
 CASES = {
-    **{"overrides": 60, "configuration": 40, "csv": 200, "netcdf": 15, "zarr": 10},
-    **{"network": 100, "result": 10},
+    **{"overrides": 30, "configuration": 20, "csv": 100, "netcdf": 10, "zarr": 6},
+    **{"network": 60, "result": 6},
 }
 
 
@@ -27,7 +27,7 @@ def test_damaged_input_is_read_rightly_or_refused(kind, tmp_path, monkeypatch):
 VALUES = st.text(max_size=30) | st.recursive(st.integers() | st.floats(), st.lists, max_leaves=5).map(str)
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(
     key=st.sampled_from(["seed", "filter", "filter.radius", "save", "measurement.indices", "nothing", ""]),
     value=VALUES,

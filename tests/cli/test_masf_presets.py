@@ -34,7 +34,12 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+QUICK = ("masf_paper", "network")  # tests/cli/test_masf_routes.py has filter=masf
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS]
+)
 def test_two_cycles(name, tmp_path):
     problem = ["dynamics.n=8", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]
     arguments = [*problem, *RUNS[name], "figures=false", "scores=[rmse]", f"output_dir={tmp_path}"]

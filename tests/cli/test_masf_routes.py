@@ -19,7 +19,6 @@ ROUTES = {
     "linearized": ["filter=masf", "measurement=arctan"],
     "conditional, kernel": [*CONDITIONAL, "filter.denoiser=kernel"],
     "conditional, network": [*CONDITIONAL, "filter.denoiser=network", "filter.n_steps=3", *TINY],
-    "dual_head": PAPER,
     "none": ["filter=letkf", "measurement=arctan"],
 }
 
@@ -45,6 +44,8 @@ def test_two_heads_from_a_checkpoint(tmp_path):
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["seconds_train"] == 0
     assert metrics["route"] == "dual_head"
+    with xr.open_dataset(tmp_path / "out" / "result.nc", engine="h5netcdf") as data:
+        assert data.attrs["route"] == "dual_head"
     linear = ["measurement=identity", f"output_dir={tmp_path / 'other'}"]
     assert main([*run, *linear]) == 2, "another network for another measurement"
 

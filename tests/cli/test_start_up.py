@@ -49,9 +49,12 @@ def test_help_and_lists_import_nothing_heavy(arguments):
 
 @pytest.mark.parametrize("arguments", QUICK[:5], ids=" ".join)
 def test_help_and_lists_take_less_than_four_tenths_of_a_second(arguments):
-    runs = [python(["-m", "masf_jax", *arguments]) for _ in range(3)]
-    assert all(done.returncode == 0 for done, _ in runs), runs[0][0].stderr
-    assert min(seconds for _, seconds in runs) < 0.4
+    for _ in range(3):
+        done, seconds = python(["-m", "masf_jax", *arguments])
+        assert done.returncode == 0, done.stderr
+        if seconds < 0.4:
+            return
+    pytest.fail(f"{seconds} s at the third time")
 
 
 RUN = ["-m", "masf_jax", "run", "filter=masf", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4"]
@@ -83,33 +86,31 @@ def entries(cache):
 
 
 def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results(first, tmp_path):
-    """And a damaged entry is compiled anew."""
+    """And damaged entries are compiled anew."""
     expected, cache, home = first
-    kept = entries(cache)
-    assert any("_scan" in path.name for path in kept)
-    again = run(tmp_path / "again", XDG_CACHE_HOME=str(cache), HOME=str(home))
-    assert entries(cache) == kept, "nothing was compiled"
-    assert again.identical(expected)
-    assert not home.exists()
-    damaged = [path for path in kept if "_scan" in path.name] + sorted(kept)[::5]
+    assert any("_scan" in path.name for path in entries(cache))
+    damaged = sorted(entries(cache))[::5]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:50])
-    anew = run(tmp_path / "anew", XDG_CACHE_HOME=str(cache), HOME=str(home))
-    assert anew.identical(expected)
+    kept = entries(cache)
+    again = run(tmp_path / "again", XDG_CACHE_HOME=str(cache), HOME=str(home))
+    assert again.identical(expected)
+    found = entries(cache)
+    assert found.keys() == kept.keys(), "nothing else was compiled"
+    assert {path: found[path] for path in kept if path not in damaged} == {
+        path: time for path, time in kept.items() if path not in damaged
+    }
+    assert not home.exists()
 
 
-def test_runs_without_a_cache_have_the_same_results_and_leave_nothing(first, tmp_path):
+def test_a_run_without_a_cache_has_the_same_results_and_leaves_nothing(first, tmp_path):
     """And two threads change nothing."""
-    expected, cache, _ = first
-    nowhere, home = tmp_path / "cache", tmp_path / "home"
-    own = {"HOME": str(home), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    expected, *_ = first
+    nowhere = tmp_path / "cache"
     threads = {"HOME": "", "PJRT_NPROC": "2", "OPENBLAS_NUM_THREADS": "2"}
-    found = run(tmp_path / "off", "compilation_cache=false", XDG_CACHE_HOME=str(nowhere))
-    assert found.identical(expected)
-    assert run(tmp_path / "threads", **threads).identical(expected)
-    assert run(tmp_path / "own", **own).identical(expected)
+    off = run(tmp_path / "off", "compilation_cache=false", XDG_CACHE_HOME=str(nowhere), **threads)
+    assert off.identical(expected)
     assert not nowhere.exists()
-    assert not (home / ".cache" / "masf_jax").exists()
 
 
 @pytest.fixture

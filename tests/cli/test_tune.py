@@ -16,7 +16,7 @@ from masf_jax.cli.config.overrides import split
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_models
-from masf_jax.filters import ETKF, LETKF, EnSRF
+from masf_jax.filters import LETKF, EnSRF
 
 pytest.importorskip("optuna")
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
@@ -118,7 +118,6 @@ def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("filter", "cls", "space"),
     [
-        ("etkf", ETKF, ["filter.inflation=interval(1.0,1.3)"]),
         ("letkf", LETKF, ["filter.inflation=interval(1.0,1.3)", "filter.radius=interval(1,3.5)"]),
         ("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"]),
     ],

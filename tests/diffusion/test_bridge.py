@@ -13,7 +13,7 @@ from masf_jax.denoisers import DenseCovariance, GaussianDenoiser, ensemble_kerne
 from masf_jax.diffusion import bridge, measurement_aware, time_grid, vp_bridge
 from masf_jax.measurements import Gaussian, Identity, Measurement
 
-COUNT = 20_000
+COUNT = 14_000
 made, fitted = eqx.filter_jit(vp_bridge), eqx.filter_jit(ensemble_kernel)
 
 
@@ -31,7 +31,7 @@ def test_kernel_forecasts_match_importance_sampling(n, key):
 
     def reference(seed):
         rng = np.random.default_rng(seed)
-        return importance_sample(rng, process, kernels, bandwidth, h, r, z, COUNT, proposals=300_000)
+        return importance_sample(rng, process, kernels, bandwidth, h, r, z, COUNT, proposals=100_000)
 
     first, second = reference(1), reference(2)
     noise = wasserstein(first, second)

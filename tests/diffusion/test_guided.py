@@ -74,7 +74,7 @@ def test_both_scales_one_count_the_measurement_twice(z, std, mean, spread, key):
     assert ours.std() == pytest.approx(exact, rel=SPREAD)
 
 
-@pytest.mark.parametrize(("n_steps", "off"), [(8, 220.0), (16, 2.5), (64, 0.56)])
+@pytest.mark.parametrize(("n_steps", "off"), [(8, 220.0), (64, 0.56)])
 def test_it_needs_many_steps(n_steps, off, key):
     """Few steps are far from the limit, as their linear recursion says: off in posterior deviations."""
     times = time_grid(n_steps, "quadratic", 0.992)

@@ -41,9 +41,9 @@ def draws(sampler, n, seed=5):
     ("solver", "error"),
     [
         (diffrax.Euler(), 0.2),
-        (diffrax.SEA(), 0.1),
+        pytest.param(diffrax.SEA(), 0.1, marks=pytest.mark.slow),
         (diffrax.Heun(), 0.07),
-        (diffrax.SRA1(), 0.07),
+        pytest.param(diffrax.SRA1(), 0.07, marks=pytest.mark.slow),
         (diffrax.ShARK(), 0.07),
     ],
     ids=lambda value: type(value).__name__,
@@ -71,6 +71,7 @@ def test_probability_flow_gives_the_posterior():
         assert off < 0.03 + 2 * np.sqrt(4 / n)
 
 
+@pytest.mark.slow
 def test_a_heun_step_of_the_probability_flow_is_of_second_order(x64):
     process, denoiser, *_ = linear_gaussian()
     key = jax.random.key(2)

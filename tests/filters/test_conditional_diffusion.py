@@ -50,7 +50,7 @@ def test_the_flow_ends_in_the_mixture(h, h_max, key):
 @pytest.mark.parametrize("flow", [True, False])
 def test_the_filters_law_for_a_gaussian_forecast(x64, flow):
     """Mean and variance with the bandwidths added to noise and forecast; without them: .8 and .2."""
-    n, h, h_y, noise, z = 1024, 0.3, 0.4, 0.5, 1.0
+    n, h, h_y, noise, z = 512, 0.3, 0.4, 0.5, 1.0
     members = jnp.asarray(norm.ppf((np.arange(n) + 0.5) / n)[:, None])
     measurement = Measurement(Identity(), Gaussian(noise))
     filter = ConditionalDiffusion(

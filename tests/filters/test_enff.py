@@ -41,7 +41,7 @@ def law(path, noise, z, guidance, steps=100, prior=1.0, sigma=SIGMA):
 
 @pytest.mark.parametrize("path", ["ot", "f2p"])
 def test_its_law_for_a_gaussian_forecast_is_that_of_its_linear_steps(path, x64):
-    n = 800
+    n = 400
     prior, guidance = 1.0, 0.4
     last = jnp.asarray(norm.ppf((np.arange(n) + 0.5) / n)[:, None]) * np.sqrt(prior) / GROWTH
     filter = EnFF(path=path, n_steps=100, guidance=guidance, sigma_min=SIGMA)

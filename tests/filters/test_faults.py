@@ -61,16 +61,9 @@ FILTERS = {
         filters.IEnKF(), architecture=SMALL, climate=StateMoments(jnp.zeros(STATE), 4.0 * jnp.ones(STATE))
     ),
 }
-VARIANTS = (
-    "etkf rotation",
-    "letkf eigh",
-    "enff f2p",
-    "masf localised",
-    "masf perturbed",
-    "masf kernel",
-    "amortised ienkf",
-)
-"""Of two members, which are a program of their own, these are tested when slow tests are."""
+PAIRS = ("enkf", "etkf", "ensrf", "letkf", "ienkf", "kalman", "3dvar", "particle", "ensf", "masf")
+"""Two members are a program of their own: the others are tested with them when slow tests are."""
+VARIANTS = [name for name in FILTERS if name not in PAIRS]
 MEMBERLESS = ("kalman", "climatology", "oi", "3dvar")
 
 

@@ -31,13 +31,13 @@ def gaussian_members(n, covariance, seed=3):
 
 @pytest.mark.parametrize("name", LAWS)
 def test_a_gaussian_forecast_gives_the_posterior(name, x64):
-    case, n = LAWS[name], 300 if name == "mixture" else 500
+    case, n = LAWS[name], 200 if name == "mixture" else 400
     prior = "ensemble" if name == "sure" else name
     p = np.diag([1.0, 2.0]) if prior == "diagonal" else np.asarray([[1.0, 0.8], [0.8, 2.0]])
     h = np.asarray(case["h"])
     gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + case["std"] ** 2 * np.eye(len(h)))
     mean, covariance = gain @ case["z"], p - gain @ h @ p
-    filter = IEnSF(prior=prior, n_steps=200, iterations=8)
+    filter = IEnSF(prior=prior, n_steps=100, iterations=8)
     measurement = Measurement(Linear(h), Gaussian(case["std"]))
     state = filter.init(jax.random.key(0), jnp.asarray(gaussian_members(n, p)))
     z = jnp.asarray(case["z"])

@@ -133,7 +133,7 @@ class Counted(Identity):
 TRACES: list[int] = []
 
 
-@pytest.mark.parametrize("name", [name for name in FILTERS if name != LEARNING[1]])
+@pytest.mark.parametrize("name", ["ensf-all", "enff-f2p", "conditional_diffusion", LEARNING[0]])
 def test_a_run_is_one_program_in_single_precision(name):
     measurement = Measurement(Counted(), Gaussian(1.0))
     filter = FILTERS[name]().prepare(RING, measurement)

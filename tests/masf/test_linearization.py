@@ -114,17 +114,17 @@ def test_proposals_take_a_noise_that_is_not_gaussian():
 
 def test_both_signs_of_a_flow_speed():
     """One cell, forecast N(0, 1) in both directions: the posterior is a ring, with members on all sides."""
-    members = np.random.default_rng(1).normal(size=(1600, 2, 1, 1))
+    members = np.random.default_rng(1).normal(size=(800, 2, 1, 1))
     measurement = Measurement(Speed(), Gaussian(0.1))
     drawn, _ = analyse(MASF(), members, measurement, [[2.0]])
     speed = np.hypot(*drawn[:, :, 0, 0].T)
-    x = np.random.default_rng(2).normal(size=(500_000, 2))
+    x = np.random.default_rng(2).normal(size=(200_000, 2))
     weights = np.exp(-0.5 * ((2.0 - np.hypot(*x.T)) / 0.1) ** 2)
     expected = (weights * np.hypot(*x.T)).sum() / weights.sum()
     assert abs(speed.mean() - expected) < 0.02
     np.testing.assert_allclose(speed.std(), 0.1, rtol=0.1)
     angles = np.histogram(np.arctan2(*drawn[:, :, 0, 0].T), bins=8, range=(-np.pi, np.pi))[0]
-    assert angles.min() > 0.7 * 200
+    assert angles.min() > 0.7 * 100
 
 
 def test_more_iterations_and_annealing_bring_it_closer():
@@ -150,19 +150,12 @@ def test_a_linear_function_is_treated_as_the_linear_operator_it_is(at, kind, x64
     """The same draws as without linearisation, whatever the iterations."""
     rng = np.random.default_rng(0)
     members, z = rng.normal(2.0, 1.5, size=(5, 8)), np.r_[rng.normal(size=3), np.nan]
-    filters = [
-        MASF(
-            GaussianPrior(members=kind),
-            route=Automatic(Linearized(at, iterations=k)),
-            inflation=Inflation(1.1),
-        )
-        for k in (1, 4)
-    ]
+    route = Automatic(Linearized(at, iterations=3))
+    filter = MASF(GaussianPrior(members=kind), route=route, inflation=Inflation(1.1))
     linear = Measurement(Subset([0, 2, 5, 6]), Gaussian(0.7))
     named = Measurement(Pointwise(lambda x: x) @ Subset([0, 2, 5, 6]), Gaussian(0.7))
-    expected, _ = analyse(filters[0], members, linear, z)
-    for filter in filters:
-        np.testing.assert_allclose(analyse(filter, members, named, z)[0], expected, atol=1e-10)
+    expected, _ = analyse(filter, members, linear, z)
+    np.testing.assert_allclose(analyse(filter, members, named, z)[0], expected, atol=1e-10)
 
 
 def test_a_saturated_sensor_leaves_the_forecast_alone():
@@ -172,11 +165,10 @@ def test_a_saturated_sensor_leaves_the_forecast_alone():
     assert np.isfinite(float(info["last_step"]))
 
 
-@pytest.mark.parametrize("operator", [arctan() @ Subset(range(0, 40, 2)), arctan()], ids=["half", "all"])
-def test_lorenz96_through_an_arctan(operator):
+def test_lorenz96_through_an_arctan():
     """Some 40 cycles with 20 members: errors far below the climatology's 3.6, and a spread of their size."""
     model = Lorenz96(40, dt=0.01)
-    measurement = Measurement(operator, Gaussian(0.05))
+    measurement = Measurement(arctan() @ Subset(range(0, 40, 2)), Gaussian(0.05))
     keys = jax.random.split(jax.random.key(5), 4)
     truth = eqx.filter_jit(model.sample_climatology)(keys[0])
     members = truth[None] + 0.1 * jax.random.normal(keys[1], (20, 40))
