@@ -13,6 +13,7 @@ from masf_jax import FilterDivergedWarning, assimilate, simulate
 from masf_jax.dynamics import Climatology as Moments, Function, Linear, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import ETKF, LETKF, EnKF, KalmanFilter, ParticleFilter, ThreeDVar
+from masf_jax.filters.faults import FaultPolicy
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations, Subset
 
 N, STATE, CYCLES = 5, 6, 10
@@ -332,3 +333,42 @@ def test_a_filter_may_be_an_argument_of_jit(key):
         inside = run(filter, measurement, ensemble)
         outside = assimilate(key, filter, dynamics, measurement, twin.observations, ensemble, scores=())
         np.testing.assert_allclose(inside.analysis["mean"], outside.analysis["mean"], rtol=1e-4, atol=1e-5)
+
+
+KEYS: list[tuple[int, ...]] = []
+
+
+def noted(key):
+    KEYS.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+
+
+class NotedFilter(ETKF):
+    """Notes the keys that it is given, in a run that is not compiled."""
+
+    def forecast(self, key, *rest):
+        noted(key)
+        return super().forecast(key, *rest)
+
+    def analysis(self, key, *rest):
+        noted(key)
+        return super().analysis(key, *rest)
+
+
+class NotedPolicy(FaultPolicy):
+    def after_forecast(self, key, *rest):
+        noted(key)
+        return super().after_forecast(key, *rest)
+
+    def after_analysis(self, key, *rest):
+        noted(key)
+        return super().after_analysis(key, *rest)
+
+
+def test_no_two_stages_or_cycles_share_a_key(key):
+    dynamics, measurement = Linear(np.eye(STATE)), Measurement(Identity(), Gaussian(1.0))
+    observations, ensemble = Observations(np.zeros((2, STATE)), 1), jnp.asarray(np.eye(N, STATE))
+    KEYS.clear()
+    with jax.disable_jit():
+        problem = (NotedFilter(), dynamics, measurement, observations, ensemble)
+        assimilate(key, *problem, policy=NotedPolicy(), scores=())
+    assert len(KEYS) == len(set(KEYS)) == 2 * 4

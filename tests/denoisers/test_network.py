@@ -187,4 +187,4 @@ def test_unet_fits_two_fields():
 def test_refusals(arguments, message):
     given = {"net": MLP(3, width=4, depth=1), "state_shape": (3,), **arguments}
     with pytest.raises(ValueError, match=message):
-        NetworkDenoiser.create(jax.random.key(0), **given)
+        jax.eval_shape(lambda: NetworkDenoiser.create(jax.random.key(0), **given).params)

@@ -88,7 +88,7 @@ def test_the_score_is_that_of_the_noised_law(x64):
     np.testing.assert_allclose(smoothed_score(prior, x, std), -(x - 1) / (4 + 1.5**2), rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [ScoreFilter, SSLS])
+@pytest.mark.parametrize("kind", [ScoreFilter, pytest.param(SSLS, marks=pytest.mark.slow)])
 def test_trained_in_the_cycle_it_finds_the_posterior_nearly(kind, key):
     """A forecast N(3, 4) seen with noise 2 at 5: the posterior is N(4, 2), the samplers' own law near it."""
     members = 3 + 2 * jax.random.normal(key, (100, 1))

@@ -141,6 +141,9 @@ def test_features_turn_with_the_ring_and_tell_what_was_measured(operator, key):
     assert np.isfinite(seen).all()
     assert not seen[5:8, ::3].any()  # nothing is measured there
     mean, spread = np.asarray(after).mean(0), np.asarray(after).std(0, ddof=1)
+    first, wide = np.asarray(before).mean(0), np.asarray(before).std(0, ddof=1)
+    by_hand = (mean - first) / wide, np.log(wide / 3), np.log(spread / wide), (mean - 2) / 3
+    np.testing.assert_allclose(seen[:4], by_hand, atol=1e-4)
     value_and_slope = jax.jit(jax.vmap(jax.value_and_grad(lambda x: measurement.operator(x[None])[0])))
     value, slope = map(np.asarray, value_and_slope(jnp.asarray(mean)))
     score = slope * (np.asarray(z) - value) / 0.7**2

@@ -112,7 +112,6 @@ def test_a_gaussian_denoiser_gives_the_analysis_of_the_enkf(filter, measurement,
     [
         (DENSE, [], Inflation()),
         (HALF, [1], Inflation()),
-        (WHOLE, [0, 4], Inflation()),
         (HALF, [1], Inflation(1.2, rtps=0.3)),
     ],
 )

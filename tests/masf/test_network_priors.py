@@ -128,6 +128,7 @@ def test_pretraining_on_the_climatology():
         assert one is other, "pretrained once"
 
 
+@pytest.mark.slow
 def test_a_network_pretrained_and_fine_tuned_in_the_papers_filter(x64):
     prior = NetworkPrior(
         pretraining=FitConfig(steps=3, batch_size=8),

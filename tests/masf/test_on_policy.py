@@ -61,6 +61,7 @@ def test_simulated_cycles_are_those_of_a_run(simulated):
     assert 0.5 < np.median(normal) < 2.5  # truths in units of the analysis spread
 
 
+@pytest.mark.slow
 def test_what_is_learnt_helps():
     config = FitConfig(steps=500, batch_size=128, learning_rate=3e-3, ema_decay=0.99)
     told = []

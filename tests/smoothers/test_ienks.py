@@ -107,6 +107,7 @@ def test_the_first_state_is_that_of_four_d_var(key):
     assert (difference < 2e-3 * moved).all(), (moved, difference)
 
 
+@pytest.mark.slow
 def test_a_longer_window_helps_on_a_chaotic_model(key):
     """Analyses too, which is what a smoother by transforms cannot do; over several truths, as one is luck."""
     inflation, cycles = Inflation(1.02), slice(50, 990)
