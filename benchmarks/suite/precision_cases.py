@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -9,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from masf_jax.dynamics import Linear as LinearModel
+from masf_jax.dynamics import Linear as LinearModel, Lorenz96
 from masf_jax.filters import EnKF
-from masf_jax.measurements import CorrelatedGaussian, Gaussian, Linear, Measurement, Observations
+from masf_jax.measurements import CorrelatedGaussian, Gaussian, Linear, Measurement, Observations, Subset
 from masf_jax.smoothers import FourDVar
 
 N_STATE = 3
@@ -20,21 +22,22 @@ KEY = jax.random.key(0)
 
 
 def case(
-    kind: str, n_members: int, m: int, ratio: float, seed: int = 0, offset: float = 0.0
+    kind: str, n_members: int, m: int, ratio: float, seed: int = 0, offset: float = 0.0, n: int = N_STATE
 ) -> dict[str, Any]:
     """float32 members (spread 1 around `offset`, strongly correlated), H, z and R of noise std 1 / ratio.
 
     redundant: all sensors measure one component; distinct: each another combination; correlated: errors, too.
     """
     rng = np.random.default_rng([seed, n_members, m, KINDS.index(kind)])
-    x = rng.normal(size=(n_members, 1)) + rng.normal(size=(n_members, N_STATE)) * [0.01, 0.3, 1.0] + offset
-    h = rng.normal(size=(m, N_STATE))
+    own = np.resize([0.01, 0.3, 1.0], n)
+    x = rng.normal(size=(n_members, 1)) + rng.normal(size=(n_members, n)) * own + offset
+    h = rng.normal(size=(m, n))
     if kind == "redundant":
-        h[:] = [1.0, 0.0, 0.0]
+        h[:] = np.eye(n)[0]
     std, lag = 1 / ratio, np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
     c = 0.9**lag if kind == "correlated" else np.eye(m)
     x, h, r = (np.float32(a) for a in (x, h, std**2 * c))
-    truth = offset + 3.0 * std * np.ones(N_STATE)  # near 0, so that float32 can hold the posterior
+    truth = offset + 3.0 * std * np.ones(n)  # near 0, so that float32 can hold the posterior
     z = h.astype(float) @ truth + std * np.linalg.cholesky(c) @ rng.normal(size=m)
     return {"x": x, "h": h, "z": np.float32(z), "r": r, "std": np.float32(std), "kind": kind}
 
@@ -141,3 +144,77 @@ def window_errors(cases: list[dict[str, Any]]) -> list[tuple[float, float, float
     return [
         (np.abs((start - mean) / std).max(), rounding, slope) for (mean, std), start, rounding, slope in rows
     ]
+
+
+@contextlib.contextmanager
+def same_draws() -> Iterator[None]:
+    """Inside, programs that are traced draw the same random numbers in float64 as in float32."""
+    names = ("normal", "uniform", "categorical")
+    normal, uniform, categorical = (getattr(jax.random, name) for name in names)
+
+    def rounded(draw: Any) -> Any:
+        def other(key: Any, shape: Any = (), dtype: Any = float, *rest: Any, **more: Any) -> jax.Array:
+            return draw(key, shape, jnp.float32, *rest, **more).astype(dtype)
+
+        return other
+
+    def pick(key: Any, logits: jax.Array) -> jax.Array:
+        return jnp.argmax(logits + jax.random.gumbel(key, logits.shape, jnp.float32).astype(logits.dtype))
+
+    try:
+        for name, draw in zip(names, (rounded(normal), rounded(uniform), pick), strict=True):
+            setattr(jax.random, name, draw)
+        yield
+    finally:
+        for name, draw in zip(names, (normal, uniform, categorical), strict=True):
+            setattr(jax.random, name, draw)
+
+
+def against_itself(filter: Any, cases: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Of each case (of one kind and size) the largest |x - x of float64| in posterior std, and `rounding`.
+
+    Of members made with the same random numbers, by two programs. A case with "places" measures these
+    components of a Lorenz-96 state, else `h`.
+    """
+    first, found = cases[0], []
+    n = first["x"].shape[1]
+    for x64 in (False, True):
+        with jax.enable_x64(x64), same_draws():
+            places = first.get("places")
+            model = LinearModel(np.eye(n)) if places is None else Lorenz96(n)
+            operator = Linear(first["h"]) if places is None else Subset(places)
+            prepared = filter.prepare(model, Measurement(operator, Gaussian(1.0)))
+
+            def one(arrays: dict[str, jax.Array], operator: Any = operator, prepared: Any = prepared) -> Any:
+                if "h" in arrays:
+                    operator = eqx.tree_at(lambda h: h.matrix, operator, arrays["h"])
+                measurement = Measurement(operator, Gaussian(arrays["std"]))
+                state = prepared.init(KEY, arrays["x"])
+                state, info = prepared.analysis(KEY, state, arrays["z"], measurement)
+                return state.ensemble, info["rounding"]
+
+            names = ("x", "z", "std", *(("h",) if places is None else ()))
+            arrays = {name: jnp.asarray(np.stack([c[name] for c in cases]), float) for name in names}
+            run = jax.jit(lambda arrays, one=one: jax.lax.map(one, arrays))
+            found.append([np.asarray(a, float) for a in run(arrays)])
+    (members, rounding), (exact, _) = found
+    std = exact.std(1, ddof=1)
+    away = np.abs(members - exact).max(1)
+    off = np.where(away > 0, away / np.where(std > 0, std, 1e-300), 0.0)
+    return [(float(o), float(r)) for o, r in zip(off.max(1), rounding, strict=True)]
+
+
+def local_case(n_members: int, n: int, m: int, ratio: float) -> dict[str, Any]:
+    """float32 members on a ring, correlated over some places, m components measured: see `case`."""
+    rng = np.random.default_rng([n_members, n, m])
+    waves = np.fft.irfft(
+        np.fft.rfft(rng.normal(size=(n_members, n))) * np.exp(-np.arange(n // 2 + 1) / 40), n
+    )
+    x = np.float32(waves / waves.std())
+    places, std = np.sort(rng.permutation(n)[:m]), 1 / ratio
+    return {
+        "x": x,
+        "places": places,
+        "z": np.float32(3 * std + std * rng.normal(size=m)),
+        "std": np.float32(std),
+    }

@@ -46,6 +46,14 @@ class Denoiser(eqx.Module):
         """This denoiser for the analysis of one forecast member; most treat all alike."""
         return self
 
+    def knowing(self, angle: Float[Array, "*x"]) -> Denoiser:
+        """This denoiser with what is the same for all members at diffusion time 1, of these noise levels."""
+        return self
+
+    def at_end(self) -> Denoiser:
+        """This denoiser for diffusion time 1 alone: what is known there already is not found again."""
+        return self
+
     def numbered(self, index: Int[Array, ""]) -> Denoiser:
         """This denoiser where `for_member` will be given member number `index` of the forecast."""
         return self

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..bases import Basis
 from ..dynamics.layout import current
 from ..ensemble.double import LOST, any_of_batch
+from ..ensemble.order import after
 from ..ensemble.tall import tall_qr
 from ..ensemble.taper import Taper
 from ..ensemble.transforms import inverse_sqrt_quadrature
@@ -29,6 +30,7 @@ __all__ = [
     "Given",
     "LowRankCovariance",
     "TaperedCovariance",
+    "n_measured",
     "reduced",
     "standardised_factor",
 ]
@@ -66,15 +68,23 @@ class Given(NamedTuple):
 
     Args:
         factor: D, (k, n); ratio: the diagonal of C S⁻¹; sin: of S.
-        upper: R; above, below: Q₁, Q₂.
+        upper: R; inverse: R⁻¹, by substitution: Q₁ has its digits for the largest entries only.
+        above, below: Q₁, Q₂.
     """
 
     factor: Float[Array, "k n"]
     ratio: Float[Array, " n"]
     sin: Float[Array, " n"]
     upper: Float[Array, "k k"]
+    inverse: Float[Array, "k k"]
     above: Float[Array, "k k"]
     below: Float[Array, "n k"]
+
+    @classmethod
+    def of(cls, factor: Array, ratio: Array, sin: Array, r: Array, above: Array, below: Array) -> Given:
+        """With R⁻¹; one decomposition after the other (see `after`)."""
+        inverse = solve_triangular(after(r, above), jnp.eye(len(r), dtype=r.dtype))
+        return cls(factor, ratio, sin, after(r, inverse), inverse, above, below)
 
     def informed(self, x: Float[Array, "*v"]) -> Float[Array, " k"]:
         """u of E[x0 | x], for a prior mean of 0."""
@@ -90,7 +100,7 @@ class Given(NamedTuple):
 
     def weights(self, u: Float[Array, " k"]) -> Float[Array, " k"]:
         """R⁻¹ u."""
-        return solve_triangular(self.upper, u)
+        return self.inverse @ u
 
     def state(self, u: Float[Array, " k"]) -> Float[Array, " n"]:
         """Dᵀ R⁻¹ u."""
@@ -114,6 +124,11 @@ def _polar_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
     return x @ yt, x @ ((m - m.T) / (s[:, None] + s[None, :])) @ yt
 
 
+def n_measured(ratio: Float[Array, "*v"]) -> Float[Array, ""]:
+    """How many components tell more than a millionth of what is known of them, at least 1."""
+    return jnp.maximum((jnp.abs(ratio) > 1e-6).sum(), 1).astype(ratio.dtype)
+
+
 _LOST = 1e-3
 """Round-off of I + S Sᵀ, relative to 1, above which it is not formed."""
 
@@ -134,10 +149,10 @@ class FactoredCovariance(Covariance):
         one = jnp.eye(k, dtype=factor.dtype)
         if current().devices is None or len(rows) < k:
             q, r = jnp.linalg.qr(jnp.concatenate([one, rows]))
-            return Given(factor, ratio, sin, r, q[:k], q[k:])
+            return Given.of(factor, ratio, sin, r, q[:k], q[k:])
         turn, upper = tall_qr(rows)
         q, r = jnp.linalg.qr(jnp.concatenate([one, upper]))
-        return Given(factor, ratio, sin, r, q[:k], turn @ q[k:])
+        return Given.of(factor, ratio, sin, r, q[:k], turn @ q[k:])
 
     def regress(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
@@ -198,6 +213,7 @@ def reduced(rows: Float[Array, "N n"]) -> tuple[Float[Array, "n n"], Float[Array
     """
     varies = (rows != 0).any(0)
     w, upper = jnp.linalg.qr(rows + jnp.where(varies[None], 0.0, jnp.eye(*rows.shape, dtype=rows.dtype)))
+    upper = after(upper, w)
     sign = jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0).astype(rows.dtype)
     return jnp.where(varies[None], upper * sign[:, None], 0.0), w * sign[None]
 
@@ -259,7 +275,8 @@ class TaperedCovariance(Covariance):
         columns: (N, *state) anomalies over √(N - 1), in the (normalised) state's own components.
         basis: orthonormal coordinates that the denoiser works in.
         tolerance: largest residual of the conjugate gradients on A = S⁻¹C P C S⁻¹ + I, relative to the right
-            side, and not above .01 a component: x0 is off by no more posterior deviations than it is long.
+            side, and not above .01 a measured component: x0 is off by no more posterior deviations than it is
+            long.
         max_iterations: of them; ten times as many in double precision.
     """
 
@@ -281,14 +298,14 @@ class TaperedCovariance(Covariance):
         """v ↦ (I + S⁻¹C P C S⁻¹) v."""
         return lambda v: v + ratio * self.matvec(ratio * v)
 
-    def _within(self, b: Float[Array, "*v"]) -> tuple[Float[Array, ""], int]:
+    def _within(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> tuple[Float[Array, ""], int]:
         """Largest residual relative to b, and of iterations."""
-        least = LOST * jnp.sqrt(b.size / jnp.maximum((b**2).sum(), jnp.finfo(b.dtype).tiny))
+        least = LOST * jnp.sqrt(n_measured(ratio) / jnp.maximum((b**2).sum(), jnp.finfo(b.dtype).tiny))
         most = self.max_iterations * (10 if b.dtype == jnp.float64 else 1)
         return jnp.minimum(least.astype(b.dtype), self.tolerance), most
 
     def _solved(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
-        tolerance, most = self._within(b)
+        tolerance, most = self._within(b, ratio)
         found = cg(self._whitened(ratio), b, tol=tolerance, maxiter=most)  # pyright: ignore[reportArgumentType]
         return found[0]
 
@@ -301,10 +318,14 @@ class TaperedCovariance(Covariance):
     def residual(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, ""]:
-        """What conjugate gradients leave of y, in posterior standard deviations a component."""
-        ratio, b = cos / sin, y / sin
-        left = b - self._whitened(ratio)(self._solved(b, ratio))
-        return jnp.sqrt((left**2).mean())
+        """The most that conjugate gradients leave, of y and of a member, in posterior standard deviations."""
+        ratio = cos / sin
+        member = len(self.columns) ** 0.5 * self.basis.to(self.columns[0])
+
+        def left(b: Array) -> Array:
+            return jnp.max(jnp.abs(b - self._whitened(ratio)(self._solved(b, ratio))))
+
+        return jnp.maximum(left(y / sin), left(ratio * member))
 
     def transport(
         self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
@@ -313,7 +334,7 @@ class TaperedCovariance(Covariance):
         ratio = cos / sin
         largest = 1 + jnp.sum((ratio * self.basis.to(jnp.sqrt((self.columns**2).sum(0)))) ** 2)
         shifts, shares = _square_root(largest)
-        tolerance, most = self._within(ratio * a)
+        tolerance, most = self._within(ratio * a, ratio)
         solved = _shifted_cg(self._whitened(ratio), ratio * a, shifts, shares, tolerance, most)
         return a - self.matvec(ratio * solved)
 

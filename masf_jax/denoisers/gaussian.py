@@ -12,6 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
+from ..ensemble.order import after
 from ..ensemble.statistics import anomalies
 from ..ensemble.tall import by_rows
 from ..ensemble.taper import Taper
@@ -22,6 +23,7 @@ from .covariance import (
     Given,
     LowRankCovariance,
     TaperedCovariance,
+    n_measured,
     reduced,
     standardised_factor,
 )
@@ -59,6 +61,7 @@ class GaussianDenoiser(Denoiser):
         weights: w with m = -Dᵀw, of coordinates whose origin was moved; None: not moved.
         coefficients: c_i with x0_i = m + Dᵀc_i of each member of the ensemble, (N, k).
         index: which of them x0' is; None: it is not known to be one.
+        end: what diffusion time 1 tells, where that is known; given: it, of a denoiser for that time alone.
     """
 
     mean: Float[Array, "*v"]
@@ -68,6 +71,8 @@ class GaussianDenoiser(Denoiser):
     weights: Float[Array, " k"] | None = None
     coefficients: Float[Array, "N k"] | None = None
     index: Int[Array, ""] | None = None
+    end: Given | None = None
+    given: Given | None = None
 
     @property
     def ignores_noise(self) -> bool:
@@ -87,9 +92,14 @@ class GaussianDenoiser(Denoiser):
     def __call__(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "*v"]:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         if isinstance(self.covariance, FactoredCovariance):
-            given = self.covariance.given(cos, sin)
+            given = self._given(self.covariance, cos, sin)
             return self._from(given, x, cos, self._expected(given, x, cos))
         return self.mean + self.covariance.regress(x - cos * self.mean, cos, sin)
+
+    def _given(self, covariance: FactoredCovariance, cos: Array, sin: Array) -> Given:
+        if self.given is not None:
+            return self.given
+        return covariance.given(cos if self.end is None else after(cos, self.end.inverse), sin)
 
     def _expected(self, given: Given, x: Array, cos: Array) -> Array:
         """u of E[x0 | x] less the mean, or of all of it where the mean is one of weights (see `Given`)."""
@@ -111,7 +121,7 @@ class GaussianDenoiser(Denoiser):
             own = self.coefficients[self.index]
         key_state, key_noise = jax.random.split(key)
         if isinstance(self.covariance, FactoredCovariance) and (self.member is None or own is not None):
-            given = self.covariance.given(cos, sin)
+            given = self._given(self.covariance, cos, sin)
             expected = self._expected(given, x, cos)
             if moves and own is not None:
                 deviation = given.state(given.transported(own)).reshape(x.shape)
@@ -130,30 +140,52 @@ class GaussianDenoiser(Denoiser):
         return self.mean + fresh + self.covariance.regress(x - cos * self.mean - noised, cos, sin)
 
     def moved(
-        self, x: Float[Array, "*v"], angle: Float[Array, "*v"]
+        self, x: Float[Array, "*v"], angle: Float[Array, "*v"], keeps_levels: bool = False
     ) -> tuple[Float[Array, "*v"], GaussianDenoiser]:
-        """E[x0 | x], and this denoiser in coordinates with their origin there; for a factored covariance."""
+        """E[x0 | x], and this denoiser in coordinates with their origin there; for a factored covariance.
+
+        `angle`: the noise levels of diffusion time 1; keeps_levels: they are the same in these coordinates.
+        """
         assert isinstance(self.covariance, FactoredCovariance)
         cos = jnp.cos(angle)
         given = self.covariance.given(cos, jnp.sin(angle))
         u = self._expected(given, x, cos)
         weights = given.weights(u) if self.weights is None else self.weights + given.weights(u)
         origin = self._from(given, x, cos, u)
-        return origin, dataclasses.replace(self, mean=self.mean - origin, weights=weights)
+        end = given if keeps_levels else None
+        return origin, dataclasses.replace(self, mean=self.mean - origin, weights=weights, end=end)
 
     def rounding(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, ""]:
         """Estimated round-off of E[x0 | x] in posterior standard deviations, after `moved`.
 
-        ε |R|⁻ᵀ |D C S⁻¹| |S⁻¹x|: large where precise values contradict each other or leave the members' span,
-        so that what is left of x is many times S.
+        3 ε |R⁻ᵀ δ|, δ_j = |j-th row of D C S⁻¹| |S⁻¹x|/√m for m measured components: the factorisation is
+        exact for rows that are off by ε of themselves, in some direction. Large where precise values
+        contradict each other or leave the members' span, so that what is left of x is many times S. What
+        goes the way of equal weights is no state where rows of D are anomalies.
         """
         assert isinstance(self.covariance, FactoredCovariance)
-        given = self.covariance.given(jnp.cos(angle), jnp.sin(angle))
-        pull = jnp.abs(given.factor) @ (given.ratio * jnp.abs(x.reshape(-1) / given.sin))
-        return 0.5 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(pull @ jnp.abs(given.above))
+        given = self.end
+        if given is None:
+            given = self.covariance.given(jnp.cos(angle), jnp.sin(angle))
+        precise = jnp.where(given.ratio > 0, x.reshape(-1) / given.sin, 0.0)
+        square = (precise**2).sum() / n_measured(given.ratio)
+        rows = (given.factor**2) @ given.ratio**2
+        equal, all_rows = given.factor.sum(0), (given.factor**2).sum()
+        idle = jnp.where((equal**2).sum() <= 1e-6 * all_rows, given.upper.sum(1), 0.0)
+        idle = idle / jnp.maximum(jnp.linalg.norm(idle), 1.0)
+        spread = given.above - jnp.outer(given.above @ idle, idle)
+        return 3 * jnp.finfo(x.dtype).eps * jnp.sqrt(square * (rows @ spread**2).sum())
 
     def for_member(self, member: Float[Array, "*v"]) -> GaussianDenoiser:
         return self if self.members == "fresh" else dataclasses.replace(self, member=member)
+
+    def knowing(self, angle: Float[Array, "*v"]) -> GaussianDenoiser:
+        if not isinstance(self.covariance, FactoredCovariance):
+            return self
+        return dataclasses.replace(self, end=self.covariance.given(jnp.cos(angle), jnp.sin(angle)))
+
+    def at_end(self) -> GaussianDenoiser:
+        return self if self.end is None else dataclasses.replace(self, given=self.end)
 
     def numbered(self, index: Int[Array, ""]) -> GaussianDenoiser:
         return self if self.members == "fresh" else dataclasses.replace(self, index=index)
@@ -193,6 +225,6 @@ def ensemble_gaussian(
         standard, std = standardised_factor(0.5 * (matrix + matrix.T))
         scaled = root * flat / jnp.where(std > 0, std, 1.0)[None]
         coefficients = solve_triangular(standard, scaled.T, trans="T").T
-        flat = standard * std[None]
+        flat = after(standard, coefficients) * std[None]
     factored = LowRankCovariance(flat.reshape(-1, *mean.shape))
     return GaussianDenoiser(mean, factored, members, coefficients=coefficients)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,7 @@ class MeasurementAware(ProcessFamily):
         schedule_offset: s of `cosine_schedule`.
     """
 
+    keeps_levels: ClassVar[bool] = True
     schedule_offset: float = eqx.field(static=True, default=0.008)
 
     def __call__(

@@ -139,6 +139,8 @@ class ProcessFamily(eqx.Module):
 
     linearizes: ClassVar[bool] = False
     """Whether it takes a nonlinear operator by its tangent (`at`) and scales the noise (`tempering`)."""
+    keeps_levels: ClassVar[bool] = False
+    """Whether noise levels of a linear measurement do not depend on `centre`: used to find things once."""
 
     @abc.abstractmethod
     def __call__(

@@ -187,7 +187,7 @@ class Bridge(Sampler):
     def draw(
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, member: Float[Array, "*v"] | None
     ) -> Float[Array, "*v"]:
-        own = denoiser if member is None else denoiser.for_member(member)
+        own = (denoiser if member is None else denoiser.for_member(member)).at_end()
         first = None if own is denoiser else own
         return bridge(key, process, denoiser, self.times(), self.corrected, first)
 
@@ -195,7 +195,7 @@ class Bridge(Sampler):
         self, key: PRNGKeyArray, process: Process, denoiser: Denoiser, n_members: int
     ) -> Float[Array, "*v"]:
         """The denoiser at diffusion time 1."""
-        one_time = jnp.ones((), process.measured.dtype)
+        one_time, denoiser = jnp.ones((), process.measured.dtype), denoiser.at_end()
 
         def expected(start: Array) -> Array:
             return denoiser(process.rescaled(start, one_time), process.angle(one_time))

@@ -84,6 +84,7 @@ class VP(ProcessFamily):
     """`vp_bridge`: for any linear measurement, and for the tangents of another."""
 
     linearizes: ClassVar[bool] = True
+    keeps_levels: ClassVar[bool] = True
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
 from ..dynamics.layout import current
+from ..ensemble.order import after
 from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
 from .process import Frame
@@ -145,7 +146,7 @@ def _singular(
     g, length, innovation = g[order], length[order], innovation[order]
     if m > n:
         q, r = jnp.linalg.qr(g.T)
-        x, s, ut = jnp.linalg.svd(r, full_matrices=False)
+        x, s, ut = jnp.linalg.svd(after(r, q), full_matrices=False)
         vectors = q @ x
     else:
         u, s, vt = jnp.linalg.svd(g, full_matrices=True)

@@ -15,6 +15,7 @@ from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import current
 from ...ensemble.density import KernelDensity, check_bandwidth
+from ...ensemble.double import round_off
 from ...ensemble.keys import member_keys
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size
@@ -104,7 +105,22 @@ class ConditionalKernel(Conditional):
         draws = current().each(around, member_keys(key_draws, n), members)
         draws = draws.reshape(n * self.draws, *members.shape[1:])
         law, z, mask = inputs.measurement, inputs.z, inputs.mask
-        weights = jax.nn.log_softmax(current().each(lambda x: law.log_prob(z, x, mask), draws))
+        likelihood = current().each(lambda x: law.log_prob(z, x, mask), draws)
+        weights = jax.nn.log_softmax(likelihood)
         picked = systematic(key_pick, jnp.exp(weights), n)
         used = effective_sample_size(weights) / (n * self.draws)
-        return draws[picked], memory, {"proposals_used": used}
+        lost = _round_off(likelihood, draws, inputs)
+        return draws[picked], memory, {"proposals_used": used, "rounding": lost}
+
+
+def _round_off(
+    likelihood: Float[Array, " k"], draws: Float[Array, "k *x"], inputs: Inputs
+) -> Float[Array, ""]:
+    """Estimated error of log w_j: u (|log p| + Σ |d z|/std²) of the heaviest draw, d = z - H(x)."""
+    z, mask, best = inputs.z, inputs.mask, jnp.argmax(likelihood)
+    law = inputs.measurement
+    law = law.with_noise_at(law.operator(draws[best]))
+    std = law.noise.standard_deviation(z)
+    away = jnp.where(mask, law.innovation(z, draws[best]) / std, 0.0)
+    seen = jnp.abs(jnp.where(mask, z / std, 0.0)) * jnp.abs(away)
+    return round_off(z.dtype) * (jnp.abs(likelihood[best]) + seen.sum())

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...bases import MatrixBasis
 from ...denoisers.gaussian import GaussianDenoiser
 from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
+from ...ensemble.statistics import member_variance
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
 from .base import Inputs, Route, draws, of_each, residual, rotated
@@ -51,11 +53,25 @@ class Linear(Route):
             members = of_each(process.frame.encode, inputs.members)
         info = info | residual(process, denoiser)
         drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
-        drawn = of_each(process.frame.decode, drawn)
+        coordinates, drawn = drawn, of_each(process.frame.decode, drawn)
+        if "rounding" in info and isinstance(basis := process.frame.basis, MatrixBasis):
+            spread = jnp.sqrt(member_variance(drawn)) / inputs.scale
+            info = info | {"rounding": info["rounding"] + _mixing(basis, coordinates, spread)}
         if inputs.prior.rotates and inputs.sampler.moves_members:
             drawn = rotated(key_draws, drawn)
         # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
         return jnp.where(process.observed.any(), drawn, inputs.members), memory, info
+
+
+def _mixing(basis: MatrixBasis, coordinates: Float[Array, "N *v"], spread: Array) -> Float[Array, ""]:
+    """Of entries of V known to about ε/4, how much of the coordinates' spread goes to each component's.
+
+    An entry that is 0 is right: of a component that is measured alone.
+    """
+    moved = (basis.matrix != 0).astype(spread.dtype) @ member_variance(coordinates)
+    known = spread.reshape(-1)
+    mixed = jnp.where(known > 0, jnp.sqrt(moved) / jnp.where(known > 0, known, 1.0), 0.0)
+    return 0.25 * jnp.finfo(spread.dtype).eps * jnp.max(mixed)
 
 
 def moved(
@@ -74,6 +90,6 @@ def moved(
         values = jnp.where(process.observed, process.measured, 0.0)
         return process.rescaled(values, one), process.angle(one)
 
-    origin, denoiser = denoiser.moved(*known(process))
+    origin, denoiser = denoiser.moved(*known(process), inputs.process.keeps_levels)
     process = inputs._replace(centre=process.frame.decode(origin)).process_at()
     return process, denoiser, denoiser.rounding(*known(process))

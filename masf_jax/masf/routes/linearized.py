@@ -17,6 +17,7 @@ from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Sampler
 from ...dynamics.layout import current
 from ...ensemble.keys import member_keys
+from ...ensemble.order import after
 from ...ensemble.resampling import systematic
 from ...ensemble.statistics import effective_sample_size, member_mean
 from ...measurements.measurement import Measurement
@@ -181,7 +182,7 @@ class Linearized(Route):
 
         at, steps = jax.lax.scan(better, member_mean(members), factors[:-1])
         process = inputs.process_at(at, factors[-1])
-        denoiser = tangents.denoiser_of(process)
+        denoiser = tangents.denoiser_of(process).knowing(process.angle(jnp.ones((), members.dtype)))
         keys = member_keys(key, n)
         each = current().each
         common = each(lambda key, member: tangents.draw(key, process, denoiser, member), keys, members)
@@ -201,7 +202,7 @@ class Linearized(Route):
             drawn, steps = jax.lax.scan(again, member, factors)
             return drawn, steps[-1]
 
-        drawn, steps = each(move, keys, members)
+        drawn, steps = each(move, keys, after(members, common))
         if centred:
             drawn = drawn + (mean - member_mean(common))[None]
         return drawn, info | {"last_step": jnp.sqrt(jnp.mean(steps**2))}
