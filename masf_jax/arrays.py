@@ -15,8 +15,8 @@ _LAST_STEP = 2**31 - 1
 
 
 def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
-    """`value` as a floating-point array of JAX: what is masked is NaN, floats keep their type, integers are
-    of the default one.
+    """`value` as a floating-point array of JAX: what is masked is NaN, float32 and float64 keep their type,
+    integers are of the default one, and so are half-precision numbers, which LAPACK does not take.
 
     Args:
         name: of the argument, for messages.
@@ -26,7 +26,7 @@ def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
         ValueError: complex, text, dates or objects; a finite value that the type of the array cannot hold.
     """
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
-        return value
+        return value if value.dtype.itemsize >= 4 else value.astype(float)
     dims = [str(each) for each in getattr(value, "dims", ())]
     late = [each for each in ("time", "cycle") if each in dims[1:]]
     if cycles_first and late:
@@ -45,7 +45,7 @@ def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
         return array.astype(float)
     masked = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
     data = np.asarray(np.ma.getdata(array))
-    known = (data.dtype.kind == "f" and data.dtype.itemsize <= 8) or data.dtype.name == "bfloat16"
+    known = data.dtype.kind == "f" and 4 <= data.dtype.itemsize <= 8
     target = jax.dtypes.canonicalize_dtype(data.dtype.newbyteorder("=") if known else float)
     if masked is not None and masked.any():
         data = np.where(masked, np.nan, data.astype(np.float64))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from masf_jax import GrossErrorCheck, assimilate
+from masf_jax.arrays import real_array
 from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
 from masf_jax.filters import (
     ETKF,
@@ -206,3 +207,11 @@ def test_a_model_without_initial_states():
     assert model.sample_climatology(jax.random.key(0)).shape == (2,)
     with pytest.raises(NotImplementedError, match="give the initial ensemble and truth yourself"):
         PLAIN.sample_climatology(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "half", [np.ones(2, np.float16), jnp.ones(2, jnp.float16), jnp.ones(2, jnp.bfloat16)]
+)
+def test_half_precision_is_not_computed_in(half):
+    """Half of the filters ended in a LAPACK error of JAX's, the others lost digits in silence."""
+    assert real_array("ensemble", half).dtype == jnp.asarray(1.0).dtype
