@@ -154,7 +154,7 @@ def test_noise_of_any_law(noise):
     """p(z | x) itself is used, not a covariance at the forecast's mean."""
     measurement = Measurement(Identity(), noise)
     exact = weighted(2.0 + 0.5 * norm.ppf((np.arange(100_000) + 0.5) / 100_000)[:, None], measurement, [3.2])
-    members = 2.0 + 0.5 * norm.ppf((np.arange(500) + 0.5) / 500)[:, None]
+    members = 2.0 + 0.5 * norm.ppf((np.arange(1000) + 0.5) / 1000)[:, None]
     drawn, info = analyse(MASF(route=ConditionalKernel(draws=20)), members, measurement, [3.2])
     assert distance(drawn, exact) < 0.12
     assert 0.05 < float(info["proposals_used"]) < 1
