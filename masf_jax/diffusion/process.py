@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from ..bases import Basis
+from ..ensemble.derivatives import root_or_zero
 from ..measurements.measurement import Measurement
 
 __all__ = ["Frame", "Process", "ProcessFamily", "Transition"]
@@ -112,7 +113,7 @@ class Process(eqx.Module):
         gain, std = self.gain(s), self.std(s)
         carried = (v - gain * v0) / std
         k = gain * self.std(t) / (std * self.gain(t))
-        noise = k * carried + jnp.sqrt(jnp.maximum(1 - k**2, 0.0)) * fresh
+        noise = k * carried + root_or_zero(1 - k**2) * fresh
         return self.gain(t) * v0 + self.std(t) * noise
 
     def score(self, v: Float[Array, "*v"], v0: Float[Array, "*v"], t: Scalar) -> Float[Array, "*v"]:
@@ -131,7 +132,7 @@ class Process(eqx.Module):
         g, g_dot = jax.jvp(self.gain, (t,), (one,))
         variance, variance_dot = jax.jvp(self.variance, (t,), (one,))
         f = g_dot / g
-        return f, jnp.sqrt(jnp.maximum(variance_dot - 2 * f * variance, 0.0))
+        return f, root_or_zero(variance_dot - 2 * f * variance)
 
 
 class ProcessFamily(eqx.Module):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
 from ..dynamics.layout import current
+from ..ensemble.derivatives import root_or_zero
 from ..ensemble.order import after
 from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
@@ -176,7 +177,7 @@ def _diagonal(g: Callable[[Array], Array], basis: Basis, like: Float[Array, "*x"
         squared = squared.at[1:].set(0.0)
     elif not isinstance(basis, IdentityBasis):
         squared = jnp.where(squared > 10 * jnp.finfo(squared.dtype).eps * squared.max(), squared, 0.0)
-    return jnp.sqrt(jnp.maximum(squared, 0.0))
+    return root_or_zero(squared)
 
 
 def _by_structure(operator: object, ndim: int) -> Basis:

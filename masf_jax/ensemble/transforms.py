@@ -16,11 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..dynamics.layout import current
+from .derivatives import differentiated_as, inverse_sqrt, square_root_analysis
 from .tall import tall_qr
 
 __all__ = [
     "LARGEST",
     "Modes",
+    "by_singular_values",
     "helmert",
     "inverse_and_inverse_sqrt",
     "inverse_sqrt_quadrature",
@@ -53,7 +55,7 @@ class Modes(NamedTuple):
     def shrunk(self, x: Float[Array, "N n"]) -> Float[Array, "N n"]:
         """A^{-1/2} x."""
         root = jnp.sqrt(1.0 + self.sigma**2)
-        return x - (self.u * (self.sigma**2 / (root * (1.0 + root)))) @ (self.u.T @ x)
+        return x - (self.u * (self.sigma**2 / (root * (1.0 + root)))[None]) @ (self.u.T @ x)
 
 
 def modes(s: Float[Array, "*batch N m"]) -> Modes:
@@ -72,6 +74,15 @@ def modes(s: Float[Array, "*batch N m"]) -> Modes:
         return Modes(u, sigma, q @ vt.T)
     u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
     return Modes(u, sigma, jnp.swapaxes(vt, -1, -2))
+
+
+@differentiated_as(square_root_analysis)
+def by_singular_values(
+    s: Float[Array, "N m"], d: Float[Array, " m"], x: Float[Array, "N n"]
+) -> tuple[Float[Array, " N"], Float[Array, "N n"]]:
+    """A^{-1} S d and A^{-1/2} x."""
+    found = modes(s)
+    return found.weights(d), found.shrunk(x)
 
 
 def helmert(n: int) -> Float[np.ndarray, "n n-1"]:
@@ -160,6 +171,13 @@ def _jacobi(share: np.ndarray, m1: float) -> tuple[float, np.ndarray, np.ndarray
     return np.pi / (2 * a), sn, cn, np.sqrt(cn**2 + m1 * sn**2)
 
 
+def _by_roots(matrix: Array, b: Array) -> tuple[Array, Array]:
+    root = inverse_sqrt(matrix)
+    along = jnp.einsum("bij,bj->bi", root, b)
+    return jnp.einsum("bij,bj->bi", root, along), along
+
+
+@differentiated_as(_by_roots)
 def inverse_and_inverse_sqrt(
     matrix: Float[Array, "batch N N"], b: Float[Array, "batch N"]
 ) -> tuple[Float[Array, "batch N"], Float[Array, "batch N"]]:

@@ -10,9 +10,10 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...dynamics.layout import Placement
+from ...ensemble.derivatives import differentiated_as, square_root_analysis
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import helmert, mean_preserving_rotation, modes, random_orthogonal
+from ...ensemble.transforms import by_singular_values, helmert, mean_preserving_rotation, random_orthogonal
 from ..base import EnsembleFilter, Info
 
 __all__ = ["ETKF"]
@@ -53,11 +54,10 @@ class ETKF(EnsembleFilter):
         scale = 1.0 / jnp.sqrt(jnp.asarray(len(x) - 1, x.dtype))
         mean, deviations = anomalies(x)
         d, s = anomalies(innovations)
-        found = modes(-scale * s)
-        updated = found.shrunk(deviations)
+        w, updated = by_singular_values(-scale * s, d, deviations)
         if draws is not None:
             updated = draws @ updated
-        return (mean + scale * found.weights(d) @ deviations)[None] + updated, {}
+        return (mean + scale * w @ deviations)[None] + updated, {}
 
     def transform(
         self,
@@ -72,27 +72,38 @@ class ETKF(EnsembleFilter):
         d, s = anomalies(innovations)
         s = -scale * s
         if s.shape[1] < n_members:
-            # With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array.
-            values, vectors = jnp.linalg.eigh(s.T @ s)
-            values = 1.0 + jnp.maximum(values, 0.0)
-            root = jnp.sqrt(values)
-            w = s @ (vectors @ ((vectors.T @ d) / values)) * scale
-            turned = s @ vectors
-            updated = deviations - (turned / (root * (1.0 + root))[None]) @ (turned.T @ deviations)
+            w, updated = _in_measurement_space(s, d, deviations)
             if self.rotation:
                 updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
-            return (mean + w @ deviations)[None] + updated, {}
+            return (mean + (w * scale) @ deviations)[None] + updated, {}
         if self.rotation:
             # In an orthonormal basis of the complement of 1, where all anomalies live.
             basis = jnp.asarray(helmert(n_members), x.dtype)
             s = basis.T @ s
             lower = jnp.linalg.cholesky(jnp.eye(n_members - 1, dtype=x.dtype) + s @ s.T)
-            w = basis @ cho_solve((lower, True), s @ d) * scale
+            w = basis @ cho_solve((lower, True), s @ d)
             turned = random_orthogonal(key, n_members - 1, x.dtype)
             root = solve_triangular(lower, turned.T, lower=True, trans=1).T
             transform = basis @ root @ basis.T  # T = Ω L^{-1}, so TᵀT = (L Lᵀ)^{-1} = A^{-1}
+            updated = transform @ deviations
         else:
-            values, vectors = jnp.linalg.eigh(jnp.eye(n_members, dtype=x.dtype) + s @ s.T)
-            w = vectors @ ((vectors.T @ (s @ d)) / values) * scale
-            transform = (vectors / jnp.sqrt(values)[None]) @ vectors.T
-        return (mean + w @ deviations)[None] + transform @ deviations, {}
+            w, updated = _in_ensemble_space(s, d, deviations)
+        return (mean + (w * scale) @ deviations)[None] + updated, {}
+
+
+@differentiated_as(square_root_analysis)
+def _in_measurement_space(s: Array, d: Array, x: Array) -> tuple[Array, Array]:
+    """With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array."""
+    values, vectors = jnp.linalg.eigh(s.T @ s)
+    values = 1.0 + jnp.maximum(values, 0.0)
+    root = jnp.sqrt(values)
+    turned = s @ vectors
+    shrunk = x - (turned / (root * (1.0 + root))[None]) @ (turned.T @ x)
+    return s @ (vectors @ ((vectors.T @ d) / values)), shrunk
+
+
+@differentiated_as(square_root_analysis)
+def _in_ensemble_space(s: Array, d: Array, x: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(jnp.eye(len(s), dtype=s.dtype) + s @ s.T)
+    transform = (vectors / jnp.sqrt(values)[None]) @ vectors.T
+    return vectors @ ((vectors.T @ (s @ d)) / values), transform @ x

@@ -16,10 +16,16 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import AXIS, MemberLayout, Placement, current
+from ...ensemble.derivatives import differentiated_as, inverse_sqrt
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import LARGEST, inverse_and_inverse_sqrt, mean_preserving_rotation, modes
+from ...ensemble.transforms import (
+    LARGEST,
+    by_singular_values,
+    inverse_and_inverse_sqrt,
+    mean_preserving_rotation,
+)
 from ...measurements.measurement import Measurement
 from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
@@ -166,8 +172,9 @@ class LETKF(EnsembleFilter):
 
             def local(point: Int[Array, ""]) -> tuple[Array, Array]:
                 s, d, weights = near.of(point)
-                found, own = modes(s * weights[None]), columns[:, point].T
-                return scale * found.weights(d * weights) @ own, found.shrunk(own)
+                own = columns[:, point].T
+                w, shrunk = by_singular_values(s * weights[None], d * weights, own)
+                return scale * w @ own, shrunk
 
             batch = min(n_points, self.batch_size or max(1, _BATCH_NUMBERS // (4 * n_members * near.used)))
             increment, updated = jax.lax.map(local, jnp.arange(n_points), batch_size=batch)
@@ -271,11 +278,23 @@ class LETKF(EnsembleFilter):
             inverse, root = inverse_and_inverse_sqrt(each.reshape(-1, n_members, n_members), flat)
             inverse, root = inverse.reshape(columns.shape), root.reshape(columns.shape)
             return (inverse * projected[None]).sum(-1), root
-        values, vectors = jnp.linalg.eigh(matrix)
-        coefficients = jnp.einsum("bij,cbi->cbj", vectors, columns)
-        root = jnp.einsum("bij,cbj->cbi", vectors, coefficients / jnp.sqrt(values)[None])
-        along = jnp.einsum("bij,bi->bj", vectors, projected)
-        return (coefficients * (along / values)[None]).sum(-1), root
+        return _by_eigenvectors(matrix, columns, projected)
+
+
+def _by_roots(matrix: Array, columns: Array, projected: Array) -> tuple[Array, Array]:
+    """xᵀ A⁻¹ p and A^{-1/2} x."""
+    root = jnp.einsum("bij,cbj->cbi", inverse_sqrt(matrix), columns)
+    along = jnp.einsum("bij,bj->bi", inverse_sqrt(matrix), projected)
+    return (root * along[None]).sum(-1), root
+
+
+@differentiated_as(_by_roots)
+def _by_eigenvectors(matrix: Array, columns: Array, projected: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    coefficients = jnp.einsum("bij,cbi->cbj", vectors, columns)
+    root = jnp.einsum("bij,cbj->cbi", vectors, coefficients / jnp.sqrt(values)[None])
+    along = jnp.einsum("bij,bi->bj", vectors, projected)
+    return (coefficients * (along / values)[None]).sum(-1), root
 
 
 @eqx.filter_jit

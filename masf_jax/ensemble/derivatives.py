@@ -1,0 +1,76 @@
+"""Derivatives that exist: those of the same function in a form that has them.
+
+An eigenvector has no derivative where its eigenvalue is another one's too, and hardly one where they are
+near; a function of the matrix has. So values come from the eigenvectors (or from conjugate gradients, which
+end by a loop that reverse mode refuses), derivatives from products with A^{-1/2}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["differentiated_as", "inverse_sqrt", "root_or_zero", "square_root_analysis"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def differentiated_as(same: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Decorator: a function of arrays whose derivatives are those of `same`, which has the same values."""
+
+    def decorate(function: Function) -> Function:
+        found = jax.custom_jvp(function)
+
+        @found.defjvp
+        def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            return found(*primals), jax.jvp(same, primals, tangents)[1]
+
+        return found  # pyright: ignore[reportReturnType]
+
+    return decorate
+
+
+def root_or_zero(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
+    """√x where x > 0, else 0; of derivative 0 there, not NaN."""
+    there = x > 0
+    return jnp.where(there, jnp.sqrt(jnp.where(there, x, 1.0)), 0.0)
+
+
+@jax.custom_jvp
+def inverse_sqrt(a: Float[Array, "*batch k k"]) -> Float[Array, "*batch k k"]:
+    """A^{-1/2} of symmetric positive definite matrices.
+
+    d A^{-1/2} = V (F ∘ Vᵀ dA V) Vᵀ with F_ij = -1/(r_i r_j (r_i + r_j)) and r = √λ: the divided differences
+    of λ^{-1/2}, whether eigenvalues λ coincide or not. (Daletskii & Krein 1951; Higham 2008, theorem 3.11.)
+    """
+    values, vectors = jnp.linalg.eigh(a)
+    return (vectors / jnp.sqrt(values)[..., None, :]) @ jnp.swapaxes(vectors, -1, -2)
+
+
+@inverse_sqrt.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(primals[0])
+    root, turned = jnp.sqrt(values), jnp.swapaxes(vectors, -1, -2)
+    r, other = root[..., :, None], root[..., None, :]
+    inner = (turned @ tangents[0] @ vectors) / (-r * other * (r + other))
+    return (vectors / other) @ turned, vectors @ inner @ turned
+
+
+def square_root_analysis(
+    s: Float[Array, "N m"], d: Float[Array, " m"], x: Float[Array, "N n"]
+) -> tuple[Float[Array, " N"], Float[Array, "N n"]]:
+    """A^{-1} S d and A^{-1/2} x, A = I + S Sᵀ, in the smaller of measurement and ensemble space.
+
+    With B = I + SᵀS and R = B^{-1/2}: A^{-1} S = S R², A^{-1/2} = I - S R² (I + R)^{-1} Sᵀ.
+    """
+    n, m = s.shape
+    if m < n:
+        one = jnp.eye(m, dtype=s.dtype)
+        r = inverse_sqrt(one + s.T @ s)
+        return s @ (r @ (r @ d)), x - s @ (r @ (r @ jnp.linalg.solve(one + r, s.T @ x)))
+    r = inverse_sqrt(jnp.eye(n, dtype=s.dtype) + s @ s.T)
+    return r @ (r @ (s @ d)), r @ x
