@@ -15,11 +15,12 @@ from .processes import is_first, on_host
 from .run_state import RunState
 from .training.files import CheckpointError, absolute
 
-__all__ = ["Record", "Stored"]
+__all__ = ["BUFFER", "Record", "Stored"]
 
 _STATE = "state/run.safetensors"  # in a group of its own: zarr warns of files it does not know
 _MARK = "masf_jax"
-_BUFFER = 2**26  # bytes of results that wait for `seconds` to be over at most
+BUFFER = 2**26
+"""Bytes of results that wait for `seconds` to be over at most."""
 _STAGES = ("forecast", "analysis")
 Stored = Any
 """An array on disk (zarr): slices and `np.asarray` read it."""
@@ -93,7 +94,7 @@ class Record:
         self._state = state
         size = sum(leaf.nbytes for piece in self._waiting for leaf in piece.values())
         several = jax.process_count() > 1  # whose clocks would not agree
-        if several or time.monotonic() - self._since >= self.seconds or size > _BUFFER:
+        if several or time.monotonic() - self._since >= self.seconds or size > BUFFER:
             self.flush()
 
     def flush(self) -> None:

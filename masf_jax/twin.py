@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .dynamics.base import Dynamics
 from .dynamics.rollout import rollout
@@ -29,8 +30,12 @@ class Twin(NamedTuple):
 class Simulation(eqx.Module):
     """The twin experiment of `simulate`, made as it is needed: a part of it takes that part's memory.
 
+    How it is cut makes no difference. Values of nonlinear operators may differ by the last digit from those
+    of `simulate`, which measures all cycles at once.
+
     Args:
         key, dynamics, measurement, n_cycles, steps_per_cycle, x0: see `simulate`.
+        mask: (K, *z) or (K,) booleans, True where a value is measured; None: everywhere.
     """
 
     dynamics: Dynamics
@@ -39,6 +44,7 @@ class Simulation(eqx.Module):
     """The truth at step 0."""
     key_run: PRNGKeyArray
     key_noise: PRNGKeyArray
+    mask: Bool[np.ndarray, "K ..."] | None
     n_cycles: int = eqx.field(static=True)
     interval: int = eqx.field(static=True)
 
@@ -50,6 +56,7 @@ class Simulation(eqx.Module):
         n_cycles: int,
         steps_per_cycle: int = 1,
         x0: Float[Array, "*state"] | None = None,
+        mask: Bool[np.ndarray, "K ..."] | None = None,
     ):
         if n_cycles < 1 or steps_per_cycle < 1:
             raise ValueError(
@@ -57,7 +64,7 @@ class Simulation(eqx.Module):
             )
         key_start, self.key_run, self.key_noise = jax.random.split(jax.random.fold_in(key, _TAG), 3)
         self.start = dynamics.sample_climatology(key_start) if x0 is None else x0
-        self.dynamics, self.measurement = dynamics, measurement
+        self.dynamics, self.measurement, self.mask = dynamics, measurement, mask
         self.n_cycles, self.interval = n_cycles, steps_per_cycle
 
     def read(self, before: Float[Array, "*state"], first: int, n: int) -> Twin:
@@ -65,17 +72,36 @@ class Simulation(eqx.Module):
 
         Args:
             before: the truth at the cycle before, or `start`.
+
+        Raises:
+            ValueError: the truth is not finite.
         """
-        return _part(self, before, jnp.asarray(first, jnp.uint32), n)
+        mask = None if self.mask is None else self.mask[first : first + n]
+        whole = eqx.tree_at(lambda twin: twin.mask, self, None, is_leaf=lambda leaf: leaf is None)
+        made = _part(whole, before, jnp.asarray(first, jnp.uint32), n, mask)
+        finite = np.isfinite(np.asarray(made.truth)).reshape(n, -1).all(1)
+        if not finite.all():
+            where = first + int(finite.argmin())
+            raise ValueError(f"the simulated truth is not finite from cycle {where} on: is dt too large?")
+        return made
 
 
-def _read(twin: Simulation, before: Array, first: Array, n: int) -> Twin:
+def _read(twin: Simulation, before: Array, first: Array, n: int, mask: Any) -> Twin:
+    """Measured one by one, two at least: bits may hang on a batch's length, and on whether a loop is one."""
+    made = n if twin.n_cycles == 1 else max(n, 2)
+    truth, noise_keys = _truth(twin, before, first, made)
+    values = jax.lax.map(lambda each: twin.measurement.sample(*each), (noise_keys, truth))
+    if made > n:
+        truth, values = (each[:n] for each in jax.lax.optimization_barrier((truth, values)))
+    return Twin(truth, Observations(values, twin.interval, mask))
+
+
+def _truth(twin: Simulation, before: Array, first: Array, n: int) -> tuple[Array, Array]:
+    """n cycles of it, and the keys of their measurements."""
     step = first.astype(jnp.int32) * twin.interval
     truth = rollout(twin.dynamics, before, twin.key_run, n, twin.interval, step, first.astype(jnp.int32))
     numbers = first + jnp.arange(n, dtype=jnp.uint32)
-    noise_keys = jax.vmap(jax.random.fold_in, (None, 0))(twin.key_noise, numbers)
-    values = jax.vmap(twin.measurement.sample)(noise_keys, truth)
-    return Twin(truth, Observations(values, twin.interval))
+    return truth, jax.vmap(jax.random.fold_in, (None, 0))(twin.key_noise, numbers)
 
 
 _part = eqx.filter_jit(_read)
@@ -95,4 +121,6 @@ def simulate(
     for every n, so plain splits of a shared key would make the truth a member; the key is tagged first.
     """
     twin = Simulation(key, dynamics, measurement, n_cycles, steps_per_cycle, x0)
-    return _read(twin, twin.start, jnp.zeros((), jnp.uint32), n_cycles)
+    truth, noise_keys = _truth(twin, twin.start, jnp.zeros((), jnp.uint32), n_cycles)
+    values = jax.vmap(measurement.sample)(noise_keys, truth)
+    return Twin(truth, Observations(values, steps_per_cycle))

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import simulate
+from masf_jax import Simulation, simulate
 from masf_jax.dynamics import Linear, Lorenz63, Lorenz96, rollout, spun_up_ensemble
-from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
+from masf_jax.measurements import Gaussian, Identity, Measurement, Subset, arctan
 
 MEASUREMENT = Measurement(Identity(), Gaussian(1.0))
 
@@ -38,6 +38,25 @@ def test_truth_and_observations(dtype, key):
     assert abs(noise.std() - 0.5) < 4 * 0.5 / np.sqrt(2 * 4000)
     lagged = np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]
     assert abs(lagged) < 4 / np.sqrt(2000)  # a key of its own each cycle
+
+
+def test_how_a_simulation_is_cut_makes_no_difference(key):
+    """To the bit, also of nonlinear operators and cycles one by one."""
+    twin = Simulation(key, Lorenz63(), Measurement(arctan(), Gaussian(0.1)), 11, 2)
+
+    def read(size):
+        parts, before = [], twin.start
+        for i in range(0, 11, size):
+            parts.append(twin.read(before, i, min(size, 11 - i)))
+            before = parts[-1].truth[-1]
+        return [
+            np.concatenate(p) for p in zip(*((p.truth, p.observations.values) for p in parts), strict=True)
+        ]
+
+    for one, other in zip(read(11), read(1), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="truth is not finite from cycle 4 on"):
+        twin.read(jnp.full(3, jnp.nan), 4, 1)
 
 
 def test_bad_input(key):

@@ -3,7 +3,8 @@
 Each case is a process of its own: an ETKF on Lorenz-96, truth and observations made along the way
 (`Simulation`), results to disk (`save_to`). RSS is read from /proc after each chunk; "flat" is the largest
 over the median, after the first tenth of the process's cycles. The digest of all results on disk is compared
-with that of a run that was not killed.
+with that of a run that was not killed. Then `masf-jax run`, whose results end in a result.nc: the most that
+each process had. 64 MB of results wait to be written at most, which 200 cycles do not fill.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+COMMAND = ["dynamics.n=10000", "filter=etkf", "burn_in=0", "save=[mean]", "chunk=40", "figures=false"]
+COMMAND_CYCLES = (200, 2000, 4000)
 CASES = {"n=40, N=20, 100000 cycles": (40, 20, 100_000), "n=100000, N=20, 2000 cycles": (100_000, 20, 2_000)}
 
 
@@ -48,6 +51,27 @@ def child(path: str, n: int, members: int, cycles: int, kill_at: int) -> None:
     ensemble = start + jax.random.normal(jax.random.key(1), (members, n))
     record = Watched(path, resume=True, seconds=0.0)
     assimilate(jax.random.key(2), ETKF(rotation=True), model, sensor, twin, ensemble, save_to=record)
+
+
+def command(path: str, cycles: int) -> None:
+    """`masf-jax run`; prints the most bytes that it had in memory."""
+    import threading
+    import time
+
+    from masf_jax.cli.main import main
+
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        while True:
+            most = max(most, rss())
+            time.sleep(0.01)
+
+    threading.Thread(target=look, daemon=True).start()
+    if main(["run", *COMMAND, f"n_cycles={cycles}", f"output_dir={path}"]) not in (0, 3):
+        raise SystemExit(1)
+    print(f"most {most}")
 
 
 def digest(path: Path) -> str:
@@ -88,6 +112,18 @@ def main(out: str | None) -> None:
             shown = ", ".join(f"{cycle}: {bytes_ / 2**20:.0f}" for cycle, bytes_ in seen[:: len(seen) // 5])
             flat = f"largest / median {later[-1] / middle:.3f}, last / median {seen[-1][1] / middle:.3f}"
             lines.append(f"  {part}: MB after cycle {shown}; {flat}")
+    lines += ["", "masf-jax run " + " ".join(COMMAND) + ": the most, MB"]
+    seen = []
+    for cycles in COMMAND_CYCLES:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
+            call = [sys.executable, __file__, "command", f"{folder}/run", str(cycles)]
+            done = subprocess.run(call, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            size = (Path(folder) / "run" / "result.nc").stat().st_size
+        seen.append(int(done.stdout.split()[-1]))
+        lines.append(f"  {cycles} cycles: {seen[-1] / 2**20:.0f}; result.nc {size / 2**20:.0f} MB")
+    lines.append(f"  {COMMAND_CYCLES[2]} cycles over {COMMAND_CYCLES[1]}: {seen[2] / seen[1]:.3f}")
     print("\n".join(lines))
     if out:
         Path(out).write_text("\n".join(lines) + "\n")
@@ -96,5 +132,7 @@ def main(out: str | None) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]:
         child(sys.argv[2], *map(int, sys.argv[3:]))
+    elif sys.argv[1:2] == ["command"]:
+        command(sys.argv[2], int(sys.argv[3]))
     else:
         main(*sys.argv[1:2] or [None])

@@ -282,7 +282,8 @@ def result(folder: Path) -> Read:
 
     def read(rng: random.Random, where: Path) -> object:
         (where / "result.nc").write_bytes(mutated(rng, good))
-        return read_result(where / "result.nc")
+        with read_result(where / "result.nc") as data:
+            return data.load()
 
     return read
 

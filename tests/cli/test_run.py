@@ -116,6 +116,20 @@ def test_a_write_that_fails_leaves_earlier_results_intact(finished, tmp_path, ca
     (finished / "partial.yaml").unlink()
 
 
+def test_results_that_went_over_the_disk_are_those_in_memory(tmp_path, monkeypatch):
+    """Truth, observations and mask made along the way too; pieces that do not divide the cycles."""
+    arguments = ["run", *SMALL, "measurement=moving", "measurement.width=3", "quality_control.threshold=3"]
+    arguments += ["figures=false", "save=[mean,ensemble]"]
+    assert main([*arguments, f"output_dir={tmp_path}/memory"]) == 0
+    monkeypatch.setattr("masf_jax.cli.run.problem.AT_ONCE", 0)
+    monkeypatch.setattr("masf_jax.cli.run.folder.Stoppable.every", 0.0)
+    monkeypatch.setattr("masf_jax.cli.run.results._CHUNK", 200)
+    assert main([*arguments, "chunk=7", f"output_dir={tmp_path}/disk"]) == 0
+    whole, pieces = load(tmp_path / "memory"), load(tmp_path / "disk")
+    assert whole.drop_attrs().identical(pieces.drop_attrs())
+    assert whole["observation_mask"].sum() == 3 * 30
+
+
 def test_nothing_is_replaced_before_everything_is_written(tmp_path):
     (tmp_path / "a").write_text("old")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,15 +61,16 @@ def _vorticity(velocity: np.ndarray, length: tuple[float, float]) -> np.ndarray:
     return np.fft.irfft2(w, grid.shape).astype(velocity.dtype)
 
 
-def _energy_spectrum(velocity: np.ndarray, length: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """k and E(k), see `masf_jax.dynamics.spectral.energy_spectrum`; mean of velocities (n, 2, ny, nx)."""
+def _energy_spectrum(
+    power: np.ndarray, shape: tuple[int, ...], length: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """k and E(k), see `masf_jax.dynamics.spectral.energy_spectrum`; power: mean of Σ|F[velocity]|²."""
     from ...dynamics.spectral import SpectralGrid
 
-    grid = SpectralGrid.of(velocity.shape, length)
+    grid = SpectralGrid.of(shape, length)
     k0 = 2 * np.pi / max(grid.length)
     shell = np.rint(np.sqrt(grid.k_squared) / k0).astype(int)
-    power = sum((np.abs(np.fft.rfft2(each)) ** 2).sum(0) for each in velocity) / len(velocity)
-    power *= 0.5 * grid.multiplicity / np.prod(grid.shape, dtype=float) ** 2 / k0
+    power = power * (0.5 * grid.multiplicity / np.prod(grid.shape, dtype=float) ** 2 / k0)
     return k0 * np.arange(shell.max() + 1), np.bincount(shell.ravel(), power.ravel())
 
 
@@ -114,21 +115,24 @@ def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, 
     """
     from ...dynamics.spectral import SpectralGrid
 
-    length = sides(data)
-    recent = data.isel(cycle=slice(first, None))
+    length, shape = sides(data), data["analysis_mean"].shape
     variable, names = _references(data)
-    reference, analysis = recent[variable].values, recent["analysis_mean"].values
-    fields = dict(zip(names, (reference, analysis, analysis - reference), strict=True))
-    if "analysis_ensemble" in recent:
-        members = recent["analysis_ensemble"].values
-        fields["analysis members"] = members.reshape(-1, *members.shape[2:])
-    grid = SpectralGrid.of(analysis.shape, length)
+    sums: dict[str, tuple[Any, int]] = {}
+    for cycle in range(first, data.sizes["cycle"]):  # read one by one
+        now = data.isel(cycle=[cycle])
+        reference, analysis = now[variable].values, now["analysis_mean"].values
+        fields = dict(zip(names, (reference, analysis, analysis - reference), strict=True))
+        if "analysis_ensemble" in now:
+            fields["analysis members"] = now["analysis_ensemble"].values[0]
+        for name, velocities in fields.items():
+            for each in velocities[np.isfinite(velocities).all((1, 2, 3))]:
+                total, count = sums.get(name, (0, 0))
+                sums[name] = total + (np.abs(np.fft.rfft2(each)) ** 2).sum(0), count + 1
     spectra = {}
     k = np.zeros(0)
-    for name, values in fields.items():
-        finite = np.isfinite(values).all((1, 2, 3))
-        if finite.any():
-            k, spectra[name] = _energy_spectrum(values[finite], length)
+    for name, (total, count) in sums.items():
+        k, spectra[name] = _energy_spectrum(total / count, shape, length)
+    grid = SpectralGrid.of(shape, length)
     largest = min(np.pi / step for step in grid.spacing)
     kept = (k > 0) & (k <= largest)
     return k[kept], {name: values[kept] for name, values in spectra.items()}

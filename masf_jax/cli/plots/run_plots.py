@@ -23,6 +23,8 @@ _SMALL = 4
 """States of up to so many components are drawn as lines, larger ones as space-time diagrams."""
 _RECENT_LINES, _RECENT = 100, 200
 """So many last cycles are shown in the one and the other."""
+_MOST_VALUES = 2**22
+"""In a space-time diagram."""
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#7f8c8d"
 _STAGES = (("forecast", _RED), ("analysis", _BLUE))
 _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small"}
@@ -79,9 +81,9 @@ def _error_and_spread(data: xr.Dataset, burn_in: int) -> Figure | None:
 def _innovations(data: xr.Dataset) -> Figure:
     figure, (axis,) = _figure(data.attrs["title"])
     for stage, color in _STAGES:
-        residual = data[f"{stage}_residual"].values.reshape(data.sizes["cycle"], -1)
-        label = f"|observation - {stage}|"
-        axis.plot(times(data), np.sqrt((residual**2).mean(1)), color=color, lw=0.9, label=label)
+        residual = data[f"{stage}_residual"]  # read cycle by cycle
+        sizes = [float(np.sqrt((residual[cycle].values ** 2).mean())) for cycle in range(len(residual))]
+        axis.plot(times(data), sizes, color=color, lw=0.9, label=f"|observation - {stage}|")
     axis.set(xlabel="time", ylabel="root mean square")
     axis.legend(**_LEGEND)
     return figure
@@ -92,9 +94,10 @@ def _states(data: xr.Dataset, cycles: Sequence[int] | None) -> Figure | None:
         return None
     if is_flow(data):
         return vorticity_figure(data, default_cycles(data) if cycles is None else cycles)
-    small = data["analysis_mean"][0].size <= _SMALL
-    recent = data.isel(cycle=slice(-_RECENT_LINES if small else -_RECENT, None))
-    return _lines(recent) if small else _hovmoeller(recent)
+    size = data["analysis_mean"][0].size
+    if size <= _SMALL:
+        return _lines(data.isel(cycle=slice(-_RECENT_LINES, None)))
+    return _hovmoeller(data.isel(cycle=slice(-min(_RECENT, max(1, _MOST_VALUES // size)), None)))
 
 
 def _observed(data: xr.Dataset) -> np.ndarray:

@@ -29,8 +29,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}\n{self.format_usage().strip()}")
 
-    def read(self, given: Sequence[str]) -> tuple[argparse.Namespace, xr.Dataset] | None:
-        """The arguments and the run's dataset, or None after printing the help."""
+    def read(self, given: Sequence[str]) -> argparse.Namespace | None:
+        """The arguments, or None after printing the help."""
         arguments = self.parse_args(given)
         if arguments.help:
             print(self.format_help(), end="")
@@ -40,11 +40,12 @@ class _Parser(argparse.ArgumentParser):
         if arguments.dpi < 1:
             self.error(f"--dpi must be at least 1; got {arguments.dpi}")
         check_writable(arguments.run_dir)
-        return arguments, read_result(arguments.run_dir / "result.nc")
+        return arguments
 
 
-def read_result(path: Path) -> xr.Dataset:
-    """The dataset of a finished run.
+@contextlib.contextmanager
+def read_result(path: Path) -> Iterator[xr.Dataset]:
+    """The dataset of a finished run, whose values are read as they are needed.
 
     Raises:
         InputError: there is none, or it is damaged, or not of this program.
@@ -56,11 +57,10 @@ def read_result(path: Path) -> xr.Dataset:
     check_readable(path)
     import xarray as xr
 
-    with _damaged(path):
-        data = xr.load_dataset(path, engine="h5netcdf")
+    with _damaged(path), xr.open_dataset(path, engine="h5netcdf", cache=False) as data:
         if int(data.attrs["burn_in"]) < 0:
             raise ValueError(f"burn_in {data.attrs['burn_in']}")
-    return data
+        yield data
 
 
 @contextlib.contextmanager
@@ -111,14 +111,13 @@ def figures(given: Sequence[str]) -> int:
     """`masf-jax figures`: draws the figures of a run anew; returns the exit code."""
     parser = _Parser("figures", "Draws the figures of a finished run anew, into its folder.", 130, "")
     parser.add_argument("--cycles", help="cycles shown of a flow: 0,25,50 (first, middle and last)")
-    read = parser.read(given)
-    if read is None:
+    arguments, cycles = parser.read(given), None
+    if arguments is None:
         return 0
     from ..plots.flow_data import is_flow
     from ..plots.run_plots import write_figures
 
-    (arguments, data), cycles = read, None
-    with _damaged(arguments.run_dir / "result.nc"):
+    with read_result(arguments.run_dir / "result.nc") as data:
         if arguments.cycles is not None:
             if not is_flow(data):
                 raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
@@ -140,13 +139,12 @@ def animate(given: Sequence[str]) -> int:
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second (8)")
     parser.add_argument("--cycles", default=":", help="FIRST:LAST[:STRIDE] or 0,1,2 (all)")
     parser.add_argument("--no-points", action="store_true", help="do not mark the measured points")
-    read = parser.read(given)
-    if read is None:
+    arguments = parser.read(given)
+    if arguments is None:
         return 0
     from ..plots.flow_data import is_flow
 
-    arguments, data = read
-    with _damaged(arguments.run_dir / "result.nc"):
+    with read_result(arguments.run_dir / "result.nc") as data:
         if not is_flow(data):
             raise InputError(
                 f"{arguments.run_dir} is not the run of a flow with saved means; "

@@ -17,20 +17,21 @@ from ...filters import EnsembleState
 from ...filters.faults import FaultPolicy
 from ...measurements import Observations
 from ...quality_control import GrossErrorCheck
+from ...record import BUFFER
 from ..config.settings import Settings
 from ..errors import InputError
 from ..process import computing
 from .pretrained import pretraining_fit
-from .problem import build_filter, build_models, member_layout
+from .problem import AT_ONCE, build_filter, build_models, member_layout
 
-__all__ = ["memory_by_part", "most", "print_memory"]
+__all__ = ["memory_by_part", "print_memory"]
 
 
 def memory_by_part(settings: Settings) -> dict[str, int]:
-    """Bytes by part (see `most`), but for what XLA takes while it compiles.
+    """Bytes by part, but for what XLA takes while it compiles.
 
     XLA's account of the compiled program of a chunk has its arguments, results and temporary arrays; the rest
-    is counted: what the run holds of all cycles, and what writing a result.nc takes at the end.
+    is counted: truth and observations made before the first cycle, results that wait to be written.
 
     Raises:
         InputError: settings that do not make a run, or a network that is to be pretrained first.
@@ -87,28 +88,23 @@ def memory_by_part(settings: Settings) -> dict[str, int]:
         "results": account.output_size_in_bytes,
         "temporary arrays": account.temp_size_in_bytes,
     }
-    whole = account.output_size_in_bytes * n_cycles // chunk
+    given = n_cycles * (n + m + m // number.itemsize)
+    along = settings.observations.path is None and n_cycles * (n + m) > AT_ONCE
+    of_chunk = account.output_size_in_bytes
     return {
         "interpreter, libraries, model, prepared filter": libraries,
         "what XLA keeps after compiling": compiler,
         "first members": settings.ensemble_size * n,
-        "truth and observations of all cycles": n_cycles * (n + m + m // number.itemsize),
+        "truth and observations made before": given * chunk // n_cycles if along else given,
         **{f"program of {chunk} cycle(s): {name}": size for name, size in program_bytes.items()},
-        "afterwards: results of all cycles, and the file made of them": 2 * (whole + n_cycles * (n + m)),
+        "results that wait to be written": min(of_chunk * n_cycles // chunk, of_chunk + BUFFER),
     }
 
 
-def most(parts: dict[str, int]) -> int:
-    """The largest sum at a time: the program runs before the file is made."""
-    program = sum(size for name, size in parts.items() if name.startswith("program"))
-    after = sum(size for name, size in parts.items() if name.startswith("afterwards"))
-    return sum(parts.values()) - min(program, after)
-
-
 def print_memory(settings: Settings) -> None:
-    """The parts and the most at a time, in MB."""
+    """The parts and their sum, in MB."""
     parts = memory_by_part(settings)
-    for name, size in {**parts, "at most, at a time": most(parts)}.items():
+    for name, size in {**parts, "together": sum(parts.values())}.items():
         print(f"{name:<60} {size / 2**20:>10,.1f} MB")
 
 

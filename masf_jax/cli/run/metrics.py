@@ -7,19 +7,18 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from ...driver import Assimilation
 from ...filters import EnsembleState
 from ...filters.faults import fault_counts
-from ...measurements import Gaussian, Measurement
+from ...measurements import Gaussian
 from ...metrics import time_average
 from ..config.settings import Settings
+from .cycles import Cycles
 from .problem import Problem
 
-__all__ = ["averages", "residuals", "summarize", "versions"]
+__all__ = ["averages", "summarize", "versions"]
 
 _STAGES = ("analysis", "forecast")
 
@@ -32,9 +31,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dict[str, Any]:
+def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str, Any]:
     """Metrics by name; NaN where a number does not exist (RMSE without truth)."""
-    n_cycles = problem.observations.n_cycles
+    n_cycles, result, simulated = cycles.n, cycles.result, "truth" in cycles.given
     burn_in = settings.burn_in
     members = settings.ensemble_size if isinstance(result.final, EnsembleState) else None
     scores = {stage: getattr(result, f"{stage}_scores") for stage in _STAGES}
@@ -42,17 +41,17 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
     metrics |= {f"{name}_faults": count for name, count in fault_counts(result.faults).items()}
     for stage in _STAGES:
         if not scores[stage] and "spread" in (saved := getattr(result, stage)):
-            spread = np.asarray(saved["spread"], np.float64).reshape(n_cycles, -1)
-            metrics[f"spread_{stage}"] = time_average(np.sqrt((spread**2).mean(1)), burn_in)
-    used = used_values(problem, result)
-    analysed = np.asarray(used.any(tuple(range(1, used.ndim))))[burn_in:]
+            spread = cycles.each(lambda part, saved=saved: _root_mean_square(saved["spread"][part]))
+            metrics[f"spread_{stage}"] = time_average(spread, burn_in)
+    analysed = cycles.each(lambda part: _flat(cycles.used(part)).max(1, initial=False))[burn_in:]
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             metrics[f"mean_{name}"] = time_average(np.asarray(values)[burn_in:][analysed], 0)
-    if problem.truth is None:
-        metrics |= _innovations(problem, result, burn_in)
-    if result.rejected is not None:
-        rejected, measured = int(np.sum(result.rejected)), int(np.sum(problem.observations.mask))
+    if not simulated:
+        metrics |= _innovations(problem, cycles, burn_in)
+    if (of_all := result.rejected) is not None:
+        rejected = int(cycles.each(lambda part: _flat(of_all[part]).sum(1)).sum())
+        measured = int(cycles.each(lambda part: _flat(cycles.given["observation_mask"][part]).sum(1)).sum())
         metrics |= {"rejected_values": rejected, "rejected_fraction": rejected / max(measured, 1)}
     if problem.outside:
         metrics["values_outside_range"] = problem.outside
@@ -74,6 +73,16 @@ def summarize(settings: Settings, problem: Problem, result: Assimilation) -> dic
         "precision": settings.precision,
         "versions": versions(),
     }
+
+
+def _flat(values: Any) -> np.ndarray:
+    """(cycles, values of each)."""
+    values = np.asarray(values)
+    return values.reshape(len(values), -1)
+
+
+def _root_mean_square(values: Any) -> np.ndarray:
+    return np.sqrt((_flat(values).astype(np.float64) ** 2).mean(1))
 
 
 def averages(
@@ -107,33 +116,7 @@ def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None
     return math.sqrt(factor * variance / error) if error > 0 else math.nan
 
 
-def residuals(problem: Problem, result: Assimilation, stage: str) -> np.ndarray | None:
-    """z - H(mean) of each cycle, (cycles, *z); None without means.
-
-    NaN where no value was used.
-    """
-    mean = getattr(result, stage).get("mean")
-    if mean is None:
-        return None
-    mean = jax.device_put(np.asarray(mean))  # it may lie on disk
-    values, used = problem.observations.values.astype(mean.dtype), used_values(problem, result)
-    return np.where(used, np.asarray(_differences(problem.measurement, values, mean)), np.nan)
-
-
-def used_values(problem: Problem, result: Assimilation) -> np.ndarray:
-    """Which values the analyses used, (cycles, *z): measured, not rejected, of no cycle that was left out."""
-    used = np.asarray(problem.observations.mask)
-    if result.rejected is not None:
-        used = used & ~np.asarray(result.rejected)
-    return used & ~np.asarray(result.skipped).reshape(-1, *(1,) * (used.ndim - 1))
-
-
-@eqx.filter_jit
-def _differences(measurement: Measurement, values: jax.Array, mean: jax.Array) -> jax.Array:
-    return jax.vmap(measurement.innovation)(values, mean)
-
-
-def _innovations(problem: Problem, result: Assimilation, burn_in: int) -> dict[str, float]:
+def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, float]:
     """Root-mean-square and mean of z - H(mean) after the burn-in, forecast and analysis apart.
 
     The forecast's is the one-step forecast error against observations. Where a single state component
@@ -141,17 +124,30 @@ def _innovations(problem: Problem, result: Assimilation, burn_in: int) -> dict[s
     forecasts, Σ log N(z; H(mean), spread² + std²): exact for the Kalman filter.
     """
     out: dict[str, float] = {}
-    found = {stage: residuals(problem, result, stage) for stage in ("forecast", "analysis")}
-    used = used_values(problem, result)[burn_in:]
-    for stage, residual in found.items():
-        kept = np.array([]) if residual is None else residual[burn_in:].astype(np.float64)[used]
-        out[f"innovation_rms_{stage}"] = float(np.sqrt((kept**2).mean())) if kept.size else math.nan
-        out[f"innovation_mean_{stage}"] = float(kept.mean()) if kept.size else math.nan
-    noise, spread, residual = problem.measurement.noise, result.forecast.get("spread"), found["forecast"]
+    for stage in ("forecast", "analysis"):
+        out |= {f"innovation_rms_{stage}": math.nan, f"innovation_mean_{stage}": math.nan}
+        if "mean" not in getattr(cycles.result, stage):
+            continue
+
+        def sums(part: slice, stage: str = stage) -> np.ndarray:
+            residual, used = (_flat(each) for each in (cycles.residual(stage, part), cycles.used(part)))
+            kept = np.where(used, residual, 0.0).astype(np.float64)
+            return np.stack([used.sum(1), kept.sum(1), (kept**2).sum(1)], axis=1)
+
+        count, total, square = cycles.each(sums)[burn_in:].sum(0)
+        if count:
+            out[f"innovation_rms_{stage}"] = float(np.sqrt(square / count))
+            out[f"innovation_mean_{stage}"] = float(total / count)
+    noise, forecast = problem.measurement.noise, cycles.result.forecast
     identity = problem.measurement.operator.structure == "identity"
     single = identity and math.prod(problem.dynamics.state_shape) == 1
-    if single and isinstance(noise, Gaussian) and spread is not None and residual is not None:
-        variance = np.asarray(spread, np.float64) ** 2 + np.asarray(noise.std, np.float64) ** 2
-        terms = -0.5 * (residual.astype(np.float64) ** 2 / variance + np.log(2 * math.pi * variance))
-        out["log_likelihood"] = float(terms[burn_in:][used].sum())
+    if single and isinstance(noise, Gaussian) and {"mean", "spread"} <= set(forecast):
+
+        def terms(part: slice) -> np.ndarray:
+            spread, residual = np.asarray(forecast["spread"][part]), cycles.residual("forecast", part)
+            variance = np.asarray(spread, np.float64) ** 2 + np.asarray(noise.std, np.float64) ** 2
+            found = -0.5 * (residual.astype(np.float64) ** 2 / variance + np.log(2 * math.pi * variance))
+            return np.where(cycles.used(part), found, 0.0)
+
+        out["log_likelihood"] = float(cycles.each(terms)[burn_in:].sum())
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from ...arrays import real_array
 from ...dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ...filters import Filter, KalmanFilter
 from ...measurements import Measurement, Observations
-from ...twin import simulate
+from ...twin import Simulation, simulate
 from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS, Network
@@ -21,17 +22,28 @@ from ..config.values import naming
 from ..errors import InputError, warn
 from .pretrained import with_checkpoint
 
-__all__ = ["Case", "Problem", "build", "build_case", "build_filter", "build_models", "member_layout"]
+__all__ = [
+    "AT_ONCE",
+    "Case",
+    "Problem",
+    "build",
+    "build_case",
+    "build_filter",
+    "build_models",
+    "member_layout",
+]
 
+AT_ONCE = 2**26
+"""Bytes of a truth and observations that a run makes before its first cycle."""
 _TRUTH, _RUN, _START, _ENSEMBLE, _FILTER = range(5)
 """Purposes of the random keys: `fold_in(key(seed), purpose)`."""
 
 
 class Case(NamedTuple):
-    """What a run has of its seed; truth is None with real observations."""
+    """What a run has of its seed; a `Simulation` has its own truth, real observations have none."""
 
     key: jax.Array
-    observations: Observations
+    observations: Observations | Simulation
     ensemble: jax.Array
     truth: jax.Array | None
     times: np.ndarray | None = None
@@ -51,23 +63,13 @@ class Problem(NamedTuple):
     filter: Filter
     dynamics: Dynamics
     measurement: Measurement
-    observations: Observations
+    observations: Observations | Simulation
     ensemble: jax.Array
     truth: jax.Array | None
     times: np.ndarray | None = None
     units: str | None = None
     time_units: str | None = None
     outside: int = 0
-
-    def first(self, n_cycles: int) -> Problem:
-        """The same with the first cycles only."""
-        seen, truth, times = self.observations, self.truth, self.times
-        steps = seen.steps[:n_cycles] if seen.interval is None else seen.interval
-        return self._replace(
-            observations=Observations(seen.values[:n_cycles], steps, seen.mask[:n_cycles]),
-            truth=None if truth is None else truth[:n_cycles],
-            times=None if times is None else times[:n_cycles],
-        )
 
 
 def build(settings: Settings) -> Problem:
@@ -78,7 +80,7 @@ def build(settings: Settings) -> Problem:
     """
     dynamics, network = build_models(settings)
     filter = build_filter(settings, dynamics)
-    case = build_case(settings, dynamics, network)
+    case = build_case(settings, dynamics, network, whole=False)
     return Problem(**case._asdict(), filter=filter, dynamics=dynamics, measurement=network.measurement)
 
 
@@ -94,8 +96,12 @@ def build_filter(settings: Settings, dynamics: Dynamics) -> Filter:
     return with_checkpoint(filter, settings, dynamics)
 
 
-def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case:
-    """Truth, observations and first ensemble of `settings.seed`, by two compiled programs."""
+def build_case(settings: Settings, dynamics: Dynamics, network: Network, whole: bool = True) -> Case:
+    """Truth, observations and first ensemble of `settings.seed`, by two compiled programs.
+
+    Args:
+        whole: make all cycles now; else where they are many, the run makes them along the way.
+    """
     initial, n = settings.initial, settings.ensemble_size
     try:
         seed = np.uint32(settings.seed)
@@ -109,10 +115,14 @@ def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case
         members = jax.device_put(members)
         if settings.observations.path is not None:
             return _from_file(settings, dynamics, network.measurement, key, members)
-        n_cycles = settings.n_cycles or 0
+        n_cycles, units = settings.n_cycles or 0, settings.observations.units
         mask = None if network.mask is None else network.mask(n_cycles)
-        steps = settings.steps_per_cycle
-        truth, observations = _twin(key_run, dynamics, network.measurement, start, mask, n_cycles, steps)
+        about: Any = (dynamics, network.measurement, n_cycles, settings.steps_per_cycle, start)
+        values = math.prod(members.shape[1:]) + math.prod(network.measurement.output_shape(members.shape[1:]))
+        if not whole and n_cycles * values * members.dtype.itemsize > AT_ONCE:
+            twin = eqx.tree_at(lambda twin: twin.mask, _simulation(key_run, *about), mask, is_leaf=_is_none)
+            return Case(key, twin, members, None, units=units)
+        truth, observations = _twin(mask, key_run, *about)
     except (ValueError, NotImplementedError) as error:
         raise InputError(str(error)) from error
     finite = np.isfinite(np.asarray(truth)).reshape(n_cycles, -1).all(1)
@@ -121,7 +131,28 @@ def build_case(settings: Settings, dynamics: Dynamics, network: Network) -> Case
             f"the simulated truth is not finite from cycle {int(np.argmin(finite))} on: "
             f"dynamics.dt = {settings.dynamics.get('dt')} may be too large for the model."
         )
-    return Case(key, observations, members, truth, units=settings.observations.units)
+    return Case(key, observations, members, truth, units=units)
+
+
+_simulation = eqx.filter_jit(Simulation)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+@eqx.filter_jit
+def _twin(
+    mask: np.ndarray | None,
+    key: jax.Array,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    n_cycles: int,
+    steps_per_cycle: int,
+    start: Any,
+) -> tuple[jax.Array, Observations]:
+    truth, observations = simulate(key, dynamics, measurement, n_cycles, steps_per_cycle, start)
+    return truth, Observations(observations.values, steps_per_cycle, mask)
 
 
 @eqx.filter_jit
@@ -143,20 +174,6 @@ def _draw(seed: Any, dynamics: Dynamics, initial: Initial, n: int, layout: Membe
         of_mean, of_members = jax.random.split(key[_ENSEMBLE])
         members = jax.random.normal(of_mean, shape), jax.random.normal(of_members, (n, *shape))
     return key[_FILTER], key[_RUN], start, members
-
-
-@eqx.filter_jit
-def _twin(
-    key: jax.Array,
-    dynamics: Dynamics,
-    measurement: Measurement,
-    start: Any,
-    mask: np.ndarray | None,
-    n_cycles: int,
-    steps_per_cycle: int,
-) -> tuple[jax.Array, Observations]:
-    truth, observations = simulate(key, dynamics, measurement, n_cycles, steps_per_cycle, start)
-    return truth, Observations(observations.values, steps_per_cycle, mask)
 
 
 def member_layout(settings: Settings) -> MemberLayout:

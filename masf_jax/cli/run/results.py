@@ -1,68 +1,73 @@
-"""The result of a run as an xarray dataset with CF-style names, and the files of the output folder."""
+"""The result of a run as a NetCDF file with CF-style names, and the other files of the output folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...driver import Assimilation
 from ...filters.faults import Fault, fault_counts
 from ..config.settings import Settings, write_settings
-from ..files import text_writer, write_all
-from .metrics import residuals, versions
+from ..files import UnfailingFile, text_writer, write_all
+from .cycles import Cycles
+from .metrics import versions
 from .problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["configuration_text", "dataset", "write_results"]
+__all__ = ["configuration_text", "write_results"]
 
 _DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
+_CHUNK = 2**20
+"""Bytes of a variable that lie together in the file, at least one cycle: what HDF5 keeps in memory of it."""
 
 
-def dataset(
-    settings: Settings, problem: Problem, result: Assimilation, metrics: dict[str, Any], command: str
-) -> xr.Dataset:
+class _Variable(NamedTuple):
+    """Of the file: `read(part)` gives its values in a slice of the cycles."""
+
+    dims: tuple[str, ...]
+    read: Callable[[slice], np.ndarray]
+    about: dict[str, Any]
+
+
+def _variables(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str, _Variable]:
     """Truth, observations, forecast and analysis moments, and scores, one entry per cycle."""
-    import xarray as xr
-
-    shape = problem.dynamics.state_shape
-    space = _DIMENSIONS.get(len(shape), tuple(f"dim_{i}" for i in range(len(shape))))
-    measured_shape = problem.observations.values.shape[1:]
-    same = measured_shape == shape
-    further = (f"observation_{i}" for i in range(1, len(measured_shape)))
-    measured = space if same else ("observation", *further)
+    result, given = cycles.result, cycles.given
+    space, measured = _space(problem), _measured(problem, cycles)
     units = problem.units or "1"
     structure = problem.measurement.operator.structure
     state_units = units if structure in ("identity", "mask") else "1"
-    data = xr.Dataset(attrs=_global_attributes(settings, metrics, command))
-    _coordinates(data, settings, problem, np.asarray(result.steps), space, None if same else measured[0])
+    data: dict[str, _Variable] = {}
 
     def add(name: str, dims: tuple[str, ...], values: Any, long_name: str, unit: str, **more: Any) -> None:
-        data[name] = (("cycle", *dims), np.asarray(values), {"long_name": long_name, "units": unit} | more)
+        read: Any = values if callable(values) else lambda part: np.asarray(values[part])
+        data[name] = _Variable(("cycle", *dims), read, {"long_name": long_name, "units": unit} | more)
 
     def flag(name: str, dims: tuple[str, ...], values: Any, long_name: str, meanings: str = "no yes") -> None:
         about = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": meanings}
-        add(name, dims, np.asarray(values, np.int8), long_name, "1", **about)
+        add(name, dims, lambda part: np.asarray(values[part], np.int8), long_name, "1", **about)
 
-    if problem.truth is not None:
-        add("truth", space, problem.truth, "true state", state_units)
-    mask = np.asarray(problem.observations.mask)
-    values = np.where(mask, np.asarray(problem.observations.values), np.nan)
+    if "truth" in given:
+        add("truth", space, given["truth"], "true state", state_units)
     operator = {"operator": settings.measurement["name"], "structure": structure or "nonlinear"}
     operator |= {"ancillary_variables": "observation_mask"}
-    add("observation", measured, values, "observed value", units, **operator)
+    add("observation", measured, given["observation"], "observed value", units, **operator)
+    mask = given["observation_mask"]
     flag("observation_mask", measured, mask, "whether the value was measured", "missing valid")
-    if result.rejected is not None:
-        rejected = np.asarray(result.rejected)
+    if (rejected := result.rejected) is not None:
         flag("observation_rejected", measured, rejected, "whether quality control rejected the value")
-        count = rejected.reshape(len(rejected), -1).sum(1)
+
+        def count(part: slice) -> np.ndarray:
+            return (found := np.asarray(rejected[part])).reshape(len(found), -1).sum(1)
+
         add("rejected_values", (), count, "values that quality control rejected", "1")
     for stage in ("forecast", "analysis"):
         for name, values in getattr(result, stage).items():
@@ -70,13 +75,13 @@ def dataset(
             dims = ("member", *space) if name == "ensemble" else space
             add(f"{stage}_{name}", dims, values, f"{stage} {long_name}", state_units)
         for name, values in getattr(result, f"{stage}_scores").items():
-            dims = ("rank",) if np.ndim(values) == 2 else ()
+            dims = ("rank",) if values.ndim == 2 else ()
             name = "rank_counts" if name == "rank_histogram" else name
             unit = "1" if name == "rank_counts" else state_units
-            if np.shape(values)[1:] != (1,):  # a single bin: no members, no ranks
+            if values.shape[1:] != (1,):  # a single bin: no members, no ranks
                 add(f"{name}_{stage}", dims, values, f"{name.replace('_', ' ')} of the {stage}", unit)
-        residual = residuals(problem, result, stage) if problem.truth is None else None
-        if residual is not None:
+        if "truth" not in given and "mean" in getattr(result, stage):
+            residual = functools.partial(cycles.residual, stage)
             add(f"{stage}_residual", measured, residual, f"observation minus {stage} mean", units)
     for name, values in result.info.items():
         if np.ndim(values) == 1:
@@ -86,18 +91,26 @@ def dataset(
     flag("skipped", (), result.skipped, "whether the forecast stands for an analysis that could not be used")
     names = " ".join(f"{name}_fault" for name in fault_counts(result.faults))
     about = {"flag_masks": np.array([int(fault) for fault in Fault], np.int32), "flag_meanings": names}
-    add("faults", (), np.asarray(result.faults, np.int32), "what was found in the cycle", "1", **about)
+    faults = np.asarray(result.faults, np.int32)
+    add("faults", (), faults, "what was found in the cycle", "1", **about)
     return data
 
 
-def _coordinates(
-    data: xr.Dataset,
-    settings: Settings,
-    problem: Problem,
-    steps: np.ndarray,
-    space: tuple[str, ...],
-    measured: str | None,
-) -> None:
+def _space(problem: Problem) -> tuple[str, ...]:
+    shape = problem.dynamics.state_shape
+    return _DIMENSIONS.get(len(shape), tuple(f"dim_{i}" for i in range(len(shape))))
+
+
+def _measured(problem: Problem, cycles: Cycles) -> tuple[str, ...]:
+    shape = cycles.measured_shape
+    if shape == problem.dynamics.state_shape:
+        return _space(problem)
+    return ("observation", *(f"observation_{i}" for i in range(1, len(shape))))
+
+
+def _coordinates(data: xr.Dataset, settings: Settings, problem: Problem, cycles: Cycles) -> None:
+    steps, space, measured = np.asarray(cycles.result.steps), _space(problem), _measured(problem, cycles)
+
     def add(name: str, dim: str, values: Any, long_name: str, **more: str) -> None:
         data.coords[name] = (dim, values, {"long_name": long_name, "units": "1"} | more)
 
@@ -106,7 +119,7 @@ def _coordinates(
     add("step", "cycle", steps, "model step number")
     if problem.times is not None:
         counted = f", {problem.time_units}" if problem.time_units else ""
-        add("observation_time", "cycle", problem.times, f"time in the observation file{counted}")
+        add("observation_time", "cycle", problem.times[: cycles.n], f"time in the observation file{counted}")
     points, shape, spacing = problem.dynamics.coordinates, problem.dynamics.state_shape, 1.0
     if len(space) == 3:
         for axis, n, side in zip("yx", shape[1:], settings.dynamics["length"], strict=True):
@@ -119,11 +132,11 @@ def _coordinates(
             places = points.positions[:, 0]
         add("x", "x", places, "position of the grid point", axis="X")
     place = None if points is None else problem.measurement.operator.coordinates(points)
-    if measured is None or place is None or len(problem.observations.values.shape) != 2:
+    if measured == space or place is None or len(measured) != 1:
         return
     names = {1: ("observation_x",), 2: ("observation_y", "observation_x")}[place.positions.shape[1]]
     for name, positions in zip(names, place.wrapped().T, strict=True):
-        add(name, measured, positions * spacing, "position of the observed value")
+        add(name, measured[0], positions * spacing, "position of the observed value")
 
 
 def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:
@@ -141,16 +154,50 @@ def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str
     } | ({"route": metrics["route"]} if "route" in metrics else {})
 
 
-def write_results(folder: Path, data: xr.Dataset, metrics: dict[str, Any], settings: Settings) -> list[Path]:
+def write_results(
+    folder: Path, settings: Settings, problem: Problem, cycles: Cycles, metrics: dict[str, Any], command: str
+) -> list[Path]:
     """Writes result.nc, metrics.json and config.yaml, all or none."""
 
     def netcdf(path: Path) -> None:
-        # made in memory: the HDF5 library can take the process down with it when the disk fills up
-        path.write_bytes(data.to_netcdf(engine="h5netcdf"))
+        about = _global_attributes(settings, metrics, command)
+        _write_netcdf(path, about, _variables(settings, problem, cycles), settings, problem, cycles)
 
     numbers = text_writer(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n")
     configuration = text_writer(configuration_text(settings))
     return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
+
+
+def _write_netcdf(
+    path: Path,
+    about: dict[str, Any],
+    variables: dict[str, _Variable],
+    settings: Settings,
+    problem: Problem,
+    cycles: Cycles,
+) -> None:
+    """A file of no cycles by xarray, to which those of one variable after the other are appended."""
+    import h5netcdf
+    import xarray as xr
+
+    data, encoding = xr.Dataset(attrs=about), {}
+    _coordinates(data, settings, problem, cycles)
+    whole = {name: each.values for name, each in data.coords.items() if "cycle" in each.dims}
+    data = data.isel(cycle=slice(0))
+    for name, each in variables.items():
+        first = each.read(slice(1))
+        data[name] = (each.dims, first[:0], each.about)
+        together = min(cycles.n, max(1, _CHUNK // max(first.nbytes, 1)))
+        encoding[name] = {"chunksizes": (together, *first.shape[1:])}
+    path.write_bytes(data.to_netcdf(engine="h5netcdf", unlimited_dims=["cycle"], encoding=encoding))
+    with UnfailingFile(path) as file, h5netcdf.File(file, "r+") as target:
+        target.resize_dimension("cycle", cycles.n)
+        for name, values in whole.items():
+            target.variables[name][:] = values
+        for name, each in variables.items():
+            for part in cycles.parts():
+                target.variables[name][part] = each.read(part)
+                file.check()
 
 
 def configuration_text(settings: Settings) -> str:

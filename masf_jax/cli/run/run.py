@@ -6,7 +6,7 @@ import dataclasses
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,12 @@ from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..errors import InputError
 from ..process import computing, precision
+from .cycles import Cycles
 from .folder import RESULTS, Stoppable, claimed, clear_partial, finished, partial_record, read_metrics
 from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
-from .results import dataset, write_results
-
-if TYPE_CHECKING:
-    import xarray as xr
+from .results import write_results
 
 __all__ = ["Outcome", "precision", "run"]
 
@@ -64,7 +62,8 @@ def run(settings: Settings, command: str = "") -> Outcome:
             seconds_prepare = time.perf_counter() - start
             with partial_record(folder, settings) as record:
                 problem, seconds_train, result = _compute(problem, settings, record)
-                metrics = summarize(settings, problem, result)
+                cycles = Cycles(problem.measurement, result, record.results()["cycles"])
+                metrics = summarize(settings, problem, cycles)
                 metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
                 if record.began_at:
                     done = max(1, len(result.faults) - record.began_at)
@@ -72,10 +71,9 @@ def run(settings: Settings, command: str = "") -> Outcome:
                     metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
                 if isinstance(problem.filter, MASF):
                     metrics["route"] = problem.filter.route_of(problem.measurement)
-                data = dataset(settings, problem, result, metrics, command)
-                files = write_results(folder, data, metrics, settings)
+                files = write_results(folder, settings, problem, cycles, metrics, command)
         clear_partial(folder)
-        figures = _draw(folder, data, settings)
+        figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
     said = described(faults, diverged, skipped)
     if settings.faults.action == "error" and faults.any():
@@ -86,22 +84,25 @@ def run(settings: Settings, command: str = "") -> Outcome:
 def _earlier(folder: Path, settings: Settings) -> Outcome:
     """What a finished run of the same configuration left; figures that it did not come to are drawn."""
     from ..plots.run_plots import FIGURES
-    from .finished import read_result
 
     metrics = read_metrics(folder / "metrics.json")
     figures = [folder / name for name in FIGURES if (folder / name).exists()]
     if settings.figures and not figures:
-        figures = _draw(folder, read_result(folder / "result.nc"), settings)
+        figures = _draw(folder, settings)
     said = [f"{folder} has this run's results from before: nothing was computed (overwrite=true: anew)."]
     unusable = bool(metrics["diverged"] or metrics["skipped_cycles"])
     return Outcome(metrics, folder, [folder / name for name in RESULTS], figures, said, unusable)
 
 
-def _draw(folder: Path, data: xr.Dataset, settings: Settings) -> list[Path]:
+def _draw(folder: Path, settings: Settings) -> list[Path]:
     """Draws the figures; those of an earlier run that this one does not have go."""
     from ..plots.run_plots import FIGURES, write_figures
+    from .finished import read_result
 
-    figures = write_figures(folder, data, settings.burn_in) if settings.figures else []
+    figures: list[Path] = []
+    if settings.figures:
+        with read_result(folder / "result.nc") as data:
+            figures = write_figures(folder, data, settings.burn_in)
     for name in FIGURES:
         if folder / name not in figures:
             (folder / name).unlink(missing_ok=True)
@@ -141,7 +142,6 @@ def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[P
             )
         except FaultError as error:
             result = error.result
-            problem = problem.first(len(result.faults))
         except ValueError as error:
             raise InputError(str(error)) from error
     return problem, seconds, result
