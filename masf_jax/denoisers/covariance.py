@@ -275,8 +275,8 @@ class TaperedCovariance(Covariance):
         columns: (N, *state) anomalies over √(N - 1), in the (normalised) state's own components.
         basis: orthonormal coordinates that the denoiser works in.
         tolerance: largest residual of the conjugate gradients on A = S⁻¹C P C S⁻¹ + I, relative to the right
-            side, and not above .01 a measured component: x0 is off by no more posterior deviations than it is
-            long.
+            side, and not above .01 in double precision, .01 a measured component in single: x0 is off by no
+            more posterior deviations than it is long.
         max_iterations: of them; ten times as many in double precision.
     """
 
@@ -300,14 +300,17 @@ class TaperedCovariance(Covariance):
 
     def _within(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> tuple[Float[Array, ""], int]:
         """Largest residual relative to b, and of iterations."""
-        least = LOST * jnp.sqrt(n_measured(ratio) / jnp.maximum((b**2).sum(), jnp.finfo(b.dtype).tiny))
-        most = self.max_iterations * (10 if b.dtype == jnp.float64 else 1)
-        return jnp.minimum(least.astype(b.dtype), self.tolerance), most
+        double = b.dtype == jnp.float64
+        length = jnp.sqrt((b**2).sum() / (1.0 if double else n_measured(ratio)))
+        least = LOST / jnp.maximum(length, jnp.finfo(b.dtype).tiny)
+        return jnp.minimum(least.astype(b.dtype), self.tolerance), self.max_iterations * (10 if double else 1)
 
     def _solved(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
+        """A⁻¹ b, by A scaled to a diagonal near 1: else what is not measured is far from all that is."""
         tolerance, most = self._within(b, ratio)
-        found = cg(self._whitened(ratio), b, tol=tolerance, maxiter=most)  # pyright: ignore[reportArgumentType]
-        return found[0]
+        diagonal = 1 + ratio**2 * (self.columns**2).sum() / b.size
+        scaled = cg(self._whitened(ratio), b, tol=tolerance, maxiter=most, M=lambda r: r / diagonal)  # pyright: ignore[reportArgumentType]
+        return scaled[0]
 
     def regress(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
@@ -318,14 +321,21 @@ class TaperedCovariance(Covariance):
     def residual(
         self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, ""]:
-        """The most that conjugate gradients leave, of y and of a member, in posterior standard deviations."""
+        """What conjugate gradients leave, of y and of a member, in posterior standard deviations.
+
+        The whole length of a residual, which is the most; in single precision, where it is spread evenly,
+        its largest component.
+        """
         ratio = cos / sin
-        member = len(self.columns) ** 0.5 * self.basis.to(self.columns[0])
+        member = ratio * len(self.columns) ** 0.5 * self.basis.to(self.columns[0])
+        order = 2 if y.dtype == jnp.float64 else jnp.inf
 
-        def left(b: Array) -> Array:
-            return jnp.max(jnp.abs(b - self._whitened(ratio)(self._solved(b, ratio))))
+        def left(b: Array, solved: Array) -> Array:
+            return jnp.linalg.norm((b - self._whitened(ratio)(solved)).reshape(-1), order)
 
-        return jnp.maximum(left(y / sin), left(ratio * member))
+        whole = jnp.zeros(1, y.dtype), jnp.ones(1, y.dtype)
+        moved = _shifted_cg(self._whitened(ratio), member, *whole, *self._within(member, ratio))
+        return jnp.maximum(left(y / sin, self._solved(y / sin, ratio)), left(member, moved))
 
     def transport(
         self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]

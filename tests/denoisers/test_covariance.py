@@ -91,3 +91,32 @@ def test_a_dense_covariance_without_full_rank_still_draws(key):
     draws = np.asarray(jax.jit(jax.vmap(p.draw))(jax.random.split(key, 4000)), np.float64)
     assert np.all(np.isfinite(draws))
     np.testing.assert_allclose(draws.std(0)[[0, 2]], direction[[0, 2]], rtol=0.1)
+
+
+def test_precise_values_beside_none_and_beside_coarse_ones(x64):
+    """Tapered, by iterations: E[x0 | x] and a member are right, or what the iterations leave is said."""
+    rng, n, ring = np.random.default_rng(2), 240, Coordinates.grid((240,), (240.0,))
+    smooth = np.exp(-np.arange(n // 2 + 1) / 8)
+    columns = np.fft.irfft(np.fft.rfft(rng.normal(size=(10, n))) * smooth, n)
+    columns /= np.sqrt((columns**2).sum(0))
+    weights = taper(ring, (n,), 6.0)
+    tapered = TaperedCovariance(jnp.asarray(columns), weights, IdentityBasis())
+    root = np.linalg.cholesky(columns.T @ columns * taper_matrix(ring, ring, 6.0)).T
+    found = jax.jit(
+        lambda p, y, a, *levels: (p.regress(y, *levels), p.transport(a, *levels), p.residual(y, *levels))
+    )
+    measured, member = rng.permutation(n)[:200], 3 * columns[0]
+    for ratio, others in ((1e2, 1e2), (1e4, 1e4), (1e5, 1e5), (1e3, 1.0), (1e5, 10.0), (1e5, 1e-3)):
+        angle = np.full(n, np.pi / 2)
+        angle[measured[:150]], angle[measured[150:]] = np.arctan(1 / ratio), np.arctan(1 / others)
+        cos, sin = np.maximum(np.cos(angle), 0), np.sin(angle)
+        y = cos * (rng.normal(size=n) @ root) + sin * rng.normal(size=n)
+        u, s, vt = np.linalg.svd(root * (cos / sin), full_matrices=False)
+        mean = root.T @ (u @ (s / (1 + s**2) * (vt @ (y / sin))))
+        shrink = (np.hypot(1, s) - 1) / np.hypot(1, s) / np.maximum(s, 1e-300)
+        moved = member - root.T @ (u @ (shrink * (vt @ (member * cos / sin))))
+        std = np.sqrt((((u / np.hypot(1, s)).T @ root) ** 2).sum(0))
+        *got, left = found(tapered, y, member, cos, sin)
+        off = max(np.abs((a - b) / std).max() for a, b in zip(got, (mean, moved), strict=True))
+        assert off < 0.1 or left > 0.1, (ratio, others, off, float(left))
+        assert off < 0.01 or ratio != others, (ratio, off)
