@@ -54,7 +54,9 @@ def read_csv(path: Path) -> Table:
                         f"{path}, line {lines.first}: a quoted cell goes on over the end of the line."
                     )
                 lines.taken = 0
-                rows.append((lines.number, [cell.strip() for cell in row]))
+                cells = [cell.strip() for cell in row]
+                if any(cells):  # spreadsheets write commas alone for rows without anything
+                    rows.append((lines.number, cells))
     except UnicodeDecodeError as error:
         raise InputError(
             f"cannot read {path}: it is not UTF-8 text ({error.reason}): save it as UTF-8."

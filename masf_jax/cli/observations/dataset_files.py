@@ -28,8 +28,10 @@ _SECONDS, _SECONDS_PER_BYTE = 30.0, 1 / 5e6
 _DEFAULT_FILLS = {
     "i2": -32767,
     "i4": -2147483647,
+    "i8": -9223372036854775806,
     "u2": 65535,
     "u4": 4294967295,
+    "u8": 18446744073709551614,
     "f4": 2.0**123 * 0.9375,
     "f8": 2.0**123 * 0.9375,
 }
@@ -102,15 +104,15 @@ def read_dataset(path: Path) -> Table:
     index, station = (variables.get(name) for name in ("index", "station"))
     listed = [each for each in (index, station) if each is not None and each.dims == (cycle,)]
     if len(dims) == 1 and listed:  # one value a row
-        table, found = _rows(path, clock, array, listed[0], "index" if listed[0] is index else "station")
-        return table._replace(units=units) if found else table
+        kind = "index" if listed[0] is index else "station"
+        return _rows(path, clock, array, outside, listed[0], kind)._replace(units=units)
     columns = int(np.prod(array.shape[1:]))
     places = _per_value(path, "index", variables, dims, columns)
     if places is not None and np.any(places != np.round(places)):
         raise InputError(f"{path}: 'index' must hold whole numbers.")
     names = None
-    if station is not None and station.dims == dims[1:] and len(dims) == 2:
-        names = [str(name).strip() for name in station.data.tolist()]
+    if station is not None and station.dims == dims[1:] and len(dims) <= 2:
+        names = [str(name).strip() for name in station.data.reshape(-1).tolist()]
     positions = None if places is not None else _positions(path, variables, dims, array.shape[1:])
     index = None if places is None else places.astype(np.int64)
     return Table(clock, array, index, positions, names, units, dims[1:], outside=outside)
@@ -227,34 +229,44 @@ def _numbers(path: Path, name: str, variable: Variable) -> np.ndarray:
     return data
 
 
-def _attribute(path: Path, name: str, variable: Variable, key: str) -> np.ndarray | None:
-    """A numeric attribute."""
+def _attribute(
+    path: Path, name: str, variable: Variable, key: str, like: np.ndarray | None = None
+) -> np.ndarray | None:
+    """A numeric attribute; of values that `_Unsigned` turns into those `like`, turned likewise."""
     found = variable.attributes.get(key)
     if isinstance(found, str):
         raise InputError(
             f"{path}: the attribute {key} of '{name}' must be a number; it is {printable(found, 60)!r}."
         )
-    return found
+    stored = variable.data.dtype
+    if found is None or like is None or like.dtype == stored or found.dtype.kind not in "iu":
+        return found
+    known = (found >= np.iinfo(stored).min) & (found <= np.iinfo(stored).max)
+    return found.astype(stored).view(like.dtype) if known.all() else found
+
+
+def _rounded(values: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The values as the other's type has them, where both are real and that is the coarser."""
+    real = values.dtype.kind == other.dtype.kind == "f"
+    return values.astype(other.dtype) if real and other.dtype.itemsize < values.dtype.itemsize else values
 
 
 def _missing(path: Path, name: str, variable: Variable, data: np.ndarray) -> np.ndarray:
     """Where what is stored stands for missing."""
     missing = np.isnan(data) if data.dtype.kind == "f" else np.zeros(data.shape, bool)
-    given = [_attribute(path, name, variable, key) for key in ("_FillValue", "missing_value")]
+    given = [_attribute(path, name, variable, key, data) for key in ("_FillValue", "missing_value")]
     fills = [fill for each in given if each is not None for fill in each.ravel()]
-    if not fills and data.dtype.kind in "fiu":
-        default = _DEFAULT_FILLS.get(data.dtype.str[1:])
-        fills = [] if default is None else [default]
+    default = _DEFAULT_FILLS.get(variable.data.dtype.str[1:])
+    if not fills and default is not None:
+        missing |= variable.data == np.asarray(default, variable.data.dtype)
     for fill in fills:
         with np.errstate(all="ignore"):
-            missing |= data == (
-                np.asarray(fill).astype(data.dtype) if np.isfinite(fill) and data.dtype.kind == "f" else fill
-            )
-    other = _attribute(path, name, variable, "zarr_fill")
-    if other is not None and np.any(data == other):
+            missing |= _rounded(data, fill) == _rounded(fill, data)
+    other = _attribute(path, name, variable, "zarr_fill", data)
+    if other is not None and np.any((data == other) & ~missing):
         raise InputError(
             f"{path}: '{name}' holds {other.item():g}, its fill_value: missing, or a value? Say so by "
-            "an attribute _FillValue (missing), or write it with another fill_value."
+            "an attribute missing_value, or write it with another fill_value."
         )
     return missing
 
@@ -266,8 +278,9 @@ def _decoded(path: Path, name: str, variable: Variable) -> tuple[np.ndarray, np.
     """
     data = _numbers(path, name, variable)
     missing = _missing(path, name, variable, data)
-    keys = ("scale_factor", "add_offset", "valid_range", "valid_min", "valid_max")
-    scale, offset, both, least, most = (_attribute(path, name, variable, key) for key in keys)
+    scale, offset = (_attribute(path, name, variable, key) for key in ("scale_factor", "add_offset"))
+    keys = ("valid_range", "valid_min", "valid_max")
+    both, least, most = (_attribute(path, name, variable, key, data) for key in keys)
     values = data.astype(np.float64)
     unpacked = values
     for key, each in (("scale_factor", scale), ("add_offset", offset)):
@@ -294,8 +307,9 @@ def _decoded(path: Path, name: str, variable: Variable) -> tuple[np.ndarray, np.
                 f"{path}: an end of the valid range of '{name}' must be one number; it is {end.tolist()}."
             )
         packed = end.dtype.kind == data.dtype.kind or (end.dtype.kind in "iu" and data.dtype.kind in "iu")
-        compared = values if packed else unpacked
-        outside |= compared > float(end[()].reshape(())) if above else compared < float(end.reshape(()))
+        compared = _rounded(data if packed else unpacked, end)
+        end = _rounded(end.reshape(()), compared)
+        outside |= compared > end if above else compared < end
     outside &= ~missing
     return np.where(missing | outside, np.nan, unpacked), outside
 
@@ -341,7 +355,9 @@ def _valid(path: Path, variables: dict[str, Variable], value: Variable, cycle: s
     return valid
 
 
-def _rows(path: Path, clock: Clock, values: np.ndarray, place: Variable, kind: str) -> tuple[Table, bool]:
+def _rows(
+    path: Path, clock: Clock, values: np.ndarray, outside: np.ndarray, place: Variable, kind: str
+) -> Table:
     """One value a row: each with its time and its index or station."""
     data = place.data
     if kind == "index":
@@ -352,20 +368,24 @@ def _rows(path: Path, clock: Clock, values: np.ndarray, place: Variable, kind: s
         data = np.array([str(each).strip() for each in data.tolist()])
     table, found = of_rows(path, clock, values, data[:, None], lambda row: f"value number {row + 1}")
     assert found is not None
+    _, row = np.unique(clock.numbers, return_inverse=True)
+    table = table._replace(outside=np.bincount(row, outside))
     if kind == "index":
-        return table._replace(index=found[:, 0].astype(np.int64)), True
+        return table._replace(index=found[:, 0].astype(np.int64))
     names, order = found[:, 0].tolist(), list(dict.fromkeys(data.tolist()))
-    return table._replace(stations=order, values=table.values[:, [names.index(name) for name in order]]), True
+    return table._replace(stations=order, values=table.values[:, [names.index(name) for name in order]])
 
 
 def _per_value(
     path: Path, name: str, variables: dict[str, Variable], dims: tuple[str, ...], columns: int
 ) -> np.ndarray | None:
-    """A one-dimensional variable with one entry per measured value, if there is one."""
+    """A one-dimensional variable with one entry per measured value, if there is one, or one of all."""
     if name not in variables:
         return None
     array = _decoded(path, name, variables[name])[0]
     along = variables[name].dims
+    if not along:
+        array, along = np.full(columns, array), dims[1:]
     if array.shape != (columns,) or (len(dims) == 2 and along != dims[1:] and along == dims[:1]):
         raise InputError(
             f"{path}: '{name}' has shape {array.shape}; expected one entry per value, ({columns},)."

@@ -168,7 +168,7 @@ def _place(
     index = table.index
     if index is None and table.positions is not None:
         index = _nearest(path, table.positions, positions)
-    if index is None and (stations is not None or (table.rows and table.stations is not None)):
+    if index is None and (stations is not None or table.stations is not None):
         index = _of_stations(path, table.stations, stations, size)
     if index is None:
         if columns != size:
@@ -220,7 +220,8 @@ def _of_stations(
         return np.array([wanted.index(name) for name in found])
     if sorted(found) == sorted(str(i) for i in range(size)):
         return np.array([int(name) for name in found])
-    if len(found) != size or found != sorted(found):
+    numbered = all(name.isdecimal() for name in found)
+    if len(found) != size or found != sorted(found, key=int if numbered else None):
         raise InputError(
             f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
             "order: "

@@ -21,7 +21,7 @@ class Table(NamedTuple):
     clock: K times; values: (K, *rest), NaN where missing; dims: names of `rest` where the file has them.
     index (columns,): which measured value each column is, None: in order; positions (columns, d): where each
     was measured; stations: what each is called. rows: values came one by one, in any order of time.
-    outside: (K, *rest), where a value lies outside the file's own valid range.
+    outside: (K, …), where a value lies outside the file's own valid range, or how many do.
     """
 
     clock: Clock

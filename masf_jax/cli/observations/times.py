@@ -145,7 +145,8 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
 def _numbered(path: Path, times: np.ndarray, origin: float | str | None, units: str | None) -> ModelTimes:
     if "%" in (units or "") or _look_like_dates(times):
         raise InputError(
-            f"{path}: its times ({times[0]:.12g}, …) look like dates written as numbers (YYYYMMDD): write "
+            f"{path}: its times ({times[0]:.12g}, …) look like dates written as numbers (as YYYYMMDD): "
+            "write "
             "2000-01-31, or numbers since a date."
         )
     if isinstance(origin, str):
@@ -158,12 +159,19 @@ def _numbered(path: Path, times: np.ndarray, origin: float | str | None, units: 
 
 
 def _look_like_dates(times: np.ndarray) -> bool:
-    """Whether all are whole numbers that read as YYYYMMDD, of 1700 to 2199."""
-    whole = np.floor(times)
-    year, rest = np.divmod(whole, 10_000)
-    month, day = np.divmod(rest, 100)
-    of_year = (year >= 1700) & (year < 2200) & (month >= 1) & (month <= 12)
-    return bool(np.all(of_year & (day >= 1) & (day <= 31)))
+    """Whether all read as YYYYMMDD of 1700 to 2199, or as YYYYMM or YYYYMMDDHH[MM[SS]] of more than one year
+    (day, …), whose differences are then none of months (hours, …)."""
+    carries = np.ptp(np.floor(times / 100)) > 0
+    return _reads_as(times, 2) or bool(carries and any(_reads_as(times, n) for n in (1, 3, 4, 5)))
+
+
+def _reads_as(times: np.ndarray, n_parts: int) -> bool:
+    """Whether all are a year and its first so many parts: month, day, hour, minute, second."""
+    rest, fits = np.floor(times), np.ones(len(times), bool)
+    for least, most in reversed(((1, 12), (1, 31), (0, 23), (0, 59), (0, 59))[:n_parts]):
+        rest, part = np.divmod(rest, 100)
+        fits &= (part >= least) & (part <= most)
+    return bool(np.all(fits & (rest >= 1700) & (rest < 2200)))
 
 
 def _of_dates(

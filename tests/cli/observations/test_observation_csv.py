@@ -36,7 +36,14 @@ def test_times_that_differ_by_round_off_are_one(tmp_path, read):
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xef\xbb\xbftime,value\n1,2\n", b"time,value\r\n1,2\r\n", b"time,value\r1,2"]
+    "text",
+    [
+        b"\xef\xbb\xbftime,value\n1,2\n",
+        b"time,value\r\n1,2\r\n",
+        b"time,value\r1,2",
+        b"time,value\n1,2\n,\n , \n",  # rows without anything, as spreadsheets leave them
+        b'\xef\xbb\xbf# units: K\r\n"time","value"\r\n"1","2"\r\n\r\n',
+    ],
 )
 def test_endings_of_lines_and_byte_order_marks(tmp_path, read, text):
     assert read(write(tmp_path, text)).values.tolist() == [[2]]

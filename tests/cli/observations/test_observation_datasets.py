@@ -79,6 +79,15 @@ def test_a_grid_has_its_positions(tmp_path, read):
         (np.array([1, 2, 3], "f8"), {"valid_range": [1.5, 2.5]}, [None, 2, None]),
         (np.array([1, 2, 3], "f8"), {"valid_min": 2.0}, [None, 2, 3]),
         (np.array([-1, 2, 3], "i1"), {"_Unsigned": "true"}, [255, 2, 3]),
+        (np.array([-1, 2, 3], "i1"), {"_Unsigned": "true", "_FillValue": np.int8(-1)}, [None, 2, 3]),
+        (np.array([-1, 2, 3], "i2"), {"_Unsigned": "true", "missing_value": 65535}, [None, 2, 3]),
+        (np.array([-1, 2, -9], "i1"), {"_Unsigned": "true", "valid_max": np.int8(-6)}, [None, 2, 247]),
+        (np.array([-32767, 2, -1], "i2"), {"_Unsigned": "true"}, [None, 2, 65535]),
+        (np.array([-9223372036854775806, 2, 3]), {}, [None, 2, 3]),
+        (np.array([-9999.9, 2, 3]), {"missing_value": np.float32(-9999.9)}, [None, 2, 3]),
+        (np.array([-9999.9, 2, 3], "f4"), {"_FillValue": np.nan, "missing_value": -9999.9}, [None, 2, 3]),
+        (np.array([0.25, 0.2, 3], "f4"), {"valid_max": 0.2}, [None, float(np.float32(0.2)), None]),
+        (np.array([0.25, 0.2, 0.1]), {"valid_min": np.float32(0.2)}, [0.25, 0.2, None]),
         (np.array([0, 2, 3], "i4"), {"_FillValue": np.int32(-1)}, [0, 2, 3]),
     ],
 )
@@ -169,6 +178,7 @@ def test_the_fill_value_of_zarr(tmp_path, read, version):
     else:
         with pytest.raises(InputError, match="'value' holds -9, its fill_value: missing, or a value"):
             read(write(-9.0))
+        assert read(write(-9.0, missing_value=-9.0)).mask.ravel().tolist() == [True, False, False]
 
 
 def test_dimensions_without_names(tmp_path, read):
@@ -197,3 +207,48 @@ def test_stations_by_name(tmp_path, read):
     record = read(file, (4,), stations=("c", "d", "b", "a"))
     np.testing.assert_array_equal(record.values[:, [3, 2, 0]], SQUARE)
     assert not record.mask[:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"), [(["a", "b", "c"], [0, 1, 2]), ([5, 10, 20], [0, 1, 2]), ([2, 0, 1], [1, 2, 0])]
+)
+def test_stations_that_say_their_order(tmp_path, read, names, columns):
+    file = netcdf(tmp_path, {"value": (("time", "station"), SQUARE), "station": names})
+    np.testing.assert_array_equal(read(file, (3,)).values, SQUARE[:, columns])
+
+
+def test_stations_in_no_order_are_asked_for(tmp_path, read):
+    file = netcdf(tmp_path, {"value": (("time", "station"), SQUARE), "station": ["c", "a", "b"]})
+    with pytest.raises(InputError, match=r"has the stations c, a, b: .*observations.stations=\[c,a,b\]"):
+        read(file, (3,))
+    np.testing.assert_array_equal(read(file, (3,), stations=("c", "a", "b")).values, SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "keys"),
+    [
+        ({"index": 1}, {}),
+        ({"station": "b"}, {"stations": ("a", "b")}),
+        ({"x": 2.0, "y": 1.0}, {"positions": np.array([[1.0, 1.0], [2.0, 1.0]])}),
+    ],
+)
+def test_one_place_of_many(tmp_path, read, scalar, keys):
+    """A place that all values share, as `Dataset.isel` leaves it."""
+    file = netcdf(tmp_path, {"value": ("time", TIMES)} | {name: ((), each) for name, each in scalar.items()})
+    record = read(file, (2,), **keys)
+    assert record.values[:, 1].tolist() == TIMES.tolist()
+    assert record.mask.tolist() == [[False, True]] * 3
+
+
+def test_a_line_across_a_field(tmp_path, read):
+    file = {"value": (("time", "x"), SQUARE[:, :2]), "x": [3.0, 1.0], "y": ((), 2.0)}
+    record = read(netcdf(tmp_path, file), (2,), positions=np.array([[1.0, 2.0], [3.0, 2.0]]))
+    np.testing.assert_array_equal(record.values, SQUARE[:, [1, 0]])
+
+
+def test_rows_outside_the_valid_range_are_reported(tmp_path, read):
+    file = {"time": ("obs", [0.0, 1.0, 1.0]), "value": ("obs", [1.0, 99.0, 2.0], {"valid_max": 9.0})}
+    record = read(netcdf(tmp_path, file | {"index": ("obs", [0, 0, 1])}), (2,))
+    assert record.mask.tolist() == [[True, False], [False, True]]
+    assert record.outside == 1
+    assert "1 values outside the file's own valid range" in record.warnings[0]

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-FORMATS = ("long", "wide", "stations", "dates", "nc3", "nc4", "packed", "zarr2", "zarr3")
+FORMATS = ("long", "wide", "stations", "dates", "nc3", "nc4", "packed", "unsigned", "zarr2", "zarr3")
 
 
 @st.composite
@@ -55,6 +55,9 @@ def write(folder, kind, values, mask, steps, dt):
     elif kind == "packed":
         packing = {"dtype": "i2", "scale_factor": 0.01, "_FillValue": -32768}
         data.to_netcdf(path, engine="h5netcdf", encoding={"value": packing})
+    elif kind == "unsigned":
+        packing = {"dtype": "i2", "scale_factor": 0.01, "add_offset": -300.0, "_FillValue": -1}
+        data.to_netcdf(path, engine="scipy", encoding={"value": packing | {"_Unsigned": "true"}})
     else:
         data.to_netcdf(path, engine="scipy" if kind == "nc3" else "h5netcdf")
     return path
@@ -74,4 +77,4 @@ def test_round_trip(read, kind, record, dt):
         found = read(path, values.shape[1:], 1.0 if kind == "dates" else dt, **dated)
     np.testing.assert_array_equal(found.steps, steps[kept])
     np.testing.assert_array_equal(found.mask, mask[kept])
-    np.testing.assert_allclose(found.values, np.where(mask, values, 0.0)[kept], rtol=1e-14, atol=0)
+    np.testing.assert_allclose(found.values, np.where(mask, values, 0.0)[kept], rtol=1e-14, atol=1e-12)

@@ -29,6 +29,9 @@ def netcdf(folder, times, units, type="f8", **attributes):
     [
         (["2000-02-28T18:00", "2000-02-29", "2000-03-01"], "hours", 6.0, [0, 1, 5]),
         (["2000-02-28T18:00Z", "2000-02-29T02:00+02:00", "2000-02-28T22:30-07:30"], "days", 0.25, [0, 1, 2]),
+        (["2021-03-28T01:00+01:00", "2021-03-28T03:00+02:00"], "hours", 1.0, [0, 1]),  # summer time begins
+        (["2021-10-31T02:00+02:00", "2021-10-31T02:00+01:00"], "hours", 1.0, [0, 1]),  # and ends
+        (["1900-02-28", "1900-03-01"], "days", 1.0, [0, 1]),
         (["1958-03-01", "1958-04-01", "1958-07-01", "1961-01-01"], "months", 1.0, [0, 1, 4, 34]),
         (["1958-03", "1958-04", "1958-07"], "months", 1.0, [0, 1, 4]),
         (["1871-01-01", "1872-01-01", "1970-01-01"], "years", 1.0, [0, 1, 99]),
@@ -60,6 +63,9 @@ def test_a_date_as_origin(tmp_path, read):
         ([0, 31, 60], "days since 2000-01-01", "months", 1.0, [0, 1, 2]),
         ([0, 1, 3], "fortnights of the model", None, 1.0, [0, 1, 3]),
         ([0, 1, 3], "1", "days", 1.0, [0, 1, 3]),
+        ([2000010100, 2000010101], "1", None, 1.0, [0, 1]),  # of one day: hours either way
+        ([1700000000, 1700003600], "1", None, 3600.0, [0, 1]),
+        ([60000 + 1 / 24, 60000 + 1 / 12], "days since 1850-01-01", "hours", 1.0, [0, 1]),
     ],
 )
 def test_numbers_with_units(tmp_path, read, numbers, units, unit, dt, steps):
@@ -114,6 +120,11 @@ def test_dt_of_a_tenth(tmp_path, read):
         (["1", "2"], {"time_origin": "start"}, "must be a number or an ISO date"),
         (["1", "2"], {"time_unit": "moons"}, "observations.time_unit must be one of .* got 'moons'"),
         (["20000101", "20000102"], {"time_unit": "days"}, "look like dates written as numbers"),
+        (["200012", "200101"], {}, "look like dates written as numbers"),
+        (["2000010123", "2000010200"], {}, "look like dates written as numbers"),
+        (["200001010059", "200001010100"], {}, "look like dates written as numbers"),
+        (["2021-02-28", "2021-02-29"], {"time_unit": "days"}, "line 3: .* an ISO date .*'2021-02-29'"),
+        (["2021-10-31T02:00+02:00", "2021-10-31T00:00Z"], {"time_unit": "h"}, "line 3: a second value"),
         (["1", "2.4"], {}, r"time 2.4 \(number 2\) is not on a model step: .* nearest, 1, is at 2"),
         (["1", "2", "2"], {}, "line 4: a second value"),
         (["1", "2", "2.0000001"], {}, "times must increase; 2 is followed by 2.0000001"),
