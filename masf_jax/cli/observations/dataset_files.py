@@ -111,7 +111,8 @@ def read_dataset(path: Path) -> Table:
     if places is not None and np.any(places != np.round(places)):
         raise InputError(f"{path}: 'index' must hold whole numbers.")
     names = None
-    if station is not None and station.dims == dims[1:] and len(dims) <= 2:
+    of_columns = station is not None and len(station.dims) <= 1 and set(station.dims) <= set(dims[1:])
+    if station is not None and of_columns and station.data.size == columns:
         names = [str(name).strip() for name in station.data.reshape(-1).tolist()]
     positions = None if places is not None else _positions(path, variables, dims, array.shape[1:])
     index = None if places is None else places.astype(np.int64)

@@ -121,6 +121,13 @@ def check_zarr(path: str) -> dict[str, dict[str, Any]]:
     """Refuses links, pipes and codecs that run code; the metadata of the root's arrays by name."""
     found: dict[str, dict[str, Any]] = {}
     for place, document in metadata(path):
+        fill = (document.get("attributes") or {}).get("_FillValue") if isinstance(document, dict) else None
+        if (
+            fill is not None
+            and str(document.get("data_type")).startswith("float")
+            and isinstance(fill, int | float)
+        ):
+            raise Refused(f"{place}: its attribute _FillValue is no text of zarr 3: name it missing_value")
         for codec in codecs(document):
             if codec.removeprefix("numcodecs.") not in _CODECS:
                 raise Refused(f"{place} names a codec {codec!r}; known are {', '.join(sorted(_CODECS))}")

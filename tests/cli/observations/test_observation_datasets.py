@@ -179,6 +179,8 @@ def test_the_fill_value_of_zarr(tmp_path, read, version):
         with pytest.raises(InputError, match="'value' holds -9, its fill_value: missing, or a value"):
             read(write(-9.0))
         assert read(write(-9.0, missing_value=-9.0)).mask.ravel().tolist() == [True, False, False]
+        with pytest.raises(InputError, match="_FillValue is no text of zarr 3: name it missing_value"):
+            read(write(0.0, _FillValue=-9.0))
 
 
 def test_dimensions_without_names(tmp_path, read):
@@ -214,6 +216,8 @@ def test_stations_by_name(tmp_path, read):
 )
 def test_stations_that_say_their_order(tmp_path, read, names, columns):
     file = netcdf(tmp_path, {"value": (("time", "station"), SQUARE), "station": names})
+    np.testing.assert_array_equal(read(file, (3,)).values, SQUARE[:, columns])
+    file = netcdf(tmp_path, {"value": (("time", "depth", "station"), SQUARE[:, None]), "station": names})
     np.testing.assert_array_equal(read(file, (3,)).values, SQUARE[:, columns])
 
 
