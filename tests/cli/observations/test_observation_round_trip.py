@@ -12,7 +12,19 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-FORMATS = ("long", "wide", "stations", "dates", "nc3", "nc4", "packed", "unsigned", "zarr2", "zarr3")
+FORMATS = (
+    "long",
+    "wide",
+    "stations",
+    "dates",
+    "spreadsheet",
+    "nc3",
+    "nc4",
+    "packed",
+    "unsigned",
+    "zarr2",
+    "zarr3",
+)
 
 
 @st.composite
@@ -38,6 +50,16 @@ def write(folder, kind, values, mask, steps, dt):
         order = np.argwhere(mask) if kind == "dates" else np.argwhere(mask.T)[:, ::-1]  # station by station
         lines += [f"{shown[k]},{'abcd'[j] if kind == 'stations' else j},{values[k, j]}" for k, j in order]
         (folder / "obs.csv").write_text("\n".join(lines))
+        return folder / "obs.csv"
+    if kind == "spreadsheet":  # quoted, in local time, columns in another order, rows without anything
+        dates = pd.Timestamp("2000-10-28T00:00Z") + pd.to_timedelta(steps, unit="h")
+        zones = ("Europe/Berlin", "America/New_York", "Asia/Kolkata")
+        shown = [dates[k].tz_convert(zones[k % 3]).isoformat() for k in range(len(steps))]
+        order = np.argwhere(np.ones(mask.shape, bool))[::-1]
+        lines = [("value", "valid", "index", "time")]
+        lines += [(values[k, j], "no" if not mask[k, j] else "yes", j, shown[k]) for k, j in order]
+        text = "".join(",".join(f'"{cell}"' for cell in line) + "\r\n" for line in lines)
+        (folder / "obs.csv").write_bytes(f"\ufeff{text},,,\r\n\r\n".encode())
         return folder / "obs.csv"
     if kind == "wide":
         table = pd.DataFrame(gaps, columns=[f"value_{j}" for j in range(values.shape[1])])
@@ -73,8 +95,8 @@ def test_round_trip(read, kind, record, dt):
     kept = mask.any(1) if kind in ("long", "stations", "dates") else np.ones(len(steps), bool)
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), kind, values, mask, steps, dt)
-        dated = {"time_unit": "hours"} if kind == "dates" else {}
-        found = read(path, values.shape[1:], 1.0 if kind == "dates" else dt, **dated)
+        dated = {"time_unit": "hours"} if kind in ("dates", "spreadsheet") else {}
+        found = read(path, values.shape[1:], 1.0 if dated else dt, **dated)
     np.testing.assert_array_equal(found.steps, steps[kept])
     np.testing.assert_array_equal(found.mask, mask[kept])
     np.testing.assert_allclose(found.values, np.where(mask, values, 0.0)[kept], rtol=1e-14, atol=1e-12)
