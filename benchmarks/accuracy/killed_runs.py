@@ -74,14 +74,20 @@ def results(folder: Path) -> dict[str, object]:
             from masf_jax.training.files import read
 
             about, arrays = read(path)
-            about.pop("seconds", None)
-            found[name] = json.dumps({**about, "about": {**about.get("about", {}), "seconds": 0}})
+            found[name] = json.dumps(timeless(about))
             found |= {f"{name}/{key}": array.tobytes() for key, array in flat(arrays)}
         elif path.name.startswith((".", "metrics")) or path.suffix in (".yaml", ".tex"):
             continue  # times, the folder's own name
         else:
             found[name] = path.read_bytes()
     return found
+
+
+def timeless(tree: object) -> object:
+    """Without what took how long."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: timeless(leaf) for key, leaf in tree.items() if key != "seconds"}
 
 
 def flat(tree: dict, path: str = "") -> list[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -12,7 +13,11 @@ from typing import Any
 
 from .errors import WriteError
 
-__all__ = ["UnfailingFile", "check_writable", "text_writer", "write_all"]
+__all__ = ["UnfailingFile", "check_writable", "remedy", "text_writer", "write_all"]
+
+
+_ROOM = 2**16
+"""Bytes that there must be room for before a run begins: those of its configuration, twice and more."""
 
 
 def check_writable(folder: Path) -> None:
@@ -23,7 +28,8 @@ def check_writable(folder: Path) -> None:
     """
     try:
         existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        tempfile.TemporaryFile(prefix=".masf-", dir=existing).close()
+        with tempfile.TemporaryFile(prefix=".masf-", dir=existing, buffering=0) as probe:
+            probe.write(bytes(_ROOM))
     except OSError as error:
         raise WriteError(
             f"the output folder {folder} cannot be written: {error.strerror or error}. "
@@ -58,12 +64,18 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
     except OSError as error:
         raise WriteError(
             f"could not write {target}: {error.strerror or error}. "
-            f"Earlier results in {folder} are as they were."
+            f"Earlier results in {folder} are as they were: {remedy(error)}, and give the same command again."
         ) from error
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
     return list(staged)
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "make room" if full else "see that it can be written"
 
 
 class UnfailingFile(io.FileIO):

@@ -19,7 +19,7 @@ from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
 from ..config.settings import Settings
-from ..errors import DIVERGED, InputError, RunError, Terminated
+from ..errors import DIVERGED, InputError, RunError, Terminated, warn
 from ..files import check_writable
 from ..report import print_sweep
 from ..run.folder import Interrupted, finished
@@ -73,8 +73,11 @@ def run_sweep(overrides: list[str]) -> int:
         fresh |= not (each / _FAILURE).exists() and finished(each, _settings(job, each))
         rows.append({"job": number, "overrides": differing, **_outcome(each, fresh)})
     print_sweep(rows, folder)
-    if any(row["status"].startswith("failed") for row in rows):
-        return 1
+    failed = [row["status"] for row in rows if row["status"].startswith("failed")]
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(rows)} jobs failed; the same command tries them again. First {failed[0]}"
+        )
     return DIVERGED if any(row["status"] != "done" for row in rows) else 0
 
 
@@ -104,7 +107,10 @@ def _job(jobs: list[list[str]], config: DictConfig) -> None:
     except Interrupted as error:  # ends the sweep, not the job alone
         raise Terminated(error.exit_code) from error
     except RunError as error:
-        (folder / _FAILURE).write_text(f"{error}\n", encoding="utf-8")
+        try:
+            (folder / _FAILURE).write_text(f"{error}\n", encoding="utf-8")
+        except OSError:  # the disk is full
+            warn(str(error))
 
 
 def _settings(job: list[str], folder: Path) -> Settings:

@@ -19,7 +19,7 @@ from ...training.files import CheckpointError
 from ..config.settings import Settings, flat
 from ..config.values import plain_keys, yaml_config
 from ..errors import InputError, RunError, WriteError
-from ..files import check_writable, text_writer, write_all
+from ..files import check_writable, remedy, text_writer, write_all
 from .results import configuration_text
 
 __all__ = [
@@ -152,13 +152,11 @@ def _unwritten(record: Stoppable, error: OSError | WriteError) -> str:
     """What is to be said where the disk is full or gone: what is kept, after one more try to keep all."""
     with contextlib.suppress(OSError):
         record.flush()
-    reason = (error.strerror or error) if isinstance(error, OSError) else error
-    if isinstance(error, OSError):
-        reason = f"could not write {record.path}: {reason}."
-    if not record.cycles:
-        return f"{reason} Nothing of the run could be kept."
-    kept = f"{record.cycles} cycles of the run are kept in {record.path}"
-    return f"{reason} {kept}: make room, and the same command goes on from there."
+    kept = f"{record.cycles or 'No'} cycles of the run are kept in {record.path}"
+    if isinstance(error, WriteError):
+        return f"{error} {kept}." if record.cycles else str(error)
+    again = f"{remedy(error)}, and give the same command again"
+    return f"could not write {record.path}: {error.strerror or error}. {kept}: {again}."
 
 
 def clear_partial(folder: Path) -> None:

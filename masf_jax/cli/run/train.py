@@ -18,8 +18,8 @@ from ...measurements import Measurement
 from ..config.builders.amortised import OnPolicySettings
 from ..config.builders.filters import FILTERS
 from ..config.settings import Settings, write_plain
-from ..errors import InputError
-from ..files import check_writable
+from ..errors import InputError, WriteError
+from ..files import check_writable, remedy
 from ..process import computing
 from .folder import claimed
 from .pretrained import AMORTISED, description, flat, pretraining_fit, with_progress
@@ -65,6 +65,11 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
             where = how(settings, file, kept, overwrite, filter, dynamics, network.measurement)
         except (ValueError, NotImplementedError, FileExistsError) as error:
             raise InputError(str(error)) from error
+        except OSError as error:
+            raise WriteError(
+                f"could not write {file}, or {kept} beside it: {error.strerror or error}. What was kept of the "
+                f"training is whole: {remedy(error)}, and the same command goes on from there."
+            ) from error
     shutil.rmtree(kept, ignore_errors=True)
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
