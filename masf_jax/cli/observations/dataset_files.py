@@ -233,14 +233,19 @@ def _numbers(path: Path, name: str, variable: Variable) -> np.ndarray:
 def _attribute(
     path: Path, name: str, variable: Variable, key: str, like: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """A numeric attribute; of values that `_Unsigned` turns into those `like`, turned likewise."""
+    """A numeric attribute, turned as the values are where these are given."""
     found = variable.attributes.get(key)
     if isinstance(found, str):
         raise InputError(
             f"{path}: the attribute {key} of '{name}' must be a number; it is {printable(found, 60)!r}."
         )
+    return found if found is None or like is None else _meant(found, variable, like)
+
+
+def _meant(found: np.ndarray, variable: Variable, like: np.ndarray) -> np.ndarray:
+    """An attribute of the stored type, as `_Unsigned` turns the values into those `like`."""
     stored = variable.data.dtype
-    if found is None or like is None or like.dtype == stored or found.dtype.kind not in "iu":
+    if like.dtype == stored or found.dtype.kind not in "iu":
         return found
     known = (found >= np.iinfo(stored).min) & (found <= np.iinfo(stored).max)
     return found.astype(stored).view(like.dtype) if known.all() else found
@@ -348,7 +353,11 @@ def _valid(path: Path, variables: dict[str, Variable], value: Variable, cycle: s
                 f"{value.data.shape} ({', '.join(value.dims)}), or of 'time'."
             )
         data = mask.data if mask.data.dtype.kind == "U" else _numbers(path, name, mask)
-        used = valid_by_flags(path, name, data, mask.attributes)
+        about = {
+            key: each if isinstance(each, str) else _meant(each, mask, data)
+            for key, each in mask.attributes.items()
+        }
+        used = valid_by_flags(path, name, data, about)
         used = np.transpose(used, [mask.dims.index(dim) for dim in value.dims if dim in mask.dims])
         valid &= used.reshape(
             [n if dim in mask.dims else 1 for dim, n in zip(value.dims, value.data.shape, strict=True)]

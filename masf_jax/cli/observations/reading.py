@@ -221,7 +221,7 @@ def _of_stations(
     if sorted(found) == sorted(str(i) for i in range(size)):
         return np.array([int(name) for name in found])
     numbered = all(name.isdecimal() for name in found)
-    if len(found) != size or found != sorted(found, key=int if numbered else None):
+    if len(set(found)) != size or found != sorted(found, key=int if numbered else None):
         raise InputError(
             f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
             "order: "
