@@ -68,3 +68,16 @@ def test_runs_that_differ_in_their_seed_are_averaged():
         {"overrides": "filter=enkf seed=1", "status": "failed"},
     ]
     assert over_seeds(rows) == ["filter=etkf: RMSE of the analysis 2 ± 1 over 2 seeds"]
+
+
+def test_what_hydra_cannot_do_is_said_in_a_sentence(tmp_path, capsys):
+    (tmp_path / "multirun.yaml").mkdir()
+    sweep = ["run", "-m", *SMALL, "seed=3,4", f"output_dir={tmp_path}"]
+    assert main(sweep) == 1
+    said = capsys.readouterr().err
+    assert "multirun.yaml: Is a directory" in said
+    assert "give the same command again" in said
+    assert main([*sweep, "hydra/launcher=nothing"]) == 2
+    said += capsys.readouterr().err
+    assert "'hydra/launcher/nothing'" in said
+    assert "Traceback" not in said

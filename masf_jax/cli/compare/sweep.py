@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,20 +14,23 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
 from ..config.settings import Settings
-from ..errors import DIVERGED, InputError, RunError, Terminated, warn
-from ..files import check_writable
+from ..errors import DIVERGED, InputError, RunError, Terminated, WriteError, warn
+from ..files import check_writable, remedy
 from ..report import print_sweep
 from ..run.folder import Interrupted, finished
 from ..run.run import run
 
 __all__ = ["run_sweep"]
 
+_RAISE = "HYDRA_FULL_ERROR"
+"""Set to "1", Hydra raises what it else prints before it ends the process."""
 _FAILURE = "error.txt"
 """In a job's folder: why it failed."""
 
@@ -86,15 +90,21 @@ def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
     where = [f"hydra.sweep.dir='{folder.as_posix()}'", "hydra.sweep.subdir=${hydra.job.num}"]
     numbers = f"+job={','.join(map(str, range(len(jobs))))}"
     before, handlers = sys.argv, logging.root.handlers[:]
-    sys.argv = ["masf-jax", "--multirun", *where, *of_hydra, numbers]
+    reports = os.environ.get(_RAISE)
+    sys.argv, os.environ[_RAISE] = ["masf-jax", "--multirun", *where, *of_hydra, numbers], "1"
     task = functools.wraps(_job)(functools.partial(_job, jobs))
     try:
         hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
-    except SystemExit as stop:
-        if stop.code not in (0, None):
-            raise InputError("Hydra could not launch the sweep; its message is above.") from stop
+    except HydraException as error:  # a missing part is an OSError too
+        raise InputError(f"Hydra could not launch the sweep: {error}") from error
+    except OSError as error:  # of Hydra's own files: a job tells of its own
+        raise WriteError(
+            f"could not write {error.filename or folder}: {error.strerror or error}. Jobs that are done stay: "
+            f"{remedy(error)}, and give the same command again."
+        ) from error
     finally:
         sys.argv, logging.root.handlers = before, handlers
+        os.environ.pop(_RAISE) if reports is None else os.environ.update({_RAISE: reports})
 
 
 def _job(jobs: list[list[str]], config: DictConfig) -> None:

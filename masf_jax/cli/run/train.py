@@ -67,8 +67,8 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
             raise InputError(str(error)) from error
         except OSError as error:
             raise WriteError(
-                f"could not write {file}, or {kept} beside it: {error.strerror or error}. What was kept of the "
-                f"training is whole: {remedy(error)}, and the same command goes on from there."
+                f"could not write {file}, or {kept} beside it: {error.strerror or error}. What was kept of "
+                f"the training is whole: {remedy(error)}, and the same command goes on from there."
             ) from error
     shutil.rmtree(kept, ignore_errors=True)
     print(f"Checkpoint: {where}")
