@@ -99,7 +99,7 @@ def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
         raise InputError(f"Hydra could not launch the sweep: {error}") from error
     except OSError as error:  # of Hydra's own files: a job tells of its own
         raise WriteError(
-            f"could not write {error.filename or folder}: {error.strerror or error}. Jobs that are done stay: "
+            f"could not write {error.filename or folder}: {error.strerror or error}. What is done stays: "
             f"{remedy(error)}, and give the same command again."
         ) from error
     finally:
