@@ -4,6 +4,7 @@ from .enks import enks as enks
 from .four_d_var import FourDVar as FourDVar, Variational as Variational
 from .guidance import MMPS as MMPS, Guidance as Guidance, InflatedNoise as InflatedNoise
 from .ienks import ienks as ienks
+from .rts import rts as rts
 from .sda import SDA as SDA
 from .smoothing import Smoothing as Smoothing
 from .windows import Reshaped as Reshaped, TrajectoryDenoiser as TrajectoryDenoiser

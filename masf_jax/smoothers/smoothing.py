@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from ..arrays import real_array
 from ..driver import check_members, check_problem, cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
-from ..filters.base import EnsembleState, Filter, Info
+from ..filters.base import EnsembleState, Filter, Info, State
 from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
@@ -43,14 +43,14 @@ class Smoothing(eqx.Module):
 
 
 class Kept(eqx.Module):
-    """What is kept of an ensemble: saved arrays and scores."""
+    """What is kept of an ensemble, or of a filter's state: saved arrays and scores."""
 
     observed: Bool[Array, "*state"] | None
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
 
-    def __call__(self, ensemble: Array, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
-        state = EnsembleState(ensemble)
+    def __call__(self, kept: Array | State, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
+        state = EnsembleState(kept) if isinstance(kept, jax.Array) else kept
         scores = {} if truth is None else cycle_scores(self.scores, state, truth, self.observed)
         return saved(self.save, state), scores
 

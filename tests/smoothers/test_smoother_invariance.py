@@ -1,6 +1,7 @@
 """What must not change a smoother's result: units, origin, order, how a value is told.
 
-A linear chain of three states, in double precision; `enks` and `ienks` members, 4D-Var's start, SDA's draws.
+A linear chain of three states, in double precision; means of `rts`, members of `enks` and `ienks`, 4D-Var's
+start, SDA's draws.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ PERTURBED: dict[str, str] = dict.fromkeys(
 )
 ONE_BY_ONE = {"a repeated sensor": "no: Γ widens each value by itself"}
 SMOOTHERS: dict[str, dict[str, str]] = {
+    "rts": {},
     "enks, etkf": {},
     "enks, enkf": PERTURBED,
     "ienks": {},
@@ -92,7 +94,9 @@ def smoothed(name: str, told: Told) -> np.ndarray:
     measurement = Measurement(Linear(told.rows), Gaussian(told.std))
     observations, key = Observations(told.values, np.arange(1, STEPS + 1)), jax.random.key(0)
     problem: Any = (model, measurement, observations, members)
-    if name.startswith("enks"):
+    if name == "rts":
+        found = smoothers.rts(filters.KalmanFilter(), *problem, scores=()).smoothed["mean"]
+    elif name.startswith("enks"):
         filter = filters.ETKF() if "etkf" in name else filters.EnKF()
         found = smoothers.enks(key, filter, *problem, save=("ensemble",), scores=()).smoothed["ensemble"]
     elif name == "ienks":

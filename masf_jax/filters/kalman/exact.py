@@ -21,7 +21,16 @@ from ...numbers import number
 from .. import rounding
 from ..base import Filter, GaussianState, Info, State, largest_departure
 
-__all__ = ["KalmanFilter", "factor_of", "gaussian_analysis", "gaussian_state", "linearize", "square_root"]
+__all__ = [
+    "KalmanFilter",
+    "factor_of",
+    "gaussian_analysis",
+    "gaussian_state",
+    "linear_step",
+    "linearize",
+    "square_root",
+    "with_noise",
+]
 
 
 def linearize(
@@ -54,6 +63,29 @@ def gaussian_state(mean: Float[Array, "*state"], factor: Float[Array, "n k"]) ->
 def factor_of(state: GaussianState) -> Float[Array, "n k"]:
     """F of a state made by `gaussian_state`, or of its covariance."""
     return square_root(state.covariance) if state.memory is None else state.memory
+
+
+def linear_step(
+    dynamics: Dynamics, flat: Float[Array, " n"], step: Int[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, "n n"], Float[Array, " n"] | None]:
+    """The raveled state a mean step after step number `step`, its Jacobian, and std of the model error."""
+    shape, variance = dynamics.state_shape, dynamics.step_noise_variance
+    time = (step.astype(dynamics.dt.dtype) * dynamics.dt).astype(flat.dtype)
+
+    def model(x: Array) -> Array:
+        return dynamics.mean_step(x.reshape(shape), time).reshape(-1)
+
+    jacobian = jax.jacfwd(model)(flat)
+    if variance is None:
+        return model(flat), jacobian, None
+    return model(flat), jacobian, jnp.sqrt(jnp.broadcast_to(variance, shape).reshape(-1).astype(flat.dtype))
+
+
+def with_noise(factor: Float[Array, "n n"], std: Float[Array, " n"] | None) -> Float[Array, "n n"]:
+    """A square root of F Fᵀ + diag(std²)."""
+    if std is None:
+        return factor
+    return jnp.linalg.qr(jnp.concatenate([factor.T, jnp.diag(std)]), mode="r").T
 
 
 class SquareRootFilter(Filter):
@@ -186,20 +218,12 @@ class KalmanFilter(SquareRootFilter):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> GaussianState:
-        shape, variance = state.mean.shape, dynamics.step_noise_variance
+        shape = state.mean.shape
 
         def one(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             flat, factor = carry
-            time = ((step + i).astype(dynamics.dt.dtype) * dynamics.dt).astype(flat.dtype)
-
-            def model(x: Array) -> Array:
-                return dynamics.mean_step(x.reshape(shape), time).reshape(-1)
-
-            factor = jax.jacfwd(model)(flat) @ factor
-            if variance is not None:
-                noise = jnp.sqrt(jnp.broadcast_to(variance, shape).reshape(-1).astype(flat.dtype))
-                factor = jnp.linalg.qr(jnp.concatenate([factor.T, jnp.diag(noise)]), mode="r").T
-            return model(flat), factor
+            following, jacobian, noise = linear_step(dynamics, flat, step + i)
+            return following, with_noise(jacobian @ factor, noise)
 
         flat, factor = jax.lax.fori_loop(0, n_steps, one, (state.mean.reshape(-1), factor_of(state)))
         return gaussian_state(flat.reshape(shape), jnp.sqrt(self.inflation.astype(factor.dtype)) * factor)

@@ -1,0 +1,230 @@
+"""The exact smoother of a linear-Gaussian problem: mean and covariance of every state, given all values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float, Shaped
+
+from ..arrays import real_array
+from ..driver import check_members, check_problem, cycle_arrays, observed_components
+from ..dynamics.base import Dynamics
+from ..ensemble.double import SingleOnly, in_double
+from ..filters.base import GaussianState, State, with_one_noise_law
+from ..filters.faults import FaultPolicy
+from ..filters.kalman.exact import (
+    KalmanFilter,
+    exact_update,
+    factor_of,
+    gaussian_state,
+    linear_step,
+    linearize,
+    square_root,
+    with_noise,
+)
+from ..measurements.measurement import Measurement, Observations
+from ..metrics.cycle import DEFAULT_SCORES
+from .smoothing import Kept, Smoothing, result
+
+__all__ = ["rts"]
+
+_COVARIANCE = "covariance"
+
+
+class _Problem(eqx.Module):
+    """Everything constant over the scan."""
+
+    filter: KalmanFilter
+    dynamics: Dynamics
+    measurement: Measurement
+    policy: FaultPolicy
+    kept: Kept
+    covariance: bool = eqx.field(static=True)
+
+    def keep(self, state: State, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
+        arrays, scores = self.kept(state, truth)
+        if self.covariance:
+            assert isinstance(state, GaussianState)
+            arrays = arrays | {_COVARIANCE: state.covariance}
+        return arrays, scores
+
+    def cycle(self, carry: tuple[GaussianState, Array], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
+        """Forecast and analysis, as `assimilate` makes them; "pass" is what the way back needs."""
+        key, (state, step) = jax.random.key(0), carry  # nothing is drawn
+        forecast = self.filter.forecast(key, state, self.dynamics, step, xs["step"] - step)
+        before, diverged = self.policy.after_forecast(key, self.filter, forecast)
+        analysis, info = self.filter.analysis(key, before.state, xs["z"], self.measurement, xs["mask"])
+        after = self.policy.after_analysis(key, self.filter, before.state, analysis, info)
+        out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
+        out["analysis"] = self.keep(after.state, xs.get("truth"))
+        out["pass"] = {
+            "start": state.mean,
+            "begin": step,
+            "step": xs["step"],
+            "z": xs["z"],
+            "mask": xs["mask"] & ~after.skipped,
+            "forecast": (before.state.mean, factor_of(before.state)),
+            "analysis": (after.state.mean, factor_of(after.state)),
+        }
+        return (after.state, xs["step"]), out
+
+
+def _window(
+    dynamics: Dynamics, start: Float[Array, "*state"], begin: Array, end: Array
+) -> tuple[Float[Array, " n"], Float[Array, "n n"], Float[Array, "n n"]]:
+    """The mean at step `end`, the model's tangent from `begin` on, a root of its error's covariance."""
+
+    def one(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        flat, tangent, noise = carry
+        following, jacobian, std = linear_step(dynamics, flat, begin + i)
+        return following, jacobian @ tangent, with_noise(jacobian @ noise, std)
+
+    n = start.size
+    zero = jnp.zeros((n, n), start.dtype)
+    return jax.lax.fori_loop(0, end - begin, one, (start.reshape(-1), jnp.eye(n, dtype=start.dtype), zero))
+
+
+def _backwards(filter: KalmanFilter, dynamics: Dynamics, measurement: Measurement, passed: Any) -> Any:
+    """Smoothed means (K, *state) and square roots (K, n, n).
+
+    What is measured later is known of a state x near the analysis' mean m as d = G (x - m) + ε, ε ~ N(0, I).
+    """
+
+    def earlier(later: tuple[Array, Array], cycle: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        g, d = later
+        (forecast, root), (analysis, factor) = cycle["forecast"], cycle["analysis"]
+        increment, smoothed = exact_update(factor, g, d)
+        mean = analysis + increment.reshape(analysis.shape)
+        # with this cycle's values, of x near the forecast's mean; then near the model's own
+        law = with_one_noise_law(GaussianState(forecast, root @ root.T), measurement)
+        innovation, jacobian = linearize(law, forecast, cycle["z"], cycle["mask"])
+        predicted, tangent, noise = _window(dynamics, cycle["start"], cycle["begin"], cycle["step"])
+        d = d + g @ (analysis - forecast).reshape(-1)
+        rows = jnp.concatenate([jnp.c_[g, d], jnp.c_[jacobian, innovation]])
+        rows = jnp.linalg.qr(rows, mode="r")[: len(d)]
+        g, d = rows[:, :-1], rows[:, -1]
+        d = d + g @ (forecast.reshape(-1) - predicted)
+        # before the model: its error, and what inflation adds to it, are noise of d
+        inflation = filter.inflation.astype(g.dtype)
+        more = jnp.sqrt(jnp.maximum(inflation - 1.0, 0.0) / inflation) * root
+        seen = jnp.concatenate([jnp.eye(len(d), dtype=g.dtype), (g @ noise).T, (g @ more).T])
+        upper = jnp.linalg.qr(seen, mode="r")
+        g, d = (solve_triangular(upper, a, trans=1) for a in (g @ tangent, d))
+        return (g, d), (mean, smoothed)
+
+    n, dtype = passed["start"][0].size, passed["start"].dtype
+    nothing = jnp.zeros((n, n), dtype), jnp.zeros(n, dtype)
+    return jax.lax.scan(earlier, nothing, passed, reverse=True)[1]
+
+
+@eqx.filter_jit
+def _run(problem: _Problem, state: GaussianState, xs: dict[str, Array]) -> dict[str, Any]:
+    start = state, jnp.asarray(0, jnp.int32)
+    out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)[1]
+    arrays = problem.filter, problem.dynamics, problem.measurement, out.pop("pass")
+    try:
+        means, factors = in_double(_backwards, *arrays, result=state.mean.dtype)
+    except SingleOnly:
+        means, factors = _backwards(*arrays)
+
+    def keep(item: tuple[Array, Array, Array | None]) -> Any:
+        mean, factor, truth = item
+        return problem.keep(gaussian_state(mean, factor), truth)
+
+    return out | {"smoothed": jax.lax.map(keep, (means, factors, xs.get("truth")))}
+
+
+def rts(
+    filter: KalmanFilter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    observations: Observations,
+    ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
+    *,
+    truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
+    save: tuple[str, ...] = ("mean", "spread"),
+    scores: tuple[str, ...] = DEFAULT_SCORES,
+    policy: FaultPolicy | None = None,
+) -> Smoothing:
+    """The Rauch-Tung-Striebel smoother: N(x_k | z_1 … z_K) of every cycle, after a run of the Kalman filter.
+
+    Exact for linear-Gaussian problems, model error included; otherwise the extended smoother, linearised
+    where the filter was. Any steps, gaps and noise laws. For states between measurements, or at step 0, give
+    cycles there whose values are missing.
+
+    The way back is the two-filter form, the same law: the later values are carried to each cycle as rows G
+    and d = G (x_k - m_k) + ε, ε ~ N(0, I), through the model's tangent J and error Q = C Cᵀ,
+
+        G ← (I + G C Cᵀ Gᵀ)^{-1/2} G J,   d likewise,
+
+    and used on the filter's analysis as its own values are. It needs no inverse of a forecast covariance, so
+    that components without error, and fewer members than components, are nothing special. In float64
+    throughout (but for a model that refuses it).
+
+    Memory: 4 K n² numbers and what is saved. Inflation counts as model error, (inflation - 1) times the
+    forecast covariance.
+
+    Source: Rauch, Tung & Striebel (1965), doi 10.2514/3.3166; two-filter form: Fraser & Potter (1969), doi
+    10.1109/TAC.1969.1099196.
+
+    Args:
+        filter: its mean and covariance, where it has them, are those at step 0.
+        ensemble: otherwise its mean and covariance are.
+        save: of "mean", "spread", "covariance" (K, n, n).
+        Others: see `assimilate`.
+
+    Raises:
+        ValueError: a first Gaussian that is not given, an inflation below 1, or what `assimilate` refuses.
+        TypeError: another filter.
+    """
+    if not isinstance(filter, KalmanFilter):
+        raise TypeError(
+            f"the Rauch-Tung-Striebel smoother goes back over a KalmanFilter; got {type(filter).__name__}. "
+            "For ensemble filters see enks."
+        )
+    if not isinstance(filter.inflation, Tracer) and filter.inflation < 1:
+        raise ValueError(
+            f"inflation of the forecast covariance must be at least 1 to count as model error; got "
+            f"{float(filter.inflation):g}."
+        )
+    others = tuple(name for name in save if name != _COVARIANCE) if isinstance(save, tuple | list) else save
+    if "ensemble" in others:
+        raise ValueError(
+            'the Rauch-Tung-Striebel smoother has no ensemble: save "mean", "spread", "covariance".'
+        )
+    state = _first(filter.prepare(dynamics, measurement), ensemble, dynamics)
+    shape, dtype = state.mean.shape, state.mean.dtype
+    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(dtype)
+    check_problem(dynamics, measurement, observations, shape, truth, others, scores)
+    kept = Kept(observed_components(dynamics, measurement), tuple(others), tuple(scores))
+    policy = policy or FaultPolicy()
+    problem = _Problem(filter, dynamics, measurement, policy, kept, _COVARIANCE in save)
+    return result(_run(problem, state, cycle_arrays(observations, truth, dtype)), observations.steps)
+
+
+def _first(filter: KalmanFilter, ensemble: Any, dynamics: Dynamics) -> GaussianState:
+    """The Gaussian at step 0."""
+    if ensemble is not None:
+        members = real_array("ensemble", ensemble)
+        check_members(members, dynamics)
+        return filter.init(jax.random.key(0), members)
+    shape, n = dynamics.state_shape, math.prod(dynamics.state_shape)
+    if filter.mean is None or filter.covariance is None:
+        raise ValueError(
+            "the smoother needs the Gaussian at step 0: KalmanFilter(mean=…, covariance=…), or an ensemble."
+        )
+    if filter.covariance.shape != (n, n):
+        raise ValueError(
+            f"the first covariance must be {n} × {n} for states of shape {shape}; got "
+            f"{filter.covariance.shape}."
+        )
+    mean = jnp.broadcast_to(filter.mean, shape)
+    return gaussian_state(mean, square_root(filter.covariance).astype(mean.dtype))
