@@ -67,8 +67,11 @@ def blur():
     return Blur(np.exp(-0.05 * waves))
 
 
-def compiled(problem, layout, **options):
-    """The run, and its compiled program."""
+def compiled(problem, layout, fused, **options):
+    """The run, its compiled program, and the operations of that program, or of one where nothing is fused.
+
+    XLA counts what is fused into several results (normal draws into slices of them) once for each.
+    """
     seen, scan = [], driver._scan
 
     def caught(*args):
@@ -80,7 +83,10 @@ def compiled(problem, layout, **options):
         run = assimilate(jax.random.key(3), *problem, layout=layout, **options)
     finally:
         driver._scan = scan
-    return run, scan.lower(*seen[0]).compile()
+    lowered = scan.lower(*seen[0])
+    program = lowered.compile()
+    counted = program.compiled if fused else lowered.lowered.compile({"xla_disable_hlo_passes": "fusion"})
+    return run, program, counted.cost_analysis()["flops"]
 
 
 def numbers(leaf):
@@ -97,17 +103,19 @@ def largest_message(text, n_devices):
     return max(sizes)
 
 
-def case(filter, model, measurement, x, devices, broken=False):
+def case(filter, model, measurement, x, devices, broken=False, fused=True):
     """Differences of a run on several devices from that on one, and what its program costs a device."""
     if broken:
         x = x.at[3, 5].set(1e150)  # its forecast is not finite: replaced by another member's
     truth = jnp.broadcast_to(x[0], (K, *x.shape[1:]))
     z = jax.vmap(measurement.sample, (0, None))(jax.random.split(jax.random.key(2), K), x[0])
     problem = filter, model, measurement, Observations(z, 1), x
-    runs, programs = [], []
+    runs, programs, cost = [], [], []
     for layout in (MemberLayout(), MemberLayout(devices=devices)):
-        run, program = compiled(problem, layout, truth=truth, save=("mean", "spread", "ensemble"))
-        runs.append(run), programs.append(program)
+        run, program, flops = compiled(
+            problem, layout, fused, truth=truth, save=("mean", "spread", "ensemble")
+        )
+        runs.append(run), programs.append(program), cost.append(flops)
     one, many = (
         (a.analysis, a.forecast, a.analysis_scores, a.forecast_scores, a.info, a.final, a.faults)
         for a in runs
@@ -116,7 +124,6 @@ def case(filter, model, measurement, x, devices, broken=False):
         lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(a)), initial=0)),
         *(jax.tree.map(numbers, each) for each in (one, many)),
     )
-    cost = [program.compiled.cost_analysis()["flops"] for program in programs]
     room = [program.compiled.memory_analysis().temp_size_in_bytes for program in programs]
     return {
         "difference": max(jax.tree.leaves(close)),
@@ -165,4 +172,5 @@ if __name__ == "__main__":
     names = sys.argv[2:] or list(cases)
     devices = jax.devices()[:n_devices]
     for name in names:
-        print(json.dumps({name: case(*cases[name](), devices, broken=name == "ETKF")}), flush=True)
+        found = case(*cases[name](), devices, broken=name == "ETKF", fused=name != "MASF")
+        print(json.dumps({name: found}), flush=True)

@@ -39,8 +39,8 @@ def test_eight_devices():
     for name, found in run("quick").items():
         check(name, found, 8)
         if name != "own":
-            # of one device's; 1/8 without what is small, and (MASF) vectors as long as a state, on each
-            assert found["flops"] < (0.5 if name == "MASF" else 0.4), (name, found)
+            # of one device's; 1/8 but for what is small, on each, and what fusion counts twice
+            assert found["flops"] < (0.2 if name == "MASF" else 0.4), (name, found)
             assert found["room"] < 0.35, (name, found)
             assert found["message"] < 0.5, (name, found)  # no device gathers the ensemble
 

@@ -137,8 +137,8 @@ FAULTS = (
     _core(
         "diffusion: the noise kept in a reverse step",
         "diffusion/process.py",
-        "noise = k * carried + jnp.sqrt(jnp.maximum(1 - k**2, 0.0)) * fresh",
-        "noise = k * carried + jnp.sqrt(jnp.maximum(1 - k, 0.0)) * fresh",
+        "noise = k * carried + root_or_zero(1 - k**2) * fresh",
+        "noise = k * carried + root_or_zero(1 - k) * fresh",
         "tests/diffusion",
         "tests/equivalence",
     ),
@@ -243,8 +243,8 @@ FAULTS = (
     Fault(
         "filters/kalman: the mean's weights unscaled",
         ("filters/kalman/etkf.py", "filters/etkf.py"),
-        "w = s @ (vectors @ ((vectors.T @ d) / values)) * scale",
-        "w = s @ (vectors @ ((vectors.T @ d) / values))",
+        "(s, d, deviations)\n        return (mean + (w * scale) @ deviations)[None] + updated, {}",
+        "(s, d, deviations)\n        return (mean + w @ deviations)[None] + updated, {}",
         FILTERS,
     ),
     Fault(
@@ -285,8 +285,8 @@ FAULTS = (
     _core(
         "metrics: fair CRPS is not fair",
         "metrics/scores.py",
-        "_pair_distances(ensemble) / (2.0 * n * (n - 1))",
-        "_pair_distances(ensemble) / (2.0 * n * n)",
+        "member_mean(error) - distances / (2.0 * n * (n - 1))",
+        "member_mean(error) - distances / (2.0 * n * n)",
         "tests/metrics",
     ),
     _core(
@@ -328,8 +328,8 @@ FAULTS = (
     Fault(
         "cli/run: innovations without the root",
         ("cli/run/metrics.py", "cli/run/innovations.py", "experiments/innovations.py"),
-        "float(np.sqrt((kept**2).mean()))",
-        "float((kept**2).mean())",
+        "float(np.sqrt(square / count))",
+        "float(square / count)",
         CLI,
     ),
     Fault(
