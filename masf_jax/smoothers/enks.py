@@ -23,7 +23,9 @@ from ..filters.base import (
 )
 from ..filters.faults import FaultPolicy
 from ..filters.kalman.enkf import EnKF
+from ..filters.kalman.ensrf import EnSRF
 from ..filters.kalman.etkf import ETKF
+from ..filters.kalman.letkf import LETKF
 from ..filters.rounding import of_storage
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
@@ -36,7 +38,7 @@ class _Problem(eqx.Module):
     """Everything constant over the scan."""
 
     key: PRNGKeyArray
-    filter: EnKF | ETKF
+    filter: EnsembleFilter
     dynamics: Dynamics
     measurement: Measurement
     kept: Kept
@@ -113,28 +115,33 @@ def enks(
     The analysis of cycle k is X_k ← T_k X_k with an N × N matrix T_k made of the measured members; the
     smoothed ensembles are X_j ← T_k X_j for j = k - lag, …, k - 1: a regression of past states on
     z_k through the sample covariance between X_j and H(X_k). With a linear-Gaussian problem and many members
-    this is the Kalman (Rauch-Tung-Striebel) smoother of lag `lag`; few members need a short lag, since
-    sampling noise in far covariances is not localised away.
+    this is the Kalman (Rauch-Tung-Striebel) smoother of lag `lag`.
+
+    A localised filter has one T_k a grid point (LETKF), or tapers its gain (EnSRF): a past component is moved
+    by the values near it as the present one at the same place is. The taper does not grow or move with the
+    lag, so that a lag over which errors travel more than the radius gains nothing more.
 
     Memory: N (lag + 1) states, and what is saved. The analyses are those of `assimilate` with the same key.
     Inflation acts on the newest ensemble alone. A member that blows up is replaced with all its past.
 
     Source: Evensen & van Leeuwen (2000), doi 10.1175/1520-0493(2000)128<1852:AEKSFN>2.0.CO;2; with ensemble
-    transforms: Bocquet & Sakov (2014), doi 10.1002/qj.2236, section 2.
+    transforms: Bocquet & Sakov (2014), doi 10.1002/qj.2236, section 2; localised: Nerger, Schulte &
+    Bunse-Gerstner (2014), doi 10.1002/qj.2293.
 
     Args:
-        filter: EnKF or ETKF, whose transform is used; no inflation of the forecast.
+        filter: EnKF, ETKF, LETKF or EnSRF, whose transforms are used; no inflation of the forecast.
         lag: cycles of later measurements that a state sees; None: all. 0: the filter.
         Others: see `assimilate`.
 
     Raises:
-        ValueError: a negative lag, inflation of the forecast, or what `assimilate` refuses.
+        ValueError: a negative lag, inflation of the forecast, a radius without coordinates, or what
+            `assimilate` refuses.
         TypeError: another filter.
     """
-    if not isinstance(filter, EnKF | ETKF):
+    if not isinstance(filter, EnKF | ETKF | EnSRF | LETKF):
         raise TypeError(
-            f"the ensemble smoother needs a filter with one transform for all components, EnKF or ETKF; got "
-            f"{type(filter).__name__}."
+            "the ensemble smoother needs a filter whose analysis is a transform of the members, EnKF, ETKF, "
+            f"EnSRF or LETKF; got {type(filter).__name__}."
         )
     if filter.inflation.changes_forecast:
         raise ValueError(
@@ -148,6 +155,8 @@ def enks(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
     layout.check(ensemble.shape[0])
+    prepared = filter.prepare(dynamics, measurement)
     policy, interval = policy or FaultPolicy(), observations.interval
-    problem = _Problem(key, filter, dynamics, measurement, kept, policy, interval, lag, layout)
+    assert isinstance(prepared, EnsembleFilter)
+    problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout)
     return result(_run(problem, ensemble, xs), observations.steps)

@@ -9,7 +9,7 @@ from exact import conditioned, trajectory_prior
 from masf_jax import assimilate, simulate
 from masf_jax.dynamics import Linear, Lorenz63, ModelError
 from masf_jax.ensemble import Inflation
-from masf_jax.filters import ETKF, LETKF, EnKF
+from masf_jax.filters import ETKF, EnKF, ParticleFilter
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations, Subset
 from masf_jax.smoothers import enks
 
@@ -90,8 +90,8 @@ def test_lag_zero_is_the_filter_and_analyses_never_depend_on_the_lag(key):
 
 def test_what_it_cannot_do_it_says(key):
     problem = Linear(A), MEASUREMENT, Observations(measured(), EVERY), jnp.ones((4, 3))
-    with pytest.raises(TypeError, match="EnKF or ETKF; got LETKF"):
-        enks(key, LETKF(radius=2.0), *problem)
+    with pytest.raises(TypeError, match="EnSRF or LETKF; got ParticleFilter"):
+        enks(key, ParticleFilter(), *problem)
     with pytest.raises(ValueError, match="inflation of the forecast"):
         enks(key, ETKF(Inflation(prior=1.1)), *problem)
     with pytest.raises(ValueError, match="lag must be 0 or more"):

@@ -100,17 +100,20 @@ class EnSRF(EnsembleFilter):
     def _serially(
         self, x: Float[Array, "N n"], innovations: Float[Array, "N m"]
     ) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
-        """Analysis mean and anomalies."""
-        n = x.shape[1]
+        """Analysis mean and anomalies; x may hold several states in a row (`enks`)."""
+        n, m = x.shape[1], innovations.shape[1]
         joint = jnp.concatenate([x, -innovations], axis=1)  # predicted values minus z: same anomalies
         mean, deviations = anomalies(joint)
 
         def one(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             mean, deviations = carry
-            taper = None if self.taper is None else self.taper[j]
+            taper = None
+            if self.taper is not None:
+                to_state, between = self.taper[j, :-m], self.taper[j, -m:]
+                taper = jnp.concatenate([jnp.tile(to_state, n // len(to_state)), between])
             return _moved(mean, deviations, deviations[:, n + j], mean[n + j], taper)
 
-        mean, deviations = jax.lax.fori_loop(0, innovations.shape[1], one, (mean, deviations))
+        mean, deviations = jax.lax.fori_loop(0, m, one, (mean, deviations))
         return mean[:n], deviations[:, :n]
 
     def _in_blocks(
