@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,7 +21,17 @@ from ..filters.faults import ROUNDING_LIMIT
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import number
 
-__all__ = ["FourDVar", "Variational"]
+__all__ = [
+    "Found",
+    "FourDVar",
+    "Variational",
+    "minimised",
+    "norm",
+    "round_off_of",
+    "told",
+    "trajectory",
+    "whitened_misfits",
+]
 
 
 class Variational(NamedTuple):
@@ -121,6 +132,27 @@ class FourDVar(eqx.Module):
         Raises:
             ValueError: shapes that do not fit, or irregular steps that are traced.
         """
+        background, longest = self.checked(background, dynamics, measurement, observations)
+        if dynamics.step_noise_variance is not None:
+            warnings.warn(
+                f"4D-Var takes the model as perfect: the error of {type(dynamics).__name__} is left out, and "
+                "x0 is not the posterior mode of the model with it: smoothers.WeakFourDVar estimates it too.",
+                ModelErrorWarning,
+                stacklevel=2,
+            )
+        found, lost = minimised(self, background, dynamics, measurement, observations, longest)
+        background_cost = 0.5 * jnp.sum(found.v**2)
+        return told(
+            Variational(
+                found.start, found.trajectory, found.cost, background_cost, norm(found.gradient),
+                found.iterations, found.stored + lost,
+            )
+        )  # fmt: skip
+
+    def checked(
+        self, background: Array, dynamics: Dynamics, measurement: Measurement, observations: Observations
+    ) -> tuple[Array, int]:
+        """The background as an array, and the most model steps between measurements."""
         background = jnp.asarray(background)
         shape = dynamics.state_shape
         if background.shape != shape:
@@ -143,18 +175,8 @@ class FourDVar(eqx.Module):
                 "irregular steps must be known when 4D-Var is compiled: pass the observations from outside "
                 "jit, or steps as a number."
             )
-        if dynamics.step_noise_variance is not None:
-            warnings.warn(
-                f"4D-Var takes the model as perfect: the error of {type(dynamics).__name__} is left out, and "
-                "x0 is not the posterior mode of the model with it (smoothers.enks is for such models).",
-                ModelErrorWarning,
-                stacklevel=2,
-            )
         longest = observations.interval or int(np.diff(np.asarray(observations.steps), prepend=0).max())
-        found = _minimised(self, background, dynamics, measurement, observations, longest)
-        if not isinstance(found.rounding, Tracer):
-            _warn(found)
-        return found
+        return background, longest
 
     def start(self, background: Float[Array, "*state"], v: Float[Array, "..."]) -> Float[Array, "*state"]:
         """x_b + B^{1/2} v."""
@@ -162,6 +184,71 @@ class FourDVar(eqx.Module):
             return background + jnp.tensordot(v, self.columns.astype(v.dtype), 1)
         assert self.std is not None
         return background + self.std.astype(v.dtype) * v
+
+    def deviation(self) -> Float[Array, "..."]:
+        """The background's standard deviations."""
+        if self.columns is not None:
+            return jnp.sqrt((self.columns**2).sum(0))
+        assert self.std is not None
+        return self.std
+
+    def nothing(self, background: Array, n_cycles: int, longest: int) -> Any:
+        """The control of the background itself."""
+        shape = background.shape if self.columns is None else self.columns.shape[:1]
+        return jnp.zeros(shape, background.dtype)
+
+    def searched(
+        self,
+        v: Array,
+        background: Array,
+        dynamics: Dynamics,
+        measurement: Measurement,
+        values: Array,
+        mask: Array,
+        steps: Array,
+        longest: int,
+        coarse: float,
+    ) -> Found:
+        """The minimum found from v, in the precision of v. `coarse`: relative round-off of the result's."""
+        dtype = v.dtype
+        around = trajectory(dynamics, background, steps, longest)
+        misfit = whitened_misfits(measurement, values, mask, around)
+
+        def misfits(start: Array) -> tuple[Array, Array]:
+            states = trajectory(dynamics, start, steps, longest)
+            return misfit(states), states
+
+        def cost(v: Array) -> Array:
+            return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits(self.start(background, v))[0] ** 2)
+
+        optimiser = optax.lbfgs(memory_size=self.history)
+        slope = optax.value_and_grad_from_state(cost)
+
+        def unsettled(carry: tuple) -> Array:
+            _, _, gradient, count, moves = carry
+            above = norm(gradient) > self.tolerance.astype(dtype)
+            return moves & (count < self.iterations) & above
+
+        def better(carry: tuple) -> tuple:
+            v, state, _, count, _ = carry
+            value, gradient = slope(v, state=state)
+            updates, state = optimiser.update(gradient, state, v, value=value, grad=gradient, value_fn=cost)
+            new = v + updates
+            return new, state, optax.tree.get(state, "grad"), count + 1, (new != v).any()
+
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax mixes both
+            begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
+            v, _, gradient, count, _ = jax.lax.while_loop(unsettled, better, begin)
+        start = self.start(background, v)
+        states, size, searched = round_off_of(self, start, misfits, measurement, values, mask, around, steps)
+        return Found(v, gradient, count, start, states, cost(v), coarse * size, round_off(dtype) * searched)
+
+
+def told(found: Any) -> Any:
+    """The result, and the warnings it deserves, told of the line that called 4D-Var."""
+    if not isinstance(found.rounding, Tracer):
+        _warn(found)
+    return found
 
 
 def _warn(found: Variational) -> None:
@@ -172,37 +259,55 @@ def _warn(found: Variational) -> None:
             "precision=float64 (in the library jax.config.update('jax_enable_x64', True) and a float64 "
             "background).",
             InexactWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     elif not slope <= ROUNDING_LIMIT:
         warnings.warn(
             f"4D-Var ended after {int(found.iterations)} iterations with a gradient of {slope:.2g}: x0 may "
             "be that many posterior standard deviations off. Take more iterations or a shorter window.",
             InexactWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _trajectory(dynamics: Dynamics, start: Array, steps: Array, longest: int) -> Float[Array, "K *state"]:
-    """States at `steps`, at most `longest` apart; one cycle's model steps are recomputed in the adjoint."""
+def trajectory(
+    dynamics: Dynamics, start: Array, steps: Array, longest: int, errors: Array | None = None
+) -> Float[Array, "K *state"]:
+    """States at `steps`, at most `longest` apart; one cycle's model steps are recomputed in the adjoint.
+
+    `errors` (K, longest, *state) are added after each step.
+    """
 
     @jax.checkpoint
-    def cycle(x: Array, first: Array, last: Array) -> Array:
+    def cycle(x: Array, first: Array, last: Array, errors: Array | None) -> Array:
         def one(j: Array, x: Array) -> Array:
             time = (first + j).astype(dynamics.dt.dtype) * dynamics.dt
-            return jnp.where(first + j < last, dynamics.mean_step(x, time.astype(x.dtype)), x)
+            moved = dynamics.mean_step(x, time.astype(x.dtype))
+            return jnp.where(first + j < last, moved if errors is None else moved + errors[j], x)
 
         return jax.lax.fori_loop(0, longest, one, x)
 
-    def body(x: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        x = cycle(x, *ends)
+    def body(x: Array, cycles: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        x = cycle(x, *cycles)
         return x, x
 
     before = jnp.concatenate([jnp.zeros((1,), steps.dtype), steps[:-1]])
-    return jax.lax.scan(body, start, (before, steps))[1]
+    return jax.lax.scan(body, start, (before, steps, errors))[1]
 
 
-class _Found(NamedTuple):
+def whitened_misfits(
+    measurement: Measurement, values: Array, mask: Array, around: Array
+) -> Callable[[Float[Array, "K *state"]], Float[Array, "K *z"]]:
+    """R^{-1/2}(z_k - H(x_k)) of a trajectory, R that of the trajectory `around`."""
+    values_around = jax.vmap(measurement.operator)(around)
+
+    def misfit(z: Array, mask: Array, around: Array, x: Array) -> Array:
+        return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
+
+    return lambda states: jax.vmap(misfit)(values, mask, values_around, states)
+
+
+class Found(NamedTuple):
     """A control v with what belongs to it, and round-off in posterior standard deviations.
 
     With δ = u x0 (signs at random, u of the precision) and the tangent G of the whitened values,
@@ -212,8 +317,8 @@ class _Found(NamedTuple):
         searched: in the search's precision: of that at every model step, and of z and what is left of it.
     """
 
-    v: Float[Array, "..."]
-    gradient: Float[Array, "..."]
+    v: Any
+    gradient: Any
     iterations: Int[Array, ""]
     start: Float[Array, "*state"]
     trajectory: Float[Array, "K *state"]
@@ -223,103 +328,61 @@ class _Found(NamedTuple):
 
 
 @eqx.filter_jit
-def _minimised(
+def minimised(
     problem: FourDVar,
     background: Array,
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
     longest: int,
-) -> Variational:
+) -> tuple[Found, Float[Array, ""]]:
+    """What `problem.searched` finds, in float64 where the background's type does not do; round-off."""
     dtype = background.dtype
-    shape = background.shape if problem.columns is None else problem.columns.shape[:1]
     values = observations.values.astype(dtype)
     arrays = problem, background, dynamics, measurement, values, observations.mask, observations.steps
 
-    def search(v: Array, *arrays: Any) -> _Found:
-        return _searched(v, *arrays, longest=longest, coarse=round_off(dtype))
+    def search(v: Any, problem: FourDVar, *arrays: Any) -> Found:
+        return problem.searched(v, *arrays, longest=longest, coarse=round_off(dtype))
 
-    found = search(jnp.zeros(shape, dtype), *arrays)
+    found = search(problem.nothing(background, len(values), longest), *arrays)
     lost = found.searched
     if dtype != jnp.float64:
 
-        def double(_: Array) -> tuple[_Found, Array]:
+        def double(_: Array) -> tuple[Found, Array]:
             again = in_double(search, found.v, *arrays, result=dtype)
             again = again._replace(iterations=found.iterations + again.iterations)
             return again, again.searched
 
-        unsettled = _norm(found.gradient) > problem.tolerance.astype(dtype)
+        unsettled = norm(found.gradient) > problem.tolerance.astype(dtype)
         lost = jnp.where(unsettled, jnp.inf, found.searched)
         found, lost = exactly_where(lost, double, lambda _: (found, found.searched))
-    background_cost = 0.5 * jnp.sum(found.v**2)
-    return Variational(
-        found.start,
-        found.trajectory,
-        found.cost,
-        background_cost,
-        _norm(found.gradient),
-        found.iterations,
-        found.stored + lost,
-    )
+    return found, lost
 
 
-def _searched(
-    v: Array,
+def round_off_of(
     problem: FourDVar,
-    background: Array,
-    dynamics: Dynamics,
+    start: Array,
+    misfits: Callable[[Array], tuple[Array, Array]],
     measurement: Measurement,
     values: Array,
     mask: Array,
+    around: Array,
     steps: Array,
-    longest: int,
-    coarse: float,
-) -> _Found:
-    """The minimum found from v, in the precision of v. `coarse`: relative round-off of the result's."""
-    dtype = v.dtype
-    around = _trajectory(dynamics, background, steps, longest)
-    values_around = jax.vmap(measurement.operator)(around)
-
-    def misfits(start: Array) -> tuple[Array, Array]:
-        def misfit(z: Array, mask: Array, around: Array, x: Array) -> Array:
-            return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
-
-        states = _trajectory(dynamics, start, steps, longest)
-        return jax.vmap(misfit)(values, mask, values_around, states), states
-
-    def cost(v: Array) -> Array:
-        return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits(problem.start(background, v))[0] ** 2)
-
-    optimiser = optax.lbfgs(memory_size=problem.history)
-    slope = optax.value_and_grad_from_state(cost)
-
-    def unsettled(carry: tuple) -> Array:
-        _, _, gradient, count, moves = carry
-        above = _norm(gradient) > problem.tolerance.astype(dtype)
-        return moves & (count < problem.iterations) & above
-
-    def better(carry: tuple) -> tuple:
-        v, state, _, count, _ = carry
-        value, gradient = slope(v, state=state)
-        updates, state = optimiser.update(gradient, state, v, value=value, grad=gradient, value_fn=cost)
-        new = v + updates
-        return new, state, optax.tree.get(state, "grad"), count + 1, (new != v).any()
-
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax mixes both
-        begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
-        v, _, gradient, count, _ = jax.lax.while_loop(unsettled, better, begin)
-    start = problem.start(background, v)
+) -> tuple[Array, Float[Array, ""], Float[Array, ""]]:
+    """The trajectory from x0 by `misfits`, and `stored` and `searched` of `Found` in units of round-off."""
+    dtype = start.dtype
     sign = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=start.shape), 1.0, -1.0).astype(dtype)
     (whitened, states), (moved, _) = jax.jvp(misfits, (start,), (sign * start,))
-    std = problem.std if problem.columns is None else jnp.sqrt((problem.columns**2).sum(0))
-    assert std is not None
+    std = problem.deviation()
     relative = jnp.where(std > 0, start / std, 0.0)
     stored = jnp.sqrt(jnp.sum(relative**2) + jnp.sum(moved**2))
     noise = jax.vmap(lambda z, x: measurement.with_noise_at(x).noise.standard_deviation(z))
-    seen = jnp.where(mask, values / noise(values, values_around), 0.0)
+    seen = jnp.where(mask, values / noise(values, jax.vmap(measurement.operator)(around)), 0.0)
     searched = jnp.sqrt(1.0 + steps[-1].astype(dtype)) * stored + jnp.sqrt((whitened**2 + seen**2).sum())
-    return _Found(v, gradient, count, start, states, cost(v), coarse * stored, round_off(dtype) * searched)
+    return states, stored, searched
 
 
-def _norm(tree: Array) -> Float[Array, ""]:
-    return jnp.sqrt(jnp.sum(tree**2))
+def norm(tree: Any) -> Float[Array, ""]:
+    """Of all arrays together."""
+    first, *others = (jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    return jnp.sqrt(sum(others, start=first))

@@ -4,14 +4,16 @@ import numpy as np
 
 
 def trajectory_prior(mean, covariance, matrix, noise_variance, length, every=1):
-    """Mean (length, n) and covariance (length·n, length·n) of x_0 ~ N, x_{k+1} = A x_k + q, q ~ N(0, Q I).
+    """Mean (length, n) and covariance (length·n, length·n) of x_0 ~ N, x_{k+1} = A x_k + q, q ~ N(0, Q).
 
-    States after 0, every, 2·every, … steps.
+    Q: a number (times I) or a matrix. States after 0, every, 2·every, … steps.
     """
     n = len(mean)
+    if np.ndim(noise_variance) == 0:
+        noise_variance = noise_variance * np.eye(n)
     power, noise = np.eye(n), np.zeros((n, n))
     for _ in range(every):
-        power, noise = matrix @ power, matrix @ noise @ matrix.T + noise_variance * np.eye(n)
+        power, noise = matrix @ power, matrix @ noise @ matrix.T + noise_variance
     means, blocks = [np.asarray(mean)], np.zeros((length, n, length, n))
     blocks[0, :, 0] = covariance
     for k in range(1, length):

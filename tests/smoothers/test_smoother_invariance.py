@@ -80,6 +80,7 @@ SMOOTHERS: dict[str, dict[str, str]] = {
     "enks, enkf": PERTURBED,
     "ienks": {},
     "4d-var": {},
+    "weak 4d-var": {},
     "sda, inflated noise": DRAWN | ONE_BY_ONE,
     "sda, mmps": DRAWN,
 }
@@ -102,9 +103,12 @@ def smoothed(name: str, told: Told) -> np.ndarray:
     elif name == "ienks":
         found = smoothers.ienks(key, filters.IEnKF(), *problem, lag=2, save=("ensemble",), scores=())
         found = found.smoothed["ensemble"]
-    elif name == "4d-var":
+    elif name.endswith("4d-var"):
         columns = (members - members.mean(0)[None]) / np.sqrt(N - 1)
         method = smoothers.FourDVar(columns=columns, tolerance=1e-10)
+        if name.startswith("weak"):
+            q = np.outer(told.scale, told.scale) * (0.1 * np.eye(3) + 0.02)[np.ix_(order, order)]
+            method = smoothers.WeakFourDVar(columns=columns, q=q, tolerance=1e-10)
         found = method(members.mean(0), model, measurement, observations).start
     else:
         denoiser = GaussianDenoiser(jnp.zeros((STEPS + 1, 3)), DiagonalCovariance(jnp.ones((STEPS + 1, 3))))
