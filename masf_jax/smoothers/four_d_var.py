@@ -72,14 +72,16 @@ class FourDVar(eqx.Module):
     trajectory.
 
     In a linear-Gaussian problem x0 is the exact posterior mean. In a chaotic one J has more minima, the more
-    the longer the window is against the time of error growth.
+    the longer the window is against the time of error growth. With `stages` the window grows: each search
+    takes some more of the cycles and begins where the last one ended (quasi-static 4D-Var).
 
     Where J is convex, x0 is at most |∇J| posterior deviations from the minimum (|A^{-1/2} ∇J|, as its Hessian
     A in v is I and more), which gives `tolerance` its meaning. A search in float32 that ends above it, or
     whose round-off matters, goes on in float64, with as many iterations again. Above .1, |∇J| and the
     round-off that is left warn.
 
-    Source: Le Dimet & Talagrand (1986), Tellus A 38; control variable: Lorenc (2003).
+    Source: Le Dimet & Talagrand (1986), Tellus A 38; control variable: Lorenc (2003); stages: Pires, Vautard
+    & Talagrand (1996), Tellus A 48, 96-121.
 
     Args:
         std: background standard deviation, a scalar or of the state's shape: B = diag(std²).
@@ -88,6 +90,7 @@ class FourDVar(eqx.Module):
         iterations: at most so many, in each precision.
         tolerance: ends when |∇J| is below this.
         history: pairs of steps and gradients that L-BFGS keeps.
+        stages: searches of windows of K/stages, 2K/stages, …, K cycles.
     """
 
     std: Float[Array, "..."] | None
@@ -95,6 +98,7 @@ class FourDVar(eqx.Module):
     tolerance: Float[Array, ""]
     iterations: int = eqx.field(static=True)
     history: int = eqx.field(static=True)
+    stages: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -103,18 +107,20 @@ class FourDVar(eqx.Module):
         iterations: int = 100,
         tolerance: float = 1e-3,
         history: int = 10,
+        stages: int = 1,
     ):
         if (std is None) == (columns is None):
             raise ValueError("4D-Var needs the background's covariance once: give either std or columns.")
-        if iterations < 1 or history < 1:
+        if min(iterations, history, stages) < 1:
             raise ValueError(
-                f"iterations and history must be at least 1; got iterations={iterations}, history={history}."
+                f"iterations, history and stages must be at least 1; got iterations={iterations}, "
+                f"history={history}, stages={stages}."
             )
         name = "the background's std"
         self.std = None if std is None else number(name, std, "(0, inf]", everywhere=True)
         self.columns = None if columns is None else jnp.asarray(columns, dtype=float)
         self.tolerance = jnp.asarray(tolerance, dtype=float)
-        self.iterations, self.history = iterations, history
+        self.iterations, self.history, self.stages = iterations, history, stages
 
     def __call__(
         self,
@@ -344,7 +350,13 @@ def minimised(
     def search(v: Any, problem: FourDVar, *arrays: Any) -> Found:
         return problem.searched(v, *arrays, longest=longest, coarse=round_off(dtype))
 
-    found = search(problem.nothing(background, len(values), longest), *arrays)
+    v = problem.nothing(background, len(values), longest)
+    if problem.stages > 1:
+        ends = len(values) * np.arange(1, problem.stages) // problem.stages
+        seen = np.arange(len(values))[None] < ends[:, None]
+        masks = observations.mask[None] & seen.reshape(*seen.shape, *(1,) * (values.ndim - 1))
+        v = jax.lax.scan(lambda v, mask: (search(v, *arrays[:5], mask, arrays[6]).v, None), v, masks)[0]
+    found = search(v, *arrays)
     lost = found.searched
     if dtype != jnp.float64:
 

@@ -31,6 +31,7 @@ from ..filters.kalman.exact import (
 )
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
+from ..numbers import as_float
 from .smoothing import Kept, Smoothing, result
 
 __all__ = ["rts"]
@@ -190,10 +191,10 @@ def rts(
             f"the Rauch-Tung-Striebel smoother goes back over a KalmanFilter; got {type(filter).__name__}. "
             "For ensemble filters see enks."
         )
-    if not isinstance(filter.inflation, Tracer) and filter.inflation < 1:
+    if not isinstance(filter.inflation, Tracer) and as_float(filter.inflation) < 1:
         raise ValueError(
             f"inflation of the forecast covariance must be at least 1 to count as model error; got "
-            f"{float(filter.inflation):g}."
+            f"{as_float(filter.inflation):g}."
         )
     others = tuple(name for name in save if name != _COVARIANCE) if isinstance(save, tuple | list) else save
     if "ensemble" in others:

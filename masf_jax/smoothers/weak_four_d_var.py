@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +76,7 @@ class WeakFourDVar(FourDVar):
     """
 
     q: Float[Array, "..."] | None
-    inner: int
+    inner: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -85,8 +86,9 @@ class WeakFourDVar(FourDVar):
         iterations: int = 30,
         tolerance: float = 1e-3,
         inner: int = 200,
+        stages: int = 1,
     ):
-        super().__init__(std, columns, iterations, tolerance)
+        super().__init__(std, columns, iterations, tolerance, stages=stages)
         if inner < 1:
             raise ValueError(f"inner must be at least 1; got {inner}.")
         self.q = None if q is None else jnp.asarray(q, dtype=float)

@@ -97,6 +97,27 @@ def test_on_lorenz63_it_finds_what_scipy_finds():
     assert cost(background) > found.cost + 0.1
 
 
+@pytest.mark.slow
+def test_a_window_that_grows_finds_lower_minima():
+    """Lorenz-63 over 4 units of time, four times that of error growth: near the truth's cost, or not."""
+    dynamics, measurement = Lorenz63(dt=0.02), Measurement(Identity(), Gaussian(1.0))
+
+    def problem(key):
+        keys = jax.random.split(key, 3)
+        start = dynamics.sample_climatology(keys[0])
+        twin = simulate(keys[1], dynamics, measurement, 20, 10, start)
+        return start + 2 * jax.random.normal(keys[2], (3,)), twin.observations.values
+
+    def found(background, z, stages):
+        method = FourDVar(std=2.0, tolerance=0.1, iterations=30, stages=stages)
+        return method(background, dynamics, measurement, Observations(z, 10)).cost
+
+    given = jax.jit(jax.vmap(problem))(jax.random.split(jax.random.key(0), 3))
+    whole, grown = (jax.jit(jax.vmap(lambda x, z, n=n: found(x, z, n)))(*given) for n in (1, 5))
+    assert np.median(whole) > 300
+    assert np.max(grown) < 80  # the expected cost of the truth: 63/2
+
+
 @pytest.mark.parametrize("kind", ["redundant", "distinct"])
 def test_float32_is_exact_or_says_so(kind):
     """From hopeless sensors to a millionth of the background's spread; then values far from 0."""
@@ -123,8 +144,10 @@ def test_what_it_cannot_do_it_says():
         FourDVar(std=1.0, columns=np.eye(3))
     with pytest.raises(ValueError, match="positive everywhere"):
         FourDVar(std=[1.0, 0.0, 1.0])
-    with pytest.raises(ValueError, match="iterations and history"):
+    with pytest.raises(ValueError, match="iterations, history and stages"):
         FourDVar(std=1.0, iterations=0)
+    with pytest.raises(ValueError, match="stages must be at least 1"):
+        FourDVar(std=1.0, stages=0)
     with pytest.raises(ValueError, match="background must be one state"):
         FourDVar(std=1.0)(jnp.zeros((2, 3)), Linear(A), measurement, observations)
     with pytest.raises(ValueError, match="columns must fit"):

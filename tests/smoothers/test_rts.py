@@ -101,7 +101,9 @@ def test_on_lorenz63_later_values_help(key):
     measurement, dynamics = Measurement(Identity(), Gaussian(1.0)), ModelError(Lorenz63(dt=0.01), 0.3)
     twin = simulate(key, dynamics, measurement, 30, 5, jnp.asarray([1.0, 2.0, 20.0]))
     filter = KalmanFilter(jnp.asarray([1.0, 2.0, 20.0]), np.eye(3))
-    run = rts(filter, dynamics, measurement, twin.observations, truth=twin.truth)
+    run = jax.jit(lambda z: rts(filter, dynamics, measurement, Observations(z, 5), truth=twin.truth))(
+        twin.observations.values
+    )
     before, after = run.analysis_scores["rmse"].mean(), run.smoothed_scores["rmse"].mean()
     assert after < 0.8 * before < 0.5
 

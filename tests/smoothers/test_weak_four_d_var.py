@@ -39,10 +39,12 @@ def exact(q):
 
 @pytest.mark.parametrize("kind", ["of the model", "matrix"])
 def test_of_a_linear_model_it_is_the_exact_smoother(dtype, kind):
-    """Irregular steps (one at 0) and a gap; a singular Q, or the model's own."""
+    """Irregular steps (one at 0) and a gap; a singular Q and two stages, or the model's own Q."""
     q = None if kind == "of the model" else Q
     model = ModelError(Linear(A), 0.3) if q is None else Linear(A)
-    method = WeakFourDVar(columns=COLUMNS, q=q, tolerance=1e-11 if dtype == "float64" else 1e-4)
+    method = WeakFourDVar(
+        columns=COLUMNS, q=q, tolerance=1e-11 if dtype == "float64" else 1e-4, stages=1 if q is None else 2
+    )
     found = method(
         jnp.asarray(MEAN, dtype), model, MEASUREMENT, Observations(jnp.asarray(measured(), dtype), STEPS)
     )
