@@ -131,15 +131,20 @@ def ienks(
     Rotation and inflation act on the start of the next window. The last `lag` smoothed ensembles are those of
     the last window, carried on.
 
-    Source: Bocquet & Sakov (2014), doi 10.1002/qj.2236 (single assimilation, shift of one cycle).
+    With a radius the window's start is fitted point by point (`IEnKF`): values are tapered by their distance
+    from a component of the start. This domain does not move with the flow, so that a long window, over which
+    errors travel, wants a larger radius.
+
+    Source: Bocquet & Sakov (2014), doi 10.1002/qj.2236 (single assimilation, shift of one cycle); local:
+    Bocquet (2016), doi 10.1002/qj.2711, with static domains.
 
     Args:
-        filter: its inflation, rotation, iterations and tolerance; no inflation of the forecast.
+        filter: its inflation, rotation, iterations, tolerance and radius; no inflation of the forecast.
         lag: cycles of later measurements that a state sees, at least 1; None: all.
         Others: see `assimilate`.
 
     Raises:
-        ValueError: a lag below 1, or what `assimilate` refuses.
+        ValueError: a lag below 1, a radius without coordinates, or what `assimilate` refuses.
         TypeError: another filter.
     """
     if not isinstance(filter, IEnKF):
@@ -156,5 +161,6 @@ def ienks(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
     model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
-    problem = _Problem(key, model_key, filter, dynamics, measurement, kept, policy or FaultPolicy())
+    prepared = filter.prepare(dynamics, measurement)
+    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy or FaultPolicy())
     return result(_run(problem, ensemble, xs, lag), observations.steps)

@@ -314,6 +314,7 @@ LOCAL = {  # what holds, and what does not and why
     "letkf": (f.LETKF(2.0), {}),
     "letkf eigh": (f.LETKF(2.0, solver="eigh"), {}),
     "ensrf": (f.EnSRF(radius=2.0), {"sensors turned": SERIAL, "a repeated sensor": SERIAL}),
+    "ienkf": (f.IEnKF(radius=2.0), {}),
     "masf": (f.MASF(GaussianPrior(radius=2.0)), {}),
 }
 

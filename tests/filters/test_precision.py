@@ -79,6 +79,7 @@ OTHERS = {
     "letkf lists": lambda: LETKF(1.0, batch_size=5, reach=1.2),
     "letkf local eigh": lambda: LETKF(2.0, solver="eigh"),
     "ensrf local": lambda: EnSRF(radius=2.0),
+    "ienkf local": lambda: IEnKF(radius=2.0),
     "enkf_n": lambda: EnKFN(Inflation()),
     "3d-var": lambda: ThreeDVar(
         0.5, moments=Climatology(jnp.asarray(np.zeros(12), float), jnp.asarray(0.9 + 0.1 * np.eye(12), float))

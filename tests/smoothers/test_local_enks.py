@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 from test_enks import EVERY, MEASUREMENT, A, exact, measured
 
-from masf_jax import assimilate, simulate
+from masf_jax import Coordinates, assimilate, simulate
 from masf_jax.dynamics import Linear, Lorenz96
 from masf_jax.ensemble import Inflation
-from masf_jax.filters import ETKF, LETKF, EnSRF
+from masf_jax.filters import ETKF, LETKF, EnSRF, IEnKF
 from masf_jax.measurements import Gaussian, Measurement, Observations, Subset
-from masf_jax.smoothers import enks
+from masf_jax.smoothers import enks, ienks
 
 WIDE = 1e9
 """A radius at which all weights are 1 by rounding."""
+
+
+class Placed(Linear):
+    """A linear model whose components lie on a line."""
+
+    @property
+    def coordinates(self):
+        return Coordinates(np.arange(3.0)[:, None], (0.0,))
 
 
 def problem(key, n_members, n_cycles):
@@ -93,12 +101,40 @@ def test_with_few_members_only_the_localised_one_stays_with_the_truth():
     assert lost.min() > 2.0
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_taper_of_ones_leaves_the_iterative_smoother(key):
+    """To round-off where the model is linear; else both find the minimum, by slopes of other members."""
+    ensemble = jnp.asarray(np.random.default_rng(1).normal(size=(8, 3)))
+    given = Placed(A), MEASUREMENT, Observations(measured(), EVERY), ensemble
+    for lag in (1, 3):
+        one, local = (
+            ienks(jax.random.key(0), IEnKF(radius=radius), *given, lag=lag, scores=(), save=("ensemble",))
+            for radius in (np.inf, WIDE)
+        )
+        for stage in ("smoothed", "analysis"):
+            wanted = getattr(one, stage)["ensemble"]
+            np.testing.assert_allclose(getattr(local, stage)["ensemble"], wanted, rtol=0, atol=1e-9)
+
+
+def test_the_iterative_smoother_of_lag_1_is_the_filter_and_few_members_do(key):
+    """N = 10, half of Lorenz-96 measured."""
+    given, truth = problem(key, 10, 120)
+    filter = IEnKF(Inflation(1.04), rotation=True, radius=4.0, iterations=3)
+    wanted = assimilate(key, filter, *given, truth=truth, scores=("rmse",))
+    run = ienks(key, filter, *given, truth=truth, lag=1, scores=("rmse",))
+    np.testing.assert_allclose(run.analysis["mean"][:5], wanted.analysis["mean"][:5], atol=1e-3)
+    before, after = (s["rmse"][40:-1].mean() for s in (run.analysis_scores, run.smoothed_scores))
+    assert after < 0.95 * before < 0.6
+
+
 def test_what_it_cannot_do_it_says(key):
     given = MEASUREMENT, Observations(measured(), EVERY), jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"radius 2.0 needs coordinates, and Linear has none"):
         enks(key, LETKF(radius=2.0), Linear(A), *given)
     with pytest.raises(ValueError, match=r"radius 2.0 needs coordinates, and Linear has none"):
         enks(key, EnSRF(radius=2.0), Linear(A), *given)
+    with pytest.raises(ValueError, match=r"radius 2.0 needs coordinates, and Linear has none"):
+        ienks(key, IEnKF(radius=2.0), Linear(A), *given, lag=1)
     with pytest.raises(ValueError, match="inflation of the forecast"):
         enks(key, LETKF(None, Inflation(prior=1.1)), Linear(A), *given)
     with pytest.raises(ValueError, match="lag must be 0 or more"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,14 +17,25 @@ from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...dynamics.rollout import advance
 from ...ensemble.double import exactly_where, in_double
 from ...ensemble.inflation import Inflation
+from ...ensemble.localization import Localization, as_radius_or_none
 from ...ensemble.statistics import anomalies, recentre
-from ...ensemble.transforms import mean_preserving_rotation, modes
+from ...ensemble.transforms import (
+    by_singular_values,
+    inverse_and_inverse_sqrt,
+    mean_preserving_rotation,
+    modes,
+)
 from ...measurements.measurement import Measurement
 from ...numbers import within
 from .. import rounding
 from ..base import EnsembleState, InflatedFilter, Info, whitened_innovations
+from .letkf import LETKF
+from .nearby import Nearby
 
 __all__ = ["IEnKF"]
+
+_BATCH_NUMBERS = 2**21
+"""Numbers held at once by the local analyses of a batch of points."""
 
 
 class Window(NamedTuple):
@@ -48,17 +60,23 @@ class IEnKF(InflatedFilter):
 
     Every iteration costs a forecast of all members; the model's random numbers are the same in each.
 
+    With a radius there is a w_i at each point i of the window's start, and a J_i in which the precision of
+    the values is tapered by their distance from it, as in `LETKF`: a static local domain. All steps are
+    taken together, then one forecast is made of the members x̄ + Σ_i w_i X_i + X. Sensitivities are those
+    members' anomalies, since a local T cannot be taken out again. It costs one forecast more than iterations.
+
     Longer windows: `masf_jax.smoothers.ienks`.
 
     Source: Sakov, Oliver & Bertino (2012), doi 10.1175/MWR-D-11-00176.1; ensemble-space form: Bocquet & Sakov
-    (2014), doi 10.1002/qj.2236 (their IEnKS with lag 1).
+    (2014), doi 10.1002/qj.2236 (their IEnKS with lag 1); local: Bocquet (2016), doi 10.1002/qj.2711.
 
     Args:
         inflation: see `Inflation`; of the analysis only.
         rotation: random mean-preserving rotation each analysis.
         iterations: at most so many.
-        tolerance: ends when a step |Δw|² is below this times N.
-        dynamics: filled in by `prepare`.
+        tolerance: ends when a step |Δw|² is below this times N (at all points).
+        radius: Gaspari-Cohn length, support 2·radius (see `LETKF`); inf: no localisation (kept as None).
+        dynamics, localization, taper: filled in by `prepare`; what each point sees as in `LETKF`.
     """
 
     placement: ClassVar[Placement] = "components"
@@ -67,7 +85,10 @@ class IEnKF(InflatedFilter):
     rotation: bool = eqx.field(static=True, default=False)
     iterations: int = eqx.field(static=True, default=10)
     tolerance: Float[Array, ""] = eqx.field(converter=within("tolerance", "[0, inf]"), default=1e-5)
+    radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=math.inf)
     dynamics: Dynamics | None = None
+    localization: Localization | None = None
+    taper: Float[Array, "points m"] | None = None
 
     def __check_init__(self) -> None:
         if self.iterations < 1:
@@ -79,7 +100,12 @@ class IEnKF(InflatedFilter):
             )
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> IEnKF:
-        return dataclasses.replace(self, dynamics=dynamics)
+        if self.radius is None:
+            return dataclasses.replace(self, dynamics=dynamics)
+        local = LETKF(self.radius).prepare(dynamics, measurement)
+        return dataclasses.replace(
+            self, dynamics=dynamics, localization=local.localization, taper=local.taper
+        )
 
     def remember(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Window:
         zero = jnp.zeros((), jnp.int32)
@@ -141,14 +167,20 @@ class IEnKF(InflatedFilter):
         """
         d, s = anomalies(whitened_innovations(forecast, z, mask, measurement))
         scaled = s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype))
-        coarse, fine = rounding.of_algebra(d, scaled, z, mask, measurement)
+        if self.radius is None:
+            total, limit = None, math.inf
+        else:
+            local = LETKF(self.radius, localization=self.localization, taper=self.taper)
+            total, limit = local.total, local.limit
+        coarse, fine = rounding.of_algebra(d, scaled, z, mask, measurement, total, limit=limit)
         arrays = (self, start, forecast, dynamics, z, measurement)
 
         def minimised(exact: bool) -> Callable:
             def run(
                 filter: IEnKF, start: Array, forecast: Array, dynamics: Dynamics, z: Array, given: Any
             ) -> Any:
-                return filter._minimum(start, forecast, dynamics, carried, z, mask, given, exact)
+                minimum = filter._minimum if filter.radius is None else filter._local_minimum
+                return minimum(start, forecast, dynamics, carried, z, mask, given, exact)
 
             return run
 
@@ -219,6 +251,86 @@ class IEnKF(InflatedFilter):
         count, w, transform, _, ensemble, change = jax.lax.while_loop(unsettled, better, begin)
         info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
         return moved(w, transform), ensemble, info
+
+    def _local_minimum(
+        self,
+        start: Float[Array, "N *state"],
+        forecast: Float[Array, "N *state"],
+        dynamics: Dynamics,
+        carried: Callable[[Dynamics, Array], Array],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+        exact: bool,
+    ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
+        """`fit` with a u_i = √(N-1) w_i at each point: (I + S_i S_iᵀ) u_i ← S_i (d_i + S_iᵀ u_i)."""
+        n, dtype = start.shape[0], start.dtype
+        scale = 1.0 / jnp.sqrt(jnp.asarray(n - 1, dtype))
+        mean, deviations = anomalies(start)
+        taper, lists = self.taper, self.localization
+        points = len(lists.neighbours if taper is None else taper)  # pyright: ignore[reportOptionalMemberAccess]
+        columns = jnp.moveaxis(deviations.reshape(n, -1, points), 0, -1)  # (channels, points, N)
+
+        def near(d: Array, s: Array) -> Nearby:
+            return Nearby(s, d, taper, lists)
+
+        def each(local: Callable[..., Any], near: Nearby, *given: Array) -> Any:
+            """local(point, its own of `given`) at all points."""
+            batch = max(16, _BATCH_NUMBERS // (n * (2 * n + near.used)))
+            return jax.lax.map(
+                lambda item: local(*item), (jnp.arange(points), *given), batch_size=min(points, batch)
+            )
+
+        def better(near: Nearby, u: Float[Array, "points N"]) -> Float[Array, "points N"]:
+            normal = near.normal_matrices()
+
+            def local(point: Array, u: Array) -> Array:
+                if exact:
+                    s, d, roots = near.of(point)
+                    return by_singular_values(s * roots[None], (d + u @ s) * roots, u[:, None])[0]
+                gram, projected = (a[0] for a in normal(point[None]))
+                return jnp.linalg.solve(jnp.eye(n, dtype=dtype) + gram, projected + gram @ u)
+
+            return each(local, near, u)
+
+        def shrunk(near: Nearby) -> Float[Array, "N *state"]:
+            """A_i^{-1/2} X_i."""
+            normal = near.normal_matrices()
+
+            def local(point: Array, own: Array) -> Array:
+                if exact:
+                    s, d, roots = near.of(point)
+                    return by_singular_values(s * roots[None], d * roots, own.T)[1].T
+                matrix = jnp.eye(n, dtype=dtype) + normal(point[None])[0][0]
+                return inverse_and_inverse_sqrt(jnp.broadcast_to(matrix, (len(own), n, n)), own)[1]
+
+            updated = each(local, near, jnp.swapaxes(columns, 0, 1))  # (points, channels, N)
+            return jnp.transpose(updated, (2, 1, 0)).reshape(start.shape)
+
+        def centred(u: Float[Array, "points N"], anomalies: Array) -> Array:
+            increment = scale * (columns * u[None]).sum(-1)
+            return current().spread((mean + increment.reshape(mean.shape))[None] + anomalies)
+
+        def seen(ensemble: Array) -> tuple[Array, Array]:
+            d, s = anomalies(whitened_innovations(ensemble, z, mask, measurement))
+            return d, -scale * s
+
+        def iterate(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            count, u, d, s, _, _ = carry
+            new = better(near(d, s), u)
+            change = scale**2 * jnp.sum((new - u) ** 2, axis=1).max()
+            return count + 1, new, *seen(carried(dynamics, centred(new, deviations))), s, change
+
+        def unsettled(carry: tuple[Array, ...]) -> Array:
+            return (carry[0] < self.iterations) & (carry[-1] > self.tolerance.astype(dtype) * n)
+
+        d, s = seen(forecast)
+        zero, far = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
+        begin = (zero, jnp.zeros((points, n), dtype), d, s, s, far)
+        count, u, d, _, used, change = jax.lax.while_loop(unsettled, iterate, begin)
+        found = centred(u, shrunk(near(d, used)))
+        info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
+        return found, carried(dynamics, found), info
 
     def rotated(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Float[Array, "N *state"]:
         """After a random mean-preserving rotation, where there is to be one."""
