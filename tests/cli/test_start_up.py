@@ -57,7 +57,7 @@ def test_help_and_lists_take_less_than_four_tenths_of_a_second(arguments):
     pytest.fail(f"{seconds} s at the third time")
 
 
-RUN = ["-m", "masf_jax", "run", "filter=masf", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4"]
+RUN = ["-m", "masf_jax", "run", "filter=etkf", "dynamics.n=8", "n_cycles=5", "burn_in=0", "ensemble_size=4"]
 RUN += ["figures=false"]
 
 
