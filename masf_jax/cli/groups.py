@@ -8,7 +8,7 @@ from .errors import InputError
 
 __all__ = ["GROUPS", "choices", "config_folder"]
 
-GROUPS = ("dynamics", "measurement", "filter", "experiment")
+GROUPS = ("dynamics", "measurement", "filter", "smoother", "experiment")
 
 
 def config_folder() -> Path:

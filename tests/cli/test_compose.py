@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.builders.filters import FILTERS
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS, Network
+from masf_jax.cli.config.builders.smoothers import SMOOTHERS
 from masf_jax.cli.config.compose import choices, compose, config_folder, repeat
 from masf_jax.cli.config.settings import Settings, read_settings, write_settings
 from masf_jax.cli.errors import InputError
@@ -19,7 +20,12 @@ from masf_jax.dynamics import Kolmogorov
 from masf_jax.filters import Filter
 from masf_jax.metrics import SCORES
 
-REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+REGISTRIES = {
+    "dynamics": DYNAMICS,
+    "measurement": MEASUREMENTS,
+    "filter": FILTERS,
+    "smoother": SMOOTHERS,
+}
 FILES = [(group, choice) for group in REGISTRIES for choice in choices(group)]
 
 
@@ -161,7 +167,7 @@ BAD = {
     "experiment=nil": ("unknown experiment", "'nile'"),
     "sead=3": ("unknown key 'sead'", "'seed'", "burn_in"),
     "filter.infaltion=1.1": ("filter.infaltion", "'filter.inflation'", "filter.rtps"),
-    "filter.radius=3": ("filter.radius", "a key of: ensrf, letkf"),
+    "filter.radius=3": ("filter.radius", "a key of: ensrf, ienkf, letkf"),
     "measurement.noise.lav=laplace": ("measurement.noise.lav", "'measurement.noise.law'"),
     "measurement.noise.law=cauchy": ("gaussian or laplace or student_t", "cauchy"),
     "initial.spreed=1": ("initial.spreed", "'initial.spread'"),

@@ -64,6 +64,11 @@ def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
             "observations.path: real observations have no truth to compare filters by; compare them with "
             "masf-jax run -m, whose table has the innovations."
         )
+    if settings.smoother["name"] != "none":
+        raise InputError(
+            f"smoother={settings.smoother['name']}: filters are compared and tuned without smoothers; those "
+            "are of masf-jax run (-m for several)."
+        )
     if "rmse" not in settings.scores:
         raise InputError(f"scores must have rmse here; got {list(settings.scores)}.")
     dynamics, network = build_models(settings)

@@ -29,6 +29,7 @@ _HARMLESS = (
     "compilation_cache",
     "save",
     "scores",
+    "smoother",
     "n_cycles",
     "precision",
     "experiment",
@@ -147,6 +148,7 @@ def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[s
     }
     absent = [key for key in complete if not any(f"{each}.".startswith(f"{key}.") for each in held)]
     given = given | {"resume", "overwrite"}  # of what is in the folder, not of the run
+    given = given | {"smoother.name"}  # files from before there were any
     absent = [key for key in absent if key not in given and key.split(".")[0] not in earlier]
     if absent:
         raise InputError(

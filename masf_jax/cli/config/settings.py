@@ -11,6 +11,7 @@ from ..errors import InputError
 from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
+from .builders.smoothers import SMOOTHERS
 from .schema import read
 from .values import checked_keys
 
@@ -32,7 +33,12 @@ __all__ = [
 
 
 _Score = Literal["rmse", "spread", "crps", "energy_score", "rank_histogram", "csi", "ssim"]
-REGISTRIES = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
+REGISTRIES = {
+    "dynamics": DYNAMICS,
+    "measurement": MEASUREMENTS,
+    "filter": FILTERS,
+    "smoother": SMOOTHERS,
+}
 """What the sections of these names are checked and built by."""
 _LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
 _LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
@@ -112,6 +118,7 @@ class Settings:
     dynamics: dict
     measurement: dict
     filter: dict
+    smoother: dict
     seed: int = 0
     ensemble_size: int = 20
     n_cycles: int | None = 1000
@@ -141,8 +148,9 @@ class Settings:
 
     @property
     def automatic_output_dir(self) -> str:
-        """outputs/<experiment or dynamics>-<filter>-seed<seed>."""
-        return f"outputs/{self.problem}-{self.filter['name']}-seed{self.seed}"
+        """outputs/<experiment or dynamics>-<filter>[-<smoother>]-seed<seed>."""
+        names = [name for name in (self.filter["name"], self.smoother["name"]) if name != "none"]
+        return f"outputs/{'-'.join([self.problem, *names])}-seed{self.seed}"
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -152,6 +160,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         InputError: an unknown key or choice (with the nearest valid one), a missing key, a value of
             the wrong type or out of range.
     """
+    config = {"smoother": {"name": "none"}} | dict(config)  # files from before there were any
     settings: Settings = section(Settings, "", config)
     checked = {name: group.check(getattr(settings, name)) for name, group in REGISTRIES.items()}
     settings = dataclasses.replace(settings, **checked)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...filters.faults import Fault, fault_counts
+from ..config.builders.smoothers import Smoothed
 from ..config.settings import Settings, write_settings
 from ..files import UnfailingFile, text_writer, write_all
 from .cycles import Cycles
@@ -38,8 +39,10 @@ class _Variable(NamedTuple):
     about: dict[str, Any]
 
 
-def _variables(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str, _Variable]:
-    """Truth, observations, forecast and analysis moments, and scores, one entry per cycle."""
+def _variables(
+    settings: Settings, problem: Problem, cycles: Cycles, smoothed: Smoothed
+) -> dict[str, _Variable]:
+    """Truth, observations, forecast, analysis and smoothed moments, and scores, one entry per cycle."""
     result, given = cycles.result, cycles.given
     space, measured = _space(problem), _measured(problem, cycles)
     units = problem.units or "1"
@@ -69,18 +72,19 @@ def _variables(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str
             return (found := np.asarray(rejected[part])).reshape(len(found), -1).sum(1)
 
         add("rejected_values", (), count, "values that quality control rejected", "1")
-    for stage in ("forecast", "analysis"):
-        for name, values in getattr(result, stage).items():
+    stages = {s: (getattr(result, s), getattr(result, f"{s}_scores")) for s in ("forecast", "analysis")}
+    for stage, (arrays, scores) in (stages | {"smoothed": smoothed}).items():
+        for name, values in arrays.items():
             long_name = {"mean": "mean", "spread": "standard deviation", "ensemble": "members"}[name]
             dims = ("member", *space) if name == "ensemble" else space
             add(f"{stage}_{name}", dims, values, f"{stage} {long_name}", state_units)
-        for name, values in getattr(result, f"{stage}_scores").items():
+        for name, values in scores.items():
             dims = ("rank",) if values.ndim == 2 else ()
             name = "rank_counts" if name == "rank_histogram" else name
             unit = "1" if name == "rank_counts" else state_units
             if values.shape[1:] != (1,):  # a single bin: no members, no ranks
                 add(f"{name}_{stage}", dims, values, f"{name.replace('_', ' ')} of the {stage}", unit)
-        if "truth" not in given and "mean" in getattr(result, stage):
+        if "truth" not in given and "mean" in arrays and stage in stages:
             residual = functools.partial(cycles.residual, stage)
             add(f"{stage}_residual", measured, residual, f"observation minus {stage} mean", units)
     for name, values in result.info.items():
@@ -155,13 +159,19 @@ def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str
 
 
 def write_results(
-    folder: Path, settings: Settings, problem: Problem, cycles: Cycles, metrics: dict[str, Any], command: str
+    folder: Path,
+    settings: Settings,
+    problem: Problem,
+    cycles: Cycles,
+    metrics: dict[str, Any],
+    command: str,
+    smoothed: Smoothed,
 ) -> list[Path]:
     """Writes result.nc, metrics.json and config.yaml, all or none."""
 
     def netcdf(path: Path) -> None:
         about = _global_attributes(settings, metrics, command)
-        _write_netcdf(path, about, _variables(settings, problem, cycles), settings, problem, cycles)
+        _write_netcdf(path, about, _variables(settings, problem, cycles, smoothed), settings, problem, cycles)
 
     numbers = text_writer(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n")
     configuration = text_writer(configuration_text(settings))

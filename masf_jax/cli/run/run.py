@@ -13,7 +13,9 @@ import numpy as np
 from ...driver import Assimilation, FaultError, assimilate
 from ...filters import MASF
 from ...filters.faults import FaultPolicy, FaultWarning, described
+from ...metrics import time_average
 from ...quality_control import GrossErrorCheck
+from ..config.builders.smoothers import Smoothed
 from ..config.settings import Settings
 from ..errors import InputError
 from ..process import computing, precision
@@ -23,6 +25,7 @@ from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
 from .results import write_results
+from .smoothing import check_smoother, smooth
 
 __all__ = ["Outcome", "precision", "run"]
 
@@ -59,6 +62,7 @@ def run(settings: Settings, command: str = "") -> Outcome:
         with computing(settings):
             start = time.perf_counter()
             problem = build(settings)
+            check_smoother(settings, problem)
             seconds_prepare = time.perf_counter() - start
             with partial_record(folder, settings) as record:
                 problem, seconds_train, result = _compute(problem, settings, record)
@@ -71,11 +75,16 @@ def run(settings: Settings, command: str = "") -> Outcome:
                     metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
                 if isinstance(problem.filter, MASF):
                     metrics["route"] = problem.filter.route_of(problem.measurement)
-                files = write_results(folder, settings, problem, cycles, metrics, command)
+                whole = settings.faults.action != "error" or not np.any(result.faults)
+                smoothed, said = smooth(settings, problem) if whole else (Smoothed({}, {}), [])
+                for name, values in smoothed.scores.items():
+                    if np.ndim(values) == 1:
+                        metrics[f"{name}_smoothed"] = time_average(np.asarray(values), settings.burn_in)
+                files = write_results(folder, settings, problem, cycles, metrics, command, smoothed)
         clear_partial(folder)
         figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
-    said = described(faults, diverged, skipped)
+    said += described(faults, diverged, skipped)
     if settings.faults.action == "error" and faults.any():
         said.append(f"faults.action=error: the run ended with the cycles before {len(faults)}.")
     return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))
