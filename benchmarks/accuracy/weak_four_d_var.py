@@ -4,14 +4,15 @@
 The truth has errors N(0, s² .05) in each step, or another forcing than the model's 8. Strong 4D-Var takes the
 model as perfect; weak 4D-Var is given Q (the true one, or for the forcing the best of a list on one other
 seed), and so is the extended Rauch-Tung-Striebel smoother beside it, whose first covariance is that of the
-background. Windows grow by 5 cycles a search (`stages`). RMSE over all states of a window and of its last
-state; mean ± standard error over seeds of `--windows` windows each.
+background. Windows grow by 5 cycles a search (`stages`), but for --at-once. RMSE over all states of a window
+and of its last state; mean ± standard error over seeds of `--windows` windows each.
 
-    python benchmarks/accuracy/weak_four_d_var.py [--seeds 5] [--windows 4]
+    python benchmarks/accuracy/weak_four_d_var.py [--seeds 5] [--windows 4] [--at-once]
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import statistics
 from typing import Any
@@ -60,8 +61,8 @@ def windows(name: str, length: int, n: int, seed: int) -> tuple[Any, ...]:
     return jax.vmap(one)(jax.random.split(jax.random.fold_in(jax.random.key(77), seed), n))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def errors(method: str, given: tuple[Any, ...], q: Any) -> tuple[Any, Any, Any]:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def errors(method: str, at_once: bool, given: tuple[Any, ...], q: Any) -> tuple[Any, Any, Any]:
     """Squared errors of all states (windows, K), and whether the minimum was found."""
 
     def one(background: Any, z: Any, truth: Any) -> tuple[Any, Any]:
@@ -71,7 +72,7 @@ def errors(method: str, given: tuple[Any, ...], q: Any) -> tuple[Any, Any, Any]:
             noisy = ModelError(MODEL, jnp.sqrt(q / DT))
             run = rts(filter, noisy, MEASUREMENT, observations, scores=())
             return ((run.smoothed["mean"] - truth) ** 2).mean(1), jnp.asarray(0.0)
-        stages = max(1, len(z) // 5)
+        stages = 1 if at_once else max(1, len(z) // 5)
         if method == "strong":
             finder = FourDVar(std=STD, tolerance=TOLERANCE, stages=stages)
         else:
@@ -82,9 +83,11 @@ def errors(method: str, given: tuple[Any, ...], q: Any) -> tuple[Any, Any, Any]:
     return jax.vmap(one)(*given)
 
 
-def scores(method: str, name: str, length: int, n: int, seed: int, q: float) -> tuple[float, float, float]:
+def scores(
+    method: str, name: str, length: int, args: argparse.Namespace, seed: int, q: float
+) -> tuple[float, float, float]:
     """RMSE over windows and states, RMSE of last states, largest gradient."""
-    squares, slope = errors(method, windows(name, length, n, seed), q)
+    squares, slope = errors(method, args.at_once, windows(name, length, args.windows, seed), q)
     squares = np.asarray(squares)
     return float(squares.mean() ** 0.5), float(squares[:, -1].mean() ** 0.5), float(np.max(slope))
 
@@ -98,16 +101,17 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--at-once", action="store_true", help="all cycles in the first search")
     args = parser.parse_args()
     rows, numbers, unsettled = [], {}, {}
     for name, (_, given) in TRUTHS.items():
         for length in LENGTHS:
             q = given
             if q is None:
-                tuned = {v: scores("weak", name, length, args.windows, TUNING_SEED, v)[0] for v in VARIANCES}
+                tuned = {v: scores("weak", name, length, args, TUNING_SEED, v)[0] for v in VARIANCES}
                 q = min(tuned, key=tuned.__getitem__)
             runs = {
-                method: [scores(method, name, length, args.windows, seed, q) for seed in range(args.seeds)]
+                method: [scores(method, name, length, args, seed, q) for seed in range(args.seeds)]
                 for method in METHODS
             }
             for method in METHODS:

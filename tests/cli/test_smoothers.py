@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from masf_jax.cli.config.builders.smoothers import SMOOTHERS
-from masf_jax.cli.config.compose import choices, compose
+from masf_jax.cli.config.compose import choices, compose, repeat
 from masf_jax.cli.main import main
+from masf_jax.cli.run.results import configuration_text
 
 SMALL = ["dynamics.n=8", "n_cycles=12", "burn_in=2", "ensemble_size=6", "figures=false"]
 RUNS = {
@@ -18,8 +19,9 @@ RUNS = {
     "ienks": ["filter=ienkf", "filter.radius=3", "smoother.lag=2"],
     "rts": ["filter=kalman"],
     "four_d_var": ["smoother.std=0.2"],
-    "weak_four_d_var": ["smoother.q=1e-4", "smoother.stages=2"],
+    "weak_four_d_var": ["smoother.q=1e-4", "precision=float64"],
 }
+SLOW = ("ienks", "four_d_var")
 
 
 @pytest.mark.parametrize("choice", choices("smoother"))
@@ -28,7 +30,9 @@ def test_every_smoother_builds(choice):
     assert callable(built) == (choice != "none")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", ["enks", "rts", "weak_four_d_var", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
+)
 def test_it_runs(name, tmp_path):
     """What is smoothed lies beside the analyses, and is nearer to the truth."""
     arguments = [*SMALL, f"smoother={name}", *RUNS[name], f"output_dir={tmp_path}"]
@@ -46,11 +50,10 @@ def test_it_runs(name, tmp_path):
 
 
 def test_a_configuration_from_before_smoothers_is_read(tmp_path):
-    assert main(["run", *SMALL, f"output_dir={tmp_path}"]) == 0
-    text = (tmp_path / "config.yaml").read_text()
+    text = configuration_text(compose(SMALL))
     assert "smoother:\n  name: none\n" in text
     (tmp_path / "config.yaml").write_text(text.replace("smoother:\n  name: none\n", ""))
-    assert main(["run", "--config", str(tmp_path / "config.yaml"), f"output_dir={tmp_path / 'new'}"]) == 0
+    assert repeat(str(tmp_path / "config.yaml"), []).smoother == {"name": "none"}
 
 
 @pytest.mark.parametrize(
