@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -16,12 +17,14 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from .arrays import real_array
+from .checks import check_members, check_problem, refuse_on_host
 from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
-from .filters.faults import FaultPolicy, FilterDivergedWarning, described, largest_usable, warn_of_faults
+from .filters.faults import FaultPolicy, FilterDivergedWarning, described, warn_of_faults
+from .loops import kept_seldom
 from .measurements.measurement import Measurement, Observations
-from .metrics.cycle import DEFAULT_SCORES, SCORES, Score, cycle_scores
+from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
 from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
@@ -34,7 +37,6 @@ __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", 
 
 _FIRST = 0xFFFFFFFF
 """Folded into the key of a run for what a filter draws before the first cycle; cycles have 0, 1, …"""
-_SAVEABLE = ("mean", "spread", "ensemble")
 _BY_NAME = ("forecast", "analysis", "forecast_scores", "analysis_scores", "info")
 _CHUNKS, _CHUNK_BYTES, _CHUNK_WORK = 50, 2**26, 5 * 10**9
 """Of a run in chunks: how many, but for at most so many bytes of results and values × model steps a chunk."""
@@ -102,10 +104,14 @@ class _Problem(eqx.Module):
     scores: tuple[str, ...] = eqx.field(static=True)
     extra_scores: tuple[tuple[str, Score], ...] = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
+    checkpoint: bool = eqx.field(static=True)
+    truncate: int | None = eqx.field(static=True)
 
 
 def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
     state, step = carry
+    if problem.truncate is not None:
+        state = _cut(state, (xs["cycle"] % problem.truncate == 0) & (xs["cycle"] > 0))
     key_forecast, key_repair, key_analysis = jax.random.split(jax.random.fold_in(problem.key, xs["cycle"]), 3)
     n_steps = xs["step"] - step if problem.interval is None else problem.interval
     layout, policy, filter = problem.layout, problem.policy, problem.filter
@@ -133,6 +139,15 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
             else {}
         )
     return (analysis, xs["step"]), out
+
+
+def _cut(state: State, where: Bool[Array, ""]) -> State:
+    """The state, through which no derivative goes `where`."""
+
+    def one(leaf: Any) -> Any:
+        return jnp.where(where, jax.lax.stop_gradient(leaf), leaf) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(one, state)
 
 
 def _n_members(state: State) -> int | None:
@@ -166,7 +181,10 @@ def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.cond(x["valid"], lambda c: _cycle(problem, c, x), lambda c: (c, empty), carry)
 
-    (state, step), out = jax.lax.scan(body, carry, xs)
+    if problem.checkpoint:
+        (state, step), out = kept_seldom(body, carry, xs, len(xs["step"]))
+    else:
+        (state, step), out = jax.lax.scan(body, carry, xs)
     return (problem.layout.settle(state, _n_members(state), "rest"), step), out
 
 
@@ -210,6 +228,8 @@ def assimilate(
     policy: FaultPolicy | None = None,
     save_to: str | os.PathLike[str] | Record | None = None,
     resume: bool = False,
+    checkpoint: bool = False,
+    truncate: int | None = None,
 ) -> Assimilation:
     """Runs a filter over all observations: forecast to each observation's step, then analysis.
 
@@ -245,6 +265,10 @@ def assimilate(
             `Record`, docs/runs.md). `chunk` None: a fiftieth of the cycles, at most 64 MB of results.
         resume: go on where the run in `save_to` was ended, by whatever; the results are those of a run that
             was not.
+        checkpoint: for reverse mode in memory that grows as √K: it makes every cycle three times
+            (docs/gradients.md). Results are the same.
+        truncate: derivatives go through this many cycles at most: none through the states before cycles
+            truncate, 2·truncate, …; for chaotic models, whose derivatives grow without bound. None: all.
 
     Raises:
         FileExistsError: `save_to` has something, and `resume` is not set.
@@ -275,9 +299,14 @@ def assimilate(
     check_problem(dynamics, measurement, observations, start.shape, truth, save, scores)
     if quality_control is not None:
         quality_control.check(measurement.output_shape(dynamics.state_shape))
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1; got {chunk}.")
+    for name, given in (("chunk", chunk), ("truncate", truncate)):
+        if given is not None and given < 1:
+            raise ValueError(f"{name} must be at least 1; got {given}.")
     policy = FaultPolicy() if policy is None else policy
+    traced = (key, filter, dynamics, measurement, quality_control, policy, start, observations, truth)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(traced)):
+        refuse_on_host(chunk=chunk, progress=progress, timed=timed, save_to=save_to)
+        layout = _for_reverse_mode(layout, observations, start.step)
     problem = _Problem(
         key,
         filter,
@@ -291,6 +320,8 @@ def assimilate(
         tuple(scores),
         tuple((extra_scores or {}).items()),
         layout,
+        checkpoint,
+        truncate,
     )
     record = save_to if isinstance(save_to, Record) or save_to is None else Record(save_to, resume)
     if isinstance(observations, Simulation):
@@ -319,6 +350,18 @@ def assimilate(
         raise FaultError(_first_fault(result), result)
     warn_of_faults(result.faults, result.diverged, result.skipped)
     return result
+
+
+def _for_reverse_mode(
+    layout: MemberLayout, observations: Observations | Simulation, first: Array
+) -> MemberLayout:
+    """The layout with the most steps of a forecast, where these are known: for a run that is being traced."""
+    most = observations.interval
+    steps = None if isinstance(observations, Simulation) else observations.steps
+    if most is None and steps is not None and not isinstance(steps, Tracer):
+        before = 0 if isinstance(first, Tracer) else int(first)
+        most = int(np.diff(np.asarray(steps), prepend=before).max())
+    return dataclasses.replace(layout, most_steps=most)
 
 
 def _first_fault(result: Assimilation) -> str:
@@ -497,61 +540,3 @@ def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, 
 
 def _is_zero(number: Array) -> bool:
     return not isinstance(number, Tracer) and int(number) == 0
-
-
-def check_problem(
-    dynamics: Dynamics,
-    measurement: Measurement,
-    observations: Observations | Simulation,
-    state_shape: tuple[int, ...],
-    truth: Array | None,
-    save: tuple[str, ...],
-    scores: tuple[str, ...],
-) -> None:
-    shape = dynamics.state_shape
-    if state_shape != shape:
-        raise ValueError(
-            f"start holds states of shape {state_shape}; those of {type(dynamics).__name__} have {shape}."
-        )
-    expected = measurement.output_shape(shape)
-    if isinstance(observations, Observations) and observations.values.shape[1:] != expected:
-        raise ValueError(
-            f"observations have shape {observations.values.shape[1:]} per cycle, but the measurement of a "
-            f"state of shape {shape} has shape {expected}."
-        )
-    measurement.check_noise(shape)
-    if truth is not None and truth.shape != (observations.n_cycles, *shape):
-        raise ValueError(
-            f"truth must hold one state per cycle, shape {(observations.n_cycles, *shape)}; "
-            f"got {truth.shape}."
-        )
-    for argument, given, known in (("save", save, _SAVEABLE), ("scores", scores, tuple(SCORES))):
-        unknown = [name for name in given if name not in known]
-        if isinstance(given, str) or unknown:
-            raise ValueError(f"{argument} must be a tuple of names from {known}; got {given!r}.")
-
-
-def check_members(ensemble: Array, dynamics: Dynamics) -> None:
-    """Raises ValueError for a first ensemble of another shape, without spread, or beyond numbers."""
-    shape = dynamics.state_shape
-    if ensemble.ndim != len(shape) + 1 or ensemble.shape[1:] != shape:
-        raise ValueError(
-            f"ensemble must have shape (N, *state_shape) = (N, {', '.join(map(str, shape))}) for "
-            f"{type(dynamics).__name__}; got {ensemble.shape}."
-        )
-    if ensemble.shape[0] < 2:
-        raise ValueError(f"an ensemble needs at least 2 members to have a spread; got {ensemble.shape[0]}.")
-    if not isinstance(ensemble, Tracer):
-        members = np.asarray(ensemble).reshape(ensemble.shape[0], -1)
-        bad = np.flatnonzero(~np.isfinite(members).all(1))
-        if bad.size:
-            raise ValueError(
-                f"the first ensemble is not finite: member(s) {bad[:10].tolist()} hold NaN or Inf values. "
-                "Check the initial states."
-            )
-        largest = max(members.max(initial=0.0), -members.min(initial=0.0))
-        if largest > largest_usable(members.dtype):
-            raise ValueError(
-                f"the first ensemble holds {largest:g}, whose square is beyond {members.dtype}: take another "
-                "unit, or precision=float64."
-            )

@@ -13,7 +13,7 @@ from masf_jax.ensemble.inflation import multiplicative
 
 ROOT = Path(masf_jax.__file__).parent
 LEVELS = [
-    {"_lazy", "progress", "arrays", "numbers", "coordinates", "processes"},
+    {"_lazy", "progress", "arrays", "numbers", "coordinates", "processes", "derivatives", "loops"},
     {"ensemble", "dynamics", "measurements"},
     {"nn", "bases"},
     {"denoisers"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"filters"},
     {"masf"},
     {"metrics", "quality_control", "run_state", "twin"},
-    {"record"},
+    {"record", "checks"},
     {"driver"},
     {"masf.amortised.practice", "masf.amortised.training", "masf.amortised.files", "amortised"},
     {"smoothers"},

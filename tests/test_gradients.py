@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from masf_jax import assimilate, filters
+from masf_jax.derivatives import inverse_sqrt
 from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble import Inflation
-from masf_jax.ensemble.derivatives import inverse_sqrt
 from masf_jax.measurements import Gaussian, Linear, Measurement, Observations, Subset
 
 N = 6

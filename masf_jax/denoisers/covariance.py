@@ -15,6 +15,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import Basis
+from ..derivatives import differentiated_as, inverse_sqrt
 from ..dynamics.layout import current
 from ..ensemble.double import LOST, any_of_batch
 from ..ensemble.order import after
@@ -124,6 +125,18 @@ def _polar_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
     return x @ yt, x @ ((m - m.T) / (s[:, None] + s[None, :])) @ yt
 
 
+def _by_root(upper: Array, b: Array) -> Array:
+    square = upper @ upper.T
+    return b - jnp.linalg.solve(jnp.eye(len(b), dtype=b.dtype) + square @ inverse_sqrt(square), b)
+
+
+@differentiated_as(_by_root)
+def _halved(upper: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    """H (1 + H)⁻¹ b with H = (R Rᵀ)^{1/2}, R = upper."""
+    x, s, _ = jnp.linalg.svd(upper)
+    return x @ ((x.T @ b) * s / (1 + s))
+
+
 def n_measured(ratio: Float[Array, "*v"]) -> Float[Array, ""]:
     """How many components tell more than a millionth of what is known of them, at least 1."""
     return jnp.maximum((jnp.abs(ratio) > 1e-6).sum(), 1).astype(ratio.dtype)
@@ -176,9 +189,9 @@ class FactoredCovariance(Covariance):
     ) -> Float[Array, "*v"]:
         """a - Dᵀ R⁻¹ f Q₂ᵀ (C S⁻¹ a), f = Z (I + (RᵀR)^{-1/2})⁻¹ Zᵀ; exact in the span of D by weights."""
         given = self.given(cos, sin)
-        x, s, _ = jnp.linalg.svd(given.upper)
-        along = x.T @ ((given.ratio * a.reshape(-1)) @ given.below)
-        return a - given.state(x @ (along * s / (1 + s))).reshape(a.shape)
+        return a - given.state(_halved(given.upper, (given.ratio * a.reshape(-1)) @ given.below)).reshape(
+            a.shape
+        )
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " n"]:
         return self.standard(key) @ self.factor
@@ -265,6 +278,28 @@ def standardised_factor(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"
     return jnp.linalg.cholesky(correlation + jnp.diag(surplus)).T, std
 
 
+def _solved_to_the_end(covariance: TaperedCovariance, b: Array, ratio: Array) -> Array:
+    """A⁻¹ b to round-off: the solution, and its derivative by one more solution."""
+    return _to_the_end(covariance._whitened(ratio), b, covariance.max_iterations)
+
+
+def _rooted_to_the_end(covariance: TaperedCovariance, b: Array, ratio: Array) -> Array:
+    """Σ_k c_k (A + s_k)⁻¹ b, each to round-off."""
+    whitened = covariance._whitened(ratio)
+
+    def one(shift: Array) -> Array:
+        return _to_the_end(lambda v: whitened(v) + shift * v, b, covariance.max_iterations)
+
+    shifts, shares = covariance._levels(ratio)
+    return jnp.tensordot(shares, jax.vmap(one)(shifts), axes=1)
+
+
+def _to_the_end(matvec: Callable[[Array], Array], b: Array, most: int) -> Array:
+    double = b.dtype == jnp.float64
+    tolerance, most = (1e-12, 10 * most) if double else (1e-6, most)
+    return cg(matvec, b, tol=tolerance, maxiter=most)[0]
+
+
 class TaperedCovariance(Covariance):
     """P = (D Dᵀ) ∘ C, an ensemble covariance localised by a taper, never formed.
 
@@ -305,6 +340,7 @@ class TaperedCovariance(Covariance):
         least = LOST / jnp.maximum(length, jnp.finfo(b.dtype).tiny)
         return jnp.minimum(least.astype(b.dtype), self.tolerance), self.max_iterations * (10 if double else 1)
 
+    @differentiated_as(_solved_to_the_end)
     def _solved(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
         """A⁻¹ b, by A scaled to a diagonal near 1: else what is not measured is far from all that is."""
         tolerance, most = self._within(b, ratio)
@@ -324,8 +360,9 @@ class TaperedCovariance(Covariance):
         """What conjugate gradients leave, of y and of a member, in posterior standard deviations.
 
         The whole length of a residual, which is the most; in single precision, where it is spread evenly,
-        its largest component.
+        its largest component. Without derivatives: it is reported only.
         """
+        self, y, cos, sin = jax.lax.stop_gradient((self, y, cos, sin))
         ratio = cos / sin
         member = ratio * len(self.columns) ** 0.5 * self.basis.to(self.columns[0])
         order = 2 if y.dtype == jnp.float64 else jnp.inf
@@ -342,11 +379,18 @@ class TaperedCovariance(Covariance):
     ) -> Float[Array, "*v"]:
         """All levels in one sequence of conjugate gradients: S⁻¹C P C S⁻¹ + (1 + s_k) I differ by shifts."""
         ratio = cos / sin
-        largest = 1 + jnp.sum((ratio * self.basis.to(jnp.sqrt((self.columns**2).sum(0)))) ** 2)
-        shifts, shares = _square_root(largest)
-        tolerance, most = self._within(ratio * a, ratio)
-        solved = _shifted_cg(self._whitened(ratio), ratio * a, shifts, shares, tolerance, most)
-        return a - self.matvec(ratio * solved)
+        return a - self.matvec(ratio * self._rooted(ratio * a, ratio))
+
+    @differentiated_as(_rooted_to_the_end)
+    def _rooted(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
+        """(A - 1)⁻¹ (1 - A^{-1/2}) b."""
+        tolerance, most = self._within(b, ratio)
+        return _shifted_cg(self._whitened(ratio), b, *self._levels(ratio), tolerance, most)
+
+    def _levels(self, ratio: Float[Array, "*v"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """Shifts and their shares, for the eigenvalues that A has at most."""
+        columns, ratio = jax.lax.stop_gradient((self.columns, ratio))
+        return _square_root(1 + jnp.sum((ratio * self.basis.to(jnp.sqrt((columns**2).sum(0)))) ** 2))
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
         n_members = self.columns.shape[0]

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..derivatives import without_derivative
 from ..ensemble.density import silverman_factor
+from ..ensemble.resampling import PICKED
 from ..ensemble.statistics import anomalies
 from .base import Denoiser
 
@@ -55,7 +57,8 @@ class KernelDenoiser(Denoiser):
         self, key: PRNGKeyArray, x: Float[Array, "*v"], angle: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
         key_component, key_point = jax.random.split(key)
-        chosen = self.members[jax.random.categorical(key_component, self.log_weights(x, angle))]
+        log_weights = without_derivative(PICKED, self.log_weights(x, angle))
+        chosen = self.members[jax.random.categorical(key_component, log_weights)]
         std = self.bandwidth * jnp.sin(angle) / jnp.sqrt(self._total(angle))
         noise = jax.random.normal(key_point, x.shape, x.dtype)
         return self._component_mean(chosen, x, angle) + std * noise

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..denoisers.base import Denoiser
+from ..loops import counted
 from ..numbers import within
 
 __all__ = ["LinearSchedule", "reverse_euler"]
@@ -74,4 +75,4 @@ def reverse_euler(
         noise = jax.random.normal(jax.random.fold_in(key, k), x.shape, x.dtype)
         return x - dt * (f * x - g2 * score(x, t)) + jnp.sqrt(dt * g2) * noise
 
-    return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(n_steps), step, start)
+    return counted(n_steps, step, start)

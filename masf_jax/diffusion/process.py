@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from ..bases import Basis
-from ..ensemble.derivatives import root_or_zero
+from ..derivatives import root_or_zero
 from ..measurements.measurement import Measurement
 
 __all__ = ["Frame", "Process", "ProcessFamily", "Transition"]

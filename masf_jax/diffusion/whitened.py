@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..bases import Basis, BlockBasis, CellBasis, FourierBasis, IdentityBasis, MatrixBasis
+from ..derivatives import root_or_zero
 from ..dynamics.layout import current
-from ..ensemble.derivatives import root_or_zero
 from ..ensemble.order import after
 from ..measurements import Coarsen, Gaussian
 from ..measurements.measurement import Measurement
@@ -133,6 +133,7 @@ def whitened(
     return WhitenedProblem(Frame(centre, scale, chosen), unit * s, jnp.where(s > 0, y, 0.0))
 
 
+@jax.custom_jvp
 def _singular(
     g: Float[Array, "m n"], innovation: Float[Array, " m"]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"], Float[Array, " n"]]:
@@ -156,6 +157,36 @@ def _singular(
     known = s > tiny
     s, y = jnp.where(known, s, 0.0), jnp.where(known, ut @ innovation, 0.0)
     return vectors, jnp.zeros(n, s.dtype).at[: s.size].set(s), jnp.zeros(n, s.dtype).at[: y.size].set(y)
+
+
+@_singular.defjvp
+def _singular_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    """With M = Uᵀ dG V: dS = diag M, dV = V K, K_ij = (s_i M_ij + s_j M_ji)/(s_j² - s_i²), and
+    dU = (dG V + G dV - U dS) S⁻¹.
+
+    What is not measured is turned by what is only. Equal singular values have no V of their own, yet what is
+    made of U, S and V together has a derivative: those nearer than √ε count as that far apart, all together
+    by the same factors, and the derivative is that of the G which has them.
+    """
+    (g, innovation), (dg, moved) = primals, tangents
+    v, s, y = _singular(g, innovation)
+    eps = jnp.finfo(s.dtype).eps
+    near = (s[1:] > 0) & (s[:-1] - s[1:] <= jnp.sqrt(eps) * s[:-1])
+    s = s.at[1:].multiply(jnp.exp(-2 * jnp.sqrt(eps) * jnp.cumsum(near).astype(s.dtype)))
+    known = s > 0
+    inverse = jnp.where(known, 1 / jnp.where(known, s, 1.0), 0.0)
+    u = jnp.where(known[None], (g @ v), 0.0)
+    u = u / jnp.where(known, jnp.sqrt((u**2).sum(0)), 1.0)[None]
+    along = dg @ v
+    m = u.T @ along
+    gap = (s[None] - s[:, None]) * (s[None] + s[:, None])
+    turn = (s[:, None] * m + s[None] * m.T) / jnp.where(gap == 0, 1.0, gap)
+    dv = v @ jnp.where(gap == 0, 0.0, turn)
+    ds = jnp.diagonal(m)
+    du = (along + ((u * s[None]) @ v.T) @ dv - u * ds[None]) * inverse[None]
+    return (v, s, y), (dv, ds, du.T @ innovation + u.T @ moved)
 
 
 def _diagonal(g: Callable[[Array], Array], basis: Basis, like: Float[Array, "*x"]) -> Float[Array, "*v"]:

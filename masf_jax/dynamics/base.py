@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
+from ..derivatives import differentiated_as
 from .layout import ALL_AT_ONCE, MemberLayout
 
 __all__ = ["Dynamics", "advance", "member_numbers"]
@@ -84,18 +85,45 @@ def advance(
     """
 
     def member(i: Integer[Array, ""], x: Array) -> Array:
-        own = jax.random.fold_in(key, i)
-
-        def one(j: Int[Array, ""] | int, x: Array) -> Array:
-            now = step + j
-            time = now.astype(dynamics.dt.dtype) * dynamics.dt
-            return dynamics(x, time.astype(x.dtype), jax.random.fold_in(own, now))
-
-        if isinstance(n_steps, int) and n_steps <= 1:
-            return one(0, x) if n_steps == 1 else x
-        return jax.lax.fori_loop(0, n_steps, one, x)
+        run = dynamics, x, step, jax.random.fold_in(key, i), n_steps
+        if isinstance(n_steps, int) or layout.most_steps is None:
+            return _forecast(*run)
+        return _forecast_of_traced_length(*run, layout.most_steps)
 
     return layout.map(member, member_numbers(ensemble.shape[0]), ensemble)
+
+
+def _step(dynamics: Dynamics, x: Array, now: Array, key: PRNGKeyArray) -> Array:
+    time = now.astype(dynamics.dt.dtype) * dynamics.dt
+    return dynamics(x, time.astype(x.dtype), jax.random.fold_in(key, now))
+
+
+def _forecast(
+    dynamics: Dynamics, x: Array, step: Array, key: PRNGKeyArray, n_steps: int | Array
+) -> Float[Array, "*state"]:
+    """One member, with its key."""
+    if isinstance(n_steps, int) and n_steps <= 1:
+        return _step(dynamics, x, step + 0, key) if n_steps == 1 else x
+    return jax.lax.fori_loop(0, n_steps, lambda j, x: _step(dynamics, x, step + j, key), x)
+
+
+def _forecast_by_scan(
+    dynamics: Dynamics, x: Array, step: Array, key: PRNGKeyArray, n_steps: Array, most: int
+) -> Float[Array, "*state"]:
+    """The same by a loop of fixed length, which has a derivative in reverse mode."""
+
+    def one(x: Array, j: Array) -> tuple[Array, None]:
+        go = jax.checkpoint(lambda x: _step(dynamics, x, step + j, key))
+        return jax.lax.cond(j < n_steps, go, lambda x: x, x), None
+
+    return jax.lax.scan(one, x, jnp.arange(most, dtype=step.dtype))[0]
+
+
+@differentiated_as(_forecast_by_scan)
+def _forecast_of_traced_length(
+    dynamics: Dynamics, x: Array, step: Array, key: PRNGKeyArray, n_steps: int | Array, most: int
+) -> Float[Array, "*state"]:
+    return _forecast(dynamics, x, step, key, n_steps)
 
 
 def member_numbers(n: int) -> Integer[Array, " n"]:

@@ -43,6 +43,7 @@ class MemberLayout:
         devices: members and components are spread over these evenly and in order, the number of members a
             multiple of theirs; None: arrays stay where they are. Of several processes
             (`jax.distributed`): all of `jax.devices()`.
+        most_steps: of forecasts whose length is traced, for reverse mode; `assimilate` fills it in.
 
     Raises:
         ValueError: batch_size below 1; no devices; a number of members that the devices do not divide.
@@ -50,6 +51,7 @@ class MemberLayout:
 
     batch_size: int | None = None
     devices: tuple[Any, ...] | None = None
+    most_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .base import Dynamics, advance, member_numbers
 from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Climatology", "advance", "climatological_states", "climatology", "rollout", "spun_up_ensemble"]
+__all__ = [
+    "SAMPLED",
+    "Climatology",
+    "advance",
+    "at_once",
+    "climatological_states",
+    "climatology",
+    "rollout",
+    "spun_up_ensemble",
+]
 
 _CHAINS = 64
+SAMPLED = (
+    "a climatology that is sampled from the model has no derivative by the model's parameters that is of "
+    "use: along a long chaotic run it grows without bound. Prepare the filter with a known model, outside of "
+    "what is differentiated, filter = filter.prepare(dynamics, measurement), or give it moments."
+)
+
+
+def at_once(dynamics: Dynamics) -> contextlib.AbstractContextManager[None]:
+    """Within: what is made of a known model is computed at once, also inside `jit`."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(dynamics)):
+        return contextlib.nullcontext()
+    return jax.ensure_compile_time_eval()
 
 
 def rollout(

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..derivatives import differentiated_as, inverse_sqrt, square_root_analysis
 from ..dynamics.layout import current
-from .derivatives import differentiated_as, inverse_sqrt, square_root_analysis
 from .tall import tall_qr
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "mean_preserving_rotation",
     "modes",
     "random_orthogonal",
+    "weights_by_singular_values",
 ]
 
 
@@ -50,7 +51,8 @@ class Modes(NamedTuple):
 
     def weights(self, d: Float[Array, "*k m"]) -> Float[Array, "*k N"]:
         """A^{-1} S d."""
-        return ((d @ self.v) * (self.sigma / (1.0 + self.sigma**2))) @ self.u.T
+        shares = self.sigma / (1.0 + self.sigma**2)
+        return ((d @ self.v) * shares[(None,) * (d.ndim - 1)]) @ self.u.T
 
     def shrunk(self, x: Float[Array, "N n"]) -> Float[Array, "N n"]:
         """A^{-1/2} x."""
@@ -83,6 +85,19 @@ def by_singular_values(
     """A^{-1} S d and A^{-1/2} x."""
     found = modes(s)
     return found.weights(d), found.shrunk(x)
+
+
+def _weights_by_solving(s: Array, d: Array) -> Array:
+    n, m = s.shape
+    if m < n:
+        return jnp.linalg.solve(jnp.eye(m, dtype=s.dtype) + s.T @ s, d.T).T @ s.T
+    return jnp.linalg.solve(jnp.eye(n, dtype=s.dtype) + s @ s.T, s @ d.T).T
+
+
+@differentiated_as(_weights_by_solving)
+def weights_by_singular_values(s: Float[Array, "N m"], d: Float[Array, "k m"]) -> Float[Array, "k N"]:
+    """A^{-1} S d of each row d."""
+    return modes(s).weights(d)
 
 
 def helmert(n: int) -> Float[np.ndarray, "n n-1"]:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ..derivatives import without_derivative
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
-from ..dynamics.rollout import Climatology as ClimateMoments, climatology
+from ..dynamics.rollout import SAMPLED, Climatology as ClimateMoments, at_once, climatology
 from ..measurements.measurement import Measurement
 from ..numbers import within
 from .base import EnsembleState, Filter, GaussianState, Info, State
@@ -28,7 +29,9 @@ def _moments(name: str, known: ClimateMoments | None, dynamics: Dynamics, seed: 
     n = math.prod(dynamics.state_shape)
     if n > _LARGEST:
         raise ValueError(f"{name} holds an n × n climatological covariance; n = {n} exceeds {_LARGEST}.")
-    return eqx.filter_jit(climatology)(dynamics, jax.random.key(seed), 20_000, 4)
+    with at_once(dynamics):
+        moments = eqx.filter_jit(climatology)(dynamics, jax.random.key(seed), 20_000, 4)
+    return without_derivative(SAMPLED, moments)
 
 
 def _advance_mean(

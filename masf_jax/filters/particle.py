@@ -7,8 +7,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ..derivatives import root_or_zero
 from ..dynamics.layout import Placement, current
 from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
@@ -28,7 +29,12 @@ class ParticleFilter(MemberFilter):
     that all p(z | x) are 0 as numbers, or NaN) the particles stay, equally weighted, and the effective sample
     size reported is 0.
 
-    Source: Gordon, Salmond & Smith (1993); regularisation: Musso, Oudjane & Le Gland (2001).
+    Derivatives are those of expectations, not of one run, which jumps where another particle is picked: a
+    picked particle's weight 1/N counts as w/N over w where it is no more varied, so that derivatives of the
+    weights go on through the resampling. They are noisy: take the mean over many keys.
+
+    Source: Gordon, Salmond & Smith (1993); regularisation: Musso, Oudjane & Le Gland (2001); derivatives:
+    Ścibior & Wood (2021), arXiv 2106.10314.
 
     Args:
         threshold: in (0, 1]; 1 resamples every cycle.
@@ -64,7 +70,8 @@ class ParticleFilter(MemberFilter):
         size = jnp.where(lost, 0.0, effective_sample_size(weighted))
 
         def resample(_: None) -> tuple[Array, Array]:
-            return self._resample(key, particles.reshape(n, -1), jnp.exp(weighted)), uniform
+            x, picked = self._resample(key, particles.reshape(n, -1), jnp.exp(weighted))
+            return x, uniform + _slope_alone(weighted[picked])
 
         def keep(_: None) -> tuple[Array, Array]:
             return particles.reshape(n, -1), weighted
@@ -75,17 +82,26 @@ class ParticleFilter(MemberFilter):
         info = {"innovation": innovation, "effective_sample_size": size}
         return EnsembleState(x.reshape(particles.shape), log_weights), info
 
-    def _resample(self, key: PRNGKeyArray, x: Float[Array, "N n"], weights: Float[Array, " N"]) -> Array:
-        """Systematically resampled and jittered particles."""
+    def _resample(
+        self, key: PRNGKeyArray, x: Float[Array, "N n"], weights: Float[Array, " N"]
+    ) -> tuple[Float[Array, "N n"], Int[Array, " N"]]:
+        """Systematically resampled and jittered particles, and which of the particles they were."""
         n_particles, n = x.shape
         key_pick, key_jitter = jax.random.split(key)
-        picked = x[systematic(key_pick, weights)]
+        picked = systematic(key_pick, jax.lax.stop_gradient(weights))
         mean = weights @ x
-        deviations = jnp.sqrt(weights)[:, None] * (x - mean[None])
+        deviations = root_or_zero(weights)[:, None] * (x - mean[None])
         width = self.regularization.astype(x.dtype) * n_particles ** (-1.0 / (n + 4))
         if n <= n_particles:  # C = FᵀF, from the anomalies: their product can be singular in round-off
             factor = jnp.linalg.qr(deviations, mode="r")
             noise = jax.random.normal(key_jitter, x.shape, x.dtype) @ factor
         else:  # random combinations of the weighted anomalies: the same law, no n × n matrix
             noise = jax.random.normal(key_jitter, (n_particles, n_particles), x.dtype) @ deviations
-        return picked + width * noise
+        return x[picked] + width * noise, picked
+
+
+def _slope_alone(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Zeros, with the derivatives of these less their mean: the weights' sum has none."""
+    known = jnp.where(jnp.isfinite(log_weights), log_weights, 0.0)
+    slope = known - jax.lax.stop_gradient(known)
+    return slope - slope.mean()

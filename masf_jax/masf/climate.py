@@ -8,13 +8,16 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bases import IdentityBasis
+from ..derivatives import without_derivative
 from ..diffusion.conditional import towards_noise
 from ..diffusion.process import Frame, Process, ProcessFamily
 from ..dynamics.base import Dynamics
-from ..dynamics.rollout import climatological_states
+from ..dynamics.rollout import SAMPLED, at_once, climatological_states
 from ..ensemble.normalization import Moments, Normalization
 from ..ensemble.statistics import member_mean, member_variance
 from ..measurements.measurement import Measurement
@@ -54,8 +57,10 @@ def climate(
     Raises:
         ValueError: a model that blows up, or a measurement that the process cannot take.
     """
-    states, validation = eqx.filter_jit(climatological_states)(dynamics, key, n, max(1, n // 10))
-    if not bool(jnp.isfinite(states).all()):
+    with at_once(dynamics):
+        found = eqx.filter_jit(climatological_states)(dynamics, key, n, max(1, n // 10))
+    states, validation = without_derivative(SAMPLED, found)
+    if not isinstance(states, Tracer) and not np.isfinite(np.asarray(states)).all():
         raise ValueError(
             f"climatological states of {type(dynamics).__name__} are not finite: its time step dt = "
             f"{float(dynamics.dt):g} may be too large."

@@ -63,16 +63,13 @@ class _Problem(eqx.Module):
         self, key: PRNGKeyArray, forecast: tuple[Array, ...], steps: Array, xs: dict[str, Array]
     ) -> tuple[tuple[Array, ...], Info]:
         """Members at the window's start and end after the use of z, and at the start of the next window."""
-        now = xs["step"]
         measurement = with_one_noise_law(EnsembleState(forecast[1]), self.measurement)
-
-        def carried(dynamics: Dynamics, start: Array) -> Array:
-            return advance(dynamics, start, steps[0], self.model_key, now - steps[0])
 
         def use(forecast: tuple[Array, ...]) -> tuple[tuple[Array, ...], Info]:
             start, newest, next_start = forecast
+            window = Window(start, steps[0], xs["step"] - steps[0], self.model_key)
             smoothed, analysis, info = self.filter.fit(
-                start, newest, self.dynamics, carried, xs["z"], xs["mask"], measurement
+                window, newest, self.dynamics, xs["z"], xs["mask"], measurement
             )
             info = info | {"rounding": of_storage(newest, analysis, info["rounding"])}
             following = analysis if len(steps) == 1 else self.advance(smoothed, steps[0], steps[1])

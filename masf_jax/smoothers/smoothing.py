@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from ..arrays import real_array
-from ..driver import check_members, check_problem, cycle_arrays, observed_components, saved
+from ..checks import check_members, check_problem
+from ..driver import cycle_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info, State
 from ..filters.faults import warn_of_faults

@@ -12,12 +12,18 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ..derivatives import without_derivative
 from .config import FitConfig
 from .history import History
 from .progress import progress_bar
 from .trees import Kept, identity
 
 __all__ = ["Loss", "fit", "pretrain"]
+
+_TRAINED = (
+    "training has no derivative by its data: train beforehand, outside of what is differentiated "
+    "(AmortisedMASF; a prior or denoiser with its parameters), or take a filter that trains nothing."
+)
 
 Loss = Callable[[Any, PRNGKeyArray, Any], Float[Array, ""]]
 
@@ -173,7 +179,7 @@ def fit(
     far, those it began with included, and the best are returned. Without validation samples the last are. A
     step whose loss or gradient is not finite changes nothing and is counted. Early stopping ends the
     loop, not only its effect. Not compiled by itself: call it within `jax.jit`, where it may be one part of
-    a larger program; not reverse-differentiable.
+    a larger program. It has no derivative.
 
     Args:
         loss: A scalar from (params, key, batch), where batch is a tree as `data` with `config.batch_size`
@@ -185,6 +191,7 @@ def fit(
     Raises:
         ValueError: Arrays of `data` differ in their number of samples, or no sample is left for training.
     """
+    params, data, validation = without_derivative(_TRAINED, (params, data, validation))
     problem, start = _problem(key, loss, params, data, config, validation)
     # lambdas: JAX hashes what it is given, and a bound method of a module with arrays has no hash
     state = jax.lax.while_loop(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import modes
+from ...ensemble.transforms import weights_by_singular_values
 from ..base import EnsembleFilter, Info
 
 __all__ = ["EnKF"]
@@ -40,8 +40,8 @@ class EnKF(EnsembleFilter):
         self, draws: Array, x: Float[Array, "N n"], innovations: Float[Array, "N m"], mask: Bool[Array, " m"]
     ) -> tuple[Float[Array, "N n"], Info]:
         scale = 1.0 / jnp.sqrt(jnp.asarray(len(x) - 1, x.dtype))
-        found = modes(-scale * anomalies(innovations)[1])
-        return x + scale * found.weights(innovations + draws) @ anomalies(x)[1], {}
+        w = weights_by_singular_values(-scale * anomalies(innovations)[1], innovations + draws)
+        return x + scale * w @ anomalies(x)[1], {}
 
     def transform(
         self,

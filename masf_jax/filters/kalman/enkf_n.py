@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ...derivatives import differentiated_as, square_root_analysis
 from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
@@ -56,22 +57,12 @@ class EnKFN(EnsembleFilter):
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
     ) -> tuple[Float[Array, "N n"], Info]:
-        n_members = x.shape[0]
-        ridge = jnp.asarray(n_members - 1, x.dtype)
         mean, deviations = anomalies(x)
         d, y = anomalies(innovations)
-        y = -y
-        found = modes(y)
-        rest = jnp.zeros(n_members - len(found.sigma), x.dtype)
-        values = jnp.append(found.sigma**2, rest)
-        square = jnp.append((found.sigma * (d @ found.v)) ** 2, rest)
-        lam = _inflation(values, square, n_members, self.certainty.astype(x.dtype))
-        scaled = found._replace(sigma=found.sigma * jnp.sqrt(lam / ridge))
-        updated = jnp.sqrt(lam) * scaled.shrunk(deviations)
+        lam, increment, updated = _by_singular_values(-y, d, deviations, self.certainty.astype(x.dtype))
         if draws is not None:
             updated = draws @ updated
-        w = jnp.sqrt(lam / ridge) * scaled.weights(d)
-        return (mean + w @ deviations)[None] + anomalies(updated)[1], {"inflation": jnp.sqrt(lam)}
+        return (mean + increment)[None] + anomalies(updated)[1], {"inflation": jnp.sqrt(lam)}
 
     def transform(
         self,
@@ -80,21 +71,82 @@ class EnKFN(EnsembleFilter):
         innovations: Float[Array, "N m"],
         mask: Bool[Array, " m"],
     ) -> tuple[Float[Array, "N n"], Info]:
-        n_members = x.shape[0]
-        ridge = jnp.asarray(n_members - 1, x.dtype)
         mean, deviations = anomalies(x)
         d, y = anomalies(innovations)
-        y = -y
-        values, vectors = jnp.linalg.eigh(y @ y.T)  # squared singular values
-        values = jnp.maximum(values, 0.0)
-        along = vectors.T @ (y @ d)  # σ_i u_i
-        lam = _inflation(values, along**2, n_members, self.certainty.astype(x.dtype))
-        w = vectors @ (along / (values + ridge / lam))
-        transform = (vectors * jnp.sqrt(ridge / (values + ridge / lam))[None]) @ vectors.T
-        if self.rotation:
-            transform = mean_preserving_rotation(key, n_members, x.dtype) @ transform
-        analysis = (mean + w @ deviations)[None] + anomalies(transform @ deviations)[1]
-        return analysis, {"inflation": jnp.sqrt(lam)}
+        turn = mean_preserving_rotation(key, len(x), x.dtype) if self.rotation else None
+        given = -y, d, deviations, self.certainty.astype(x.dtype), turn
+        lam, increment, updated = _by_eigenvectors(*given)
+        return (mean + increment)[None] + anomalies(updated)[1], {"inflation": jnp.sqrt(lam)}
+
+
+def _by_roots(
+    y: Array, d: Array, deviations: Array, certainty: Array, turn: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """λ, the mean's increment and the (turned) anomalies, in a form that has derivatives.
+
+    λ by one Newton step from where it is: d log λ = -dJ'/J'', of the implicit function.
+    """
+    n_members = len(y)
+    ridge = jnp.asarray(n_members - 1, y.dtype)
+    gram, projected = y @ y.T, y @ d
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
+    values, square = jnp.maximum(values, 0.0), (vectors.T @ jax.lax.stop_gradient(projected)) ** 2
+    certainty_now = jax.lax.stop_gradient(certainty)
+    u = jnp.log(_inflation(values, square, n_members, certainty_now))
+    inverse = jnp.linalg.inv(gram / ridge + jnp.eye(n_members, dtype=y.dtype))
+    e, c = _hyperprior(jnp.trace(inverse) / n_members, n_members, certainty)
+
+    def slope(u: Array) -> Array:
+        lam = jnp.exp(u)
+        along = jnp.linalg.solve(lam * gram + ridge * jnp.eye(n_members, dtype=y.dtype), projected)
+        return c - e / lam - lam * (along**2).sum()
+
+    steepness = jax.jvp(slope, (u,), (jnp.ones_like(u),))[1]
+    lam = jnp.exp(u - slope(u) / jax.lax.stop_gradient(steepness))
+    size = jnp.sqrt(lam / ridge)
+    w, updated = square_root_analysis(size * y, d, deviations)
+    updated = jnp.sqrt(lam) * updated
+    return lam, size * w @ deviations, updated if turn is None else turn @ updated
+
+
+@differentiated_as(_by_roots)
+def _by_eigenvectors(
+    y: Array, d: Array, deviations: Array, certainty: Array, turn: Array | None
+) -> tuple[Array, Array, Array]:
+    n_members = len(y)
+    ridge = jnp.asarray(n_members - 1, y.dtype)
+    values, vectors = jnp.linalg.eigh(y @ y.T)  # squared singular values
+    values = jnp.maximum(values, 0.0)
+    along = vectors.T @ (y @ d)  # σ_i u_i
+    lam = _inflation(values, along**2, n_members, certainty)
+    w = vectors @ (along / (values + ridge / lam))
+    transform = (vectors * jnp.sqrt(ridge / (values + ridge / lam))[None]) @ vectors.T
+    if turn is not None:
+        transform = turn @ transform
+    return lam, w @ deviations, transform @ deviations
+
+
+@differentiated_as(_by_roots)
+def _by_singular_values(
+    y: Array, d: Array, deviations: Array, certainty: Array
+) -> tuple[Array, Array, Array]:
+    n_members = len(y)
+    ridge = jnp.asarray(n_members - 1, y.dtype)
+    found = modes(y)
+    rest = jnp.zeros(n_members - len(found.sigma), y.dtype)
+    square = jnp.append((found.sigma * (d @ found.v)) ** 2, rest)
+    lam = _inflation(jnp.append(found.sigma**2, rest), square, n_members, certainty)
+    scaled = found._replace(sigma=found.sigma * jnp.sqrt(lam / ridge))
+    w = jnp.sqrt(lam / ridge) * scaled.weights(d)
+    return lam, w @ deviations, jnp.sqrt(lam) * scaled.shrunk(deviations)
+
+
+def _hyperprior(share: Array, n_members: int, certainty: Array) -> tuple[Array, Array]:
+    """e and c, corrected, for k = `share`."""
+    e = jnp.asarray((n_members + 1) / n_members, share.dtype)
+    c = jnp.asarray(n_members / (n_members - 1), share.dtype)
+    correction = (e / c) ** (0.5 * share)
+    return e / correction * certainty, c * correction * certainty
 
 
 def _inflation(values: Array, square: Array, n_members: int, certainty: Array) -> Array:
@@ -104,10 +156,7 @@ def _inflation(values: Array, square: Array, n_members: int, certainty: Array) -
     negative at λ = e/c and positive for large λ.
     """
     ridge = jnp.asarray(n_members - 1, values.dtype)
-    e = jnp.asarray((n_members + 1) / n_members, values.dtype)
-    c = jnp.asarray(n_members / (n_members - 1), values.dtype)
-    correction = (e / c) ** (0.5 * (ridge / (values + ridge)).mean())
-    e, c = e / correction * certainty, c * correction * certainty
+    e, c = _hyperprior((ridge / (values + ridge)).mean(), n_members, certainty)
 
     def slope(u: Array) -> Array:
         lam = jnp.exp(u)

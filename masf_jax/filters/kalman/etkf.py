@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ...derivatives import differentiated_as, square_root_analysis
 from ...dynamics.layout import Placement
-from ...ensemble.derivatives import differentiated_as, square_root_analysis
 from ...ensemble.inflation import Inflation
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import by_singular_values, helmert, mean_preserving_rotation, random_orthogonal

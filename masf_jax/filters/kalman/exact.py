@@ -15,7 +15,7 @@ from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...ensemble.double import exactly_where, in_double
 from ...ensemble.statistics import anomalies
-from ...ensemble.transforms import modes
+from ...ensemble.transforms import by_singular_values
 from ...measurements.measurement import Measurement
 from ...numbers import number
 from .. import rounding
@@ -47,12 +47,26 @@ def linearize(
 
 def square_root(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """F with P = F Fᵀ; negative eigenvalues, which are round-off, count as 0."""
+    return in_double(_root, covariance, result=covariance.dtype)
 
-    def root(covariance: Array) -> Array:
-        values, vectors = jnp.linalg.eigh(covariance)
-        return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
 
-    return in_double(root, covariance, result=covariance.dtype)
+@jax.custom_jvp
+def _root(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    values, vectors = jnp.linalg.eigh(covariance)
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
+
+
+@_root.defjvp
+def _root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """dF = V B, B_ij = (Vᵀ dP V)_ij √λ_j/(λ_i + λ_j): one with dF Fᵀ + F dFᵀ = dP, also of equal λ.
+
+    Another F of the same P is as good: nothing hangs on which one it is.
+    """
+    values, vectors = jnp.linalg.eigh(primals[0])
+    values = jnp.maximum(values, 0.0)
+    both = values[:, None] + values[None]
+    inner = vectors.T @ tangents[0] @ vectors * jnp.sqrt(values)[None] / jnp.where(both > 0, both, 1.0)
+    return vectors * jnp.sqrt(values)[None], vectors @ inner
 
 
 def gaussian_state(mean: Float[Array, "*state"], factor: Float[Array, "n k"]) -> GaussianState:
@@ -118,8 +132,8 @@ def exact_update(
     factor: Float[Array, "n k"], jacobian: Float[Array, "m n"], d: Float[Array, " m"]
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
     """The same without Gram matrices, by singular values of S; F_a = F (I + S Sᵀ)^{-1/2}."""
-    found = modes((jacobian @ factor).T)
-    return factor @ found.weights(d), found.shrunk(factor.T).T
+    w, shrunk = by_singular_values((jacobian @ factor).T, d, factor.T)
+    return factor @ w, shrunk.T
 
 
 def gaussian_analysis(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ...derivatives import differentiated_as, inverse_sqrt
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...dynamics.rollout import advance
@@ -45,6 +46,10 @@ class Window(NamedTuple):
     step: Int[Array, ""]
     n_steps: Int[Array, ""]
     key: PRNGKeyArray
+
+    def carried(self, dynamics: Dynamics, start: Float[Array, "N *state"]) -> Float[Array, "N *state"]:
+        """Members at its end, of others at its start."""
+        return advance(dynamics, start, self.step, self.key, self.n_steps, current())
 
 
 class IEnKF(InflatedFilter):
@@ -139,20 +144,14 @@ class IEnKF(InflatedFilter):
     ) -> tuple[Float[Array, "N *state"], Window, Info]:
         if self.dynamics is None:
             raise ValueError("the filter needs the model: call filter.prepare(dynamics, measurement).")
-        window = memory
-
-        def carried(dynamics: Dynamics, start: Array) -> Array:
-            return advance(dynamics, start, window.step, window.key, window.n_steps, current())
-
-        _, ensemble, info = self.fit(window.start, members, self.dynamics, carried, z, mask, measurement)
-        return self.rotated(key, ensemble), window, info
+        _, ensemble, info = self.fit(memory, members, self.dynamics, z, mask, measurement)
+        return self.rotated(key, ensemble), memory, info
 
     def fit(
         self,
-        start: Float[Array, "N *state"],
+        window: Window,
         forecast: Float[Array, "N *state"],
         dynamics: Dynamics,
-        carried: Callable[[Dynamics, Array], Array],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
@@ -162,8 +161,7 @@ class IEnKF(InflatedFilter):
         Made in double precision, the model too, where the working precision does not do.
 
         Args:
-            start, forecast: members x̄ + X before the measurement, and carried to the end.
-            carried: the model over the window, of all members.
+            window: with the members x̄ + X before the measurement; forecast: those carried to its end.
         """
         d, s = anomalies(whitened_innovations(forecast, z, mask, measurement))
         scaled = s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype))
@@ -173,16 +171,10 @@ class IEnKF(InflatedFilter):
             local = LETKF(self.radius, localization=self.localization, taper=self.taper)
             total, limit = local.total, local.limit
         coarse, fine = rounding.of_algebra(d, scaled, z, mask, measurement, total, limit=limit)
-        arrays = (self, start, forecast, dynamics, z, measurement)
+        arrays = (self, window, forecast, dynamics, z, mask, measurement)
 
-        def minimised(exact: bool) -> Callable:
-            def run(
-                filter: IEnKF, start: Array, forecast: Array, dynamics: Dynamics, z: Array, given: Any
-            ) -> Any:
-                minimum = filter._minimum if filter.radius is None else filter._local_minimum
-                return minimum(start, forecast, dynamics, carried, z, mask, given, exact)
-
-            return run
+        def minimum(exact: bool) -> Callable:
+            return lambda *arrays: _minimum(*arrays, exact)
 
         def with_rounding(found: Any, estimate: Array) -> Any:
             start, ensemble, info = found
@@ -190,47 +182,32 @@ class IEnKF(InflatedFilter):
 
         return exactly_where(
             coarse,
-            lambda _: with_rounding(in_double(minimised(True), *arrays, result=start.dtype), fine),
-            lambda coarse: with_rounding(minimised(False)(*arrays), coarse),
+            lambda _: with_rounding(in_double(minimum(True), *arrays, result=forecast.dtype), fine),
+            lambda coarse: with_rounding(minimum(False)(*arrays), coarse),
         )
 
-    def _minimum(
+    def minimum(
         self,
-        start: Float[Array, "N *state"],
+        window: Window,
         forecast: Float[Array, "N *state"],
         dynamics: Dynamics,
-        carried: Callable[[Dynamics, Array], Array],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
         exact: bool,
+        loop: Callable[..., Any],
     ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
-        """`fit`; `exact`: by singular values of Y, else by eigenvalues of Y Yᵀ."""
-        n, dtype = start.shape[0], start.dtype
-        mean, deviations = anomalies(start)
-        ridge = jnp.asarray(n - 1, dtype)
+        """`fit`; `exact`: by singular values of Y, else by eigenvalues of Y Yᵀ; `loop`: a `while_loop`."""
+        n, dtype = forecast.shape[0], forecast.dtype
+        mean, deviations = anomalies(window.start)
 
         def moved(w: Array, transform: Array) -> Array:
             return current().spread(mean[None] + jnp.tensordot(w[None] + transform, deviations, 1))
 
-        def by_eigenvalues(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
-            values, vectors = jnp.linalg.eigh(y @ y.T)
-            values = jnp.maximum(values, 0.0) + ridge
-            change = vectors @ ((vectors.T @ (y @ d - ridge * w)) / values)
-            transform = (vectors * jnp.sqrt(ridge / values)[None]) @ vectors.T
-            return change, transform, (vectors * jnp.sqrt(values / ridge)[None]) @ vectors.T
-
-        def by_singular_values(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
-            u, sigma, v = modes(y)
-            values, along, one = sigma**2 + ridge, u.T @ w, jnp.eye(n, dtype=dtype)
-            change = u @ ((sigma * (d @ v) - ridge * along) / values + along) - w
-            transform = one + (u * (jnp.sqrt(ridge / values) - 1.0)[None]) @ u.T
-            return change, transform, one + (u * (jnp.sqrt(values / ridge) - 1.0)[None]) @ u.T
-
         def better(carry: tuple[Array, ...]) -> tuple[Array, ...]:
             count, w, transform, inverse, ensemble, _ = carry
             d, y = anomalies(whitened_innovations(ensemble, z, mask, measurement))
-            step = by_singular_values if exact else by_eigenvalues
+            step = _by_singular_values if exact else _by_eigenvectors
             change, transform, inverse = step(w, d, -inverse @ y)
             w = w + change
             return (
@@ -238,7 +215,7 @@ class IEnKF(InflatedFilter):
                 w,
                 transform,
                 inverse,
-                carried(dynamics, moved(w, transform)),
+                window.carried(dynamics, moved(w, transform)),
                 jnp.sum(change**2),
             )
 
@@ -248,22 +225,23 @@ class IEnKF(InflatedFilter):
         one = jnp.eye(n, dtype=dtype)
         zero, far = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
         begin = (zero, jnp.zeros(n, dtype), one, one, forecast, far)
-        count, w, transform, _, ensemble, change = jax.lax.while_loop(unsettled, better, begin)
+        count, w, transform, _, ensemble, change = loop(unsettled, better, begin)
         info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
         return moved(w, transform), ensemble, info
 
-    def _local_minimum(
+    def local_minimum(
         self,
-        start: Float[Array, "N *state"],
+        window: Window,
         forecast: Float[Array, "N *state"],
         dynamics: Dynamics,
-        carried: Callable[[Dynamics, Array], Array],
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
         exact: bool,
+        loop: Callable[..., Any],
     ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
         """`fit` with a u_i = √(N-1) w_i at each point: (I + S_i S_iᵀ) u_i ← S_i (d_i + S_iᵀ u_i)."""
+        start = window.start
         n, dtype = start.shape[0], start.dtype
         scale = 1.0 / jnp.sqrt(jnp.asarray(n - 1, dtype))
         mean, deviations = anomalies(start)
@@ -319,7 +297,7 @@ class IEnKF(InflatedFilter):
             count, u, d, s, _, _ = carry
             new = better(near(d, s), u)
             change = scale**2 * jnp.sum((new - u) ** 2, axis=1).max()
-            return count + 1, new, *seen(carried(dynamics, centred(new, deviations))), s, change
+            return count + 1, new, *seen(window.carried(dynamics, centred(new, deviations))), s, change
 
         def unsettled(carry: tuple[Array, ...]) -> Array:
             return (carry[0] < self.iterations) & (carry[-1] > self.tolerance.astype(dtype) * n)
@@ -327,10 +305,10 @@ class IEnKF(InflatedFilter):
         d, s = seen(forecast)
         zero, far = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
         begin = (zero, jnp.zeros((points, n), dtype), d, s, s, far)
-        count, u, d, _, used, change = jax.lax.while_loop(unsettled, iterate, begin)
+        count, u, d, _, used, change = loop(unsettled, iterate, begin)
         found = centred(u, shrunk(near(d, used)))
         info = {"iterations": count.astype(dtype), "last_step": jnp.sqrt(change / n)}
-        return found, carried(dynamics, found), info
+        return found, window.carried(dynamics, found), info
 
     def rotated(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> Float[Array, "N *state"]:
         """After a random mean-preserving rotation, where there is to be one."""
@@ -346,3 +324,50 @@ class IEnKF(InflatedFilter):
         """Rotated and inflated."""
         key_rotation, key_inflation = self.keys(key)
         return self.inflation.after(key_inflation, forecast, self.rotated(key_rotation, ensemble))
+
+
+def _by_roots(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
+    """The Gauss-Newton step Δw, the transform T = (1 + Y Yᵀ/(N-1))^{-1/2}, and T⁻¹; with derivatives."""
+    n, ridge = len(y), len(y) - 1
+    matrix = jnp.eye(n, dtype=y.dtype) + y @ y.T / ridge
+    root = inverse_sqrt(matrix)
+    return root @ (root @ (y @ d / ridge - w)), root, matrix @ root
+
+
+@differentiated_as(_by_roots)
+def _by_eigenvectors(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
+    ridge = jnp.asarray(len(y) - 1, y.dtype)
+    values, vectors = jnp.linalg.eigh(y @ y.T)
+    values = jnp.maximum(values, 0.0) + ridge
+    change = vectors @ ((vectors.T @ (y @ d - ridge * w)) / values)
+    transform = (vectors * jnp.sqrt(ridge / values)[None]) @ vectors.T
+    return change, transform, (vectors * jnp.sqrt(values / ridge)[None]) @ vectors.T
+
+
+@differentiated_as(_by_roots)
+def _by_singular_values(w: Array, d: Array, y: Array) -> tuple[Array, Array, Array]:
+    ridge = jnp.asarray(len(y) - 1, y.dtype)
+    u, sigma, v = modes(y)
+    values, along, one = sigma**2 + ridge, u.T @ w, jnp.eye(len(y), dtype=y.dtype)
+    change = u @ ((sigma * (d @ v) - ridge * along) / values + along) - w
+    transform = one + (u * (jnp.sqrt(ridge / values) - 1.0)[None]) @ u.T
+    return change, transform, one + (u * (jnp.sqrt(values / ridge) - 1.0)[None]) @ u.T
+
+
+def _minimum_by_scan(filter: IEnKF, *args: Any) -> tuple[Array, Array, Info]:
+    """`_minimum` by a loop of fixed length, of which each iteration is made again in reverse mode."""
+
+    def loop(unsettled: Callable, better: Callable, begin: tuple) -> tuple:
+        better = jax.checkpoint(better)
+
+        def one(carry: tuple, _: None) -> tuple[tuple, None]:
+            return jax.lax.cond(unsettled(carry), better, lambda carry: carry, carry), None
+
+        return jax.lax.scan(one, begin, None, filter.iterations)[0]
+
+    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, loop)
+
+
+@differentiated_as(_minimum_by_scan)
+def _minimum(filter: IEnKF, *args: Any) -> tuple[Array, Array, Info]:
+    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, jax.lax.while_loop)

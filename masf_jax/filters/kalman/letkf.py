@@ -14,9 +14,9 @@ from jax.core import Tracer
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ...derivatives import differentiated_as, inverse_sqrt
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import AXIS, MemberLayout, Placement, current
-from ...ensemble.derivatives import differentiated_as, inverse_sqrt
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ...denoisers.kernel import KernelDenoiser
+from ...derivatives import without_derivative
 from ...ensemble.density import silverman_factor
 from ...ensemble.inflation import Inflation
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Normalization
+from ...ensemble.resampling import PICKED
 from ...ensemble.statistics import anomalies, effective_sample_size, member_variance
 from ...numbers import within
 from ..base import Info
@@ -154,6 +156,7 @@ def mixture_draws(
 ) -> Float[Array, "{count} *x"]:
     """`count` draws of Σ_i w_i N(x_i, h² I)."""
     key_pick, key_noise = jax.random.split(key)
+    log_weights = without_derivative(PICKED, log_weights)
     picked = members[jax.random.categorical(key_pick, log_weights, shape=(count,))]
     return picked + h * jax.random.normal(key_noise, picked.shape, members.dtype)
 

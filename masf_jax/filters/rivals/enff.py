@@ -15,6 +15,7 @@ from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
+from ...loops import counted
 from ...numbers import within
 from ..base import EnsembleState, Info
 from .sampled import Likelihood, SampledFilter
@@ -142,5 +143,5 @@ class EnFF(SampledFilter):
             scores = likelihood.scores(x + (1 - t) * u, dt * guidance, bounded=True)
             return spread(x + dt * (u + guidance * spread(scores)))
 
-        drawn = jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
+        drawn = counted(self.n_steps, step, start)
         return drawn, memory, {}

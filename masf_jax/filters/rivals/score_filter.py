@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
+from ...loops import counted
 from ...numbers import within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
@@ -73,7 +74,7 @@ class ExplodingSampler(eqx.Module):
             return x + dt * g2 * total + jnp.sqrt(dt * g2) * noise
 
         start = self.std(jnp.ones((), dtype)) * jax.random.normal(key_start, like.shape, dtype)
-        return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, start)
+        return counted(self.n_steps, step, start)
 
 
 class ScoreFilter(LearnedFilter):

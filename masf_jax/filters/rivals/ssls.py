@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
+from ...loops import counted
 from ...numbers import within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
@@ -61,7 +62,7 @@ class LangevinSampler(eqx.Module):
             noise = jax.random.normal(jax.random.fold_in(key, k), x.shape, dtype)
             return x + step_size * total + jnp.sqrt(2 * step_size) * noise
 
-        return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.n_steps), step, members)
+        return counted(self.n_steps, step, members)
 
 
 class SSLS(LearnedFilter):

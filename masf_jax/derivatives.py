@@ -7,31 +7,80 @@ end by a loop that reverse mode refuses), derivatives from products with A^{-1/2
 
 from __future__ import annotations
 
+import contextvars
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-__all__ = ["differentiated_as", "inverse_sqrt", "root_or_zero", "square_root_analysis"]
+__all__ = [
+    "NoDerivativeError",
+    "differentiated_as",
+    "inverse_sqrt",
+    "root_or_zero",
+    "square_root_analysis",
+    "without_derivative",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Tree = TypeVar("Tree")
+
+
+class NoDerivativeError(TypeError):
+    """What was asked for has no derivative, or none that would be right."""
 
 
 def differentiated_as(same: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Decorator: a function of arrays whose derivatives are those of `same`, which has the same values."""
+    """Decorator: a function whose derivatives, by the arrays in its arguments, are those of `same`.
+
+    `same` has the same arguments and values. What either closes over counts as constant.
+    """
 
     def decorate(function: Function) -> Function:
-        found = jax.custom_jvp(function)
+        @functools.wraps(function)
+        def found(*args: Any) -> Any:
+            arrays, rest = eqx.partition(args, eqx.is_array)
+            now = contextvars.copy_context()  # JAX asks for derivatives later: what was set here is gone then
+            run = jax.custom_jvp(lambda arrays: function(*eqx.combine(arrays, rest)))
 
-        @found.defjvp
-        def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-            return found(*primals), jax.jvp(same, primals, tangents)[1]
+            @run.defjvp
+            def _(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+                def slope() -> Any:
+                    return jax.jvp(lambda arrays: same(*eqx.combine(arrays, rest)), primals, tangents)[1]
+
+                return run(*primals), now.copy().run(slope)
+
+            return run(arrays)
 
         return found  # pyright: ignore[reportReturnType]
 
     return decorate
+
+
+def without_derivative(why: str, tree: Tree) -> Tree:
+    """`tree` as it is. To differentiate by it raises NoDerivativeError(why), in place of a wrong zero."""
+
+    @jax.custom_jvp
+    def same(tree: Any) -> Any:
+        return tree
+
+    def refuse(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+        if any(not isinstance(t, SymbolicZero) for t in jax.tree.leaves(tangents, is_leaf=_is_zero)):
+            raise NoDerivativeError(why)
+        return primals[0], tangents[0]
+
+    same.defjvp(refuse, symbolic_zeros=True)
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(same(arrays), rest)
+
+
+def _is_zero(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)
 
 
 def root_or_zero(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
