@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
@@ -14,9 +15,14 @@ from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import SCORES
 from .twin import Simulation
 
-__all__ = ["check_members", "check_problem", "refuse_on_host"]
+__all__ = ["check_members", "check_problem", "refuse_on_host", "traced"]
 
 _SAVEABLE = ("mean", "spread", "ensemble")
+
+
+def traced(*trees: Any) -> bool:
+    """Whether any array in these is being traced."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def refuse_on_host(**given: Any) -> None:

@@ -16,10 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
 __all__ = [
     "NoDerivativeError",
+    "at_minimum",
     "differentiated_as",
     "inverse_sqrt",
     "root_or_zero",
@@ -81,6 +83,38 @@ def without_derivative(why: str, tree: Tree) -> Tree:
 
 def _is_zero(leaf: Any) -> bool:
     return isinstance(leaf, SymbolicZero)
+
+
+def at_minimum(cost: Callable[[Any], Array], v: Tree) -> Tree:
+    """`v`, where `cost` has its minimum, with the minimum's derivatives: dv = -(∇²J)⁻¹ d∇J.
+
+    By conjugate gradients on Hessian-vector products, whatever found v. (Implicit function theorem.)
+    """
+    v = jax.lax.stop_gradient(v)
+    pure, closed_over = jax.closure_convert(cost, v)
+
+    @jax.custom_jvp
+    def found(v: Any, closed_over: Any) -> Any:
+        return v
+
+    @found.defjvp
+    def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+        v, given = primals
+
+        def slope(v: Any, given: Any) -> Any:
+            return jax.grad(pure)(v, *given)
+
+        change = jax.jvp(lambda given: slope(v, given), (given,), tangents[1:])[1]
+        leaf, *_ = leaves = jax.tree.leaves(v)
+        tolerance, most = 100 * jnp.finfo(leaf.dtype).eps, 10 * sum(each.size for each in leaves)
+
+        def hessian(u: Any) -> Any:
+            return jax.jvp(lambda v: slope(v, given), (v,), (u,))[1]
+
+        step, _ = cg(hessian, change, tol=tolerance, maxiter=most)
+        return v, jax.tree.map(jnp.negative, step)
+
+    return found(v, closed_over)
 
 
 def root_or_zero(x: Float[Array, "*x"]) -> Float[Array, "*x"]:

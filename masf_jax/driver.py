@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from .arrays import real_array
-from .checks import check_members, check_problem, refuse_on_host
+from .checks import check_members, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
@@ -303,10 +303,9 @@ def assimilate(
         if given is not None and given < 1:
             raise ValueError(f"{name} must be at least 1; got {given}.")
     policy = FaultPolicy() if policy is None else policy
-    traced = (key, filter, dynamics, measurement, quality_control, policy, start, observations, truth)
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(traced)):
+    if traced(key, filter, dynamics, measurement, quality_control, policy, start, observations, truth):
         refuse_on_host(chunk=chunk, progress=progress, timed=timed, save_to=save_to)
-        layout = _for_reverse_mode(layout, observations, start.step)
+        layout = for_reverse_mode(layout, observations, start.step)
     problem = _Problem(
         key,
         filter,
@@ -352,15 +351,18 @@ def assimilate(
     return result
 
 
-def _for_reverse_mode(
-    layout: MemberLayout, observations: Observations | Simulation, first: Array
+def for_reverse_mode(
+    layout: MemberLayout, observations: Observations | Simulation, first: Array | int, cycles: int = 1
 ) -> MemberLayout:
-    """The layout with the most steps of a forecast, where these are known: for a run that is being traced."""
-    most = observations.interval
+    """The layout with the most steps of a forecast over so many cycles, where these are known.
+
+    For runs that are being traced: another number is another program.
+    """
+    most = None if observations.interval is None else cycles * observations.interval
     steps = None if isinstance(observations, Simulation) else observations.steps
     if most is None and steps is not None and not isinstance(steps, Tracer):
-        before = 0 if isinstance(first, Tracer) else int(first)
-        most = int(np.diff(np.asarray(steps), prepend=before).max())
+        all_steps = np.append(0 if isinstance(first, Tracer) else int(first), np.asarray(steps))
+        most = int((all_steps[cycles:] - all_steps[:-cycles]).max())
     return dataclasses.replace(layout, most_steps=most)
 
 

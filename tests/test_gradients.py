@@ -1,4 +1,4 @@
-"""Gradients through runs are central differences: also where eigenvalues repeat, in every size."""
+"""Derivatives of runs are central differences, or are refused: also where eigenvalues repeat."""
 
 from __future__ import annotations
 
@@ -8,55 +8,287 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import assimilate, filters
-from masf_jax.derivatives import inverse_sqrt
-from masf_jax.dynamics import Lorenz96
+from masf_jax import assimilate, filters, masf
+from masf_jax.bases import IdentityBasis
+from masf_jax.coordinates import Coordinates
+from masf_jax.denoisers.covariance import TaperedCovariance
+from masf_jax.derivatives import NoDerivativeError, inverse_sqrt
+from masf_jax.diffusion.whitened import _singular
+from masf_jax.dynamics import Climatology, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
-from masf_jax.measurements import Gaussian, Linear, Measurement, Observations, Subset
+from masf_jax.ensemble.normalization import Normalization
+from masf_jax.ensemble.taper import taper
+from masf_jax.filters.rivals.ensf import EnSFSampler
+from masf_jax.measurements import Gaussian, Identity, Linear, Measurement, Observations, Subset
+from masf_jax.measurements.pointwise import arctan
+from masf_jax.smoothers import FourDVar, enks, ienks
 
+pytestmark = pytest.mark.usefixtures("x64")
 N = 6
+FEW = Subset([0, 2, 3])
+LOW_RANK = Linear(np.eye(N)[[0, 1, 2, 3, 4, 5] * 2], positions=np.asarray([0.0, 1, 2, 3, 4, 5] * 2))
+
+
+def once(number):
+    return Inflation(multiplicative=1 + 0.05 * number)
+
+
+def prior(number):
+    return masf.GaussianPrior(radius=2.0 * number)
+
+
+# a filter with a number of its own, near 1; and what is measured, with fewer values than the 9 members or
+# more values, of a lower rank. Models and filters are made, and prepared, of traced numbers.
 FILTERS = {
-    "enkf": filters.EnKF(Inflation(1.05)),
-    "etkf": filters.ETKF(Inflation(1.05)),
-    "etkf rotation": filters.ETKF(rotation=True),
-    "ensrf": filters.EnSRF(radius=2.0),
-    "letkf": filters.LETKF(2.0),
-    "letkf eigh": filters.LETKF(2.0, solver="eigh"),
-    "masf": filters.MASF(),
+    "enkf": (lambda a: filters.EnKF(once(a)), FEW),
+    "etkf, low rank": (lambda a: filters.ETKF(Inflation(adaptive=True)), LOW_RANK),
+    "enkf-n": (lambda a: filters.EnKFN(certainty=a), FEW),
+    "ienkf": (lambda a: filters.IEnKF(once(a)), FEW),
+    "ensrf": (lambda a: filters.EnSRF(radius=2.0 * a), FEW),
+    "letkf": (lambda a: filters.LETKF(2.0 * a), FEW),
+    "masf": (lambda a: filters.MASF(inflation=once(a)), FEW),
+    "masf, localised": (lambda a: filters.MASF(prior(a)), Identity()),
+    "kalman": (lambda a: filters.KalmanFilter(inflation=a), FEW),
+    "ensf": (lambda a: filters.EnSF(once(a), sampler=EnSFSampler(n_steps=10)), FEW),
+    "enff": (lambda a: filters.EnFF(once(a), n_steps=10), FEW),
+    "iensf": (lambda a: filters.IEnSF(once(a), n_steps=10, iterations=2), FEW),
 }
-# members and measured components: fewer values than members; more, of a rank below the number of members
-SIZES = {"few values": (9, [0, 2, 3]), "values of low rank": (9, [0, 1, 2, 3, 4, 5] * 2)}
+SLOW = {
+    "enkf, low rank": (lambda a: filters.EnKF(Inflation(rtps=a / 2)), LOW_RANK),
+    "etkf": (lambda a: filters.ETKF(once(a)), FEW),
+    "etkf, rotation": (lambda a: filters.ETKF(once(a), rotation=True), FEW),
+    "letkf, eigh": (lambda a: filters.LETKF(2.0 * a, solver="eigh"), LOW_RANK),
+    "masf, low rank": (lambda a: filters.MASF(inflation=once(a)), LOW_RANK),
+    "ensf-lr": (lambda a: filters.EnSFLR(ridge=1e-3 * a, sampler=EnSFSampler(n_steps=10)), FEW),
+    "enkf-n, low rank": (lambda a: filters.EnKFN(certainty=a), LOW_RANK),
+    "ienkf, low rank": (lambda a: filters.IEnKF(once(a)), LOW_RANK),
+    "masf, one value": (lambda a: filters.MASF(normalization=Normalization("raw")), LOW_RANK),
+    "masf, steps": (lambda a: filters.MASF(sampler=masf.Bridge(n_steps=3), inflation=once(a)), FEW),
+    "masf, linearized": (lambda a: filters.MASF(prior(a), route=masf.Linearized("mean")), arctan(0.3)),
+    "masf, aware": (lambda a: filters.MASF(process=masf.MeasurementAware(), inflation=once(a)), Identity()),
+    "masf, guided": (lambda a: filters.MASF(sampler=masf.Guided(n_steps=20), inflation=once(a)), FEW),
+    "enff, f2p": (lambda a: filters.EnFF(once(a), path="f2p"), FEW),
+    "iensf, ensemble": (lambda a: filters.IEnSF(once(a), prior="ensemble", n_steps=10), FEW),
+}
 
 
-# of MASF with a dense H of repeated singular values there is none: its coordinates are singular vectors
-CASES = [(name, size) for name in FILTERS for size in SIZES if (name, size) != ("masf", "values of low rank")]
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "size"), CASES)
-def test_of_the_forcing_through_a_run(name, size):
-    n_members, picked = SIZES[size]
+def problem(operator, n_cycles=3, n=N, steps=1, n_members=9):
     rng = np.random.default_rng(1)
-    start = 3 + 3 * rng.normal(size=N)
-    members = jnp.asarray(start + rng.normal(size=(n_members, N)))
-    few = size == "few values"
-    operator = Subset(picked) if few else Linear(np.eye(N)[picked], positions=np.asarray(picked, float))
-    sensor = Measurement(operator, Gaussian(1.0))
-    seen = Observations(start[picked] + rng.normal(size=(4, len(picked))), 1)
-    filter = FILTERS[name].prepare(Lorenz96(n=N), sensor)
+    start = 3 + 3 * rng.normal(size=n)
+    members = jnp.asarray(start + rng.normal(size=(n_members, n)))
+    with jax.ensure_compile_time_eval():
+        exact = np.asarray(operator(jnp.asarray(start)))
+    return Observations(exact + 0.8 * rng.normal(size=(n_cycles, *exact.shape)), steps), members
 
-    @jax.jit
-    def loss(forcing):
-        model = eqx.tree_at(lambda m: m.forcing, Lorenz96(n=N), forcing)
-        run = assimilate(jax.random.key(3), filter, model, sensor, seen, members, scores=(), save=("mean",))
+
+def forced(forcing, n=N):
+    return eqx.tree_at(lambda m: m.forcing, Lorenz96(n=n), forcing)
+
+
+def loss_of(make, operator, prepared=None, n=N, steps=1, **settings):
+    """Of (forcing, the noise's std, the filter's number)."""
+    seen, members = problem(operator, n=n, steps=steps)
+
+    def loss(numbers):
+        forcing, std, number = numbers
+        filter = make(number) if prepared is None else prepared
+        model, sensor = forced(forcing, n), Measurement(operator, Gaussian(std))
+        run = assimilate(
+            jax.random.key(3), filter, model, sensor, seen, members, scores=(), save=("mean",), **settings
+        )
         return (run.analysis["mean"] ** 2).sum()
 
-    at, h = jnp.asarray(7.0), 1e-4
-    expected = float(loss(at + h) - loss(at - h)) / (2 * h)
-    assert float(jax.jit(jax.grad(loss))(at)) == pytest.approx(expected, rel=1e-5)
+    return loss
 
 
-@pytest.mark.usefixtures("x64")
+def check(loss, at=(7.0, 0.9, 1.0), rel=1e-5, h=1e-5):
+    """By one program: the gradient, and values on both sides, along one direction through all numbers."""
+    at, along = jnp.asarray(at), jnp.asarray([1.0, -0.7, 0.4])
+    points = at[None] + h * jnp.asarray([0.0, 1.0, -1.0])[:, None] * along[None]
+    values, slopes = jax.jit(lambda points: jax.lax.map(jax.value_and_grad(loss), points))(points)
+    assert np.isfinite(slopes).all()
+    assert float(slopes[0] @ along) == pytest.approx(float(values[1] - values[2]) / (2 * h), rel=rel)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_through_a_run(name):
+    check(loss_of(*FILTERS[name]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_through_a_run_of_others(name):
+    check(loss_of(*SLOW[name]))
+
+
+def test_through_a_baseline_prepared_beforehand():
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(N, N))
+    known = filters.ThreeDVar(moments=Climatology(jnp.full(N, 2.0), jnp.asarray(spread @ spread.T)))
+    check(loss_of(lambda a: eqx.tree_at(lambda f: f.scale, known, 0.1 * a), FEW))
+
+
+def test_through_forecasts_of_irregular_lengths_in_forward_mode_too():
+    make = SLOW["etkf"]
+    loss, at = loss_of(*make, steps=[1, 3, 4]), jnp.asarray([7.0, 0.9, 1.0])
+    check(loss)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(at), jax.jit(jax.grad(loss))(at), rtol=1e-10)
+
+
+def smoothed(name, numbers):
+    forcing, std, number = numbers
+    seen, members = problem(FEW, steps=2)
+    model, sensor, key = forced(forcing), Measurement(FEW, Gaussian(std)), jax.random.key(3)
+    if name == "4d-var":
+        search = FourDVar(std=number, tolerance=1e-9, iterations=200)
+        return (search(members[0], model, sensor, seen).trajectory ** 2).sum()
+    if name == "enks":
+        found = enks(key, filters.ETKF(once(number)), model, sensor, seen, members, scores=())
+    else:
+        filter = filters.IEnKF(once(number)).prepare(model, sensor)
+        found = ienks(key, filter, model, sensor, seen, members, lag=2, scores=())
+    return (found.smoothed["mean"] ** 2).sum()
+
+
+@pytest.mark.parametrize("name", ["4d-var", "enks", pytest.param("ienks", marks=pytest.mark.slow)])
+def test_through_smoothers(name):
+    check(lambda numbers: smoothed(name, numbers))
+
+
+@pytest.mark.slow
+def test_through_conjugate_gradients_of_a_large_state(monkeypatch):
+    """With sums that end at round-off: of ones that end before, the difference is not known as well."""
+    monkeypatch.setattr(TaperedCovariance, "_within", lambda self, b, ratio: (jnp.asarray(1e-13), 1000))
+    check(loss_of(FILTERS["masf, localised"][0], Subset(range(0, 520, 2)), n=520))
+
+
+def test_of_conjugate_gradients():
+    """Those of a covariance that is never formed are those of its matrix."""
+    rng = np.random.default_rng(0)
+    of = taper(Coordinates.grid((N,), (float(N),)), (N,), 1.5)
+    weights = of.matrix()
+    columns, y, ratio = (jnp.asarray(rng.normal(size=size)) for size in ((4, N), N, N))
+
+    def iterated(numbers):
+        covariance = TaperedCovariance(columns * numbers[0], of, IdentityBasis())
+        sin = jnp.ones(N)
+        solved = covariance.regress(y, ratio * numbers[1], sin) ** 2
+        return (solved + jnp.sin(covariance.transport(y, ratio * numbers[1], sin))).sum()
+
+    def formed(numbers):
+        c = columns * numbers[0]
+        p, r = (c.T @ c) * weights, jnp.diag(ratio * numbers[1])
+        root = jnp.linalg.cholesky(p)
+        moved = root @ inverse_sqrt(jnp.eye(N) + root.T @ r @ r @ root) @ jnp.linalg.solve(root, y)
+        return ((p @ r @ jnp.linalg.solve(jnp.eye(N) + r @ p @ r, y)) ** 2 + jnp.sin(moved)).sum()
+
+    at = jnp.asarray([0.8, 1.2])
+    for mode in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(jax.jit(mode(iterated))(at), jax.jit(mode(formed))(at), rtol=2e-4)
+
+
+REFUSED = {
+    "picks": (lambda a: filters.MASF(masf.KernelPrior(), inflation=once(a)), "picked at random"),
+    "draws": (lambda a: filters.MASF(route=masf.ConditionalKernel()), "picked at random"),
+    "trains": (lambda a: filters.SSLS(once(a)), "training has no derivative"),
+    "climatology": (lambda a: filters.ThreeDVar(a), "Prepare the filter with a known model"),
+    "units": (lambda a: filters.MASF(normalization=Normalization("fixed")), "a climatology that is sampled"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_derivative_says_so(name):
+    make, why = REFUSED[name]
+    for mode in (jax.grad, jax.jacfwd):
+        with pytest.raises(NoDerivativeError, match=why):
+            jax.eval_shape(mode(loss_of(make, FEW)), jnp.asarray([7.0, 0.9, 1.0]))
+
+
+def test_what_is_prepared_of_a_known_model_is_the_same_inside_a_program():
+    sensor = Measurement(FEW, Gaussian(1.0))
+    filter = filters.MASF(normalization=Normalization("fixed"), climatology=10)
+    model = Lorenz96(n=N)
+    inside = jax.jit(lambda: filter.prepare(model, sensor).normalization.moments)()
+    np.testing.assert_array_equal(filter.prepare(model, sensor).normalization.moments.mean, inside.mean)
+
+
+def test_of_particles_are_those_of_expectations():
+    """Resampled twice: without what goes on through the weights it would be far off."""
+    members = jnp.asarray(np.random.default_rng(0).normal(size=(50, 1)))
+    seen = Observations(np.asarray([[2.0], [1.0]]), 1)
+    filter = filters.ParticleFilter(threshold=1.0, regularization=0.0)
+    model = ModelError(LinearModel(0.9 * jnp.eye(1)), 0.5)
+
+    def final(std, key):
+        sensor = Measurement(Identity(), Gaussian(std))
+        run = assimilate(key, filter, model, sensor, seen, members, scores=(), save=("mean",))
+        return run.analysis["mean"][-1, 0]
+
+    keys, stds = jax.random.split(jax.random.key(0), 4000), jnp.asarray([0.8, 0.85, 0.75])
+    found = jax.jit(lambda std: jax.vmap(jax.value_and_grad(final), (None, 0))(std, keys))
+    (_, slopes), (above, _), (below, _) = map(np.asarray, found(stds[0])), found(stds[1]), found(stds[2])
+    change = (above - below) / 0.1
+    error = np.hypot(slopes.std(), change.std()) / len(keys) ** 0.5
+    assert slopes.mean() == pytest.approx(change.mean(), abs=4 * error)
+    assert abs(change.mean()) > 10 * error
+
+
+class TestLongRuns:
+    @pytest.fixture
+    def at(self):
+        return jnp.asarray(7.0)
+
+    def loss(self, n_cycles, **settings):
+        seen, members = problem(FEW, n_cycles)
+        sensor = Measurement(FEW, Gaussian(1.0))
+
+        def loss(forcing, start=None, z=seen):
+            kept = settings | ({"ensemble": members} if start is None else {"start": start})
+            key, model = None if start else jax.random.key(0), forced(forcing)
+            run = assimilate(key, filters.ETKF(), model, sensor, z, scores=(), save=("mean",), **kept)
+            return (run.analysis["mean"] ** 2).sum(), run.end
+
+        return loss, seen
+
+    @pytest.mark.parametrize("n_cycles", [4, 5])
+    def test_checkpoints_change_nothing_but_memory(self, at, n_cycles):
+        plain, kept = (
+            jax.jit(jax.value_and_grad(self.loss(n_cycles, checkpoint=which)[0], has_aux=True))(at)
+            for which in (False, True)
+        )
+        np.testing.assert_array_equal(plain[0][0], kept[0][0])
+        np.testing.assert_array_equal(plain[0][1].state.ensemble, kept[0][1].state.ensemble)
+        assert float(kept[1]) == pytest.approx(float(plain[1]), rel=1e-12)
+
+    def test_memory_grows_as_the_root_of_the_cycles(self, at):
+        def held(n_cycles):
+            slope = jax.grad(lambda c: self.loss(n_cycles, checkpoint=True)[0](c)[0])
+            return jax.jit(slope).lower(at).compile().memory_analysis().temp_size_in_bytes
+
+        assert held(400) < 4 * held(25)
+
+    def test_truncated_after_every_cycle_is_the_sum_over_runs_of_one(self, at):
+        loss, seen = self.loss(3, truncate=1)
+        slope = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        (_, end), total = slope(at, None, Observations(seen.values[:1], 1))
+        for k in (1, 2):
+            (_, end), more = slope(at, end, Observations(seen.values[k : k + 1], 1))
+            total = total + more
+        whole, full = (jax.jit(jax.grad(lambda c, f=f: f(c)[0]))(at) for f in (loss, self.loss(3)[0]))
+        assert float(whole) == pytest.approx(float(total), rel=1e-10)
+        assert abs(float(whole) - float(full)) > 0.01 * abs(float(full))
+
+    def test_truncated_after_all_cycles_is_not_truncated(self, at):
+        slopes = [jax.jit(jax.grad(lambda c, k=k: self.loss(3, truncate=k)[0](c)[0]))(at) for k in (None, 3)]
+        assert float(slopes[1]) == pytest.approx(float(slopes[0]), rel=1e-12)
+
+    def test_what_goes_to_the_host_is_refused_inside_a_program(self, at):
+        with pytest.raises(ValueError, match="checkpoint=True"):
+            jax.eval_shape(lambda c: self.loss(3, chunk=2)[0](c)[0], at)
+        with pytest.raises(ValueError, match="truncate must be at least 1; got 0"):
+            self.loss(3, truncate=0)[0](at)
+
+
 def test_of_a_root_with_repeated_eigenvalues():
     rng = np.random.default_rng(0)
     vectors = np.linalg.qr(rng.normal(size=(5, 5)))[0]
@@ -66,3 +298,19 @@ def test_of_a_root_with_repeated_eigenvalues():
     h = 1e-5
     moved = (np.asarray(inverse_sqrt(jnp.asarray(matrix + sign * h * change))) for sign in (1, -1))
     np.testing.assert_allclose(tangent, np.subtract(*moved) / (2 * h), atol=1e-8)
+
+
+def test_of_singular_values_that_part():
+    """The pseudo-inverse's part of G = U S Vᵀ, at equal singular values that the change makes differ."""
+    rng = np.random.default_rng(0)
+    g = np.concatenate([np.eye(4)[:3]] * 2)
+    change = jnp.asarray(np.where(g.any(0), rng.normal(size=g.shape), 0.0))
+    z = jnp.asarray(rng.normal(size=6))
+
+    def shrunk(t):
+        v, s, y = _singular(jnp.asarray(g) + t * change, z)
+        return v @ (s / (1 + s**2) * y)
+
+    h = 1e-5
+    expected = (shrunk(h) - shrunk(-h)) / (2 * h)
+    np.testing.assert_allclose(jax.jvp(shrunk, (0.0,), (1.0,))[1], expected, atol=1e-7)

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
+from ..derivatives import at_minimum
 from ..dynamics.base import Dynamics
 from ..ensemble.double import exactly_where, in_double, round_off
 from ..filters.faults import ROUNDING_LIMIT
@@ -79,6 +80,9 @@ class FourDVar(eqx.Module):
     A in v is I and more), which gives `tolerance` its meaning. A search in float32 that ends above it, or
     whose round-off matters, goes on in float64, with as many iterations again. Above .1, |∇J| and the
     round-off that is left warn.
+
+    Derivatives of what is found are those of the minimum itself, by the implicit function theorem: right as
+    far as it is one, so take a small `tolerance`.
 
     Source: Le Dimet & Talagrand (1986), Tellus A 38; control variable: Lorenc (2003); stages: Pires, Vautard
     & Talagrand (1996), Tellus A 48, 96-121.
@@ -245,6 +249,7 @@ class FourDVar(eqx.Module):
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax mixes both
             begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
             v, _, gradient, count, _ = jax.lax.while_loop(unsettled, better, begin)
+        v = at_minimum(cost, v)
         start = self.start(background, v)
         states, size, searched = round_off_of(self, start, misfits, measurement, values, mask, around, steps)
         return Found(v, gradient, count, start, states, cost(v), coarse * size, round_off(dtype) * searched)

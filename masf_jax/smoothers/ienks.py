@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
 from ..filters.faults import FaultPolicy
@@ -32,10 +34,11 @@ class _Problem(eqx.Module):
     measurement: Measurement
     kept: Kept
     policy: FaultPolicy
+    layout: MemberLayout = eqx.field(static=True)
 
     def advance(self, ensemble: Array, step: Array, until: Array) -> Array:
         """By the model, with the same random numbers whenever it comes over the same steps."""
-        return advance(self.dynamics, ensemble, step, self.model_key, until - step)
+        return advance(self.dynamics, ensemble, step, self.model_key, until - step, self.layout)
 
     def cycle(self, carry: tuple[Array, ...], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
         """One cycle; carries the window's first members, its steps (lag,), and those members smoothed."""
@@ -82,7 +85,12 @@ class _Problem(eqx.Module):
 @eqx.filter_jit
 def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array], lag: int) -> dict[str, Any]:
     begin = (ensemble, jnp.zeros(lag, jnp.int32), ensemble)
-    (*_, smoothed), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), begin, xs)
+
+    def body(carry: tuple[Array, ...], x: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
+        with problem.layout.active():
+            return problem.cycle(carry, x)
+
+    (*_, smoothed), out = jax.lax.scan(body, begin, xs)
 
     def onwards(ensemble: Array, item: tuple[Array, Array, Array | None]) -> tuple[Array, Any]:
         step, until, truth = item
@@ -159,5 +167,8 @@ def ienks(
     )
     model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
     prepared = filter.prepare(dynamics, measurement)
-    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy or FaultPolicy())
+    layout, policy = ALL_AT_ONCE, policy or FaultPolicy()
+    if traced(key, filter, dynamics, measurement, observations, ensemble):
+        layout = for_reverse_mode(layout, observations, 0, lag)
+    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout)
     return result(_run(problem, ensemble, xs, lag), observations.steps)

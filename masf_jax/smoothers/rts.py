@@ -14,7 +14,8 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Shaped
 
 from ..arrays import real_array
-from ..driver import check_members, check_problem, cycle_arrays, observed_components
+from ..checks import check_members, check_problem
+from ..driver import cycle_arrays, observed_components
 from ..dynamics.base import Dynamics
 from ..ensemble.double import SingleOnly, in_double
 from ..filters.base import GaussianState, State, with_one_noise_law

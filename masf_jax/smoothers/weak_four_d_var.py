@@ -14,6 +14,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
+from ..derivatives import at_minimum
 from ..dynamics.base import Dynamics
 from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
@@ -207,6 +208,7 @@ class WeakFourDVar(FourDVar):
         begin = v, gradient(v, d, pull), jnp.zeros((), jnp.int32), jnp.ones((), bool)
         with jax.numpy_dtype_promotion("standard"):
             v, slope, count, _ = jax.lax.while_loop(unsettled, better, begin)
+        v = at_minimum(lambda v: cost(v, misfits(v)), v)
         start = self.start(background, v[0])
 
         def from_start(start: Array) -> tuple[Array, Array]:
