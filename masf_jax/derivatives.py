@@ -16,12 +16,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
 __all__ = [
     "NoDerivativeError",
     "at_minimum",
+    "constant",
     "differentiated_as",
     "inverse_sqrt",
     "root_or_zero",
@@ -85,13 +87,26 @@ def _is_zero(leaf: Any) -> bool:
     return isinstance(leaf, SymbolicZero)
 
 
+def constant(function: Callable[..., Any], *like: Any) -> Callable[..., Any]:
+    """`function` of arrays as these, what it closes over constant: for loops that have no derivative."""
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*like)
+    known = ClosedJaxpr(program.jaxpr, [jax.lax.stop_gradient(each) for each in program.consts])
+    return lambda *args: jax.tree.unflatten(
+        jax.tree.structure(shapes), jaxpr_as_fun(known)(*jax.tree.leaves(args))
+    )
+
+
 def at_minimum(cost: Callable[[Any], Array], v: Tree) -> Tree:
     """`v`, where `cost` has its minimum, with the minimum's derivatives: dv = -(∇²J)⁻¹ d∇J.
 
     By conjugate gradients on Hessian-vector products, whatever found v. (Implicit function theorem.)
     """
     v = jax.lax.stop_gradient(v)
-    pure, closed_over = jax.closure_convert(cost, v)
+    program = jax.make_jaxpr(cost)(v)
+    closed_over = program.consts  # arrays of the program around, which derivatives are by
+
+    def pure(v: Any, *closed_over: Any) -> Array:
+        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, list(closed_over)))(*jax.tree.leaves(v))[0]
 
     @jax.custom_jvp
     def found(v: Any, closed_over: Any) -> Any:
@@ -104,15 +119,17 @@ def at_minimum(cost: Callable[[Any], Array], v: Tree) -> Tree:
         def slope(v: Any, given: Any) -> Any:
             return jax.grad(pure)(v, *given)
 
-        change = jax.jvp(lambda given: slope(v, given), (given,), tangents[1:])[1]
         leaf, *_ = leaves = jax.tree.leaves(v)
-        tolerance, most = 100 * jnp.finfo(leaf.dtype).eps, 10 * sum(each.size for each in leaves)
+        tolerance, most = 100 * float(jnp.finfo(leaf.dtype).eps), 10 * sum(each.size for each in leaves)
 
         def hessian(u: Any) -> Any:
             return jax.jvp(lambda v: slope(v, given), (v,), (u,))[1]
 
-        step, _ = cg(hessian, change, tol=tolerance, maxiter=most)
-        return v, jax.tree.map(jnp.negative, step)
+        def newton(moved: Any) -> Any:
+            step, _ = cg(hessian, slope(v, moved), tol=tolerance, maxiter=most)
+            return jax.tree.map(jnp.negative, step)
+
+        return v, jax.jvp(newton, (given,), tangents[1:])[1]
 
     return found(v, closed_over)
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
-from ..derivatives import at_minimum
+from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
 from ..ensemble.double import exactly_where, in_double, round_off
 from ..filters.faults import ROUNDING_LIMIT
@@ -231,8 +231,10 @@ class FourDVar(eqx.Module):
         def cost(v: Array) -> Array:
             return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits(self.start(background, v))[0] ** 2)
 
+        v = jax.lax.stop_gradient(v)
+        fixed = constant(cost, v)
         optimiser = optax.lbfgs(memory_size=self.history)
-        slope = optax.value_and_grad_from_state(cost)
+        slope = optax.value_and_grad_from_state(fixed)
 
         def unsettled(carry: tuple) -> Array:
             _, _, gradient, count, moves = carry
@@ -242,12 +244,12 @@ class FourDVar(eqx.Module):
         def better(carry: tuple) -> tuple:
             v, state, _, count, _ = carry
             value, gradient = slope(v, state=state)
-            updates, state = optimiser.update(gradient, state, v, value=value, grad=gradient, value_fn=cost)
+            updates, state = optimiser.update(gradient, state, v, value=value, grad=gradient, value_fn=fixed)
             new = v + updates
             return new, state, optax.tree.get(state, "grad"), count + 1, (new != v).any()
 
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax mixes both
-            begin = (v, optimiser.init(v), jax.grad(cost)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
+            begin = (v, optimiser.init(v), jax.grad(fixed)(v), jnp.zeros((), jnp.int32), jnp.ones((), bool))
             v, _, gradient, count, _ = jax.lax.while_loop(unsettled, better, begin)
         v = at_minimum(cost, v)
         start = self.start(background, v)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import MemberLayout
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
 from ..filters.faults import FaultPolicy

@@ -14,7 +14,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
-from ..derivatives import at_minimum
+from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
 from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
@@ -172,16 +172,19 @@ class WeakFourDVar(FourDVar):
         def gradient(control: Control, d: Array, pull: Any) -> Control:
             return _along(control, 1.0, pull(d)[0])
 
+        v = jax.lax.stop_gradient(v)
+        fixed = constant(misfits, v)
+
         def unsettled(carry: tuple) -> Array:
             _, slope, count, moves = carry
             return moves & (count < self.iterations) & (norm(slope) > self.tolerance.astype(dtype))
 
         def better(carry: tuple) -> tuple:
             control, slope, count, _ = carry
-            d, pull = jax.vjp(misfits, control)
+            d, pull = jax.vjp(fixed, control)
 
             def hessian(u: Control) -> Control:
-                return _along(u, 1.0, pull(jax.jvp(misfits, (control,), (u,))[1])[0])
+                return _along(u, 1.0, pull(jax.jvp(fixed, (control,), (u,))[1])[0])
 
             downhill = jax.tree.map(jnp.negative, slope)
             step, _ = cg(hessian, downhill, tol=0.01, maxiter=self.inner)
@@ -190,7 +193,7 @@ class WeakFourDVar(FourDVar):
 
             def enough(share: Array) -> Array:
                 new = _along(control, share, step)
-                return cost(new, misfits(new)) <= before - _DECREASE * share * promised
+                return cost(new, fixed(new)) <= before - _DECREASE * share * promised
 
             def halve(tried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 share = tried[0] / 2
@@ -201,10 +204,10 @@ class WeakFourDVar(FourDVar):
                 lambda tried: ~tried[1] & (tried[2] < _HALVINGS), halve, (one, enough(one), jnp.asarray(0))
             )
             new = jax.tree.map(lambda a, b: jnp.where(fell, a, b), _along(control, share, step), control)
-            d, pull = jax.vjp(misfits, new)
+            d, pull = jax.vjp(fixed, new)
             return new, gradient(new, d, pull), count + 1, fell
 
-        d, pull = jax.vjp(misfits, v)
+        d, pull = jax.vjp(fixed, v)
         begin = v, gradient(v, d, pull), jnp.zeros((), jnp.int32), jnp.ones((), bool)
         with jax.numpy_dtype_promotion("standard"):
             v, slope, count, _ = jax.lax.while_loop(unsettled, better, begin)

@@ -195,6 +195,7 @@ class IEnKF(InflatedFilter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
         exact: bool,
+        *,
         loop: Callable[..., Any],
     ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
         """`fit`; `exact`: by singular values of Y, else by eigenvalues of Y Yᵀ; `loop`: a `while_loop`."""
@@ -238,6 +239,7 @@ class IEnKF(InflatedFilter):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
         exact: bool,
+        *,
         loop: Callable[..., Any],
     ) -> tuple[Float[Array, "N *state"], Float[Array, "N *state"], Info]:
         """`fit` with a u_i = √(N-1) w_i at each point: (I + S_i S_iᵀ) u_i ← S_i (d_i + S_iᵀ u_i)."""
@@ -365,9 +367,9 @@ def _minimum_by_scan(filter: IEnKF, *args: Any) -> tuple[Array, Array, Info]:
 
         return jax.lax.scan(one, begin, None, filter.iterations)[0]
 
-    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, loop)
+    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, loop=loop)
 
 
 @differentiated_as(_minimum_by_scan)
 def _minimum(filter: IEnKF, *args: Any) -> tuple[Array, Array, Info]:
-    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, jax.lax.while_loop)
+    return (filter.minimum if filter.radius is None else filter.local_minimum)(*args, loop=jax.lax.while_loop)
