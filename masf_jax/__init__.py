@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         training as training,
     )
     from .coordinates import Coordinates as Coordinates
+    from .derivatives import NoDerivativeError as NoDerivativeError
     from .driver import (
         Assimilation as Assimilation,
         FaultError as FaultError,
@@ -45,6 +46,7 @@ __getattr__, __dir__ = lazy(
         "FaultPolicy": ".filters.faults",
         "FaultWarning": ".filters.faults",
         "FilterDivergedWarning": ".driver",
+        "NoDerivativeError": ".derivatives",
         "assimilate": ".driver",
         "begin": ".driver",
         "Record": ".record",
