@@ -51,9 +51,9 @@ FILTERS = {
     "kalman": (lambda a: filters.KalmanFilter(inflation=a), FEW),
     "ensf": (lambda a: filters.EnSF(once(a), sampler=EnSFSampler(n_steps=10)), FEW),
     "enff": (lambda a: filters.EnFF(once(a), n_steps=10), FEW),
-    "iensf": (lambda a: filters.IEnSF(once(a), n_steps=10, iterations=2), FEW),
 }
 SLOW = {
+    "iensf": (lambda a: filters.IEnSF(once(a), n_steps=10, iterations=2), FEW),
     "enkf, low rank": (lambda a: filters.EnKF(Inflation(rtps=a / 2)), LOW_RANK),
     "etkf": (lambda a: filters.ETKF(once(a)), FEW),
     "etkf, rotation": (lambda a: filters.ETKF(once(a), rotation=True), FEW),
@@ -250,7 +250,7 @@ class TestLongRuns:
 
         return loss, seen
 
-    @pytest.mark.parametrize("n_cycles", [4, 5])
+    @pytest.mark.parametrize("n_cycles", [pytest.param(4, marks=pytest.mark.slow), 5])
     def test_checkpoints_change_nothing_but_memory(self, at, n_cycles):
         plain, kept = (
             jax.jit(jax.value_and_grad(self.loss(n_cycles, checkpoint=which)[0], has_aux=True))(at)
@@ -278,6 +278,7 @@ class TestLongRuns:
         assert float(whole) == pytest.approx(float(total), rel=1e-10)
         assert abs(float(whole) - float(full)) > 0.01 * abs(float(full))
 
+    @pytest.mark.slow
     def test_truncated_after_all_cycles_is_not_truncated(self, at):
         slopes = [jax.jit(jax.grad(lambda c, k=k: self.loss(3, truncate=k)[0](c)[0]))(at) for k in (None, 3)]
         assert float(slopes[1]) == pytest.approx(float(slopes[0]), rel=1e-12)
