@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         begin as begin,
     )
     from .filters.faults import FaultPolicy as FaultPolicy, FaultWarning as FaultWarning
+    from .filters.likelihood import Likelihood as Likelihood
     from .masf import MASF as MASF, AmortisedMASF as AmortisedMASF
     from .quality_control import GrossErrorCheck as GrossErrorCheck
     from .record import Record as Record
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy(
         "FaultWarning": ".filters.faults",
         "FilterDivergedWarning": ".driver",
         "NoDerivativeError": ".derivatives",
+        "Likelihood": ".filters.likelihood",
         "assimilate": ".driver",
         "begin": ".driver",
         "Record": ".record",

@@ -22,6 +22,7 @@ from .dynamics.base import Dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
 from .filters.faults import FaultPolicy, FilterDivergedWarning, described, warn_of_faults
+from .filters.likelihood import Likelihood
 from .loops import kept_seldom
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
@@ -65,6 +66,7 @@ class Assimilation(eqx.Module):
     faults: what was found, flags of `filters.faults.Fault` (see `FaultPolicy`); 0: nothing.
     steps: model step number of each cycle; end: what another call goes on from (`start=`).
     rejected: values that were there and did not pass quality control; None where there was none.
+    log_likelihood: log p(z_k | z_1, …, z_{k-1}) of each cycle, where asked for (`likelihood=`).
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
     """
 
@@ -80,6 +82,7 @@ class Assimilation(eqx.Module):
     steps: Int[Array | np.ndarray, " K"]
     end: RunState
     rejected: Stored | None = None
+    log_likelihood: Stored | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
 
@@ -99,6 +102,7 @@ class _Problem(eqx.Module):
     observed: Bool[Array, "*state"] | None
     quality_control: GrossErrorCheck | None
     policy: FaultPolicy
+    likelihood: Likelihood | None
     interval: int | None = eqx.field(static=True)
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
@@ -126,6 +130,8 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
         accepted = problem.quality_control(forecast, xs["z"], problem.measurement)
         out["rejected"], mask = mask & ~accepted, mask & accepted
     given = layout.settle(forecast, n_members, filter.placement)
+    if problem.likelihood is not None:
+        out["log_likelihood"] = problem.likelihood(filter, given, xs["z"], mask, problem.measurement)
     analysis, out["info"] = filter.analysis(key_analysis, given, xs["z"], problem.measurement, mask)
     analysis = layout.settle(analysis, n_members)
     after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])
@@ -226,6 +232,7 @@ def assimilate(
     layout: MemberLayout = ALL_AT_ONCE,
     quality_control: GrossErrorCheck | None = None,
     policy: FaultPolicy | None = None,
+    likelihood: Likelihood | None = None,
     save_to: str | os.PathLike[str] | Record | None = None,
     resume: bool = False,
     checkpoint: bool = False,
@@ -261,6 +268,7 @@ def assimilate(
             analyses and scores are spread (docs/devices.md).
         quality_control: which values each analysis may use, given the forecast; None: all that are there.
         policy: what is done with a cycle that cannot be used; None: `FaultPolicy()`.
+        likelihood: finds the log-likelihood of each cycle's values, too (see `Likelihood`); None: it is not.
         save_to: a folder that results are written to, chunk after chunk, with the state to go on from (see
             `Record`, docs/runs.md). `chunk` None: a fiftieth of the cycles, at most 64 MB of results.
         resume: go on where the run in `save_to` was ended, by whatever; the results are those of a run that
@@ -314,6 +322,7 @@ def assimilate(
         observed_components(dynamics, measurement),
         quality_control,
         policy,
+        None if likelihood is None else likelihood.prepare(filter, dynamics, measurement),
         observations.interval,
         tuple(save),
         tuple(scores),
@@ -330,6 +339,7 @@ def assimilate(
     now = start
     if record is not None:
         of = (unspread, dynamics, measurement, quality_control, policy, start, observations, truth)
+        of = of if likelihood is None else (*of, likelihood)
         now = record.begin(start, identity(of, *save, *scores, *(extra_scores or {})))
     if chunk is None and (progress or record is not None or simulated):
         chunk = automatic_chunk(

@@ -111,6 +111,11 @@ class Filter(eqx.Module):
         """
         return self
 
+    @property
+    def localization_radius(self) -> Float[Array, ""] | None:
+        """Length of the taper, in the coordinates' unit; None: not localised."""
+        return getattr(self, "radius", None)
+
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> State:
         """The filter's state from an initial ensemble."""
@@ -140,6 +145,12 @@ class Filter(eqx.Module):
         measurement: Measurement,
     ) -> tuple[State, Info]:
         """The state after using z, given that at least one value is valid."""
+
+    def as_used(
+        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+    ) -> State:
+        """The forecast as the analysis uses it: inflated, by filters that inflate it."""
+        return state
 
     def completed(self, state: State) -> State:
         """The state with what `update` leaves in its memory, where a user's own state has none."""
@@ -257,6 +268,16 @@ class InflatedFilter(MemberFilter):
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
         memory = self.inflation.init(ensemble.dtype), self.remember(key, ensemble)
         return EnsembleState(ensemble, None, memory)
+
+    def as_used(
+        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+    ) -> State:
+        if not self.inflation.changes_forecast or not isinstance(state, EnsembleState):
+            return state
+        d = whitened_innovations(state.ensemble, z, mask, measurement)
+        n_valid = mask.sum().astype(d.dtype)
+        inflated, _ = self.inflation.before(state.ensemble, state.memory[0], d, n_valid)
+        return EnsembleState(inflated, state.log_weights, state.memory)
 
     def update(
         self,

@@ -108,6 +108,10 @@ class MASF(InflatedFilter):
     def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.prior.placement
 
+    @property
+    def localization_radius(self) -> Float[Array, ""] | None:
+        return getattr(self.prior, "radius", None)
+
     def route_of(self, measurement: Measurement) -> str:
         """The name of the route taken for this measurement."""
         return self.route.of(measurement).name

@@ -65,6 +65,13 @@ class Noise(eqx.Module):
         """
         return 1.0 / self.whiten(jnp.ones_like(like))
 
+    def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
+        """log |R^{-1/2}| of the values that are True in `mask`, for a measurement of the shape of `like`.
+
+        Here -Σ log std, which holds where R is diagonal.
+        """
+        return -jnp.where(mask, jnp.log(self.standard_deviation(like)), 0.0).sum()
+
 
 def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
     return number(name, value, "(0, inf]", everywhere=True)
@@ -181,6 +188,9 @@ class CorrelatedGaussian(Noise):
 
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
         return jnp.sqrt(jnp.diagonal(self.covariance)).astype(like.dtype)
+
+    def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
+        return -jnp.log(jnp.diagonal(self._factor(mask, like.dtype))).sum()
 
 
 class Laplace(Noise):

@@ -165,3 +165,7 @@ class JointNoise(Noise):
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
         pairs = zip(self.parts, self._split(like), strict=True)
         return jnp.concatenate([part.standard_deviation(own).reshape(-1) for part, own in pairs])
+
+    def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
+        pieces = zip(self.parts, self._split(like), self._split(mask), strict=True)
+        return jnp.stack([part.log_scale(own, valid) for part, own, valid in pieces]).sum()

@@ -192,6 +192,15 @@ class AmortisedMASF(MemberFilter):
     ) -> EnsembleState:
         return self.base.forecast(key, state, dynamics, step, n_steps, layout)
 
+    @property
+    def localization_radius(self) -> Float[Array, ""] | None:
+        return self.base.localization_radius
+
+    def as_used(
+        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+    ) -> State:
+        return self.base.as_used(state, z, mask, measurement)
+
     def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
         return self.base.take_memory(memory, index)
 
