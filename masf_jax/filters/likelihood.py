@@ -41,8 +41,8 @@ class Likelihood(eqx.Module):
     the covariance of far values badly, so a localised filter's is localised too; as C is a correlation
     matrix, this is still a density. A radius of 0 leaves the product of the densities of single values, the
     composite likelihood: consistent, but too sure of itself where values tell the same. Of weighted
-    particles: Σ_i w_i p(z | x_i). Of a Gaussian state: z ~ N(H(m), R + G P Gᵀ), exact for the Kalman filter of
-    a linear-Gaussian problem. Missing values are left out; a cycle without any has log-likelihood 0.
+    particles: Σ_i w_i p(z | x_i). Of a Gaussian state: z ~ N(H(m), R + G P Gᵀ), exact for the Kalman filter
+    of a linear-Gaussian problem. Missing values are left out; a cycle without any has log-likelihood 0.
 
     It is of the forecast that the analysis uses (inflated, where the forecast is), and biased low for few
     members, as the sample covariance varies. Noise that is not Gaussian counts by its variance, but for

@@ -1,0 +1,141 @@
+"""Estimation with the state: parameters are components that nothing measures and the model keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..arrays import real_array
+from ..driver import Assimilation, assimilate
+from ..filters.base import EnsembleState, GaussianState, State
+from ..filters.likelihood import Likelihood
+from ..measurements.measurement import Observations
+from ..metrics.cycle import DEFAULT_SCORES, SCORES, Score
+from ..numbers import within
+from .augmented import Layout, augmented
+from .estimate import Engine, Estimate
+from .unknown import Problem, Unknowns
+
+__all__ = ["AugmentedState"]
+
+
+class AugmentedState(Engine):
+    """Runs the filter on state and parameters together: one run, and the parameters' course with its spread.
+
+    Parameters are in coordinates u whose prior is N(0, I), so constraints hold (`Prior`). Where the filter is
+    localised they are analysed at each grid point and averaged. The filter's inflation acts on the state
+    alone. A model that is right and keeps its parameters makes them ever surer; members whose parameters
+    agree learn no more: hence `floor`, and for parameters that change `walk`.
+
+    Sources: Anderson (2001), doi 10.1175/1520-0493(2001)129<2884:AEAKFF>2.0.CO;2; averaging: Bellsky et al.
+    (2014), arXiv 1310.0749; floor: Aksoy et al. (2006), doi 10.1175/MWR3224.1.
+
+    Args:
+        walk: u moves by a random walk of this standard deviation per √(model time).
+        floor: the members' standard deviation of u is kept at this share of the prior's, at least.
+    """
+
+    walk: Float[Array, ""] = eqx.field(converter=within("walk", "[0, inf)"), default=0.0)
+    floor: Float[Array, ""] = eqx.field(converter=within("floor", "[0, 1]"), default=0.02)
+    relaxation: Float[Array, ""] = eqx.field(converter=within("relaxation", "[0, 1]"), default=0.5)
+
+    def __call__(
+        self,
+        key: PRNGKeyArray,
+        problem: Problem,
+        unknowns: Unknowns,
+        observations: Observations,
+        ensemble: Float[Array, "N *state"],
+        **options: Any,
+    ) -> Estimate:
+        both, layout = augmented(problem, unknowns, self.walk, self.floor, self.relaxation)
+        members = real_array("ensemble", ensemble)
+        key_first, key_run = jax.random.split(key)
+        first = jax.vmap(layout.joined)(
+            members, _standard(key_first, len(members), unknowns.size, members.dtype)
+        )
+        scores, extra = options.pop("scores", DEFAULT_SCORES), options.pop("extra_scores", None) or {}
+        chosen = {name: SCORES[name] for name in scores} | dict(extra)
+        if (truth := options.pop("truth", None)) is not None:
+            nothing = jnp.zeros(unknowns.size)
+            truth = jax.vmap(lambda x: layout.joined(x, nothing))(
+                real_array("truth", truth, cycles_first=True)
+            )
+        run = assimilate(
+            key_run,
+            both.filter,
+            both.dynamics,
+            both.measurement,
+            observations,
+            first,
+            truth=truth,
+            save=tuple({"mean", "spread", *options.pop("save", ())}),
+            scores=(),
+            extra_scores={name: _of_state(score, layout) for name, score in chosen.items()},
+            likelihood=options.pop("likelihood", None) or Likelihood(),
+            **options,
+        )
+        mean, std = (run.analysis[name][:, layout.n :: layout.copies] for name in ("mean", "spread"))
+        state = run.end.state
+        if isinstance(state, EnsembleState):
+            u = jax.vmap(layout.parameters)(state.ensemble)
+            covariance = jnp.atleast_2d(jnp.cov(u.T, aweights=_weights(state)))
+        else:
+            covariance = state.covariance[layout.n :, layout.n :]
+        last = jnp.asarray(mean[-1])
+        course = jax.vmap(unknowns.values)(jnp.asarray(mean))
+        spread = jax.vmap(unknowns.spread)(jnp.asarray(mean), jnp.asarray(std))
+        return Estimate(
+            mean=jax.tree.map(lambda x: x[-1], course),
+            std=jax.tree.map(lambda x: x[-1], spread),
+            course_mean=course,
+            course_std=spread,
+            log_likelihood=jnp.asarray(run.log_likelihood),
+            problem=unknowns.put(problem, last),
+            u=last,
+            covariance=covariance,
+            run=_states_alone(run, layout),
+        )
+
+
+def _weights(state: EnsembleState) -> Array | None:
+    return None if state.log_weights is None else jnp.exp(state.log_weights)
+
+
+def _states_alone(run: Assimilation, layout: Layout) -> Assimilation:
+    """What was saved of x, in its shape."""
+
+    def cut(saved: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: x[..., : layout.n].reshape(*x.shape[:-1], *layout.state_shape) for name, x in saved.items()
+        }
+
+    changed = cut(run.forecast), cut(run.analysis)
+    return eqx.tree_at(lambda r: (r.forecast, r.analysis), run, changed)
+
+
+def _of_state(score: Score, layout: Layout) -> Score:
+    """A score of x alone."""
+
+    def of(state: State, truth: Array, where: Array | None) -> Array:
+        if isinstance(state, EnsembleState):
+            members = jax.vmap(layout.state)(state.ensemble)
+            return score(EnsembleState(members, state.log_weights), layout.state(truth), where)
+        n = layout.n
+        own = GaussianState(layout.state(state.mean), state.covariance[:n, :n])
+        return score(own, layout.state(truth), where)
+
+    return of
+
+
+def _standard(key: PRNGKeyArray, n: int, p: int, dtype: jnp.dtype) -> Float[Array, "N p"]:
+    """Draws of N(0, I), their mean 0 and their variances 1; uncorrelated where n > p."""
+    u = jax.random.normal(key, (n, p), dtype)
+    u = u - u.mean(0)
+    if n > p:
+        u = jnp.linalg.qr(u)[0] * jnp.sqrt(jnp.asarray(n - 1, dtype))
+    return u / jnp.sqrt((u**2).sum(0) / (n - 1))

@@ -1,0 +1,247 @@
+"""What is not known: leaves of a model, a measurement or a filter, each with a prior."""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logit
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+from ..dynamics.base import Dynamics
+from ..filters.base import Filter
+from ..measurements.measurement import Measurement
+from ..numbers import number, positive
+
+__all__ = ["LogNormal", "LogitNormal", "Normal", "Prior", "Problem", "Unknown", "Unknowns"]
+
+
+class Problem(eqx.Module):
+    """All that has numbers in it: a model, what is measured of it, and a filter."""
+
+    dynamics: Dynamics
+    measurement: Measurement
+    filter: Filter
+
+
+class Prior(eqx.Module):
+    """A law of a value: that of T(u) for u ~ N(0, 1) of each of its numbers. Estimation works with u."""
+
+    @abc.abstractmethod
+    def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
+        """T(u), increasing."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the prior's own numbers."""
+
+
+class Normal(Prior):
+    """N(mean, std²): for values of any sign."""
+
+    mean: Float[Array, "..."]
+    std: Float[Array, "..."]
+
+    def __init__(self, mean: ArrayLike, std: ArrayLike):
+        self.mean, self.std = (
+            number("mean of the prior", mean, "(-inf, inf)"),
+            positive("std of the prior", std),
+        )
+
+    def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.mean + self.std * u
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.mean.shape, self.std.shape)
+
+
+class LogNormal(Prior):
+    """median · exp(spread · u): for positive values; a spread of .1 is about 10 %."""
+
+    median: Float[Array, "..."]
+    spread: Float[Array, "..."]
+
+    def __init__(self, median: ArrayLike, spread: ArrayLike = 1.0):
+        self.median = positive("median of the prior", median)
+        self.spread = positive("spread of the prior", spread)
+
+    def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.median * jnp.exp(self.spread * u)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.median.shape, self.spread.shape)
+
+
+class LogitNormal(Prior):
+    """low + (high - low) / (1 + exp(-(m + spread · u))): for values in (low, high).
+
+    Args:
+        median: None: the middle.
+        spread: 1.8 is near the uniform law.
+    """
+
+    low: Float[Array, "..."]
+    high: Float[Array, "..."]
+    median: Float[Array, "..."]
+    spread: Float[Array, "..."]
+
+    def __init__(
+        self, low: ArrayLike, high: ArrayLike, median: ArrayLike | None = None, spread: ArrayLike = 1.8
+    ):
+        self.low, self.high = (
+            number(f"{name} of the prior", x, "(-inf, inf)") for name, x in (("low", low), ("high", high))
+        )
+        middle = (np.asarray(low, float) + np.asarray(high, float)) / 2 if median is None else median
+        self.median = number("median of the prior", middle, "(-inf, inf)")
+        self.spread = positive("spread of the prior", spread)
+        if not np.all((self.low < self.median) & (self.median < self.high)):
+            raise ValueError(f"the prior needs low < median < high; got {low}, {middle}, {high}.")
+
+    def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
+        width = self.high - self.low
+        return self.low + width * jax.nn.sigmoid(logit((self.median - self.low) / width) + self.spread * u)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.low.shape, self.high.shape, self.median.shape, self.spread.shape)
+
+
+class Unknown(NamedTuple):
+    """A prior, and how a value is put into a problem.
+
+    Args:
+        prior: of the value.
+        where: the leaf of a `Problem` that it is; or
+        put: problem, value -> problem, for what is no leaf (a model that must be made anew).
+        shape: of the value, with `put`; else that of the leaf.
+    """
+
+    prior: Prior
+    where: Callable[[Problem], Any] | None = None
+    put: Callable[[Problem, Array], Problem] | None = None
+    shape: tuple[int, ...] = ()
+
+
+class Unknowns(eqx.Module):
+    """All unknowns of a problem as one vector u ~ N(0, I) of p numbers."""
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    puts: tuple[Callable[[Problem, Array], Problem], ...] = eqx.field(static=True)
+    priors: tuple[Prior, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, unknown: Mapping[str, Prior | Unknown]) -> Unknowns:
+        """Of names or paths ("dynamics.forcing", "measurement.noise.std", "filter.radius") and their priors.
+
+        Raises:
+            ValueError: nothing unknown, a path that leads nowhere or to no number, a prior of another shape.
+        """
+        if not unknown:
+            raise ValueError('nothing is unknown: give unknown={"dynamics.forcing": Normal(8, 1)}, say.')
+        names, shapes, puts, priors = [], [], [], []
+        for name, given in unknown.items():
+            one = given if isinstance(given, Unknown) else Unknown(given)
+            if not isinstance(one.prior, Prior):
+                raise ValueError(
+                    f"{name} needs a prior (Normal, LogNormal, LogitNormal); got {type(one.prior).__name__}."
+                )
+            shape, put = (
+                _leaf(name, one.where or functools.partial(_follow, path=name), problem)
+                if one.put is None
+                else (tuple(one.shape), one.put)
+            )
+            try:
+                fits = np.broadcast_shapes(shape, one.prior.shape) == shape
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(f"{name} has shape {shape}, its prior {one.prior.shape}.")
+            names.append(name), shapes.append(shape), puts.append(put), priors.append(one.prior)
+        return cls(tuple(names), tuple(shapes), tuple(puts), tuple(priors))
+
+    @property
+    def size(self) -> int:
+        """p."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def values(self, u: Float[Array, " p"]) -> dict[str, Array]:
+        """By name."""
+        out, at = {}, 0
+        for name, shape, prior in zip(self.names, self.shapes, self.priors, strict=True):
+            size = math.prod(shape)
+            out[name] = prior.value(u[at : at + size].reshape(shape).astype(float))
+            at += size
+        return out
+
+    def put(self, problem: Problem, u: Float[Array, " p"]) -> Problem:
+        """The problem with these values."""
+        for put, value in zip(self.puts, self.values(u).values(), strict=True):
+            problem = put(problem, value)
+        return problem
+
+    def log_prior(self, u: Float[Array, " p"]) -> Float[Array, ""]:
+        """log density of u."""
+        return -0.5 * (u**2).sum() - 0.5 * self.size * math.log(2 * math.pi)
+
+    def spread(self, u: Float[Array, " p"], std: Float[Array, " p"]) -> dict[str, Array]:
+        """Standard deviations of the values, for small ones of u: |T'(u)| std."""
+        return self._split(jnp.abs(jax.jvp(self._flat, (u,), (jnp.ones_like(u),))[1]) * std)
+
+    def _flat(self, u: Array) -> Array:
+        return jnp.concatenate([value.reshape(-1) for value in self.values(u).values()])
+
+    def _split(self, flat: Array) -> dict[str, Array]:
+        sizes = [math.prod(shape) for shape in self.shapes]
+        pieces = jnp.split(flat, np.cumsum(sizes)[:-1])
+        return {
+            name: x.reshape(shape) for name, x, shape in zip(self.names, pieces, self.shapes, strict=True)
+        }
+
+
+def _leaf(
+    name: str, where: Callable[[Problem], Any], problem: Problem
+) -> tuple[tuple[int, ...], Callable[[Problem, Array], Problem]]:
+    """Shape of a leaf, and what puts a value in its place."""
+    leaf = where(problem)
+    if leaf is None:
+        raise ValueError(f"{name} is None, that is off: give it a value to begin with.")
+    if not isinstance(leaf, jax.Array | np.ndarray) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        kind = f"array of {leaf.dtype}" if hasattr(leaf, "dtype") else type(leaf).__name__
+        raise ValueError(
+            f"{name} is no floating-point number of the problem but {kind}: with Unknown(prior, put=…) you "
+            "say how a value gets into it."
+        )
+    shape, dtype = leaf.shape, leaf.dtype
+
+    def put(problem: Problem, value: Array) -> Problem:
+        return eqx.tree_at(where, problem, value.astype(dtype))
+
+    return shape, put
+
+
+def _follow(problem: Problem, path: str) -> Any:
+    """What a dotted path leads to."""
+    found: Any = problem
+    for i, step in enumerate(path.split(".")):
+        there = isinstance(found, tuple | list) and step.isdigit() and int(step) < len(found)
+        if not there and not hasattr(found, step):
+            fields = [f.name for f in getattr(found, "__dataclass_fields__", {}).values()]
+            near = difflib.get_close_matches(step, fields, 1)
+            hint = f": do you mean {near[0]}?" if near else f"; it has {', '.join(fields)}."
+            before = ".".join(path.split(".")[:i]) or "a problem"
+            raise ValueError(f"{path}: {before} has no {step}{hint}")
+        found = found[int(step)] if there else getattr(found, step)
+    return found
