@@ -373,7 +373,7 @@ def for_reverse_mode(
     if most is None and steps is not None and not isinstance(steps, Tracer):
         all_steps = np.append(0 if isinstance(first, Tracer) else int(first), np.asarray(steps))
         most = int((all_steps[cycles:] - all_steps[:-cycles]).max())
-    return dataclasses.replace(layout, most_steps=most)
+    return layout if most is None else dataclasses.replace(layout, most_steps=most)
 
 
 def _first_fault(result: Assimilation) -> str:
@@ -542,7 +542,7 @@ def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, 
     if observations.interval is not None:
         return observations.steps if _is_zero(start) else observations.steps + start
     steps = observations.steps
-    if not isinstance(steps, Tracer) and not isinstance(start, Tracer) and int(steps[0]) < int(start):
+    if not isinstance(steps, Tracer) and not isinstance(start, Tracer) and np.asarray(steps)[0] < int(start):
         raise ValueError(
             f"the run has done {int(start)} steps, and the first observation is of step {int(steps[0])}: "
             "step numbers are those of the whole run (or give the steps between observations as one number)."

@@ -259,8 +259,8 @@ def augmented(
             _same(other.measurement.noise, problem.measurement.noise) and _same(other.filter, problem.filter)
         ):
             raise ValueError(
-                f"{name} moves no state and no measured value, so it cannot be part of the state: estimate it by "
-                "Gradient() or, of a noise level, EM()."
+                f"{name} moves no state and no measured value, so it cannot be part of the state: estimate "
+                "it by Gradient() or, of a noise level, EM()."
             )
     inner, dynamics = problem.filter, problem.dynamics
     copies = 1

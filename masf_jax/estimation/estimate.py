@@ -78,8 +78,8 @@ def estimate(
                  unknown={"dynamics.forcing": Normal(6, 2)})
 
     Args:
-        unknown: by path, such as "dynamics.forcing", "measurement.noise.std", "filter.inflation.multiplicative"
-            (numbers that the objects have), the prior: `Normal`, `LogNormal` (positive), `LogitNormal` (in an
+        unknown: by path, such as "dynamics.forcing", "measurement.noise.std", "filter.radius" (numbers that
+            the objects have), the prior: `Normal`, `LogNormal` (positive), `LogitNormal` (in an
             interval). Or by any name an `Unknown`, which says how a value gets into the problem.
         engine: `AugmentedState()` (while assimilating, with the state), `Gradient()` (the likelihood's
             maximum), `EM()` (noise levels); None: `AugmentedState()`.

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ..driver import assimilate, begin
+from ..driver import assimilate, begin, for_reverse_mode
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE
 from ..filters.base import Filter
 from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Measurement, Observations
@@ -83,8 +84,8 @@ class Gradient(Engine):
     inverse of the negative Hessian (Laplace), from differences of gradients.
 
     With `window` each step uses so many cycles, one window after the other, the filter's state going on from
-    one to the next: the estimate improves while the filter runs, and gradients of chaotic models stay bounded.
-    Then the whole is gone through as often as the steps need.
+    one to the next: the estimate improves while the filter runs, and gradients of chaotic models stay
+    bounded. Then the whole is gone through as often as the steps need.
 
     Source: Chen, Sanz-Alonso & Willett (2022), arXiv 2107.07687 (the auto-differentiable EnKF).
 
@@ -124,6 +125,8 @@ class Gradient(Engine):
         window = n_cycles if self.window is None else min(self.window, n_cycles)
         n_windows = n_cycles // window
         start = begin(key, problem.filter, problem.dynamics, problem.measurement, ensemble)
+        layout = for_reverse_mode(options.get("layout", ALL_AT_ONCE), observations, 0)
+        options = options | {"layout": layout}
         rate = optax.cosine_decay_schedule(float(self.rate), self.steps)
         optimizer = optax.adam(rate) if self.optimizer is None else self.optimizer
 

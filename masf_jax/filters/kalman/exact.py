@@ -239,7 +239,16 @@ class KalmanFilter(SquareRootFilter):
             following, jacobian, noise = linear_step(dynamics, flat, step + i)
             return following, with_noise(jacobian @ factor, noise)
 
-        flat, factor = jax.lax.fori_loop(0, n_steps, one, (state.mean.reshape(-1), factor_of(state)))
+        def one_of_most(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
+            return jax.lax.cond(i < n_steps, lambda carry: one(i, carry), lambda carry: carry, carry), None
+
+        carry = state.mean.reshape(-1), factor_of(state)
+        if isinstance(n_steps, int) or layout.most_steps is None:
+            flat, factor = jax.lax.fori_loop(0, n_steps, one, carry)
+        else:  # a loop of fixed length has a derivative in reverse mode
+            flat, factor = jax.lax.scan(one_of_most, carry, jnp.arange(layout.most_steps, dtype=step.dtype))[
+                0
+            ]
         return gaussian_state(flat.reshape(shape), jnp.sqrt(self.inflation.astype(factor.dtype)) * factor)
 
     def update(
