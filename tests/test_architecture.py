@@ -26,6 +26,7 @@ LEVELS = [
     {"driver"},
     {"masf.amortised.practice", "masf.amortised.training", "masf.amortised.files", "amortised"},
     {"smoothers"},
+    {"estimation"},
     {"cli", "__main__"},
 ]
 

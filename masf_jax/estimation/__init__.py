@@ -1,6 +1,7 @@
 """Unknown numbers of a model, a sensor or a filter, found from what is measured."""
 
-from .estimate import Engine, Estimate, estimate
+from .engine import Engine, Estimate
+from .estimate import estimate
 from .gradient import Gradient, log_likelihood
 from .state import AugmentedState
 from .unknown import LogitNormal, LogNormal, Normal, Prior, Problem, Unknown, Unknowns

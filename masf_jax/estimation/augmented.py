@@ -146,8 +146,8 @@ class AugmentedOperator(Operator):
 class StateInflation(Inflation):
     """The inflations of a filter, for the state alone: parameters have their own (`walk`, `floor`)."""
 
-    inflation: Inflation
-    n: int = eqx.field(static=True)
+    inflation: Inflation  # pyright: ignore[reportGeneralTypeIssues]
+    n: int = eqx.field(static=True)  # pyright: ignore[reportGeneralTypeIssues]
 
     def __init__(self, inflation: Inflation, n: int):
         super().__init__()

@@ -12,21 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ..driver import assimilate, begin, for_reverse_mode
+from ..driver import assimilate
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import ALL_AT_ONCE
 from ..filters.base import Filter
 from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import within
-from ..run_state import RunState
-from .estimate import Engine, Estimate
+from .engine import Engine, Estimate
 from .unknown import Problem, Unknowns
 
 if TYPE_CHECKING:
     import optax
 
 __all__ = ["Gradient", "log_likelihood"]
+
+_SETTLED = 0.5
+"""Posterior standard deviations to the maximum, by Newton's step, up to which it counts as found."""
 
 
 def log_likelihood(
@@ -46,35 +47,19 @@ def log_likelihood(
         options: of `assimilate`, such as `checkpoint` and `truncate` for long runs (docs/gradients.md).
         Others: see `assimilate`.
     """
-    return _run(
-        Problem(dynamics, measurement, filter),
-        observations,
-        begin(key, filter, dynamics, measurement, ensemble),
-        likelihood or Likelihood(),
-        options,
-    )[0]
-
-
-def _run(
-    problem: Problem,
-    observations: Observations,
-    start: RunState,
-    likelihood: Likelihood,
-    options: dict[str, Any],
-) -> tuple[Float[Array, ""], RunState]:
     run = assimilate(
-        None,
-        problem.filter,
-        problem.dynamics,
-        problem.measurement,
+        key,
+        filter,
+        dynamics,
+        measurement,
         observations,
-        start=start,
+        ensemble,
         scores=(),
         save=(),
-        likelihood=likelihood,
+        likelihood=likelihood or Likelihood(),
         **options,
     )
-    return jnp.asarray(run.log_likelihood).sum(), run.end
+    return jnp.asarray(run.log_likelihood).sum()
 
 
 class Gradient(Engine):
@@ -83,32 +68,30 @@ class Gradient(Engine):
     Coordinates are those whose prior is N(0, I), so one step size suits all. The estimate's covariance is the
     inverse of the negative Hessian (Laplace), from differences of gradients.
 
-    With `window` each step uses so many cycles, one window after the other, the filter's state going on from
-    one to the next: the estimate improves while the filter runs, and gradients of chaotic models stay
-    bounded. Then the whole is gone through as often as the steps need.
+    The gradient goes back through all cycles: `checkpoint=True` bounds its memory (docs/gradients.md). A
+    filter that follows the truth forgets its past, so that gradients of long runs of chaotic models stay
+    bounded; one that has lost it does not, and `truncate=k` helps, whose gradient is not quite that of the
+    likelihood.
 
     Source: Chen, Sanz-Alonso & Willett (2022), arXiv 2107.07687 (the auto-differentiable EnKF).
 
     Args:
         steps: of the optimiser.
-        optimizer: of Optax; None: Adam, its rate falling from `rate` to 0 by a cosine.
-        rate: of that, in prior standard deviations.
-        window: cycles a step; None: all.
+        rate: of Adam, in prior standard deviations; it falls to 0 by a cosine.
+        optimizer: of Optax, instead of that.
         likelihood: see `Likelihood`.
         laplace: whether to find the covariance (4 p gradients); else it is NaN.
     """
 
     steps: int = eqx.field(static=True, default=100)
-    rate: Float[Array, ""] = eqx.field(converter=within("rate", "(0, inf)"), default=0.1)
-    window: int | None = eqx.field(static=True, default=None)
+    rate: Float[Array, ""] = eqx.field(converter=within("rate", "(0, inf)"), default=0.3)
     optimizer: optax.GradientTransformation | None = eqx.field(static=True, default=None)
     likelihood: Likelihood = eqx.field(default_factory=Likelihood)
     laplace: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
-        for name, given in (("steps", self.steps), ("window", self.window)):
-            if given is not None and given < 1:
-                raise ValueError(f"{name} must be at least 1; got {given}.")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1; got {self.steps}.")
 
     def __call__(
         self,
@@ -121,49 +104,43 @@ class Gradient(Engine):
     ) -> Estimate:
         import optax
 
-        n_cycles = observations.n_cycles
-        window = n_cycles if self.window is None else min(self.window, n_cycles)
-        n_windows = n_cycles // window
-        start = begin(key, problem.filter, problem.dynamics, problem.measurement, ensemble)
-        layout = for_reverse_mode(options.get("layout", ALL_AT_ONCE), observations, 0)
-        options = options | {"layout": layout}
         rate = optax.cosine_decay_schedule(float(self.rate), self.steps)
-        optimizer = optax.adam(rate) if self.optimizer is None else self.optimizer
+        # a short memory: gradients far from the maximum are thousands of times those near it
+        optimizer = optax.adam(rate, 0.8, 0.9) if self.optimizer is None else self.optimizer
 
-        def loss(
-            u: Array, state: RunState, part: Observations, share: Array
-        ) -> tuple[Array, tuple[Array, RunState]]:
-            """-(log p(part | θ) + share · log p(θ)) a cycle."""
-            found, end = _run(unknowns.put(problem, u), part, state, self.likelihood, options)
-            return -(found + share * unknowns.log_prior(u)) / part.n_cycles, (found, end)
+        def loss(u: Array) -> tuple[Array, Array]:
+            """-(log p(z | θ) + log p(θ)) a cycle, and log p(z | θ)."""
+            now = unknowns.put(problem, u)
+            parts = now.filter, now.dynamics, now.measurement
+            found = log_likelihood(key, *parts, observations, ensemble, self.likelihood, **options)
+            return -(found + unknowns.log_prior(u)) / observations.n_cycles, found
 
-        whole = jax.value_and_grad(loss, has_aux=True)
-
-        @eqx.filter_jit
-        def step(u: Array, memory: Any, state: RunState, part: Observations, share: Array) -> Any:
-            (_, (found, end)), slope = whole(u, state, part, share)
+        @jax.jit
+        def step(u: Array, memory: Any) -> tuple[Array, Any, Array]:
+            (_, found), slope = jax.value_and_grad(loss, has_aux=True)(u)
             change, memory = optimizer.update(slope, memory, u)
-            return optax.apply_updates(u, change), memory, found, jax.lax.stop_gradient(end)
+            return jnp.asarray(optax.apply_updates(u, change)), memory, found
 
-        u, state = jnp.zeros(unknowns.size), start
+        u = jnp.zeros(unknowns.size)
         memory, likelihoods, course = optimizer.init(u), [], []
-        share = jnp.asarray(1.0 / n_windows)
-        for i in range(self.steps):
-            at = i % n_windows
-            state = start if at == 0 else state
-            part = observations if n_windows == 1 else _part(observations, at * window, window)
-            u, memory, found, state = step(u, memory, state, part, share)
-            likelihoods.append(found), course.append(u)
+        for _ in range(self.steps):
+            u, memory, found = step(u, memory)
+            likelihoods.append(found)
+            course.append(u)
         covariance = jnp.full((u.size, u.size), jnp.nan)
         if self.laplace:
-            slope = eqx.filter_jit(
-                lambda u: jax.grad(loss, has_aux=True)(u, start, observations, jnp.ones(()))[0]
-            )
-            covariance = _inverse_hessian(slope, u, n_cycles)
-        std = jnp.sqrt(jnp.diagonal(covariance))
+            slope = jax.jit(lambda u: jax.grad(loss, has_aux=True)(u)[0])
+            covariance = _inverse_hessian(slope, u, observations.n_cycles)
+            left = np.abs(covariance @ slope(u)) * observations.n_cycles / np.sqrt(np.diagonal(covariance))
+            if np.any(left > _SETTLED):
+                warnings.warn(
+                    f"the optimiser has not settled: after {self.steps} steps the maximum is about "
+                    f"{left.max():.2g} standard deviations away. Take more steps, or another rate.",
+                    stacklevel=3,
+                )
         return Estimate(
             mean=unknowns.values(u),
-            std=unknowns.spread(u, std),
+            std=unknowns.spread(u, jnp.sqrt(jnp.diagonal(covariance))),
             course_mean=jax.vmap(unknowns.values)(jnp.stack(course)),
             course_std=None,
             log_likelihood=jnp.stack(likelihoods),
@@ -171,13 +148,6 @@ class Gradient(Engine):
             u=u,
             covariance=covariance,
         )
-
-
-def _part(observations: Observations, first: int, n: int) -> Observations:
-    """n cycles from number `first` on, for a run that goes on."""
-    cut = slice(first, first + n)
-    steps = observations.steps[cut] if observations.interval is None else observations.interval
-    return Observations(observations.values[cut], steps, observations.mask[cut])
 
 
 def _inverse_hessian(

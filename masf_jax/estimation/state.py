@@ -17,7 +17,7 @@ from ..measurements.measurement import Observations
 from ..metrics.cycle import DEFAULT_SCORES, SCORES, Score
 from ..numbers import within
 from .augmented import Layout, augmented
-from .estimate import Engine, Estimate
+from .engine import Engine, Estimate
 from .unknown import Problem, Unknowns
 
 __all__ = ["AugmentedState"]

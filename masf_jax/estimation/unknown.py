@@ -169,7 +169,8 @@ class Unknowns(eqx.Module):
                 fits = False
             if not fits:
                 raise ValueError(f"{name} has shape {shape}, its prior {one.prior.shape}.")
-            names.append(name), shapes.append(shape), puts.append(put), priors.append(one.prior)
+            for kept, new in zip((names, shapes, puts, priors), (name, shape, put, one.prior), strict=True):
+                kept.append(new)
         return cls(tuple(names), tuple(shapes), tuple(puts), tuple(priors))
 
     @property
