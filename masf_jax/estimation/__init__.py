@@ -1,5 +1,6 @@
 """Unknown numbers of a model, a sensor or a filter, found from what is measured."""
 
+from .em import EM
 from .engine import Engine, Estimate
 from .estimate import estimate
 from .gradient import Gradient, log_likelihood
@@ -7,6 +8,7 @@ from .state import AugmentedState
 from .unknown import LogitNormal, LogNormal, Normal, Prior, Problem, Unknown, Unknowns
 
 __all__ = [
+    "EM",
     "AugmentedState",
     "Engine",
     "Estimate",
