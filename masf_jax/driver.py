@@ -125,13 +125,13 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     before, diverged = policy.after_forecast(key_repair, filter, forecast)
     forecast = before.state
     out: dict[str, Any] = {"diverged": diverged}
-    mask = xs["mask"]
+    mask, believed = xs["mask"], filter.believed(forecast, problem.measurement)
     if problem.quality_control is not None:
-        accepted = problem.quality_control(forecast, xs["z"], problem.measurement)
+        accepted = problem.quality_control(forecast, xs["z"], believed)
         out["rejected"], mask = mask & ~accepted, mask & accepted
     given = layout.settle(forecast, n_members, filter.placement)
     if problem.likelihood is not None:
-        out["log_likelihood"] = problem.likelihood(filter, given, xs["z"], mask, problem.measurement)
+        out["log_likelihood"] = problem.likelihood(filter, given, xs["z"], mask, believed)
     analysis, out["info"] = filter.analysis(key_analysis, given, xs["z"], problem.measurement, mask)
     analysis = layout.settle(analysis, n_members)
     after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])

@@ -146,7 +146,7 @@ def _level(
     probe = prior.value(jnp.full(shape, 0.5))
     changed = put(problem, probe)
 
-    def is_leaf(where: Callable[[Problem], Any]) -> bool:
+    def is_leaf(where: Callable[[Any], Any]) -> bool:
         leaf = where(problem)
         same = leaf.shape == shape and eqx.tree_equal(
             changed, eqx.tree_at(where, problem, probe.astype(leaf.dtype))

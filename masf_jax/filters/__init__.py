@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         KernelFit as KernelFit,
         Linearization as Linearization,
     )
+    from .adaptive_noise import AdaptiveNoise as AdaptiveNoise
     from .base import (
         EnsembleFilter as EnsembleFilter,
         EnsembleState as EnsembleState,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "AdaptiveNoise": ".adaptive_noise",
         "EnsembleFilter": ".base",
         "EnsembleState": ".base",
         "Filter": ".base",

@@ -152,6 +152,10 @@ class Filter(eqx.Module):
         """The forecast as the analysis uses it: inflated, by filters that inflate it."""
         return state
 
+    def believed(self, state: State, measurement: Measurement) -> Measurement:
+        """The measurement with the noise that the analysis gives it: its own, but of filters that find it."""
+        return measurement
+
     def completed(self, state: State) -> State:
         """The state with what `update` leaves in its memory, where a user's own state has none."""
         return state

@@ -24,6 +24,7 @@ from .pointwise import (
     square as square,
     tanh as tanh,
 )
+from .scaled import Scaled as Scaled
 from .selection import (
     Identity as Identity,
     Subset as Subset,

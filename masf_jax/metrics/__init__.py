@@ -1,6 +1,7 @@
 """Scores: pure functions, and the set `assimilate` computes each cycle."""
 
 from .cycle import DEFAULT_SCORES as DEFAULT_SCORES, SCORES as SCORES
+from .desroziers import Desroziers as Desroziers, desroziers as desroziers
 from .fields import (
     critical_success_index as critical_success_index,
     structural_similarity as structural_similarity,
