@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
 from ..dynamics.base import Dynamics
-from ..ensemble.inflation import AdaptiveState, Inflation
+from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
 from ..filters.base import EnsembleState, Filter, InflatedFilter, Info, MemberFilter, State
 from ..measurements.base import Coupling, Operator, Structure
@@ -220,20 +220,13 @@ class AugmentedFilter(MemberFilter):
         after, info = self.filter.update(key, state, z, mask, measurement)
         assert isinstance(after, EnsembleState)
         x, layout = after.ensemble, self.layout
-        mean, deviations = anomalies(jax.vmap(layout.parameters)(x))
+        u = jax.vmap(layout.parameters)(x)
         if after.log_weights is None:
-            before = anomalies(jax.vmap(layout.parameters)(state.ensemble))[1]
-            std0, std = (jnp.sqrt((a**2).sum(0) / (len(x) - 1)) for a in (before, deviations))
-            alpha = self.relaxation.astype(x.dtype)
-            deviations = deviations * jnp.where(
-                std > 0, 1 + alpha * (std0 - std) / jnp.where(std > 0, std, 1.0), 1.0
-            )
-            std = (1 - alpha) * std + alpha * std0
-            floor = self.floor.astype(x.dtype)
-            deviations = deviations * jnp.where(
-                (std > 0) & (std < floor), floor / jnp.where(std > 0, std, 1.0), 1.0
-            )
-        u = mean + deviations
+            u = rtps(jax.vmap(layout.parameters)(state.ensemble), u, self.relaxation)
+            mean, deviations = anomalies(u)
+            std, floor = jnp.sqrt((deviations**2).sum(0) / (len(x) - 1)), self.floor.astype(x.dtype)
+            low = (std > 0) & (std < floor)
+            u = mean[None] + deviations * jnp.where(low, floor / jnp.where(low, std, 1.0), 1.0)[None]
         both = jax.vmap(layout.joined)(x[:, : layout.n], u)
         return EnsembleState(both, after.log_weights, after.memory), info
 

@@ -104,7 +104,9 @@ class Gradient(Engine):
     ) -> Estimate:
         import optax
 
-        rate = optax.cosine_decay_schedule(float(self.rate), self.steps)
+        def rate(step: Any) -> Any:
+            return self.rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, float) / self.steps))
+
         # a short memory: gradients far from the maximum are thousands of times those near it
         optimizer = optax.adam(rate, 0.8, 0.9) if self.optimizer is None else self.optimizer
 
@@ -116,22 +118,24 @@ class Gradient(Engine):
             return -(found + unknowns.log_prior(u)) / observations.n_cycles, found
 
         @jax.jit
-        def step(u: Array, memory: Any) -> tuple[Array, Any, Array]:
-            (_, found), slope = jax.value_and_grad(loss, has_aux=True)(u)
-            change, memory = optimizer.update(slope, memory, u)
-            return jnp.asarray(optax.apply_updates(u, change)), memory, found
+        def change(slope: Array, memory: Any, u: Array) -> tuple[Array, Any]:
+            with jax.numpy_dtype_promotion("standard"):  # Optax needs it, should the user be strict
+                step, memory = optimizer.update(slope, memory, u)
+                return jnp.asarray(optax.apply_updates(u, step)), memory
 
+        slope_at = jax.jit(jax.value_and_grad(loss, has_aux=True))
         u = jnp.zeros(unknowns.size)
         memory, likelihoods, course = optimizer.init(u), [], []
         for _ in range(self.steps):
-            u, memory, found = step(u, memory)
+            (_, found), slope = slope_at(u)
+            u, memory = change(slope, memory, u)
             likelihoods.append(found)
             course.append(u)
         covariance = jnp.full((u.size, u.size), jnp.nan)
         if self.laplace:
-            slope = jax.jit(lambda u: jax.grad(loss, has_aux=True)(u)[0])
-            covariance = _inverse_hessian(slope, u, observations.n_cycles)
-            left = np.abs(covariance @ slope(u)) * observations.n_cycles / np.sqrt(np.diagonal(covariance))
+            covariance = _inverse_hessian(lambda u: slope_at(u)[1], u, observations.n_cycles)
+            newton = np.abs(covariance @ slope_at(u)[1]) * observations.n_cycles
+            left = newton / np.sqrt(np.diagonal(covariance))
             if np.any(left > _SETTLED):
                 warnings.warn(
                     f"the optimiser has not settled: after {self.steps} steps the maximum is about "

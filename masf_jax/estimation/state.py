@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -36,6 +36,8 @@ class AugmentedState(Engine):
 
     Args:
         walk: u moves by a random walk of this standard deviation per √(model time).
+        relaxation: of the spread of u to that before the analysis, in [0, 1] (RTPS): few members find too
+            much in chance correlations, and would soon be sure of what is wrong.
         floor: the members' standard deviation of u is kept at this share of the prior's, at least.
     """
 
@@ -73,9 +75,9 @@ class AugmentedState(Engine):
             observations,
             first,
             truth=truth,
-            save=tuple({"mean", "spread", *options.pop("save", ())}),
+            save=tuple(sorted({"mean", "spread", *options.pop("save", ())})),
             scores=(),
-            extra_scores={name: _of_state(score, layout) for name, score in chosen.items()},
+            extra_scores={name: _OfState(score, layout) for name, score in chosen.items()},
             likelihood=options.pop("likelihood", None) or Likelihood(),
             **options,
         )
@@ -118,24 +120,25 @@ def _states_alone(run: Assimilation, layout: Layout) -> Assimilation:
     return eqx.tree_at(lambda r: (r.forecast, r.analysis), run, changed)
 
 
-def _of_state(score: Score, layout: Layout) -> Score:
-    """A score of x alone."""
+class _OfState(NamedTuple):
+    """A score of x alone; two of one score are equal, so that programs are found again."""
 
-    def of(state: State, truth: Array, where: Array | None) -> Array:
+    score: Score
+    layout: Layout
+
+    def __call__(self, state: State, truth: Array, where: Array | None) -> Array:
+        layout, truth = self.layout, self.layout.state(truth)
         if isinstance(state, EnsembleState):
             members = jax.vmap(layout.state)(state.ensemble)
-            return score(EnsembleState(members, state.log_weights), layout.state(truth), where)
-        n = layout.n
-        own = GaussianState(layout.state(state.mean), state.covariance[:n, :n])
-        return score(own, layout.state(truth), where)
-
-    return of
+            return self.score(EnsembleState(members, state.log_weights), truth, where)
+        own = state.covariance[: layout.n, : layout.n]
+        return self.score(GaussianState(layout.state(state.mean), own), truth, where)
 
 
 def _standard(key: PRNGKeyArray, n: int, p: int, dtype: jnp.dtype) -> Float[Array, "N p"]:
     """Draws of N(0, I), their mean 0 and their variances 1; uncorrelated where n > p."""
     u = jax.random.normal(key, (n, p), dtype)
-    u = u - u.mean(0)
+    u = u - u.mean(0)[None]
     if n > p:
         u = jnp.linalg.qr(u)[0] * jnp.sqrt(jnp.asarray(n - 1, dtype))
-    return u / jnp.sqrt((u**2).sum(0) / (n - 1))
+    return u / jnp.sqrt((u**2).sum(0) / (n - 1))[None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import difflib
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -40,6 +39,16 @@ class Prior(eqx.Module):
     def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         """T(u), increasing."""
 
+    @abc.abstractmethod
+    def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """u with T(u) = value."""
+
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, ""]:
+        """log density of a value, the sum over its numbers: log N(u; 0, 1) - log T'(u)."""
+        u = self.standard(jnp.asarray(value, float))
+        slope = jax.jvp(self.value, (u,), (jnp.ones_like(u),))[1]
+        return (jax.scipy.stats.norm.logpdf(u) - jnp.log(slope)).sum()
+
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...]:
@@ -61,6 +70,9 @@ class Normal(Prior):
     def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.mean + self.std * u
 
+    def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return (value - self.mean) / self.std
+
     @property
     def shape(self) -> tuple[int, ...]:
         return np.broadcast_shapes(self.mean.shape, self.std.shape)
@@ -78,6 +90,9 @@ class LogNormal(Prior):
 
     def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.median * jnp.exp(self.spread * u)
+
+    def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.log(value / self.median) / self.spread
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,6 +127,10 @@ class LogitNormal(Prior):
     def value(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         width = self.high - self.low
         return self.low + width * jax.nn.sigmoid(logit((self.median - self.low) / width) + self.spread * u)
+
+    def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        width = self.high - self.low
+        return (logit((value - self.low) / width) - logit((self.median - self.low) / width)) / self.spread
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -159,7 +178,7 @@ class Unknowns(eqx.Module):
                     f"{name} needs a prior (Normal, LogNormal, LogitNormal); got {type(one.prior).__name__}."
                 )
             shape, put = (
-                _leaf(name, one.where or functools.partial(_follow, path=name), problem)
+                _leaf(name, one.where or _Follow(name), problem)
                 if one.put is None
                 else (tuple(one.shape), one.put)
             )
@@ -212,9 +231,17 @@ class Unknowns(eqx.Module):
         }
 
 
-def _leaf(
-    name: str, where: Callable[[Problem], Any], problem: Problem
-) -> tuple[tuple[int, ...], Callable[[Problem, Array], Problem]]:
+class _PutLeaf(NamedTuple):
+    """Puts a value in the place of a leaf; two of one place are equal, so that programs are found again."""
+
+    where: Callable[[Problem], Any]
+    dtype: Any
+
+    def __call__(self, problem: Problem, value: Array) -> Problem:
+        return eqx.tree_at(self.where, problem, value.astype(self.dtype))
+
+
+def _leaf(name: str, where: Callable[[Problem], Any], problem: Problem) -> tuple[tuple[int, ...], _PutLeaf]:
     """Shape of a leaf, and what puts a value in its place."""
     leaf = where(problem)
     if leaf is None:
@@ -225,15 +252,19 @@ def _leaf(
             f"{name} is no floating-point number of the problem but {kind}: with Unknown(prior, put=…) you "
             "say how a value gets into it."
         )
-    shape, dtype = leaf.shape, leaf.dtype
-
-    def put(problem: Problem, value: Array) -> Problem:
-        return eqx.tree_at(where, problem, value.astype(dtype))
-
-    return shape, put
+    return leaf.shape, _PutLeaf(where, leaf.dtype)
 
 
-def _follow(problem: Problem, path: str) -> Any:
+class _Follow(NamedTuple):
+    """What a dotted path leads to."""
+
+    path: str
+
+    def __call__(self, problem: Problem) -> Any:
+        return _followed(problem, self.path)
+
+
+def _followed(problem: Problem, path: str) -> Any:
     """What a dotted path leads to."""
     found: Any = problem
     for i, step in enumerate(path.split(".")):

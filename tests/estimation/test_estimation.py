@@ -1,0 +1,256 @@
+"""Unknown numbers are found: as their exact posterior, where there is one; else near the truth."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import filters, masf, simulate
+from masf_jax.dynamics import Linear as LinearModel, Lorenz96, ModelError
+from masf_jax.ensemble import Inflation
+from masf_jax.estimation import (
+    AugmentedState,
+    Gradient,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Problem,
+    Unknown,
+    Unknowns,
+    estimate,
+)
+from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
+
+RING = Lorenz96(40, forcing=5.0)
+SENSOR = Measurement(Identity(), Gaussian(1.0))
+FORCING = {"dynamics.forcing": Normal(5.0, 1.0)}
+
+
+class Drift(LinearModel):
+    """x ← x + b: linear in x and b together."""
+
+    bias: jax.Array
+
+    def __init__(self, n, bias):
+        super().__init__(np.eye(n))
+        self.bias = jnp.asarray(bias, dtype=float)
+
+    def __call__(self, x, time, key):
+        return x + self.bias
+
+
+def posterior_of_drift(values, std, x0, x0_std, prior_mean, prior_std):
+    """Mean and std of b for x_k = x_0 + k b, z_k = x_k + ε, by generalised least squares; one component."""
+    k = np.arange(1, len(values) + 1)
+    covariance = std**2 * np.eye(len(k)) + x0_std**2
+    precision = k @ np.linalg.solve(covariance, k) + 1 / prior_std**2
+    away = values - x0 - k * prior_mean
+    return prior_mean + k @ np.linalg.solve(covariance, away) / precision, precision**-0.5
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_drift_is_found_as_its_exact_posterior():
+    """By the Kalman filter of state and parameter, and by the likelihood's maximum."""
+    rng = np.random.default_rng(0)
+    values = 1.0 + 0.3 * np.arange(1, 11)[:, None] + 0.5 * rng.normal(size=(10, 1))
+    sensor, prior = Measurement(Identity(), Gaussian(0.5)), {"dynamics.bias": Normal([0.1], 0.4)}
+    members = rng.normal(size=(400, 1))
+    members = jnp.asarray(1.0 + np.sqrt(2.0) * (members - members.mean()) / members.std(ddof=1))
+    mean, std = posterior_of_drift(values[:, 0], 0.5, 1.0, np.sqrt(2.0), 0.1, 0.4)
+    seen = Observations(values, 1)
+    for engine, tolerance in ((Gradient(steps=150), 1e-3), (AugmentedState(), 0.1)):  # members' correlation
+        found = estimate(
+            jax.random.key(0), filters.KalmanFilter(), Drift(1, [0.0]), sensor, seen, members,
+            unknown=prior, engine=engine,
+        )  # fmt: skip
+        assert found.mean["dynamics.bias"][0] == pytest.approx(mean, abs=tolerance * std)
+        assert found.std["dynamics.bias"][0] == pytest.approx(std, rel=tolerance)
+        assert found.problem.dynamics.bias[0] == found.mean["dynamics.bias"][0]
+
+
+FILTERS = {
+    "etkf": (filters.ETKF(Inflation(1.02)), 50),
+    "masf": (masf.MASF(inflation=Inflation(1.02)), 50),
+    "letkf": (filters.LETKF(4.0, Inflation(1.05)), 20),
+    "masf localised": (masf.MASF(masf.GaussianPrior(radius=4.0), inflation=Inflation(1.05)), 20),
+    "ensrf": (filters.EnSRF(Inflation(1.05), radius=4.0), 20),
+}
+
+
+@pytest.fixture(scope="module")
+def twin():
+    return simulate(jax.random.key(3), Lorenz96(40), SENSOR, 150)
+
+
+def start(twin, n):
+    return twin.truth[0][None] + jax.random.normal(jax.random.key(4), (n, 40))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "etkf",
+        "letkf",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("masf", "masf localised", "ensrf")),
+    ],
+)
+def test_the_forcing_with_the_state(name, twin):
+    """Three prior standard deviations away; a localised filter's parameter has no place."""
+    filter, n = FILTERS[name]
+    found = estimate(
+        jax.random.key(1),
+        filter,
+        RING,
+        SENSOR,
+        twin.observations,
+        start(twin, n),
+        unknown=FORCING,
+        truth=twin.truth,
+    )
+    assert found.mean["dynamics.forcing"] == pytest.approx(8.0, abs=0.1)
+    assert 0.015 < found.std["dynamics.forcing"] < 0.1
+    assert found.course_mean["dynamics.forcing"].shape == (150,)
+    assert found.run.analysis["mean"].shape == (150, 40)
+    assert found.run.analysis_scores["rmse"][100:].mean() < 0.35
+    assert np.isfinite(found.log_likelihood).all()
+
+
+def test_the_forcing_by_the_gradient(twin):
+    """One of the values' own density, too."""
+    seen = Observations(twin.observations.values[:40], 1)
+    found = estimate(
+        jax.random.key(1), *(FILTERS["etkf"][0], RING, SENSOR), seen, start(twin, 50),
+        unknown=FORCING, engine=Gradient(steps=60),
+    )  # fmt: skip
+    assert found.mean["dynamics.forcing"] == pytest.approx(8.0, abs=0.1)
+    assert 0.01 < found.std["dynamics.forcing"] < 0.08
+    assert found.log_likelihood[-1] > found.log_likelihood[0]
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_nile():
+    """Durbin & Koopman (2012), table 2.1: variances 15098.5 and 1469.2."""
+    import statsmodels.api as sm
+
+    values = np.asarray(sm.datasets.nile.load_pandas().data["volume"], float)[:, None]
+    found = estimate(
+        jax.random.key(0),
+        filters.KalmanFilter(np.asarray([1120.0]), np.asarray([[1e7]])),
+        ModelError(LinearModel([[1.0]]), 30.0),
+        Measurement(Identity(), Gaussian(100.0)),
+        Observations(values, np.arange(100)),
+        jnp.asarray([[-1.0], [1.0]]),
+        unknown={"dynamics.std": LogNormal(30.0, 10.0), "measurement.noise.std": LogNormal(100.0, 10.0)},
+        engine=Gradient(rate=0.05, laplace=False),
+    )
+    assert found.mean["measurement.noise.std"] ** 2 == pytest.approx(15098.5, rel=0.01)
+    assert found.mean["dynamics.std"] ** 2 == pytest.approx(1469.2, rel=0.01)
+
+
+def test_a_number_of_the_sensor_is_estimated_with_the_state():
+    """A gain of 1.5 said to be 1, by what the model's own drift tells."""
+    n, steps = 3, 40
+    rng = np.random.default_rng(2)
+    truth = 2.0 + 0.1 * np.arange(1, steps + 1)[:, None] * np.ones(n)
+    values = 1.5 * truth + 0.1 * rng.normal(size=truth.shape)
+    found = estimate(
+        jax.random.key(0), filters.ETKF(), Drift(n, 0.1 * np.ones(n)),
+        Measurement(Scaled(jnp.asarray(1.0)), Gaussian(0.1)), Observations(values, 1),
+        jnp.asarray(2.0 + 0.2 * rng.normal(size=(30, n))),
+        unknown={"measurement.operator.gain": LogNormal(1.0, 0.5)},
+    )  # fmt: skip
+    assert found.mean["measurement.operator.gain"] == pytest.approx(1.5, abs=0.05)
+
+
+class Scaled(Identity):
+    """x ↦ gain · x."""
+
+    structure = None
+    gain: jax.Array
+
+    def __call__(self, x):
+        return self.gain.astype(x.dtype) * x
+
+
+def test_priors_hold_their_bounds_and_medians():
+    u = jnp.linspace(-4, 4, 9)
+    for prior, low, high, median in (
+        (Normal(2.0, 3.0), -np.inf, np.inf, 2.0),
+        (LogNormal(2.0, 0.5), 0.0, np.inf, 2.0),
+        (LogitNormal(1.0, 4.0), 1.0, 4.0, 2.5),
+        (LogitNormal(1.0, 4.0, median=2.0), 1.0, 4.0, 2.0),
+    ):
+        value = np.asarray(prior.value(u))
+        assert ((value > low) & (value < high)).all()
+        assert (np.diff(value) > 0).all()
+        assert value[4] == pytest.approx(median)
+        np.testing.assert_allclose(prior.standard(prior.value(u)), u, atol=1e-4)
+        fine = jnp.linspace(-6.0, 6.0, 4001)
+        density = np.exp(jax.vmap(prior.log_prob)(prior.value(fine)))
+        assert np.trapezoid(density, prior.value(fine)) == pytest.approx(1.0, abs=1e-3)
+    unknowns = Unknowns.of(Problem(RING, SENSOR, filters.ETKF()), {"dynamics.forcing": LogNormal(8.0, 0.1)})
+    zero = jnp.zeros(1)
+    assert unknowns.spread(zero, 0.5 * jnp.ones(1))["dynamics.forcing"] == pytest.approx(0.4)
+
+
+def test_anything_may_be_put_into_a_problem():
+    """By a function, a field by its shape, and a list entry by its number."""
+    problem = Problem(RING, SENSOR, filters.ETKF())
+    put = Unknown(
+        Normal(0.1, 0.01), put=lambda p, dt: eqx.tree_at(lambda p: p.dynamics, p, Lorenz96(40, dt=dt))
+    )
+    unknowns = Unknowns.of(problem, {"time step": put, "dynamics.forcing": Normal(8.0, 1.0)})
+    changed = unknowns.put(problem, jnp.asarray([1.0, -1.0]))
+    assert changed.dynamics.dt == pytest.approx(0.11)
+    assert changed.dynamics.forcing == pytest.approx(7.0)
+    where = Unknown(Normal(np.ones(3), 2.0), where=lambda p: p.dynamics.bias)
+    drift = Unknowns.of(Problem(Drift(3, np.zeros(3)), SENSOR, filters.ETKF()), {"bias": where})
+    assert drift.shapes == ((3,),)
+
+
+REFUSED = {
+    "no such field": ({"dynamics.forcin": Normal(8, 1)}, {}, "do you mean forcing"),
+    "no number": ({"dynamics.state_shape": Normal(8, 1)}, {}, "no floating-point number"),
+    "off": ({"filter.inflation.prior": Normal(1, 1)}, {}, "is None, that is off"),
+    "no prior": ({"dynamics.forcing": 8.0}, {}, "needs a prior"),
+    "shape": ({"dynamics.forcing": Normal([8.0, 8.0], 1)}, {}, r"has shape \(\), its prior \(2,\)"),
+    "nothing": ({}, {}, "nothing is unknown"),
+    "noise with the state": ({"measurement.noise.std": LogNormal(1.0)}, {}, "moves no state"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case, twin):
+    unknown, options, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        estimate(
+            jax.random.key(1), filters.ETKF(), RING, SENSOR, twin.observations, start(twin, 4),
+            unknown=unknown, **options,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="low < median < high"):
+        LogitNormal(2.0, 1.0)
+    with pytest.raises(TypeError, match="engine must be"):
+        estimate(
+            jax.random.key(1), filters.ETKF(), RING, SENSOR, twin.observations, start(twin, 4),
+            unknown=FORCING, engine="gradient",
+        )  # fmt: skip
+
+
+def test_another_call_compiles_nothing(twin):
+    """The unknowns are told anew, and are the same."""
+    import masf_jax.driver as driver
+
+    def found(seed):
+        filter = filters.ETKF(Inflation(1.02))
+        return estimate(
+            jax.random.key(seed), filter, RING, SENSOR, twin.observations, start(twin, 50),
+            unknown={"dynamics.forcing": Normal(5.0 + seed, 1.0)},
+        )  # fmt: skip
+
+    found(0)
+    before = driver._scan._cached._cache_size()
+    found(1)
+    assert driver._scan._cached._cache_size() == before
