@@ -195,12 +195,13 @@ class Filter(eqx.Module):
 
 def where_measured(mask: Bool[Array, "*z"], use: Callable[[T], tuple[T, Info]], state: T) -> tuple[T, Info]:
     """use(state) if any value is valid; else `state` as it is, and NaN for what would be reported."""
-    shapes = eqx.filter_eval_shape(use, state)[1]
+    traced = eqx.filter_closure_convert(use, state)  # once: what `use` reports is known only then
+    shapes = traced.out_struct[1]
 
     def leave(state: T) -> tuple[T, Info]:
         return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
 
-    return jax.lax.cond(mask.any(), use, leave, state)
+    return jax.lax.cond(mask.any(), lambda state: traced(state), leave, state)
 
 
 def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z"]:

@@ -99,7 +99,12 @@ def test_the_measurements_are_the_papers():
 
 @pytest.mark.parametrize(
     ("preset", "filter"),
-    [("grid", "letkf"), ("grid", "enkf"), *((p, "letkf") for p in PRESETS[1:])],
+    [
+        ("grid", "letkf"),
+        ("grid", "enkf"),
+        ("speed", "letkf"),
+        *(pytest.param(p, "letkf", marks=pytest.mark.slow) for p in PRESETS[1:3]),
+    ],
 )
 def test_a_tiny_run_of_each(preset, filter, tmp_path):
     small = ["dynamics.shape=[16,16]", "dynamics.reynolds=100", "ensemble_size=4", "figures=false"]

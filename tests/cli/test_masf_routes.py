@@ -6,6 +6,7 @@ import json
 
 import pytest
 import xarray as xr
+from often import often
 
 from masf_jax.cli.main import main
 
@@ -23,7 +24,7 @@ ROUTES = {
 }
 
 
-@pytest.mark.parametrize("name", ROUTES)
+@pytest.mark.parametrize("name", often(ROUTES, ("linearized", "conditional, network", "none")))
 def test_the_route_is_in_the_results(name, tmp_path, capsys):
     assert main(["run", *PROBLEM, *ROUTES[name], f"output_dir={tmp_path}"]) == 0
     printed = capsys.readouterr().out

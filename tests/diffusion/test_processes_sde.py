@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax.bases import IdentityBasis
 from masf_jax.denoisers import DenseCovariance, GaussianDenoiser
@@ -67,7 +68,7 @@ def simulated(keys, process, v0, times):
     return jax.vmap(lambda key: forward_sde(key, process, v0, times))(keys)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", often(NAMES, NAMES[::2]))
 def test_the_simulated_equation_has_the_moments_of_the_process(name, key):
     chosen, n = bare(process(name)), 6_000
     v0 = jnp.asarray(np.linspace(-2.0, 2.0, SIZE), float)

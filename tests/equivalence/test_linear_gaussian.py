@@ -164,13 +164,13 @@ def test_particle_regularisation_adds_the_bandwidth_covariance(problem, key):
     x = sample(problem, 4000)
     filter = ParticleFilter(regularization=1.5)
     weights = np.full(4000, 1 / 4000)
-    jitter = np.asarray(filter._resample(key, jnp.asarray(x), jnp.asarray(weights))) - x
+    jitter = np.asarray(filter._resample(key, jnp.asarray(x), jnp.asarray(weights))[0]) - x
     h2 = (1.5 * 4000 ** (-1 / 14)) ** 2
     ratio = np.linalg.solve(np.cov(x.T), jitter.T @ jitter / 4000)  # h² times the identity
     assert abs(np.trace(ratio) / 10 / h2 - 1) < 4 * np.sqrt(2 / 40_000)
     np.testing.assert_allclose(ratio, h2 * np.eye(10), atol=0.15)
     few = sample(problem, 6)  # N < n: random combinations of anomalies
-    copies = jax.vmap(lambda k: filter._resample(k, jnp.asarray(few), jnp.full((6,), 1 / 6)))
+    copies = jax.vmap(lambda k: filter._resample(k, jnp.asarray(few), jnp.full((6,), 1 / 6))[0])
     spread = np.asarray(copies(jax.random.split(key, 2000))) - few[None]  # equal weights: everyone kept
     h2 = (1.5 * 6 ** (-1 / 14)) ** 2
     covariance = np.cov(few.T, bias=True)

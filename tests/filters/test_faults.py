@@ -182,7 +182,9 @@ def quick(name):
     return [fault for fault in FAULTS if fault != "two members" or name not in VARIANTS]
 
 
-CASES = [(name, quick(name)) for name in FILTERS] + [
+SELDOM = ("etkf rotation", "letkf eigh", "enff f2p", "masf perturbed", "oi", "amortised ienkf", "ensf_lr")
+"""Of another filter's make: when slow tests are."""
+CASES = [pytest.param(name, quick(name), marks=[pytest.mark.slow] * (name in SELDOM)) for name in FILTERS] + [
     pytest.param(name, ["two members"], marks=pytest.mark.slow, id=f"{name}, two members")
     for name in VARIANTS
 ]

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 from suite.precision_cases import case, errors
 
 from masf_jax.dynamics import Linear as LinearModel, Lorenz96
@@ -94,7 +95,7 @@ PLACES = np.repeat(np.arange(0.0, 12.0, 2.0), 3)
 SEEN = np.float32(np.eye(12)[PLACES.astype(int)])
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", often(OTHERS, ("letkf local", "ensrf local", "ienkf local", "3d-var")))
 def test_float32_is_float64(name):
     """Of localised filters and of those with another law, against themselves under x64."""
     rng = np.random.default_rng(3)

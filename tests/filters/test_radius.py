@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import Coordinates, assimilate, simulate
 from masf_jax.dynamics import Climatology, Lorenz96
@@ -59,7 +60,7 @@ FILTERS = {
 }
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", often(FILTERS, ("letkf reach", "ensrf")))
 def test_another_radius_compiles_nothing(name, problem, traces, key):
     run(FILTERS[name](3.0), problem, key)
     traces.clear()
@@ -88,7 +89,10 @@ FORMS = [
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "form"), FORMS)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * ("eigh" in each[0])) for each in FORMS],
+)
 def test_a_list_of_radii_is_as_many_runs(name, form, problem, request, key):
     if form == "sparse":
         request.getfixturevalue("sparse")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import assimilate
 from masf_jax.denoisers.architecture import Architecture
@@ -85,7 +86,7 @@ def test_types_are_kept_in_double_precision(name, key, x64):
     assert state.ensemble.dtype == jnp.float64
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", often(FILTERS, ("ensf", "iensf", "enff", "conditional_diffusion")))
 def test_analyses_of_any_sureness_are_finite_and_near(name):
     """Single precision, noise from 10⁵ to 10⁻⁶ of the forecast's deviation, one sensor or 30; z far away."""
     n, rng = 4, np.random.default_rng(2)
@@ -133,7 +134,10 @@ class Counted(Identity):
 TRACES: list[int] = []
 
 
-@pytest.mark.parametrize("name", ["ensf-all", "enff-f2p", "conditional_diffusion", LEARNING[0]])
+ONE_PROGRAM = ("ensf-all", "enff-f2p", "conditional_diffusion", LEARNING[0])
+
+
+@pytest.mark.parametrize("name", often(ONE_PROGRAM, ("enff-f2p", LEARNING[0])))
 def test_a_run_is_one_program_in_single_precision(name):
     measurement = Measurement(Counted(), Gaussian(1.0))
     filter = FILTERS[name]().prepare(RING, measurement)

@@ -86,7 +86,9 @@ def test_a_base_that_needs_the_model_and_its_window(key):
     assert np.abs(ours.forecast["mean"][1:] - ours.analysis["mean"][1:]).min() > 2e-2
 
 
-@pytest.mark.parametrize(("members", "n_steps"), [("transported", 1), ("fresh", 3)])
+@pytest.mark.parametrize(
+    ("members", "n_steps"), [("transported", 1), pytest.param("fresh", 3, marks=pytest.mark.slow)]
+)
 def test_a_fresh_network_draws_the_base_filters_gaussian(members, n_steps, key):
     dynamics, measurement, filter = l63(members=members, n_steps=n_steps, centred=False)
     ensemble = forecast(key, dynamics, 1000)
