@@ -25,7 +25,7 @@ from ...dynamics.rollout import climatological_states
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
-from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
+from ...filters.base import EnsembleState, Info, MemberFilter, State, with_one_noise_law
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
 from .features import Scaled, analysis_features, scaled
