@@ -2,10 +2,10 @@
 
 Lorenz-96, n = 40, values of noise 1 each .05. "found": the truth is F = 8, the prior N(5, 1) (three
 deviations off), 200 cycles (100, and 5 seeds, for the gradient); mean ± standard deviation over seeds of the
-estimate, its mean std, and how many of the seeds' truths lie within two of their std. "RMSE": the truth is F = 8.5, the
-model says 8; analysis RMSE (cycles 100-400) of a filter with the model as it is, with the prior N(8, .5) and
-estimation along the way, and with the true forcing; mean ± standard error of 5 seeds. Nothing was tuned:
-inflation 1.02 (1.05 where localised) and radius 4 are the examples'.
+estimate, its mean std, and how many of the seeds' truths lie within two of their std. "RMSE": the truth is
+F = 8.5, the model says 8; analysis RMSE (cycles 100-400) of a filter with the model as it is, with the prior
+N(8, .5) and estimation along the way, and with the true forcing; mean ± standard error of 5 seeds. Nothing
+was tuned: inflation 1.02 (1.05 where localised) and radius 4 are the examples'.
 
     python benchmarks/accuracy/estimation.py [--seeds 20]
 """
