@@ -141,7 +141,7 @@ QUICK = {
     "ETKF": lambda: (ETKF(rotation=True), *ring(272)),
     "LETKF of a size that 8 does not divide": lambda: (LETKF(1.0), *ring(270)),
     "MASF": lambda: (MASF(), *ring(272)),
-    "EnSF": lambda: (EnSF(), *ring(40)),
+    "EnSF": lambda: (EnSF(), *ring(80)),
     "own": lambda: (Own(), *ring(40)),
 }
 ALL = QUICK | {

@@ -34,6 +34,7 @@ STATIC = {
     ("TaperedCovariance", "tolerance"): "ends the iterations of a solver",
     ("FitConfig", "betas"): "of Optax, which takes Python floats",
     ("FitConfig", "validation_fraction"): "decides how many samples are held back",
+    ("Likelihood", "radius"): "0 and inf are other programs; the taper made of it is a leaf",
     ("Linear", "positions"): "geometry",
     ("_Averages", "centres"): "geometry",
 }
