@@ -171,7 +171,7 @@ def main() -> None:
     known = [r["error"] for r in numbers.values() if r["known"] < 1e-4]
     title = (
         f"Gradients in double precision, h = {args.step:g}; largest error {max(known):.0e} of the "
-        f"{len(known)} differences known to 1e-4 (others: runs that lost the truth, of which a difference is chance)"
+        f"{len(known)} differences known to 1e-4 (others: runs that lost the truth)"
     )
     finish(args, "gradients", f"{header(title)}\n{table(rows, head)}", numbers)
 
