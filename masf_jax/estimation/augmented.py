@@ -14,7 +14,7 @@ from ..coordinates import Coordinates
 from ..dynamics.base import Dynamics
 from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
-from ..filters.base import EnsembleState, Filter, InflatedFilter, Info, MemberFilter, State
+from ..filters.base import EnsembleState, Filter, Info, MemberFilter, State
 from ..measurements.base import Coupling, Operator, Structure
 from ..measurements.measurement import Measurement
 from .unknown import Problem, Unknowns
@@ -198,6 +198,9 @@ class AugmentedFilter(MemberFilter):
     ) -> State:
         return self.filter.as_used(state, z, mask, measurement)
 
+    def believed(self, state: State, measurement: Measurement) -> Measurement:
+        return self.filter.believed(state, measurement)
+
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AugmentedFilter:
         return eqx.tree_at(lambda f: f.filter, self, self.filter.prepare(dynamics, measurement))
 
@@ -266,8 +269,11 @@ def augmented(
     operator = AugmentedOperator(
         problem, unknowns, layout, _same(other.measurement.operator, problem.measurement.operator)
     )
-    if isinstance(inner, InflatedFilter):
-        inner = eqx.tree_at(lambda f: f.inflation, inner, StateInflation(inner.inflation, layout.n))
+    inner = jax.tree.map(
+        lambda part: StateInflation(part, layout.n) if isinstance(part, Inflation) else part,
+        inner,
+        is_leaf=lambda part: isinstance(part, Inflation),
+    )
     filter: Filter = (
         AugmentedFilter(inner, layout, floor, relaxation) if isinstance(inner, MemberFilter) else inner
     )

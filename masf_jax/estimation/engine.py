@@ -21,7 +21,7 @@ class Estimate(eqx.Module):
     mean, std: the estimate and its standard deviation, in the unknown's own units.
     course_mean, course_std: the same along the way, entries along axis 0: after each cycle (augmented state),
         or each step of an optimisation (which knows no std).
-    log_likelihood: of each cycle (augmented state), or of all after each step.
+    log_likelihood: of each cycle where `likelihood` is given (augmented state), or of all after each step.
     problem: model, measurement and filter with the estimate in its place.
     u, covariance: in coordinates whose prior is N(0, I); see `Unknowns`.
     run: the run over all cycles that it comes from, of the augmented state; None of an optimisation.
@@ -31,7 +31,7 @@ class Estimate(eqx.Module):
     std: dict[str, Array]
     course_mean: dict[str, Array]
     course_std: dict[str, Array] | None
-    log_likelihood: Array
+    log_likelihood: Array | None
     problem: Problem
     u: Float[Array, " p"]
     covariance: Float[Array, "p p"]

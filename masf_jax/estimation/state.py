@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..arrays import real_array
 from ..driver import Assimilation, assimilate
 from ..filters.base import EnsembleState, GaussianState, State
-from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Observations
 from ..metrics.cycle import DEFAULT_SCORES, SCORES, Score
 from ..numbers import within
@@ -78,7 +77,6 @@ class AugmentedState(Engine):
             save=tuple(sorted({"mean", "spread", *options.pop("save", ())})),
             scores=(),
             extra_scores={name: _OfState(score, layout) for name, score in chosen.items()},
-            likelihood=options.pop("likelihood", None) or Likelihood(),
             **options,
         )
         mean, std = (run.analysis[name][:, layout.n :: layout.copies] for name in ("mean", "spread"))
@@ -96,7 +94,7 @@ class AugmentedState(Engine):
             std=jax.tree.map(lambda x: x[-1], spread),
             course_mean=course,
             course_std=spread,
-            log_likelihood=jnp.asarray(run.log_likelihood),
+            log_likelihood=None if run.log_likelihood is None else jnp.asarray(run.log_likelihood),
             problem=unknowns.put(problem, last),
             u=last,
             covariance=covariance,

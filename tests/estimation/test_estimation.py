@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import filters, masf, simulate
+from masf_jax import Likelihood, filters, masf, simulate
 from masf_jax.dynamics import Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.estimation import (
@@ -33,10 +33,11 @@ class Drift(LinearModel):
     """x ← x + b: linear in x and b together."""
 
     bias: jax.Array
+    unused: jax.Array
 
     def __init__(self, n, bias):
         super().__init__(np.eye(n))
-        self.bias = jnp.asarray(bias, dtype=float)
+        self.bias, self.unused = jnp.asarray(bias, dtype=float), jnp.zeros(())
 
     def __call__(self, x, time, key):
         return x + self.bias
@@ -109,6 +110,7 @@ def test_the_forcing_with_the_state(name, twin):
         start(twin, n),
         unknown=FORCING,
         truth=twin.truth,
+        likelihood=Likelihood(),
     )
     assert found.mean["dynamics.forcing"] == pytest.approx(8.0, abs=0.1)
     assert 0.015 < found.std["dynamics.forcing"] < 0.1
@@ -148,6 +150,19 @@ def test_the_nile():
     )
     assert found.mean["measurement.noise.std"] ** 2 == pytest.approx(15098.5, rel=0.01)
     assert found.mean["dynamics.std"] ** 2 == pytest.approx(1469.2, rel=0.01)
+
+
+def test_inflation_is_of_the_state_alone_however_deep_it_lies():
+    """A parameter without influence gains no spread, with a filter in a filter neither."""
+    members = jnp.asarray(np.random.default_rng(1).normal(size=(40, 3)), float)
+    seen, spreads = Observations(np.ones((6, 3)), 1), []
+    for filter in (filters.ETKF(Inflation(1.5)), filters.AdaptiveNoise(filters.ETKF(Inflation(1.5)))):
+        found = estimate(
+            jax.random.key(0), filter, Drift(3, np.zeros(3)), SENSOR, seen, members,
+            unknown={"dynamics.unused": Normal(0.0, 1.0)}, engine=AugmentedState(relaxation=0.0),
+        )  # fmt: skip
+        spreads.append(float(found.std["dynamics.unused"]))
+    assert all(0.1 < spread <= 1.0 for spread in spreads), spreads
 
 
 def test_a_number_of_the_sensor_is_estimated_with_the_state():
