@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .processes import is_first, on_host
+from .processes import all_alike, first_tells, is_first, on_host
 from .run_state import RunState
 from .training.files import CheckpointError, absolute
 
@@ -38,8 +38,11 @@ class Record:
         resume: whether to go on with a run that is there (refused if it is not this run's).
         seconds: results wait in memory so long (64 MB of them at most) before they are written; 0: not.
 
+    Of several processes (`jax.distributed`) all make one, of a folder that all see, and the first writes.
+
     Raises:
         FileExistsError: something is there, and not to be gone on with.
+        ProcessLostError: the first process could not make it.
     """
 
     short_runs = True
@@ -53,9 +56,13 @@ class Record:
         self._paths: dict[str, tuple[str, ...]] = {}
         self._arrays: dict[str, Any] = {}
         self._since = time.monotonic()
-        if self.path.exists() and not (resume and self._own()):
+        first_tells(self._check)
+
+    def _check(self) -> int:
+        if self.path.exists() and not (self.resume and self._own()):
             what = "is no record of a run" if not self._own() else "has a run: resume=True goes on with it"
             raise FileExistsError(f"{self.path} {what}; give another place, or remove it.")
+        return 0
 
     def begin(self, start: RunState, about: str) -> RunState:
         """The state to go on from: what is on disk, or `start`.
@@ -65,28 +72,37 @@ class Record:
 
         Raises:
             CheckpointError: what is on disk is not of this run, or damaged.
+            ValueError: several processes have different runs.
         """
+        if not all_alike(about):
+            raise ValueError(
+                "the processes of this run made different problems (filter, model, observations, members): "
+                "give all the same ones, on machines of one kind."
+            )
         self._first, self._about = int(start.cycle), about
+        self.cycles = first_tells(lambda: self._opened(start))
+        return RunState.load(self.path / _STATE, start) if self.cycles else start
+
+    def _opened(self, start: RunState) -> int:
+        """How many cycles are on disk, cut down to those that count."""
         if not (self.path / _STATE).exists():
-            if self.path.exists() and is_first():  # begun, and ended before its first cycles were complete
+            if self.path.exists():  # begun, and ended before its first cycles were complete
                 shutil.rmtree(self.path)
-            return start
-        state = RunState.load(self.path / _STATE, start)
+            return 0
+        done = int(RunState.load(self.path / _STATE, start).cycle) - self._first
         group = self._group("r+")
-        if group.attrs[_MARK] != about:
+        if group.attrs[_MARK] != self._about:
             raise CheckpointError(
                 f"{self.path} is of another run (filter, model, measurement, observations, members, key, or "
                 "what is saved): give that run's, or another place."
             )
-        self.cycles = int(state.cycle) - self._first
         self._paths = {name: tuple(path) for name, path in group.attrs["paths"].items()}
         self._arrays = {name: group[name] for name in self._paths}
         for name, array in self._arrays.items():
-            if array.shape[0] < self.cycles:
+            if array.shape[0] < done:
                 raise CheckpointError(f"{self.path}/{name} has fewer cycles than the run: it was damaged.")
-            if is_first():
-                array.resize((self.cycles, *array.shape[1:]))
-        return state
+            array.resize((done, *array.shape[1:]))
+        return done
 
     def append(self, results: dict[str, Any], state: RunState) -> None:
         """Cycles that came next, arrays by (nested) name, and the state after them."""

@@ -21,7 +21,7 @@ RUN = """\
 masf-jax run [OPTIONS] [KEY=VALUE …]
 
 Composes a configuration, runs the experiment, prints a table and writes into output_dir:
-result.nc, metrics.json, config.yaml (fully resolved) and figures.
+result.nc (or result.zarr: result=zarr), metrics.json, config.yaml (fully resolved) and figures.
 
 Options:
   -m, --multirun   sweep: every combination of comma-separated values (docs/sweeps.md)

@@ -116,16 +116,20 @@ def _run(arguments: list[str]) -> int:
         from .compare.sweep import run_sweep
 
         return run_sweep(arguments)
-    settings = _settings(path, overrides)
     if dry:
         from .run.memory import print_memory
 
-        print_memory(settings)
+        print_memory(_settings(path, overrides))
         return 0
+    from .process import in_processes
     from .report import print_outcome
     from .run.run import run
 
-    outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
+    with in_processes(overrides):
+        settings = _settings(path, overrides)
+        outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
+    if outcome is None:  # the first of several processes has it
+        return 0
     print_outcome(settings, outcome)
     for text in outcome.warnings:
         warn(text)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .compilations import keep_compilations
+from .errors import InputError, RunError
 
 if TYPE_CHECKING:
     from .config.settings import Settings
 
-__all__ = ["computing", "precision", "spare_threads", "state_size"]
+__all__ = ["computing", "in_processes", "precision", "spare_threads", "state_size"]
 
 
 _OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS")
@@ -27,11 +30,69 @@ _LAPACK_AT_ONCE, _SCHEDULER = 32, "xla_cpu_enable_concurrency_optimized_schedule
 
 @contextlib.contextmanager
 def computing(settings: Settings, runs_at_once: int = 1) -> Iterator[None]:
-    """Inside, arrays have the settings' precision; threads and kept compilations stay set afterwards."""
+    """Inside, arrays have the settings' precision; threads and kept compilations stay set afterwards.
+
+    Raises:
+        InputError: settings of several processes, of a command that has one.
+    """
+    if settings.layout.processes is not None:
+        import jax
+
+        if not jax.distributed.is_initialized():
+            raise InputError(
+                "layout.processes is of masf-jax run alone, without -m and --dry-run, on its command line."
+            )
     spare_threads(settings, runs_at_once)
     keep_compilations(settings.compilation_cache)
     with precision(settings.precision):
         yield
+
+
+@contextlib.contextmanager
+def in_processes(overrides: list[str]) -> Iterator[None]:
+    """Inside, this process is one of those of `layout.processes`; all but the first say nothing but errors.
+
+    Read from the overrides alone: to read all keys makes objects with numbers, which starts JAX's devices.
+
+    Raises:
+        InputError: processes that do not find each other.
+    """
+    from .config.settings import processes_asked
+
+    layout = processes_asked(overrides)
+    if layout.processes is None:
+        yield
+        return
+    import jax
+
+    number = None if layout.processes == "auto" else layout.processes
+    try:
+        jax.distributed.initialize(layout.coordinator, number, layout.process)
+    except (ValueError, RuntimeError) as error:
+        hint = "give layout.coordinator=HOST:PORT, layout.processes=NUMBER and layout.process=NUMBER"
+        hint = (
+            f"{hint}, or start it with srun or mpirun"
+            if number is None
+            else "see that HOST:PORT can be reached"
+        )
+        raise InputError(f"layout.processes={layout.processes}: {error} ({hint}).") from error
+    try:
+        with contextlib.ExitStack() as quiet:
+            if jax.process_index() > 0:
+                nowhere = quiet.enter_context(open(os.devnull, "w"))
+                quiet.enter_context(contextlib.redirect_stdout(nowhere))
+                quiet.enter_context(contextlib.redirect_stderr(nowhere))
+            yield
+    except BaseException as error:
+        if jax.distributed.is_initialized():  # JAX would wait for the others, who may wait for this one
+            atexit.register(_leave, error.exit_code if isinstance(error, RunError) else 1)
+        raise
+
+
+def _leave(exit_code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 @contextlib.contextmanager
@@ -55,7 +116,9 @@ def spare_threads(settings: Settings, runs_at_once: int = 1) -> None:
     if size <= _SMALL_MATRIX and not any(name in os.environ for name in _OF_OPENBLAS):
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
     small = (
-        size * settings.ensemble_size * runs_at_once <= _SMALL_ENSEMBLE and settings.layout.devices is None
+        size * settings.ensemble_size * runs_at_once <= _SMALL_ENSEMBLE
+        and settings.layout.devices is None
+        and settings.layout.processes is None
     )
     if small and not any(name in os.environ for name in _OF_XLA):
         os.environ["PJRT_NPROC"] = "1"

@@ -282,7 +282,7 @@ def result(folder: Path) -> Read:
 
     def read(rng: random.Random, where: Path) -> object:
         (where / "result.nc").write_bytes(mutated(rng, good))
-        with read_result(where / "result.nc") as data:
+        with read_result(where) as data:
             return data.load()
 
     return read

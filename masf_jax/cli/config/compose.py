@@ -24,6 +24,7 @@ _HARMLESS = (
     "output_dir",
     "chunk",
     "layout",
+    "result",
     "progress",
     "figures",
     "compilation_cache",

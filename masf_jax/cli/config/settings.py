@@ -12,6 +12,7 @@ from .builders.dynamics import DYNAMICS
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
 from .builders.smoothers import SMOOTHERS
+from .overrides import parse
 from .schema import read
 from .values import checked_keys
 
@@ -25,6 +26,7 @@ __all__ = [
     "QualityControl",
     "Settings",
     "flat",
+    "processes_asked",
     "read_settings",
     "section",
     "write_plain",
@@ -41,7 +43,7 @@ REGISTRIES = {
 }
 """What the sections of these names are checked and built by."""
 _LEAST = {"seed": 0, "ensemble_size": 2, "n_cycles": 1, "steps_per_cycle": 1, "burn_in": 0, "chunk": 1}
-_LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1}
+_LEAST_OR_NULL = {"layout.batch_size": 1, "layout.devices": 1, "layout.process": 0}
 _POSITIVE = ("initial.spread", "initial.std", "quality_control.threshold", "faults.innovation")
 
 
@@ -109,6 +111,12 @@ class Layout:
 
     batch_size: int | None = None
     devices: int | None = None
+    processes: int | Literal["auto"] | None = None
+    """Of one run; auto: as Slurm or Open MPI started them. The next two keys: where nothing says so."""
+    coordinator: str | None = None
+    """HOST:PORT at which process 0 can be reached."""
+    process: int | None = None
+    """The number of this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +141,7 @@ class Settings:
     save: tuple[Literal["mean", "spread", "ensemble"], ...] = ("mean", "spread")
     chunk: int | None = None
     layout: Layout = Layout()
+    result: Literal["netcdf", "zarr"] = "netcdf"
     progress: bool = False
     figures: bool = True
     compilation_cache: bool | str | None = True
@@ -191,6 +200,7 @@ def _check_ranges(settings: Settings) -> None:
         if values[key] is not None and values[key] < least:
             null = ", or null" if key in _LEAST_OR_NULL else ""
             raise InputError(f"{key} must be at least {least}{null}; got {values[key]}.")
+    _check_processes(settings.layout)
     if (settings.initial.mean is None) != (settings.initial.std is None):
         raise InputError("initial.mean and initial.std go together: give both or neither.")
     for key in _POSITIVE:
@@ -212,6 +222,36 @@ def _check_ranges(settings: Settings) -> None:
             f"burn_in ({settings.burn_in}) leaves none of the {settings.n_cycles} cycles to score: "
             "give a smaller burn_in or a larger n_cycles."
         )
+
+
+def processes_asked(overrides: list[str]) -> Layout:
+    """What a command line says of processes; other keys of `layout` have their defaults."""
+    wanted = [f"layout.{key}" for key in ("processes", "coordinator", "process")]
+    given = [each for each in overrides if each.split("=")[0] in wanted]
+    values = {(each.key_or_group or "").removeprefix("layout."): each.value() for each in parse(given)}
+    layout: Layout = section(Layout, "layout", values)
+    _check_processes(layout)
+    return layout
+
+
+def _check_processes(layout: Layout) -> None:
+    by_hand = (layout.coordinator, layout.process)
+    if isinstance(layout.processes, int):
+        if layout.processes < 1:
+            raise InputError(f"layout.processes must be at least 1, auto or null; got {layout.processes}.")
+        if None in by_hand:
+            raise InputError(
+                f"layout.processes={layout.processes} goes with layout.coordinator=HOST:PORT (of process 0) "
+                "and layout.process=NUMBER (of this one); or take layout.processes=auto (Slurm, Open MPI)."
+            )
+        if layout.process is not None and layout.process >= layout.processes:
+            raise InputError(
+                f"layout.process counts from 0 to {layout.processes - 1} here; got {layout.process}."
+            )
+    elif by_hand != (None, None):
+        raise InputError("layout.coordinator and layout.process go with layout.processes=NUMBER.")
+    if layout.coordinator is not None and not re.fullmatch(r".+:\d+", layout.coordinator):
+        raise InputError(f"layout.coordinator must be HOST:PORT; got {layout.coordinator!r}.")
 
 
 def write_settings(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures and animations of a finished run, from its result.nc: `masf-jax figures`, `masf-jax animate`."""
+"""Figures and animations of a finished run, from its result: `masf-jax figures`, `masf-jax animate`."""
 
 from __future__ import annotations
 
@@ -44,23 +44,36 @@ class _Parser(argparse.ArgumentParser):
 
 
 @contextlib.contextmanager
-def read_result(path: Path) -> Iterator[xr.Dataset]:
+def read_result(folder: Path) -> Iterator[xr.Dataset]:
     """The dataset of a finished run, whose values are read as they are needed.
 
     Raises:
         InputError: there is none, or it is damaged, or not of this program.
     """
-    if not path.is_file():
-        raise InputError(f"{path.parent} holds no result.nc: give the output folder of a finished run.")
+    from .results import RESULT
+
+    path = next((folder / name for name in RESULT.values() if (folder / name).exists()), None)
+    if path is None:
+        raise InputError(
+            f"{folder} holds no {' or '.join(RESULT.values())}: give the output folder of a finished run."
+        )
+    with _damaged(path), _opened(path) as data:
+        if int(data.attrs["burn_in"]) < 0:
+            raise ValueError(f"burn_in {data.attrs['burn_in']}")
+        yield data
+
+
+def _opened(path: Path) -> xr.Dataset:
+    if path.is_dir():
+        from .store import open_store
+
+        return open_store(path)
     from ..observations.dataset_files import check_readable
 
     check_readable(path)
     import xarray as xr
 
-    with _damaged(path), xr.open_dataset(path, engine="h5netcdf", cache=False) as data:
-        if int(data.attrs["burn_in"]) < 0:
-            raise ValueError(f"burn_in {data.attrs['burn_in']}")
-        yield data
+    return xr.open_dataset(path, engine="h5netcdf", cache=False)
 
 
 @contextlib.contextmanager
@@ -117,7 +130,7 @@ def figures(given: Sequence[str]) -> int:
     from ..plots.flow_data import is_flow
     from ..plots.run_plots import write_figures
 
-    with read_result(arguments.run_dir / "result.nc") as data:
+    with read_result(arguments.run_dir) as data:
         if arguments.cycles is not None:
             if not is_flow(data):
                 raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
@@ -144,7 +157,7 @@ def animate(given: Sequence[str]) -> int:
         return 0
     from ..plots.flow_data import is_flow
 
-    with read_result(arguments.run_dir / "result.nc") as data:
+    with read_result(arguments.run_dir) as data:
         if not is_flow(data):
             raise InputError(
                 f"{arguments.run_dir} is not the run of a flow with saved means; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -12,24 +13,27 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jax
 from omegaconf import OmegaConf
 
+from ...processes import first_tells, is_first, largest
 from ...record import Record
 from ...training.files import CheckpointError
 from ..config.settings import Settings, flat
 from ..config.values import plain_keys, yaml_config
 from ..errors import InputError, RunError, WriteError
 from ..files import check_writable, remedy, text_writer, write_all
-from .results import configuration_text
+from .results import RESULT, configuration_text
+from .store import finish_store, is_unfinished
 
 __all__ = [
     "PARTIAL",
-    "RESULTS",
     "Interrupted",
     "Stoppable",
     "claimed",
     "clear_partial",
     "deciding",
+    "files_of",
     "finished",
     "partial_record",
     "read_metrics",
@@ -37,9 +41,10 @@ __all__ = [
 
 PARTIAL = "partial.zarr"
 _CONFIG, _PARTIAL_CONFIG, _LOCK = "config.yaml", "partial.yaml", ".masf-lock"
-RESULTS = ("result.nc", "metrics.json", _CONFIG)
+_STORE = RESULT["zarr"]
+_OTHERS = ("metrics.json", _CONFIG)
 _NO_MATTER = ("output_dir", "overwrite", "resume", "progress", "figures", "chunk", "compilation_cache")
-_NO_MATTER += ("layout.batch_size",)
+_NO_MATTER += ("result", *(f"layout.{key}" for key in ("batch_size", "processes", "coordinator", "process")))
 _NO_MATTER += tuple(f"experiment.{key}" for key in ("description", "reference", "expected", "tuning"))
 """Keys that no result hangs on."""
 _SHOWN = 5
@@ -49,6 +54,11 @@ def deciding(settings: Settings) -> dict[str, Any]:
     """The keys that a result hangs on, by dotted path, as they come back from a file."""
     values = flat(plain_keys(OmegaConf.create(configuration_text(settings))))
     return {key: value for key, value in values.items() if key not in _NO_MATTER}
+
+
+def files_of(settings: Settings) -> tuple[str, ...]:
+    """The names of a run's results."""
+    return RESULT[settings.result], *_OTHERS
 
 
 class Interrupted(RunError):
@@ -101,7 +111,7 @@ def finished(folder: Path, settings: Settings) -> bool:
     Raises:
         InputError: it has something else of the names that the run would write, and `overwrite` is not set.
     """
-    held = [name for name in RESULTS if (folder / name).exists()]
+    held = [name for name in (*RESULT.values(), *_OTHERS) if (folder / name).exists()]
     if not held or settings.overwrite:
         return False
     if _apart(folder / _PARTIAL_CONFIG, settings) == "":  # ended before its results were all in place
@@ -113,7 +123,7 @@ def finished(folder: Path, settings: Settings) -> bool:
         raise InputError(_foreign(folder, f"a {_CONFIG} that is not of a run"))
     if apart:
         raise InputError(_foreign(folder, f"a run with another configuration ({apart})"))
-    return len(held) == len(RESULTS)
+    return set(files_of(settings)) <= set(held)
 
 
 @contextlib.contextmanager
@@ -126,15 +136,8 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
         Interrupted: a signal came.
     """
     path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
-    if path.exists():
-        apart = _apart(config, settings)
-        if apart != "" and not settings.overwrite:
-            what = f"({apart})" if apart else "(which cannot be read)"
-            raise InputError(_foreign(folder, f"an unfinished run with another configuration {what}"))
-        if apart != "" or settings.resume == "never":
-            shutil.rmtree(path)
-    write_all(folder, {config.name: text_writer(configuration_text(settings))})
-    record = Stoppable(path)
+    first_tells(lambda: _begun(folder, settings))
+    record = Stoppable(path, short_runs=settings.result == "zarr")
     try:
         with record.listening():
             yield record
@@ -144,14 +147,34 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
         raise WriteError(_unwritten(record, error)) from error
     finally:
         error = sys.exc_info()[1]  # a run that was stopped at once has its mark left, as one that was killed
-        if not path.exists() and (error is None or isinstance(error, Exception)):
+        if is_first() and not path.exists() and (error is None or isinstance(error, Exception)):
             config.unlink(missing_ok=True)
+
+
+def _begun(folder: Path, settings: Settings) -> int:
+    """Marks the folder's unfinished run as this one's."""
+    path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
+    if is_unfinished(folder / _STORE):  # ended before its other files were in place
+        if _apart(config, settings) == "" and not path.exists():
+            os.replace(folder / _STORE, path)
+        else:
+            finish_store(folder / _STORE)
+    if path.exists():
+        apart = _apart(config, settings)
+        if apart != "" and not settings.overwrite:
+            what = f"({apart})" if apart else "(which cannot be read)"
+            raise InputError(_foreign(folder, f"an unfinished run with another configuration {what}"))
+        if apart != "" or settings.resume == "never":
+            shutil.rmtree(path)
+    write_all(folder, {config.name: text_writer(configuration_text(settings))})
+    return 0
 
 
 def _unwritten(record: Stoppable, error: OSError | WriteError) -> str:
     """What is to be said where the disk is full or gone: what is kept, after one more try to keep all."""
-    with contextlib.suppress(OSError):
-        record.flush()
+    if jax.process_count() == 1:  # several write together
+        with contextlib.suppress(OSError):
+            record.flush()
     kept = f"{record.cycles or 'No'} cycles of the run are kept in {record.path}"
     if isinstance(error, WriteError):
         return f"{error} {kept}." if record.cycles else str(error)
@@ -163,18 +186,20 @@ def clear_partial(folder: Path) -> None:
     """Of a run whose results are in place."""
     if (folder / PARTIAL).exists():
         shutil.rmtree(folder / PARTIAL)
+    if is_unfinished(folder / _STORE):
+        finish_store(folder / _STORE)
     (folder / _PARTIAL_CONFIG).unlink(missing_ok=True)
 
 
 class Stoppable(Record):
     """A record that ends the run after the chunk in which a signal (Ctrl-C, SIGTERM) came."""
 
-    short_runs = False
     every = 5.0
     """Seconds of computing between writings."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, short_runs: bool):
         super().__init__(path, resume=True, seconds=self.every)
+        self.short_runs = short_runs
         self.began_at = 0
         self._signal: int | None = None
 
@@ -185,12 +210,14 @@ class Stoppable(Record):
 
     def append(self, *arguments: Any) -> None:
         super().append(*arguments)
-        if self._signal is not None:
+        number = largest(self._signal or 0)
+        if number:
             self.flush()
+            jax.distributed.shutdown()
             raise Interrupted(
                 f"stopped after cycle {self.cycles}; what is done lies in {self.path}. The same command goes "
                 "on from there (resume=never: starts anew).",
-                self._signal,
+                number,
             )
 
     @contextlib.contextmanager

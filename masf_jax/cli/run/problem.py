@@ -13,6 +13,7 @@ from ...arrays import real_array
 from ...dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ...filters import Filter, KalmanFilter
 from ...measurements import Measurement, Observations
+from ...processes import on_host
 from ...twin import Simulation, simulate
 from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
@@ -106,6 +107,8 @@ def build_case(settings: Settings, dynamics: Dynamics, network: Network, whole: 
     try:
         seed = np.uint32(settings.seed)
         key, key_run, start, members = _draw(seed, dynamics, initial, n, member_layout(settings))
+        if jax.process_count() > 1:
+            start, members = on_host((start, members))
         # added on the host: in a compiled program a product and a sum may be rounded once, not twice
         if initial.mean is not None and initial.std is not None:
             start, members = (initial.mean + initial.std * np.asarray(x) for x in (start, members))
@@ -177,8 +180,15 @@ def _draw(seed: Any, dynamics: Dynamics, initial: Initial, n: int, layout: Membe
 
 
 def member_layout(settings: Settings) -> MemberLayout:
-    """How members are batched, and which of this machine's devices they are spread over."""
+    """How members are batched, and which devices they are spread over: all of several processes'."""
     wanted, found = settings.layout.devices, jax.devices()
+    if jax.process_count() > 1:
+        if wanted not in (None, len(found)):
+            raise InputError(
+                f"layout.devices = {wanted}, but the {jax.process_count()} processes of the run have "
+                f"{len(found)}, and take all of them: leave it out."
+            )
+        wanted = len(found)
     if wanted is not None and wanted > len(found):
         raise InputError(f"layout.devices = {wanted}, but this machine has {len(found)} for JAX: {found}.")
     devices = None if wanted is None else tuple(found[:wanted])

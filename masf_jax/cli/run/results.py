@@ -1,4 +1,4 @@
-"""The result of a run as a NetCDF file with CF-style names, and the other files of the output folder."""
+"""The result of a run as a NetCDF file or a zarr store with CF-style names, and the files beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import datetime
 import functools
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,19 +22,22 @@ from ..files import UnfailingFile, text_writer, write_all
 from .cycles import Cycles
 from .metrics import versions
 from .problem import Problem
+from .store import name_arrays
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["configuration_text", "write_results"]
+__all__ = ["RESULT", "Variable", "configuration_text", "write_results"]
 
+RESULT = {"netcdf": "result.nc", "zarr": "result.zarr"}
+"""By `Settings.result`, what the results are in."""
 _DIMENSIONS = {1: ("x",), 2: ("y", "x"), 3: ("channel", "y", "x")}
 _CHUNK = 2**20
 """Bytes of a variable that lie together in the file, at least one cycle: what HDF5 keeps in memory of it."""
 
 
-class _Variable(NamedTuple):
-    """Of the file: `read(part)` gives its values in a slice of the cycles."""
+class Variable(NamedTuple):
+    """Of the result: `read(part)` gives its values in a slice of the cycles."""
 
     dims: tuple[str, ...]
     read: Callable[[slice], np.ndarray]
@@ -41,18 +46,18 @@ class _Variable(NamedTuple):
 
 def _variables(
     settings: Settings, problem: Problem, cycles: Cycles, smoothed: Smoothed
-) -> dict[str, _Variable]:
+) -> dict[str, Variable]:
     """Truth, observations, forecast, analysis and smoothed moments, and scores, one entry per cycle."""
     result, given = cycles.result, cycles.given
     space, measured = _space(problem), _measured(problem, cycles)
     units = problem.units or "1"
     structure = problem.measurement.operator.structure
     state_units = units if structure in ("identity", "mask") else "1"
-    data: dict[str, _Variable] = {}
+    data: dict[str, Variable] = {}
 
     def add(name: str, dims: tuple[str, ...], values: Any, long_name: str, unit: str, **more: Any) -> None:
         read: Any = values if callable(values) else lambda part: np.asarray(values[part])
-        data[name] = _Variable(("cycle", *dims), read, {"long_name": long_name, "units": unit} | more)
+        data[name] = Variable(("cycle", *dims), read, {"long_name": long_name, "units": unit} | more)
 
     def flag(name: str, dims: tuple[str, ...], values: Any, long_name: str, meanings: str = "no yes") -> None:
         about = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": meanings}
@@ -166,32 +171,41 @@ def write_results(
     metrics: dict[str, Any],
     command: str,
     smoothed: Smoothed,
+    streamed: Path,
 ) -> list[Path]:
-    """Writes result.nc, metrics.json and config.yaml, all or none."""
+    """Writes result.nc, metrics.json and config.yaml, all or none.
 
-    def netcdf(path: Path) -> None:
-        about = _global_attributes(settings, metrics, command)
-        _write_netcdf(path, about, _variables(settings, problem, cycles, smoothed), settings, problem, cycles)
-
-    numbers = text_writer(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n")
-    configuration = text_writer(configuration_text(settings))
-    return write_all(folder, {"result.nc": netcdf, "metrics.json": numbers, "config.yaml": configuration})
-
-
-def _write_netcdf(
-    path: Path,
-    about: dict[str, Any],
-    variables: dict[str, _Variable],
-    settings: Settings,
-    problem: Problem,
-    cycles: Cycles,
-) -> None:
-    """A file of no cycles by xarray, to which those of one variable after the other are appended."""
-    import h5netcdf
+    Args:
+        streamed: the store that the results came in; with result=zarr it is put in the place of result.zarr.
+    """
     import xarray as xr
 
-    data, encoding = xr.Dataset(attrs=about), {}
+    variables = _variables(settings, problem, cycles, smoothed)
+    data = xr.Dataset(attrs=_global_attributes(settings, metrics, command))
     _coordinates(data, settings, problem, cycles)
+    writers: dict[str, Callable[[Path], None]] = {}
+    store = folder / RESULT["zarr"]
+    if settings.result == "zarr":
+        name_arrays(streamed, data, variables, cycles)
+        shutil.rmtree(store, ignore_errors=True)
+        os.replace(streamed, store)
+    else:
+        writers[RESULT["netcdf"]] = lambda path: _write_netcdf(path, data, variables, cycles)
+    numbers = text_writer(json.dumps(_valid_json(metrics), indent=2, allow_nan=False) + "\n")
+    configuration = text_writer(configuration_text(settings))
+    written = write_all(folder, writers | {"metrics.json": numbers, "config.yaml": configuration})
+    if settings.result == "zarr":
+        (folder / RESULT["netcdf"]).unlink(missing_ok=True)
+        return [store, *written]
+    shutil.rmtree(store, ignore_errors=True)
+    return written
+
+
+def _write_netcdf(path: Path, data: xr.Dataset, variables: dict[str, Variable], cycles: Cycles) -> None:
+    """A file of no cycles by xarray, to which those of one variable after the other are appended."""
+    import h5netcdf
+
+    encoding = {}
     whole = {name: each.values for name, each in data.coords.items() if "cycle" in each.dims}
     data = data.isel(cycle=slice(0))
     for name, each in variables.items():
@@ -215,7 +229,8 @@ def configuration_text(settings: Settings) -> str:
     from omegaconf import OmegaConf
 
     head = f"# masf-jax {versions()['masf-jax']}; repeat with: masf-jax run --config THIS_FILE\n"
-    kept = dataclasses.replace(settings, overwrite=False)
+    layout = dataclasses.replace(settings.layout, processes=None, coordinator=None, process=None)
+    kept = dataclasses.replace(settings, overwrite=False, layout=layout)
     return head + OmegaConf.to_yaml(OmegaConf.create(write_settings(kept)))
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ...driver import Assimilation, FaultError, assimilate
 from ...filters import MASF
 from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...metrics import time_average
+from ...processes import ProcessLostError, alone, first_tells
 from ...quality_control import GrossErrorCheck
 from ..config.builders.smoothers import Smoothed
 from ..config.settings import Settings
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..process import computing, precision
 from .cycles import Cycles
-from .folder import RESULTS, Stoppable, claimed, clear_partial, finished, partial_record, read_metrics
+from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
 from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
@@ -43,8 +46,10 @@ class Outcome:
     """Whether the filter diverged, or cycles could not be used."""
 
 
-def run(settings: Settings, command: str = "") -> Outcome:
-    """Runs the experiment and writes result.nc, metrics.json, config.yaml and the figures.
+def run(settings: Settings, command: str = "") -> Outcome | None:
+    """Runs the experiment and writes result.nc or result.zarr, metrics.json, config.yaml and the figures.
+
+    Of several processes (`jax.distributed`) the first writes them; None: this is another one.
 
     Args:
         command: how the run was started, for the history attribute.
@@ -54,35 +59,51 @@ def run(settings: Settings, command: str = "") -> Outcome:
         WriteError: the output folder cannot be written (found before the run where possible).
     """
     folder = Path(settings.output_dir or settings.automatic_output_dir)
-    with claimed(folder):
-        if finished(folder, settings):
-            clear_partial(folder)
-            if settings.observations.path is None:
-                return _earlier(folder, settings)
-        with computing(settings):
-            start = time.perf_counter()
-            problem = build(settings)
-            check_smoother(settings, problem)
-            seconds_prepare = time.perf_counter() - start
-            with partial_record(folder, settings) as record:
-                problem, seconds_train, result = _compute(problem, settings, record)
-                cycles = Cycles(problem.measurement, result, record.results()["cycles"])
-                metrics = summarize(settings, problem, cycles)
-                metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
-                if record.began_at:
-                    done = max(1, len(result.faults) - record.began_at)
-                    metrics["resumed_at_cycle"] = record.began_at
-                    metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
-                if isinstance(problem.filter, MASF):
-                    metrics["route"] = problem.filter.route_of(problem.measurement)
-                whole = settings.faults.action != "error" or not np.any(result.faults)
-                smoothed, said = smooth(settings, problem) if whole else (Smoothed({}, {}), [])
-                for name, values in smoothed.scores.items():
-                    if np.ndim(values) == 1:
-                        metrics[f"{name}_smoothed"] = time_average(np.asarray(values), settings.burn_in)
-                files = write_results(folder, settings, problem, cycles, metrics, command, smoothed)
-        clear_partial(folder)
-        figures = _draw(folder, settings)
+    with contextlib.ExitStack() as stack:
+        try:
+            if first_tells(lambda: _done(stack, folder, settings)):
+                return _earlier(folder, settings) if alone() else None
+            return _computed(folder, settings, command)
+        except ProcessLostError as error:
+            raise RunError(f"{error} The same command lines go on from {folder}.") from error
+
+
+def _done(stack: contextlib.ExitStack, folder: Path, settings: Settings) -> int:
+    """Takes the folder, until the stack ends; 1: this run has been made, 0: not."""
+    stack.enter_context(claimed(folder))
+    if not finished(folder, settings):
+        return 0
+    clear_partial(folder)
+    return int(settings.observations.path is None)
+
+
+def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
+    with computing(settings):
+        start = time.perf_counter()
+        problem = build(settings)
+        check_smoother(settings, problem)
+        seconds_prepare = time.perf_counter() - start
+        with partial_record(folder, settings) as record:
+            problem, seconds_train, result = _compute(problem, settings, record)
+            if not alone():
+                return None
+            cycles = Cycles(problem.measurement, result, record.results()["cycles"])
+            metrics = summarize(settings, problem, cycles)
+            metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
+            if record.began_at:
+                done = max(1, len(result.faults) - record.began_at)
+                metrics["resumed_at_cycle"] = record.began_at
+                metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
+            if isinstance(problem.filter, MASF):
+                metrics["route"] = problem.filter.route_of(problem.measurement)
+            whole = settings.faults.action != "error" or not np.any(result.faults)
+            smoothed, said = smooth(settings, problem) if whole else (Smoothed({}, {}), [])
+            for name, values in smoothed.scores.items():
+                if np.ndim(values) == 1:
+                    metrics[f"{name}_smoothed"] = time_average(np.asarray(values), settings.burn_in)
+            files = write_results(folder, settings, problem, cycles, metrics, command, smoothed, record.path)
+    clear_partial(folder)
+    figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
     said += described(faults, diverged, skipped)
     if settings.faults.action == "error" and faults.any():
@@ -100,7 +121,7 @@ def _earlier(folder: Path, settings: Settings) -> Outcome:
         figures = _draw(folder, settings)
     said = [f"{folder} has this run's results from before: nothing was computed (overwrite=true: anew)."]
     unusable = bool(metrics["diverged"] or metrics["skipped_cycles"])
-    return Outcome(metrics, folder, [folder / name for name in RESULTS], figures, said, unusable)
+    return Outcome(metrics, folder, [folder / name for name in files_of(settings)], figures, said, unusable)
 
 
 def _draw(folder: Path, settings: Settings) -> list[Path]:
@@ -110,7 +131,7 @@ def _draw(folder: Path, settings: Settings) -> list[Path]:
 
     figures: list[Path] = []
     if settings.figures:
-        with read_result(folder / "result.nc") as data:
+        with read_result(folder) as data:
             figures = write_figures(folder, data, settings.burn_in)
     for name in FIGURES:
         if folder / name not in figures:
@@ -128,6 +149,8 @@ def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[P
         warnings.simplefilter("ignore", FaultWarning)
         try:
             if pretraining_fit(problem.filter) is not None:
+                if jax.process_count() > 1:
+                    raise InputError("a network is trained by one process, beforehand: masf-jax train.")
                 filter = with_progress(problem.filter) if settings.progress else problem.filter
                 problem = problem._replace(filter=filter.prepare(problem.dynamics, problem.measurement))
                 seconds = time.perf_counter() - start

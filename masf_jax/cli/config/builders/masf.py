@@ -11,12 +11,12 @@ from ....masf import MASF, Automatic, Linearized
 __all__ = ["automatic", "finished", "linearized", "with_former_keys"]
 
 
-def automatic(linearization: Linearized = Linearized()) -> Automatic:
+def automatic(linearization: Linearized) -> Automatic:
     """By the operator's structure: linear, or linearised."""
     return Automatic(linearization)
 
 
-def linearized(linearization: Linearized = Linearized()) -> Linearized:
+def linearized(linearization: Linearized) -> Linearized:
     """At tangents of the operator."""
     return linearization
 
