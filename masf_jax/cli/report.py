@@ -91,6 +91,11 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
             of_values = units and key.startswith("innovation_rms")
             table.add_row(f"{label} ({units})" if of_values else label, shown)
+    for key in metrics:
+        if key.startswith("estimated_") and f"{key}_std" in metrics:
+            spread = _shown(metrics[f"{key}_std"])
+            shown = f"{_shown(metrics[key])} ± {spread}" if spread else _shown(metrics[key])
+            table.add_row(f"{key.removeprefix('estimated_')}, estimated", shown)
     console = Console()
     console.print(table)
     reference = settings.experiment.reference
@@ -111,7 +116,12 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
         table.add_column(label, overflow="fold", ratio=None if key != "overrides" else 1)
     for row in rows:
         table.add_row(*(_shown(row.get(key)) for key in shown))
-    columns = ["job", "overrides", "status", *dict.fromkeys(k for row in rows for k in row if k in _IN_FILE)]
+    columns = [
+        "job",
+        "overrides",
+        "status",
+        *dict.fromkeys(k for row in rows for k in row if k in _IN_FILE or k.startswith("estimated_")),
+    ]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,9 +20,6 @@ from ..measurements.measurement import Measurement, Observations
 from ..numbers import within
 from .engine import Engine, Estimate
 from .unknown import Problem, Unknowns
-
-if TYPE_CHECKING:
-    import optax
 
 __all__ = ["Gradient", "log_likelihood"]
 
@@ -78,14 +75,14 @@ class Gradient(Engine):
     Args:
         steps: of the optimiser.
         rate: of Adam, in prior standard deviations; it falls to 0 by a cosine.
-        optimizer: of Optax, instead of that.
+        optimizer: of Optax (a GradientTransformation), instead of that.
         likelihood: see `Likelihood`.
         laplace: whether to find the covariance (4 p gradients); else it is NaN.
     """
 
     steps: int = eqx.field(static=True, default=100)
     rate: Float[Array, ""] = eqx.field(converter=within("rate", "(0, inf)"), default=0.3)
-    optimizer: optax.GradientTransformation | None = eqx.field(static=True, default=None)
+    optimizer: Any = eqx.field(static=True, default=None)
     likelihood: Likelihood = eqx.field(default_factory=Likelihood)
     laplace: bool = eqx.field(static=True, default=True)
 

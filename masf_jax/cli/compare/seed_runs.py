@@ -64,6 +64,10 @@ def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
             "observations.path: real observations have no truth to compare filters by; compare them with "
             "masf-jax run -m, whose table has the innovations."
         )
+    if settings.estimate:
+        raise InputError(
+            "estimate: filters are compared and tuned with known numbers; sweep masf-jax run -m."
+        )
     if settings.smoother["name"] != "none":
         raise InputError(
             f"smoother={settings.smoother['name']}: filters are compared and tuned without smoothers; those "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from .builders.dynamics import DYNAMICS
+from .builders.estimation import checked_unknowns
 from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
 from .builders.smoothers import SMOOTHERS
@@ -134,6 +135,8 @@ class Settings:
     burn_in: int = 200
     initial: Initial = Initial()
     observations: ObservationFile = ObservationFile()
+    estimate: dict = dataclasses.field(default_factory=dict)
+    """By name, a number's prior and the engine that finds it."""
     quality_control: QualityControl = QualityControl()
     faults: Faults = Faults()
     precision: Literal["float32", "float64"] = "float32"
@@ -172,6 +175,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     config = {"smoother": {"name": "none"}} | dict(config)  # files from before there were any
     settings: Settings = section(Settings, "", config)
     checked = {name: group.check(getattr(settings, name)) for name, group in REGISTRIES.items()}
+    checked["estimate"] = checked_unknowns(settings.estimate)
     settings = dataclasses.replace(settings, **checked)
     _check_ranges(settings)
     if settings.output_dir is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURES", "write_figures"]
 
-FIGURES = ("error_spread.png", "states.png", "spectra.png", "rank_histogram.png")
+FIGURES = ("error_spread.png", "states.png", "spectra.png", "rank_histogram.png", "estimates.png")
 _SMALL = 4
 """States of up to so many components are drawn as lines, larger ones as space-time diagrams."""
 _RECENT_LINES, _RECENT = 100, 200
@@ -33,7 +33,8 @@ _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small"}
 def write_figures(
     folder: Path, data: xr.Dataset, burn_in: int, cycles: Sequence[int] | None = None, dpi: int = 130
 ) -> list[Path]:
-    """Draws error and spread, states, spectra of a flow, and the rank histogram, each where its data exist.
+    """Draws error and spread, states, spectra of a flow, the rank histogram and the course of
+    what was estimated, each where its data exist.
 
     Args:
         cycles: those shown of a flow's states; None: the first, the middle and the last.
@@ -41,6 +42,7 @@ def write_figures(
     """
     spectra = spectra_figure(data, burn_in) if is_flow(data) else None
     figures = (_error_and_spread(data, burn_in), _states(data, cycles), spectra, _ranks(data, burn_in))
+    figures = (*figures, _estimates(data))
     drawn = {name: figure for name, figure in zip(FIGURES, figures, strict=True) if figure is not None}
     # each is drawn once: bbox_inches would draw it twice
     return write_all(
@@ -159,6 +161,24 @@ def _hovmoeller(data: xr.Dataset) -> Figure:
         figure.colorbar(axis.pcolormesh(times(data), x, values.T, **style), ax=axis, pad=0.01)
         axis.set(ylabel="x", title=name)
     axes[-1].set_xlabel("time")
+    return figure
+
+
+def _estimates(data: xr.Dataset) -> Figure | None:
+    """Each number that was not known, after each cycle with its spread, or after each step."""
+    names = [str(name) for name in data if str(name).startswith("estimated_")]
+    names = [name for name in names if not (name.endswith("_std") and name.removesuffix("_std") in names)]
+    if not names:
+        return None
+    figure, axes = _figure(data.attrs["title"], len(names), 2.2 if len(names) > 1 else 3.0)
+    for name, axis in zip(names, axes, strict=True):
+        values, (dim,) = data[name].values, data[name].dims
+        at = np.arange(len(values))
+        axis.plot(at, values, color=_BLUE, lw=1.2)
+        if f"{name}_std" in data:
+            std = data[f"{name}_std"].values
+            axis.fill_between(at, values - std, values + std, color=_BLUE, alpha=0.2, lw=0)
+        axis.set(xlabel=dim, ylabel=name.removeprefix("estimated_"))
     return figure
 
 

@@ -36,6 +36,8 @@ def memory_by_part(settings: Settings) -> dict[str, int]:
     Raises:
         InputError: settings that do not make a run, or a network that is to be pretrained first.
     """
+    if settings.estimate:
+        raise InputError("--dry-run: of runs without estimate only.")
     with computing(settings):
         dynamics, network = build_models(settings)
         filter, measurement = build_filter(settings, dynamics), network.measurement

@@ -81,7 +81,7 @@ def build(settings: Settings) -> Problem:
     """
     dynamics, network = build_models(settings)
     filter = build_filter(settings, dynamics)
-    case = build_case(settings, dynamics, network, whole=False)
+    case = build_case(settings, dynamics, network, whole=bool(settings.estimate))
     return Problem(**case._asdict(), filter=filter, dynamics=dynamics, measurement=network.measurement)
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...estimation import Estimate
 from ...filters.faults import Fault, fault_counts
 from ..config.builders.smoothers import Smoothed
 from ..config.settings import Settings, write_settings
 from ..files import UnfailingFile, text_writer, write_all
 from .cycles import Cycles
+from .estimating import courses
 from .metrics import versions
 from .problem import Problem
 from .store import name_arrays
@@ -45,7 +47,7 @@ class Variable(NamedTuple):
 
 
 def _variables(
-    settings: Settings, problem: Problem, cycles: Cycles, smoothed: Smoothed
+    settings: Settings, problem: Problem, cycles: Cycles, smoothed: Smoothed, found: Estimate | None
 ) -> dict[str, Variable]:
     """Truth, observations, forecast, analysis and smoothed moments, and scores, one entry per cycle."""
     result, given = cycles.result, cycles.given
@@ -95,6 +97,10 @@ def _variables(
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             add(name, (), values, name.replace("_", " "), "1")
+    if found is not None and found.course_std is not None:
+        for name, (course, std) in courses(found, settings).items():
+            add(f"estimated_{name}", (), course, f"estimate of {name}", "1")
+            add(f"estimated_{name}_std", (), std, f"standard deviation of the estimate of {name}", "1")
     add("repaired_members", (), result.repaired, "members replaced since they were not finite", "1")
     flag("diverged", (), result.diverged, "fewer than two finite members")
     flag("skipped", (), result.skipped, "whether the forecast stands for an analysis that could not be used")
@@ -172,17 +178,23 @@ def write_results(
     command: str,
     smoothed: Smoothed,
     streamed: Path,
+    found: Estimate | None = None,
 ) -> list[Path]:
     """Writes result.nc, metrics.json and config.yaml, all or none.
 
     Args:
         streamed: the store that the results came in; with result=zarr it is put in the place of result.zarr.
+        found: numbers that were not known.
     """
     import xarray as xr
 
-    variables = _variables(settings, problem, cycles, smoothed)
+    variables = _variables(settings, problem, cycles, smoothed, found)
     data = xr.Dataset(attrs=_global_attributes(settings, metrics, command))
     _coordinates(data, settings, problem, cycles)
+    if found is not None and found.course_std is None:
+        for name, (course, _) in courses(found, settings).items():
+            about = {"long_name": f"estimate of {name} after each step of the optimisation", "units": "1"}
+            data[f"estimated_{name}"] = ("iteration", course, about)
     writers: dict[str, Callable[[Path], None]] = {}
     store = folder / RESULT["zarr"]
     if settings.result == "zarr":

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ...driver import Assimilation, FaultError, assimilate
+from ...estimation import Estimate
 from ...filters import MASF
 from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...metrics import time_average
@@ -23,6 +24,7 @@ from ..config.settings import Settings
 from ..errors import InputError, RunError
 from ..process import computing, precision
 from .cycles import Cycles
+from .estimating import estimated, estimated_numbers, keep
 from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
 from .metrics import summarize
 from .pretrained import pretraining_fit, with_progress
@@ -84,12 +86,13 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
         check_smoother(settings, problem)
         seconds_prepare = time.perf_counter() - start
         with partial_record(folder, settings) as record:
-            problem, seconds_train, result = _compute(problem, settings, record)
+            problem, seconds_train, result, found = _compute(problem, settings, record)
             if not alone():
                 return None
             cycles = Cycles(problem.measurement, result, record.results()["cycles"])
             metrics = summarize(settings, problem, cycles)
             metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
+            metrics |= estimated_numbers(found, settings)
             if record.began_at:
                 done = max(1, len(result.faults) - record.began_at)
                 metrics["resumed_at_cycle"] = record.began_at
@@ -101,7 +104,9 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
             for name, values in smoothed.scores.items():
                 if np.ndim(values) == 1:
                     metrics[f"{name}_smoothed"] = time_average(np.asarray(values), settings.burn_in)
-            files = write_results(folder, settings, problem, cycles, metrics, command, smoothed, record.path)
+            files = write_results(
+                folder, settings, problem, cycles, metrics, command, smoothed, record.path, found
+            )
     clear_partial(folder)
     figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
@@ -139,12 +144,21 @@ def _draw(folder: Path, settings: Settings) -> list[Path]:
     return figures
 
 
-def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[Problem, float, Assimilation]:
-    """Pretrains the filter's network, where it has one, and assimilates.
+def _compute(
+    problem: Problem, settings: Settings, record: Stoppable
+) -> tuple[Problem, float, Assimilation, Estimate | None]:
+    """Pretrains the filter's network, where it has one, finds what is unknown, and assimilates.
 
-    Returns the problem with the prepared filter, the seconds that took, and the result.
+    Returns the problem with the prepared filter and the estimate, the seconds that pretraining took, the
+    result, and the estimate.
     """
     threshold, start, seconds = settings.quality_control.threshold, time.perf_counter(), 0.0
+    found: Estimate | None = None
+    options: dict[str, Any] = {
+        "layout": member_layout(settings),
+        "quality_control": None if threshold is None else GrossErrorCheck(threshold),
+        "policy": FaultPolicy(settings.faults.action, settings.faults.innovation),
+    }
     with warnings.catch_warnings():  # reported by the caller, once the results are written
         warnings.simplefilter("ignore", FaultWarning)
         try:
@@ -154,6 +168,10 @@ def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[P
                 filter = with_progress(problem.filter) if settings.progress else problem.filter
                 problem = problem._replace(filter=filter.prepare(problem.dynamics, problem.measurement))
                 seconds = time.perf_counter() - start
+            if settings.estimate:
+                problem, found = estimated(problem, settings, **options)
+            if found is not None and found.run is not None:
+                return problem, seconds, keep(found, problem, settings, record), found
             result = assimilate(
                 problem.key,
                 problem.filter,
@@ -165,15 +183,13 @@ def _compute(problem: Problem, settings: Settings, record: Stoppable) -> tuple[P
                 save=settings.save,
                 scores=settings.scores,
                 chunk=settings.chunk,
-                layout=member_layout(settings),
                 progress=settings.progress,
-                quality_control=None if threshold is None else GrossErrorCheck(threshold),
-                policy=FaultPolicy(settings.faults.action, settings.faults.innovation),
                 timed=True,
                 save_to=record,
+                **options,
             )
         except FaultError as error:
             result = error.result
         except ValueError as error:
             raise InputError(str(error)) from error
-    return problem, seconds, result
+    return problem, seconds, result, found
