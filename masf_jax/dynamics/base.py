@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Scalar
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from ..derivatives import differentiated_as
@@ -27,12 +29,21 @@ class Dynamics(eqx.Module):
     """Model time of one step."""
     state_shape: eqx.AbstractVar[tuple[int, ...]]
     """Shape of one member's state."""
+    numbers: ClassVar[tuple[str, ...] | None] = None
+    """What `with_numbers` takes; None: any leaf. A model may compute with what it made of them."""
 
     @abc.abstractmethod
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
         """The state one step (`dt`) after `x` at model time `time`; `key` feeds random models only."""
+
+    def with_numbers(self, **numbers: ArrayLike) -> Self:
+        """The model with other numbers, which may be traced."""
+        for name, value in numbers.items():
+            old = getattr(self, name)
+            self = eqx.tree_at(lambda model, n=name: getattr(model, n), self, jnp.asarray(value, old.dtype))
+        return self
 
     @property
     def coordinates(self) -> Coordinates | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
@@ -49,21 +52,29 @@ class ETDRK4Coefficients(NamedTuple):
     last: Any
 
 
-def _contour(
-    linear: np.ndarray, dt: float, n_roots: int
-) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """c = dt·L, points z on unit circles around each c, and values at z -> dt · their mean."""
-    c = dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
-    roots = np.exp(2j * np.pi * (np.arange(n_roots) + 0.5) / n_roots)
+def _contour(linear: Any, dt: Any, n_roots: int) -> tuple[ModuleType, Any, Any, Callable[[Any], Any]]:
+    """NumPy or JAX's, c = dt·L, points z on unit circles around it, and values at z -> dt · their mean."""
+    xp, c = _times_dt(linear, dt)
+    kind = np.result_type(c.dtype, np.complex64)
+    roots = xp.asarray(np.exp(2j * np.pi * (np.arange(n_roots) + 0.5) / n_roots), kind).reshape(
+        (1,) * c.ndim + (-1,)
+    )
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        average = dt * values.mean(-1)
-        return average if np.iscomplexobj(c) else average.real
+    def mean(values: Any) -> Any:
+        average = values.mean(-1) if np.iscomplexobj(c) else values.mean(-1).real
+        return xp.asarray(dt, average.dtype) * average
 
-    return c, c[..., None] + roots, mean
+    return xp, c, c[..., None].astype(kind) + roots, mean
 
 
-def etdrk4_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETDRK4Coefficients:
+def _times_dt(linear: Any, dt: Any) -> tuple[ModuleType, Any]:
+    """What computes weights, and dt·L: NumPy in double precision, or JAX in the type of traced numbers."""
+    if isinstance(linear, jax.Array):
+        return jnp, jnp.asarray(dt, linear.dtype) * linear
+    return np, dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
+
+
+def etdrk4_coefficients(linear: Any, dt: Any, n_roots: int = 64) -> ETDRK4Coefficients:
     """Weights for du/dt = L u + N(u) with diagonal L, by contour integrals (no cancellation at L = 0).
 
     With c = dt·L and phi-type functions evaluated as means over a circle of radius 1 around c:
@@ -73,16 +84,16 @@ def etdrk4_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETD
     Source: Cox & Matthews (2002), Kassam & Trefethen (2005, doi 10.1137/S1064827502410633).
 
     Args:
-        linear: eigenvalues L, any shape (real or complex), NumPy.
+        linear: eigenvalues L, any shape (real or complex); NumPy, or a JAX array (traced, say).
         dt: step.
         n_roots: points on the circle.
     """
-    c, z, mean = _contour(linear, dt, n_roots)
-    ez = np.exp(z)
+    xp, c, z, mean = _contour(linear, dt, n_roots)
+    ez = xp.exp(z)
     return ETDRK4Coefficients(
-        exp=np.exp(c),
-        exp_half=np.exp(c / 2),
-        half=mean((np.exp(z / 2) - 1) / z),
+        exp=xp.exp(c),
+        exp_half=xp.exp(c / 2),
+        half=mean((xp.exp(z / 2) - 1) / z),
         first=mean((-4 - z + ez * (4 - 3 * z + z**2)) / z**3),
         middle=2 * mean((2 + z + ez * (z - 2)) / z**3),
         last=mean((-4 - 3 * z - z**2 + ez * (4 - z)) / z**3),
@@ -109,14 +120,14 @@ class ETDRK2Coefficients(NamedTuple):
     second: Any
 
 
-def etdrk2_coefficients(linear: np.ndarray, dt: float, n_roots: int = 64) -> ETDRK2Coefficients:
+def etdrk2_coefficients(linear: Any, dt: Any, n_roots: int = 64) -> ETDRK2Coefficients:
     """Weights of `etdrk2_step`, φ1 = (e^c-1)/c and φ2 = (e^c-1-c)/c², by contour integrals.
 
     Source: Cox & Matthews (2002, doi 10.1006/jcph.2002.6995), equation 22.
     """
-    c, z, mean = _contour(linear, dt, n_roots)
-    ez = np.exp(z)
-    return ETDRK2Coefficients(np.exp(c), mean((ez - 1) / z), mean((ez - 1 - z) / z**2))
+    xp, c, z, mean = _contour(linear, dt, n_roots)
+    ez = xp.exp(z)
+    return ETDRK2Coefficients(xp.exp(c), mean((ez - 1) / z), mean((ez - 1 - z) / z**2))
 
 
 def etdrk2_step(nonlinear: Callable[[Array], Array], v: Array, weights: ETDRK2Coefficients) -> Array:
@@ -135,10 +146,10 @@ class CrankNicolsonCoefficients(NamedTuple):
     dt: Any
 
 
-def crank_nicolson_coefficients(linear: np.ndarray, dt: float) -> CrankNicolsonCoefficients:
+def crank_nicolson_coefficients(linear: Any, dt: Any) -> CrankNicolsonCoefficients:
     """Weights of `cnab2_step` and `rkcn_step` for diagonal L of any shape."""
-    c = dt * np.asarray(linear, dtype=np.result_type(linear, np.float64))
-    return CrankNicolsonCoefficients((1 + c / 2) / (1 - c / 2), dt / (1 - c / 2), c, np.asarray(dt))
+    xp, c = _times_dt(linear, dt)
+    return CrankNicolsonCoefficients((1 + c / 2) / (1 - c / 2), dt / (1 - c / 2), c, xp.asarray(dt))
 
 
 def cnab2_start(

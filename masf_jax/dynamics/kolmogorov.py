@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from ..numbers import positive
@@ -72,6 +73,7 @@ class Kolmogorov(Dynamics):
         initial_speed, initial_waves: largest speed, and most energetic waves across Ly, of `initial_state`.
     """
 
+    numbers: ClassVar[tuple[str, ...]] = ("reynolds", "drag", "forcing")
     dt: Float[Array, ""]
     weights: Any
     velocity_weights: Float[Array, "2 ny modes"]
@@ -149,13 +151,38 @@ class Kolmogorov(Dynamics):
         if n_inner < 1:
             raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
         self.n_inner = int(n_inner)
-        k2 = grid.k_squared
-        linear = -float(drag) - viscosity * k2 - float(hyperviscosity) * k2**self.hyperviscosity_order
-        values, where = np.unique(linear, return_inverse=True)
-        weights = SCHEMES[stepper].coefficients(values, float(dt) / self.n_inner)
-        self.weights = jax.tree.map(
+        self.weights = self._weights(float(drag), viscosity, float(hyperviscosity), float(dt))
+
+    def _weights(self, drag: Any, viscosity: Any, hyperviscosity: Any, dt: Any) -> Any:
+        """Of the stepper, for the decay of each mode."""
+        values, where = np.unique(self.grid.k_squared, return_inverse=True)
+        k2 = jnp.asarray(values, float) if isinstance(drag, jax.Array) else values
+        linear = -drag - viscosity * k2 - hyperviscosity * k2**self.hyperviscosity_order
+        weights = SCHEMES[self.stepper].coefficients(linear, dt / self.n_inner)
+        return jax.tree.map(
             lambda w: jnp.asarray(w[where].reshape(1, *self.force.shape) if w.ndim else w, dtype=float),
             weights,
+        )
+
+    @property
+    def reynolds(self) -> Float[Array, ""]:
+        """1 / ν."""
+        return 1 / self.viscosity
+
+    def with_numbers(self, **numbers: ArrayLike) -> Kolmogorov:
+        """The flow with another reynolds, drag or forcing, which may be traced; its inner step stays."""
+        given = {name: jnp.asarray(value, float) for name, value in numbers.items()}
+        if unknown := set(given) - set(self.numbers):
+            raise ValueError(f"numbers of a Kolmogorov flow are {', '.join(self.numbers)}; got {unknown}.")
+        viscosity = 1 / given["reynolds"] if "reynolds" in given else self.viscosity
+        drag, forcing = given.get("drag", self.drag), given.get("forcing", self.forcing)
+        retain = FILTERS[self.dealias][0](self.grid)
+        force = forcing * jnp.asarray(force_spectrum(self.grid, retain, 1.0, self.forcing_waves), float)
+        weights = self._weights(drag, viscosity, self.hyperviscosity, self.dt)
+        return eqx.tree_at(
+            lambda m: (m.viscosity, m.drag, m.forcing, m.force, m.weights),
+            self,
+            (viscosity, drag, forcing, force, weights),
         )
 
     def _retained(self) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ class KuramotoSivashinsky(Dynamics):
         dealias: apply the 2/3 rule to the nonlinear term.
     """
 
+    numbers: ClassVar[tuple[str, ...]] = ()
     dt: Float[Array, ""]
     weights: ETDRK4Coefficients
     derivative: Float[Array, " modes"]

@@ -21,7 +21,7 @@ from ..filters.base import Filter
 from ..measurements.measurement import Measurement
 from ..numbers import number, positive
 
-__all__ = ["LogNormal", "LogitNormal", "Normal", "Prior", "Problem", "Unknown", "Unknowns"]
+__all__ = ["LogNormal", "LogitNormal", "Normal", "Prior", "Problem", "Unknown", "Unknowns", "scalars"]
 
 
 class Problem(eqx.Module):
@@ -177,11 +177,12 @@ class Unknowns(eqx.Module):
                 raise ValueError(
                     f"{name} needs a prior (Normal, LogNormal, LogitNormal); got {type(one.prior).__name__}."
                 )
-            shape, put = (
-                _leaf(name, one.where or _Follow(name), problem)
-                if one.put is None
-                else (tuple(one.shape), one.put)
-            )
+            if one.put is not None:
+                shape, put = tuple(one.shape), one.put
+            elif one.where is None and (of := _with_numbers(name, problem)) is not None:
+                shape, put = (), _PutNumber(*of)
+            else:
+                shape, put = _leaf(name, one.where or _Follow(name), problem)
             try:
                 fits = np.broadcast_shapes(shape, one.prior.shape) == shape
             except ValueError:
@@ -239,6 +240,49 @@ class _PutLeaf(NamedTuple):
 
     def __call__(self, problem: Problem, value: Array) -> Problem:
         return eqx.tree_at(self.where, problem, value.astype(self.dtype))
+
+
+class _PutNumber(NamedTuple):
+    """Makes a model anew with another number, where it is computed from what was made of its numbers."""
+
+    path: str
+    name: str
+
+    def __call__(self, problem: Problem, value: Array) -> Problem:
+        model = _followed(problem, self.path)
+        return eqx.tree_at(_Follow(self.path), problem, model.with_numbers(**{self.name: value}))
+
+
+def _with_numbers(name: str, problem: Problem) -> tuple[str, str] | None:
+    """Path of a model with numbers of its own, and which of them a path leads to; None: it leads to none."""
+    path, _, last = name.rpartition(".")
+    model = _followed(problem, path) if path else problem
+    if not isinstance(model, Dynamics) or model.numbers is None:
+        return None
+    if last not in model.numbers:
+        known = ", ".join(model.numbers) or "none"
+        raise ValueError(
+            f"{name}: numbers of {type(model).__name__} that can change are {known}; others are in what was "
+            "made of them: with Unknown(prior, put=…) you say how a value gets into the problem."
+        )
+    return path, last
+
+
+def scalars(problem: Problem) -> list[str]:
+    """Paths of the single numbers that can be unknown, but for time steps."""
+    found = []
+    for steps, leaf in jax.tree_util.tree_leaves_with_path(problem, is_leaf=_has_numbers):
+        names = [getattr(step, "name", getattr(step, "idx", getattr(step, "key", ""))) for step in steps]
+        path = ".".join(map(str, names))
+        if _has_numbers(leaf):
+            found += [f"{path}.{name}" for name in leaf.numbers]
+        elif eqx.is_inexact_array(leaf) and leaf.ndim == 0 and names[-1] != "dt":
+            found.append(path)
+    return found
+
+
+def _has_numbers(node: Any) -> bool:
+    return isinstance(node, Dynamics) and node.numbers is not None
 
 
 def _leaf(name: str, where: Callable[[Problem], Any], problem: Problem) -> tuple[tuple[int, ...], _PutLeaf]:

@@ -354,6 +354,20 @@ def test_impossible_settings_are_refused(keys, message):
         Kolmogorov(**{"shape": 64, **keys})
 
 
+@pytest.mark.parametrize("stepper", ["etdrk4", "cnab2"])
+def test_other_numbers_may_be_traced(stepper, key):
+    """A flow made anew inside a program is the one that is made with these numbers."""
+    numbers = {"reynolds": 500.0, "drag": 0.2, "forcing": 2.0}
+    wanted, other = (Kolmogorov(16, dt=0.1, stepper=stepper, **given) for given in (numbers, {}))
+    x = wanted.initial_state(key)
+    moved = jax.jit(lambda given: other.with_numbers(**given)(x, 0.0, None))(numbers)
+    np.testing.assert_allclose(moved, wanted(x, 0.0, None), atol=1e-5)
+    assert float(jnp.abs(moved - other(x, 0.0, None)).max()) > 0.01
+    assert float(other.with_numbers(reynolds=500.0).reynolds) == pytest.approx(500)
+    with pytest.raises(ValueError, match="reynolds, drag, forcing; got"):
+        other.with_numbers(viscosity=1.0)
+
+
 def test_coordinates_are_in_grid_points():
     square = Kolmogorov(32, length=5.0).coordinates
     assert square.period == (32.0, 32.0)

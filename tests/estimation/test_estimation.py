@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from masf_jax import Likelihood, filters, masf, simulate
-from masf_jax.dynamics import Linear as LinearModel, Lorenz96, ModelError
+from masf_jax.dynamics import Kolmogorov, KuramotoSivashinsky, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.estimation import (
     AugmentedState,
@@ -22,6 +22,7 @@ from masf_jax.estimation import (
     Unknowns,
     estimate,
 )
+from masf_jax.estimation.unknown import scalars
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
 
 RING = Lorenz96(40, forcing=5.0)
@@ -269,3 +270,21 @@ def test_another_call_compiles_nothing(twin):
     before = driver._scan._cached._cache_size()
     found(1)
     assert driver._scan._cached._cache_size() == before
+
+
+def test_numbers_that_a_model_was_computed_from_are_put_by_making_it_anew():
+    """Of a flow, and of one within a model with error; a number that only stands there is refused."""
+    flow, prior = Kolmogorov(16), LogNormal(1.0)
+    for dynamics, path in ((flow, "dynamics"), (ModelError(flow, 0.1), "dynamics.dynamics")):
+        problem = Problem(dynamics, SENSOR, filters.ETKF())
+        unknowns = Unknowns.of(problem, {f"{path}.reynolds": prior, f"{path}.drag": prior})
+        put = unknowns.put(problem, jnp.log(jnp.asarray([300.0, 0.3])))
+        found = put.dynamics if dynamics is flow else put.dynamics.dynamics
+        wanted = Kolmogorov(16, reynolds=300.0, drag=0.3).weights
+        assert found.n_inner == flow.n_inner
+        np.testing.assert_allclose(found.weights.exp, wanted.exp, rtol=1e-5)
+        assert f"{path}.reynolds" in scalars(problem)
+        assert f"{path}.viscosity" not in scalars(problem)
+    for model, path in ((flow, "dynamics.viscosity"), (KuramotoSivashinsky(16), "dynamics.length")):
+        with pytest.raises(ValueError, match="that can change are"):
+            Unknowns.of(Problem(model, SENSOR, filters.ETKF()), {path: prior})

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...driver import Assimilation
 from ...estimation import EM, AugmentedState, Estimate, Prior, Problem as Numbers, estimate
+from ...estimation.unknown import scalars
 from ...measurements import Observations
 from ...record import Record
 from ..config.builders.estimation import ENGINES, PRIORS, unknowns_of
@@ -63,12 +64,7 @@ def number_of(name: str, numbers: Numbers) -> str:
     Raises:
         InputError: there is none, or there are several.
     """
-    paths = [
-        ".".join(str(getattr(step, "name", getattr(step, "idx", getattr(step, "key", "")))) for step in path)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(numbers)
-        if eqx.is_inexact_array(leaf) and leaf.ndim == 0
-    ]
-    paths = [path for path in paths if not path.endswith(".dt")]
+    paths = scalars(numbers)
     fitting = [path for path in paths if f".{path}".endswith(f".{name}")]
     if name in fitting or len(fitting) == 1:
         return name if name in fitting else fitting[0]
