@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
 from ..ensemble.double import exactly_where, in_double, round_off
 from ..filters.faults import ROUNDING_LIMIT
+from ..loops import kept_seldom
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import number
 
@@ -67,7 +69,9 @@ class FourDVar(eqx.Module):
     """Minimises J(x0) = ½|x0 - x_b|²_{B⁻¹} + ½ Σ_k |R^{-1/2}(z_k - H(M_k x0))|² over x0 = x_b + B^{1/2} v.
 
     J is a function of v, in which the first term is ½|v|²; its gradient is that of the JAX program (the exact
-    adjoint), with one cycle of model steps recomputed at a time. Minimised by Optax's L-BFGS with a zoom line
+    adjoint). It keeps O(√K) states and what one cycle of model steps is made of, every step made three times
+    (`loops.kept_seldom`); the trajectory that is found has K states (three times as many numbers in float32,
+    where float64 may follow). Minimised by Optax's L-BFGS with a zoom line
     search. The model is taken as perfect: model error is left out (`Dynamics.mean_step`), and warned of. Any
     law of noise counts as a Gaussian of its covariance; one that depends on H(x) is fixed on the background's
     trajectory.
@@ -221,15 +225,24 @@ class FourDVar(eqx.Module):
     ) -> Found:
         """The minimum found from v, in the precision of v. `coarse`: relative round-off of the result's."""
         dtype = v.dtype
-        around = trajectory(dynamics, background, steps, longest)
-        misfit = whitened_misfits(measurement, values, mask, around)
+        around = trajectory(dynamics, background, steps, longest, read=measurement.operator)
+        cycles = ends_of(steps), (values, mask, around)
+
+        def cycle(x: Array, each: tuple) -> tuple[Array, tuple[Array, Array]]:
+            ends, (z, valid, near) = each
+            x = one_cycle(dynamics, longest, x, ends)
+            return x, (whitened_misfit(measurement, z, valid, near, x), x)
 
         def misfits(start: Array) -> tuple[Array, Array]:
-            states = trajectory(dynamics, start, steps, longest)
-            return misfit(states), states
+            return jax.lax.scan(cycle, start, cycles)[1]
 
         def cost(v: Array) -> Array:
-            return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(misfits(self.start(background, v))[0] ** 2)
+            def square(x: Array, each: tuple) -> tuple[Array, Array]:
+                x, (misfit, _) = cycle(x, each)
+                return x, jnp.sum(misfit**2)
+
+            _, squares = kept_seldom(square, self.start(background, v), cycles, len(steps))
+            return 0.5 * jnp.sum(v**2) + 0.5 * jnp.sum(squares)
 
         v = jax.lax.stop_gradient(v)
         fixed = constant(cost, v)
@@ -284,40 +297,59 @@ def _warn(found: Variational) -> None:
 
 
 def trajectory(
-    dynamics: Dynamics, start: Array, steps: Array, longest: int, errors: Array | None = None
-) -> Float[Array, "K *state"]:
-    """States at `steps`, at most `longest` apart; one cycle's model steps are recomputed in the adjoint.
+    dynamics: Dynamics,
+    start: Array,
+    steps: Array,
+    longest: int,
+    errors: Array | None = None,
+    read: Callable[[Array], Array] = lambda x: x,
+) -> Float[Array, "K ..."]:
+    """`read` of the states at `steps`, at most `longest` apart; the adjoint recomputes a cycle's model steps.
 
     `errors` (K, longest, *state) are added after each step.
     """
 
     @jax.checkpoint
-    def cycle(x: Array, first: Array, last: Array, errors: Array | None) -> Array:
-        def one(j: Array, x: Array) -> Array:
-            time = (first + j).astype(dynamics.dt.dtype) * dynamics.dt
-            moved = dynamics.mean_step(x, time.astype(x.dtype))
-            return jnp.where(first + j < last, moved if errors is None else moved + errors[j], x)
+    def cycle(x: Array, each: tuple[tuple[Array, Array], Array | None]) -> Array:
+        return one_cycle(dynamics, longest, x, *each)
 
-        return jax.lax.fori_loop(0, longest, one, x)
+    def body(x: Array, each: tuple[tuple[Array, Array], Array | None]) -> tuple[Array, Array]:
+        x = cycle(x, each)
+        return x, read(x)
 
-    def body(x: Array, cycles: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
-        x = cycle(x, *cycles)
-        return x, x
+    return jax.lax.scan(body, start, (ends_of(steps), errors))[1]
 
-    before = jnp.concatenate([jnp.zeros((1,), steps.dtype), steps[:-1]])
-    return jax.lax.scan(body, start, (before, steps, errors))[1]
+
+def ends_of(steps: Int[Array, " K"]) -> tuple[Int[Array, " K"], Int[Array, " K"]]:
+    """Of each cycle the steps before and after it."""
+    return jnp.concatenate([jnp.zeros((1,), steps.dtype), steps[:-1]]), steps
+
+
+def one_cycle(
+    dynamics: Dynamics, longest: int, x: Array, ends: tuple[Array, Array], errors: Array | None = None
+) -> Array:
+    """x after the model steps from the one end to the other."""
+    first, last = ends
+
+    def one(j: Array, x: Array) -> Array:
+        time = (first + j).astype(dynamics.dt.dtype) * dynamics.dt
+        moved = dynamics.mean_step(x, time.astype(x.dtype))
+        return jnp.where(first + j < last, moved if errors is None else moved + errors[j], x)
+
+    return jax.lax.fori_loop(0, longest, one, x)
+
+
+def whitened_misfit(measurement: Measurement, z: Array, mask: Array, around: Array, x: Array) -> Array:
+    """R^{-1/2}(z - H(x)), R that of the measured values `around`."""
+    return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
 
 
 def whitened_misfits(
     measurement: Measurement, values: Array, mask: Array, around: Array
 ) -> Callable[[Float[Array, "K *state"]], Float[Array, "K *z"]]:
-    """R^{-1/2}(z_k - H(x_k)) of a trajectory, R that of the trajectory `around`."""
-    values_around = jax.vmap(measurement.operator)(around)
-
-    def misfit(z: Array, mask: Array, around: Array, x: Array) -> Array:
-        return measurement.with_noise_at(around).whitened_innovation(z, x, mask)
-
-    return lambda states: jax.vmap(misfit)(values, mask, values_around, states)
+    """R^{-1/2}(z_k - H(x_k)) of a trajectory, R that of the values `around`, (K, *z)."""
+    misfit = jax.vmap(functools.partial(whitened_misfit, measurement))
+    return lambda states: misfit(values, mask, around, states)
 
 
 class Found(NamedTuple):
@@ -396,7 +428,7 @@ def round_off_of(
     relative = jnp.where(std > 0, start / std, 0.0)
     stored = jnp.sqrt(jnp.sum(relative**2) + jnp.sum(moved**2))
     noise = jax.vmap(lambda z, x: measurement.with_noise_at(x).noise.standard_deviation(z))
-    seen = jnp.where(mask, values / noise(values, jax.vmap(measurement.operator)(around)), 0.0)
+    seen = jnp.where(mask, values / noise(values, around), 0.0)
     searched = jnp.sqrt(1.0 + steps[-1].astype(dtype)) * stored + jnp.sqrt((whitened**2 + seen**2).sum())
     return states, stored, searched
 
