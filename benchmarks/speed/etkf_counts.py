@@ -81,7 +81,18 @@ def main() -> None:
         rows.append([n_members, n, f"{found:.3e}", f"{expected:.3e}", f"{found / expected:.2f}"])
         rows[-1] += [f"{each:.2f}" for each in held]
         numbers.append({"members": n_members, "n": n, "flop": found, "formula": expected, "arrays": held})
-    names = ["N", "n", "FLOP by XLA", "formula", "ratio", "given", "results", "temporary", "all, donated", "temporary, float64"]
+    names = [
+        "N",
+        "n",
+        "FLOP by XLA",
+        "formula",
+        "ratio",
+        "given",
+        "results",
+        "temporary",
+        "all, donated",
+        "temporary, float64",
+    ]
     finish(args, "etkf_counts", header("") + "\n" + table(rows, names), numbers)
 
 

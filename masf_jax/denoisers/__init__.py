@@ -12,4 +12,4 @@ from .covariance import (
 from .gaussian import GaussianDenoiser as GaussianDenoiser, ensemble_gaussian as ensemble_gaussian
 from .hybrid import HybridDenoiser as HybridDenoiser
 from .kernel import KernelDenoiser as KernelDenoiser, ensemble_kernel as ensemble_kernel
-from .network import NetworkDenoiser as NetworkDenoiser
+from .network import NetworkDenoiser as NetworkDenoiser, in_type as in_type

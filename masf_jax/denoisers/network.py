@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .base import Denoiser
 
-__all__ = ["NetworkDenoiser"]
+__all__ = ["NetworkDenoiser", "in_type"]
 
+Tree = TypeVar("Tree")
 Preconditioning: TypeAlias = Literal["edm", "x0", "bounded"]
 
 _LARGEST_LOG = 5.0  # the learned spread stays within e^±5 of sin φ
@@ -118,6 +119,23 @@ class NetworkDenoiser(Denoiser):
         """The same with other parameters."""
         return dataclasses.replace(self, params=params)
 
+    def in_type(self, dtype: Any) -> NetworkDenoiser:
+        """The same with parameters kept, and the network computed, in this type: `jnp.bfloat16`, say.
+
+        What goes in and comes out keeps its type, and so does all that is made of it.
+
+        Raises:
+            TypeError: a network without the fields `dtype` and `param_dtype`.
+        """
+        if not all(hasattr(self.net, name) for name in ("dtype", "param_dtype")):
+            raise TypeError(
+                f"a network must have the fields dtype and param_dtype to change its type, as those of "
+                f"masf_jax.nn; {type(self.net).__name__} has not."
+            )
+        net = dataclasses.replace(self.net, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), self.params)
+        return dataclasses.replace(self, net=net, params=params)
+
     def with_features(self, features: Float[Array, "..."] | None) -> NetworkDenoiser:
         """The same with other features."""
         return dataclasses.replace(self, features=features)
@@ -199,6 +217,15 @@ class NetworkDenoiser(Denoiser):
         if self.layout == "vector":
             return out.reshape(shape)
         return out[..., 0] if out.ndim > len(shape) else jnp.moveaxis(out, -1, 0)
+
+
+def in_type(tree: Tree, dtype: Any) -> Tree:
+    """A filter, or any tree, with all its networks in this type (see `NetworkDenoiser.in_type`)."""
+
+    def network(node: Any) -> bool:
+        return isinstance(node, NetworkDenoiser)
+
+    return jax.tree.map(lambda node: node.in_type(dtype) if network(node) else node, tree, is_leaf=network)
 
 
 def _within(bound: float, x: Array) -> Array:

@@ -62,8 +62,8 @@ class WeakFourDVar(FourDVar):
     Of a linear-Gaussian problem the trajectory is the mean of the exact smoother (`rts`); as Q → 0 it is that
     of `FourDVar`. Precision, warnings and the law of the noise are those of `FourDVar`.
 
-    Memory: the errors of all steps, (steps of the window) n numbers, nine times in float64; 22 times in float32
-    (which may search in float64 too).
+    Memory: the errors of all steps, (steps of the window) n numbers, nine times in float64, 22 times in
+    float32, which may search in float64 too.
 
     Source: Sasaki (1970); Zupanski (1997), doi 10.1175/1520-0493(1997)125; formulations: Trémolet (2006), doi
     10.1256/qj.05.224. Gauss-Newton as incremental 4D-Var: Lawless, Gratton & Nichols (2005).

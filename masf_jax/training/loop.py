@@ -189,7 +189,8 @@ def fit(
             neighbouring samples are alike, as states along one trajectory are.
 
     Raises:
-        ValueError: Arrays of `data` differ in their number of samples, or no sample is left for training.
+        ValueError: Arrays of `data` differ in their number of samples, no sample is left for training, or
+            parameters of less than four bytes.
     """
     params, data, validation = without_derivative(_TRAINED, (params, data, validation))
     problem, start = _problem(key, loss, params, data, config, validation)
@@ -244,6 +245,12 @@ def _problem(
     key: PRNGKeyArray, loss: Loss, params: Any, data: Any, config: FitConfig, validation: Any
 ) -> tuple[_Problem, Array]:
     """What there is to do, and the vector of the parameters to begin with."""
+    half = [leaf.dtype.name for leaf in jax.tree.leaves(params) if leaf.dtype.itemsize < 4]
+    if half:
+        raise ValueError(
+            f"parameters in {half[0]} lose the small steps of a training: train in float32 (the network may "
+            "compute in bfloat16: its dtype), and change the type of what is trained (denoisers.in_type)."
+        )
     key_split, key_steps, key_validation = jax.random.split(key, 3)
     count = _length(data)
     held = config.held_back(count)
