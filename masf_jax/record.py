@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +24,8 @@ _STATE = "state/run.safetensors"  # in a group of its own: zarr warns of files i
 _MARK = "masf_jax"
 BUFFER = 2**26
 """Bytes of results that wait for `seconds` to be over at most."""
+_LARGE = 2**22
+"""Bytes of results after whose writing freed memory is given back."""
 _STAGES = ("forecast", "analysis")
 Stored = Any
 """An array on disk (zarr): slices and `np.asarray` read it."""
@@ -123,7 +128,11 @@ class Record:
             self._write(pieces, n)
         self._state.save(self.path / _STATE)
         self.cycles += n
+        large = sum(leaf.nbytes for piece in pieces for leaf in piece.values()) > _LARGE
+        del pieces
         self._waiting, self._since = [], time.monotonic()
+        if large:
+            _give_back()
 
     def _write(self, pieces: list[dict[str, Any]], n: int) -> None:
         if not self._arrays:
@@ -174,6 +183,13 @@ class Record:
         import zarr
 
         return zarr.open_group(self.path, mode=mode, zarr_format=3)
+
+
+def _give_back() -> None:
+    """Freed memory to the system: of arrays of some MB glibc keeps ever more, between others."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _empty(group: Any, name: str, values: np.ndarray) -> Any:
