@@ -61,6 +61,16 @@ def test_an_optimisation_is_followed_by_the_run_with_what_it_found(tmp_path):
     assert metrics["rmse_analysis"] < 1
 
 
+def test_several_numbers_keep_their_names(tmp_path):
+    """Whatever their order: priors that never move say which is which."""
+    given = ["estimate.radius={prior:[4,1e-4],engine:{name:gradient,steps:1,laplace:false}}"]
+    metrics = run(tmp_path / "a", "filter=letkf", *given, "estimate.dynamics.forcing={prior:[8,1e-4]}")
+    assert metrics["estimated_radius"] == pytest.approx(4, abs=1e-3)
+    assert metrics["estimated_dynamics_forcing"] == pytest.approx(8, abs=1e-3)
+    with xr.open_dataset(tmp_path / "a" / "result.nc", engine="h5netcdf") as data:
+        assert float(data["estimated_radius"][-1]) == pytest.approx(4, abs=1e-3)
+
+
 def test_settings_come_back_from_their_file():
     engine = "{name:gradient,steps:7}"
     given = ["estimate.forcing={prior:[6,2]}", f"estimate.filter.radius={{prior:log_normal,engine:{engine}}}"]

@@ -77,10 +77,8 @@ def courses(found: Estimate, settings: Settings) -> dict[str, tuple[np.ndarray, 
     """By name, the estimate after each cycle or step and, of cycles, its standard deviation."""
     stds = found.course_std
     return {
-        name.replace(".", "_"): (np.asarray(course), None if stds is None else np.asarray(stds[path]))
-        for (name, _), (path, course) in zip(
-            unknowns_of(settings.estimate), found.course_mean.items(), strict=True
-        )
+        name: (np.asarray(found.course_mean[path]), None if stds is None else np.asarray(stds[path]))
+        for name, path in _paths(found, settings).items()
     }
 
 
@@ -88,10 +86,16 @@ def estimated_numbers(found: Estimate | None, settings: Settings) -> dict[str, f
     """What goes among the metrics: estimated_NAME, estimated_NAME_std."""
     numbers: dict[str, float] = {}
     if found is not None:
-        for (name, _), path in zip(unknowns_of(settings.estimate), found.mean, strict=True):
-            key = f"estimated_{name.replace('.', '_')}"
-            numbers |= {key: float(found.mean[path]), f"{key}_std": float(found.std[path])}
+        for name, path in _paths(found, settings).items():
+            both = {"": found.mean[path], "_std": found.std[path]}
+            numbers |= {f"estimated_{name}{end}": float(value) for end, value in both.items()}
     return numbers
+
+
+def _paths(found: Estimate, settings: Settings) -> dict[str, str]:
+    """What each unknown is called in the results, and its path."""
+    names = [name for name, _ in unknowns_of(settings.estimate)]
+    return {name.replace(".", "_"): number_of(name, found.problem) for name in names}
 
 
 def keep(found: Estimate, problem: Problem, settings: Settings, record: Record) -> Assimilation:
