@@ -141,6 +141,7 @@ QUICK = {
     "ETKF": lambda: (ETKF(rotation=True), *ring(272)),
     "LETKF of a size that 8 does not divide": lambda: (LETKF(1.0), *ring(270)),
     "MASF": lambda: (MASF(), *ring(272)),
+    "MASF, localised, by lists": lambda: (MASF(GaussianPrior(radius=4.0)), *ring(1036)),
     "EnSF": lambda: (EnSF(), *ring(80)),
     "own": lambda: (Own(), *ring(40)),
 }
@@ -153,6 +154,8 @@ ALL = QUICK | {
     "particle filter": lambda: (ParticleFilter(), *ring(40)),
     "LETKF with a dense taper": lambda: (LETKF(8.0, rotation=True), *ring(40)),
     "MASF, localised": lambda: (MASF(GaussianPrior(radius=4.0)), *ring(48)),
+    "MASF, localised, by dense weights": lambda: (MASF(GaussianPrior(radius=60.0)), *ring(520)),
+    "MASF, localised, perturbed": lambda: (MASF(GaussianPrior(4.0, "perturbed")), *ring(1040)),
     "MASF, kernel": lambda: (MASF(KernelPrior()), *ring(40)),
     "MASF, nonlinear": lambda: (MASF(), *ring(40, Log())),
     "MASF, conditional": lambda: (MASF(route=ConditionalKernel()), *ring(40)),

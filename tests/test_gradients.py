@@ -11,7 +11,7 @@ import pytest
 from masf_jax import assimilate, filters, masf
 from masf_jax.bases import IdentityBasis
 from masf_jax.coordinates import Coordinates
-from masf_jax.denoisers.covariance import TaperedCovariance
+from masf_jax.denoisers import TaperedCovariance
 from masf_jax.derivatives import NoDerivativeError, inverse_sqrt
 from masf_jax.diffusion.whitened import _singular
 from masf_jax.dynamics import Climatology, Linear as LinearModel, Lorenz96, ModelError

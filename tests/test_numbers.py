@@ -31,7 +31,7 @@ STATIC = {
     ("MeasurementAware", "schedule_offset"): "the shape of the schedule, a constant of the process",
     ("MeasurementAwareProcess", "schedule_offset"): "the same",
     ("LiftedProcess", "schedule_offset"): "the same",
-    ("TaperedCovariance", "tolerance"): "ends the iterations of a solver",
+    ("IteratedCovariance", "tolerance"): "ends the iterations of a solver",
     ("FitConfig", "betas"): "of Optax, which takes Python floats",
     ("FitConfig", "validation_fraction"): "decides how many samples are held back",
     ("Likelihood", "radius"): "0 and inf are other programs; the taper made of it is a leaf",

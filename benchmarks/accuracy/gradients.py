@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from suite.common import arguments, finish, header, table
 
 from masf_jax import assimilate, filters, masf, simulate
-from masf_jax.denoisers.covariance import TaperedCovariance
+from masf_jax.denoisers import TaperedCovariance
 from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.measurements import Gaussian, Identity, Measurement

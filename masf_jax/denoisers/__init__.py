@@ -7,9 +7,10 @@ from .covariance import (
     DenseCovariance as DenseCovariance,
     DiagonalCovariance as DiagonalCovariance,
     LowRankCovariance as LowRankCovariance,
-    TaperedCovariance as TaperedCovariance,
 )
 from .gaussian import GaussianDenoiser as GaussianDenoiser, ensemble_gaussian as ensemble_gaussian
 from .hybrid import HybridDenoiser as HybridDenoiser
 from .kernel import KernelDenoiser as KernelDenoiser, ensemble_kernel as ensemble_kernel
+from .local import LocalCovariance as LocalCovariance
 from .network import NetworkDenoiser as NetworkDenoiser, in_type as in_type
+from .tapered import TaperedCovariance as TaperedCovariance

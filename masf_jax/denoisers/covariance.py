@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
-from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..bases import Basis
 from ..derivatives import differentiated_as, inverse_sqrt
 from ..dynamics.layout import current
-from ..ensemble.double import LOST, any_of_batch
+from ..ensemble.double import any_of_batch
 from ..ensemble.order import after
 from ..ensemble.tall import tall_qr
-from ..ensemble.taper import Taper
-from ..ensemble.transforms import inverse_sqrt_quadrature
 
 __all__ = [
     "Covariance",
@@ -30,7 +24,6 @@ __all__ = [
     "FactoredCovariance",
     "Given",
     "LowRankCovariance",
-    "TaperedCovariance",
     "n_measured",
     "reduced",
     "standardised_factor",
@@ -276,183 +269,3 @@ def standardised_factor(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"
     correlation = matrix / safe[:, None] / safe[None, :]
     surplus = jnp.where(varies, 2 * len(safe) * jnp.finfo(safe.dtype).eps, 1.0)
     return jnp.linalg.cholesky(correlation + jnp.diag(surplus)).T, std
-
-
-def _solved_to_the_end(covariance: TaperedCovariance, b: Array, ratio: Array) -> Array:
-    """A⁻¹ b to round-off: the solution, and its derivative by one more solution."""
-    return _to_the_end(covariance._whitened(ratio), b, covariance.max_iterations)
-
-
-def _rooted_to_the_end(covariance: TaperedCovariance, b: Array, ratio: Array) -> Array:
-    """Σ_k c_k (A + s_k)⁻¹ b, each to round-off."""
-    whitened = covariance._whitened(ratio)
-
-    def one(shift: Array) -> Array:
-        return _to_the_end(lambda v: whitened(v) + shift * v, b, covariance.max_iterations)
-
-    shifts, shares = covariance._levels(ratio)
-    return jnp.tensordot(shares, jax.vmap(one)(shifts), axes=1)
-
-
-def _to_the_end(matvec: Callable[[Array], Array], b: Array, most: int) -> Array:
-    double = b.dtype == jnp.float64
-    tolerance, most = (1e-12, 10 * most) if double else (1e-6, most)
-    return cg(matvec, b, tol=tolerance, maxiter=most)[0]
-
-
-class TaperedCovariance(Covariance):
-    """P = (D Dᵀ) ∘ C, an ensemble covariance localised by a taper, never formed.
-
-    P v = Σ_j d_j ∘ C (d_j ∘ v), solved with conjugate gradients; N(0, P) is drawn as Σ_j d_j ∘ g_j with
-    g_j ~ N(0, C) independent.
-
-    Args:
-        columns: (N, *state) anomalies over √(N - 1), in the (normalised) state's own components.
-        basis: orthonormal coordinates that the denoiser works in.
-        tolerance: largest residual of the conjugate gradients on A = S⁻¹C P C S⁻¹ + I, relative to the right
-            side, and not above .01 in double precision, .01 a measured component in single: x0 is off by no
-            more posterior deviations than it is long.
-        max_iterations: of them; ten times as many in double precision.
-    """
-
-    columns: Float[Array, "N *state"]
-    taper: Taper
-    basis: Basis
-    tolerance: float = eqx.field(static=True, default=1e-4)
-    max_iterations: int = eqx.field(static=True, default=100)
-
-    def matvec(self, v: Float[Array, "*v"]) -> Float[Array, "*v"]:
-        """P v."""
-        products = self.columns * self.basis.back(v)[None]
-        points = products.reshape(products.shape[0], -1, self.taper.n_points).sum(1)
-        spread = self.taper.apply(points)[:, None, :]
-        flat = self.columns.reshape(self.columns.shape[0], -1, self.taper.n_points)
-        return self.basis.to((flat * spread).sum(0).reshape(self.columns.shape[1:]))
-
-    def _whitened(self, ratio: Float[Array, "*v"]) -> Callable[[Array], Array]:
-        """v ↦ (I + S⁻¹C P C S⁻¹) v."""
-        return lambda v: v + ratio * self.matvec(ratio * v)
-
-    def _within(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> tuple[Float[Array, ""], int]:
-        """Largest residual relative to b, and of iterations."""
-        double = b.dtype == jnp.float64
-        length = jnp.sqrt((b**2).sum() / (1.0 if double else n_measured(ratio)))
-        least = LOST / jnp.maximum(length, jnp.finfo(b.dtype).tiny)
-        return jnp.minimum(least.astype(b.dtype), self.tolerance), self.max_iterations * (10 if double else 1)
-
-    @differentiated_as(_solved_to_the_end)
-    def _solved(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
-        """A⁻¹ b, by A scaled to a diagonal near 1: else what is not measured is far from all that is."""
-        tolerance, most = self._within(b, ratio)
-        diagonal = 1 + ratio**2 * (self.columns**2).sum() / b.size
-        scaled = cg(self._whitened(ratio), b, tol=tolerance, maxiter=most, M=lambda r: r / diagonal)  # pyright: ignore[reportArgumentType]
-        return scaled[0]
-
-    def regress(
-        self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
-    ) -> Float[Array, "*v"]:
-        ratio = cos / sin
-        return self.matvec(ratio * self._solved(y / sin, ratio))
-
-    def residual(
-        self, y: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
-    ) -> Float[Array, ""]:
-        """What conjugate gradients leave, of y and of a member, in posterior standard deviations.
-
-        The whole length of a residual, which is the most; in single precision, where it is spread evenly,
-        its largest component. Without derivatives: it is reported only.
-        """
-        self, y, cos, sin = jax.lax.stop_gradient((self, y, cos, sin))
-        ratio = cos / sin
-        member = ratio * len(self.columns) ** 0.5 * self.basis.to(self.columns[0])
-        order = 2 if y.dtype == jnp.float64 else jnp.inf
-
-        def left(b: Array, solved: Array) -> Array:
-            return jnp.linalg.norm((b - self._whitened(ratio)(solved)).reshape(-1), order)
-
-        whole = jnp.zeros(1, y.dtype), jnp.ones(1, y.dtype)
-        moved = _shifted_cg(self._whitened(ratio), member, *whole, *self._within(member, ratio))
-        return jnp.maximum(left(y / sin, self._solved(y / sin, ratio)), left(member, moved))
-
-    def transport(
-        self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
-    ) -> Float[Array, "*v"]:
-        """All levels in one sequence of conjugate gradients: S⁻¹C P C S⁻¹ + (1 + s_k) I differ by shifts."""
-        ratio = cos / sin
-        return a - self.matvec(ratio * self._rooted(ratio * a, ratio))
-
-    @differentiated_as(_rooted_to_the_end)
-    def _rooted(self, b: Float[Array, "*v"], ratio: Float[Array, "*v"]) -> Float[Array, "*v"]:
-        """(A - 1)⁻¹ (1 - A^{-1/2}) b."""
-        tolerance, most = self._within(b, ratio)
-        return _shifted_cg(self._whitened(ratio), b, *self._levels(ratio), tolerance, most)
-
-    def _levels(self, ratio: Float[Array, "*v"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-        """Shifts and their shares, for the eigenvalues that A has at most."""
-        columns, ratio = jax.lax.stop_gradient((self.columns, ratio))
-        return _square_root(1 + jnp.sum((ratio * self.basis.to(jnp.sqrt((columns**2).sum(0)))) ** 2))
-
-    def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
-        n_members = self.columns.shape[0]
-        fields = self.taper.draw(key, n_members, self.columns.dtype)[:, None, :]
-        flat = self.columns.reshape(n_members, -1, self.taper.n_points)
-        return self.basis.to((flat * fields).sum(0).reshape(self.columns.shape[1:]))
-
-
-_RANGES = tuple(10.0**k for k in range(6, 25, 3))
-
-
-def _square_root(largest: Float[Array, ""]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-    """s_k and c_k with λ^{-1/2} ≈ Σ_k c_k (1 + s_k)/(λ + s_k), Σ_k c_k = 1, for λ from 1 to `largest`.
-
-    Within 1e-5 up to 10⁶ (spreads shrunk to a thousandth; four of the terms are nothing), 3e-4 up to 10¹²,
-    .002 up to 10¹⁵ and .04 up to 10²⁴.
-    """
-    nodes = [inverse_sqrt_quadrature(12 if limit == _RANGES[0] else 16, limit) for limit in _RANGES]
-    shifts = np.stack([np.pad(s, (0, 16 - len(s)), mode="edge") for s, _ in nodes])
-    shares = np.stack([np.pad(w / (1 + s), (0, 16 - len(s))) for s, w in nodes])
-    which = jnp.searchsorted(jnp.asarray(_RANGES[:-1], largest.dtype), largest)
-    shares = shares / shares.sum(1, keepdims=True)
-    return jnp.asarray(shifts, largest.dtype)[which], jnp.asarray(shares, largest.dtype)[which]
-
-
-def _shifted_cg(
-    matvec: Callable[[Array], Array],
-    b: Float[Array, "*v"],
-    shifts: Float[Array, " k"],
-    weights: Float[Array, " k"],
-    tolerance: Float[Array, ""],
-    max_iterations: int,
-) -> Float[Array, "*v"]:
-    """Σ_k w_k (A + s_k)⁻¹ b for a positive definite A and s_k ≥ 0, with one product by A an iteration.
-
-    All shifts share A's Krylov space: their residuals are ζ_k r, with scalar recurrences for ζ_k. It ends
-    when |r| ≤ tolerance · |b|; those of positive shifts are smaller still.
-
-    Source: Jegerlehner (1996), arXiv hep-lat/9612014.
-    """
-    one, ones = jnp.ones((), b.dtype), jnp.ones_like(shifts)
-    wide = (-1, *(1,) * b.ndim)
-    stop = tolerance**2 * jnp.sum(b**2)
-
-    def unconverged(carry: tuple) -> Array:
-        return (carry[0] < max_iterations) & (carry[4] > stop)
-
-    def step(carry: tuple) -> tuple:
-        i, total, r, p, rr, p_shifted, zeta_old, zeta, alpha_old, beta_old = carry
-        product = matvec(p)
-        alpha = rr / jnp.sum(p * product)
-        below = alpha * beta_old * (zeta_old - zeta) + zeta_old * alpha_old * (1 + shifts * alpha)
-        going = (zeta > 1e-12) & (below != 0)  # else that shift has converged
-        ratio = jnp.where(going, zeta_old * alpha_old / jnp.where(going, below, 1.0), 0.0)
-        total = total + jnp.tensordot(weights * alpha * ratio, p_shifted, axes=1)
-        r = r - alpha * product
-        rr_new = jnp.sum(r**2)
-        beta = rr_new / rr
-        p_shifted = (zeta * ratio).reshape(wide) * r[None] + (beta * ratio**2).reshape(wide) * p_shifted
-        return i + 1, total, r, r + beta * p, rr_new, p_shifted, zeta, zeta * ratio, alpha, beta
-
-    p_shifted = jnp.broadcast_to(b[None], (len(shifts), *b.shape))
-    zero = jnp.zeros((), jnp.int32)
-    start = (zero, jnp.zeros_like(b), b, b, jnp.sum(b**2), p_shifted, ones, ones, one, 0 * one)
-    return jax.lax.while_loop(unconverged, step, start)[1]

@@ -12,6 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..bases import Basis, IdentityBasis
+from ..ensemble.local_taper import LocalTaper
 from ..ensemble.order import after
 from ..ensemble.statistics import anomalies
 from ..ensemble.tall import by_rows
@@ -22,17 +23,18 @@ from .covariance import (
     FactoredCovariance,
     Given,
     LowRankCovariance,
-    TaperedCovariance,
     n_measured,
     reduced,
     standardised_factor,
 )
+from .local import LocalCovariance
+from .tapered import TaperedCovariance
 
-__all__ = ["GaussianDenoiser", "Members", "ensemble_gaussian"]
+__all__ = ["DENSE_TAPERED", "GaussianDenoiser", "Members", "ensemble_gaussian"]
 
 Members: TypeAlias = Literal["transported", "perturbed", "fresh"]
 
-_DENSE_TAPERED = 512
+DENSE_TAPERED = 512
 """Up to this many components a tapered covariance is formed and factorised."""
 
 
@@ -61,7 +63,8 @@ class GaussianDenoiser(Denoiser):
         weights: w with m = -Dᵀw, of coordinates whose origin was moved; None: not moved.
         coefficients: c_i with x0_i = m + Dᵀc_i of each member of the ensemble, (N, k).
         index: which of them x0' is; None: it is not known to be one.
-        end: what diffusion time 1 tells, where that is known; given: it, of a denoiser for that time alone.
+        end: what diffusion time 1 tells, or P between what is measured then, where that is known; given: it,
+            of a denoiser for that time alone.
     """
 
     mean: Float[Array, "*v"]
@@ -71,7 +74,7 @@ class GaussianDenoiser(Denoiser):
     weights: Float[Array, " k"] | None = None
     coefficients: Float[Array, "N k"] | None = None
     index: Int[Array, ""] | None = None
-    end: Given | None = None
+    end: Given | LocalCovariance | None = None
     given: Given | None = None
 
     @property
@@ -99,7 +102,7 @@ class GaussianDenoiser(Denoiser):
     def _given(self, covariance: FactoredCovariance, cos: Array, sin: Array) -> Given:
         if self.given is not None:
             return self.given
-        return covariance.given(cos if self.end is None else after(cos, self.end.inverse), sin)
+        return covariance.given(after(cos, self.end.inverse) if isinstance(self.end, Given) else cos, sin)
 
     def _expected(self, given: Given, x: Array, cos: Array) -> Array:
         """u of E[x0 | x] less the mean, or of all of it where the mean is one of weights (see `Given`)."""
@@ -165,7 +168,7 @@ class GaussianDenoiser(Denoiser):
         """
         assert isinstance(self.covariance, FactoredCovariance)
         given = self.end
-        if given is None:
+        if not isinstance(given, Given):
             given = self.covariance.given(jnp.cos(angle), jnp.sin(angle))
         precise = jnp.where(given.ratio > 0, x.reshape(-1) / given.sin, 0.0)
         square = (precise**2).sum() / n_measured(given.ratio)
@@ -185,7 +188,17 @@ class GaussianDenoiser(Denoiser):
         return dataclasses.replace(self, end=self.covariance.given(jnp.cos(angle), jnp.sin(angle)))
 
     def at_end(self) -> GaussianDenoiser:
+        if isinstance(self.end, LocalCovariance):
+            return dataclasses.replace(self, covariance=self.end, end=None)
         return self if self.end is None else dataclasses.replace(self, given=self.end)
+
+    def at_once(self, x: Float[Array, "*v"], angle: Float[Array, "*v"]) -> Float[Array, "N *v"] | None:
+        """`sample` at diffusion time 1 of all members, where they are moved without noise and P is local."""
+        if not isinstance(self.end, LocalCovariance) or self.members != "transported":
+            return None
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        increment, deviations = self.end.analysis(x - cos * self.mean, cos, sin)
+        return (self.mean + increment)[None] + deviations
 
     def numbered(self, index: Int[Array, ""]) -> GaussianDenoiser:
         return self if self.members == "fresh" else dataclasses.replace(self, index=index)
@@ -196,6 +209,7 @@ def ensemble_gaussian(
     taper: Taper | None = None,
     basis: Basis | None = None,
     members: Members = "fresh",
+    local: LocalTaper | None = None,
 ) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and unbiased covariance of an ensemble.
 
@@ -204,6 +218,8 @@ def ensemble_gaussian(
         taper: localises the covariance, in the state's own components; None: not localised.
         basis: those coordinates (orthonormal; a taper needs them); None: the state's own components.
         members: see `GaussianDenoiser`.
+        local: the same taper around the components that are measured, where the basis is the state's own; for
+            more than `DENSE_TAPERED` components.
     """
     basis = IdentityBasis() if basis is None else basis
     mean, deviations = anomalies(ensemble)
@@ -211,17 +227,19 @@ def ensemble_gaussian(
     root = jnp.sqrt(jnp.asarray(n_members - 1, ensemble.dtype))
     columns = deviations / root
     flat = columns.reshape(n_members, n)
-    if taper is None and n_members <= n:
+    tapers = taper is not None or local is not None
+    if not tapers and n_members <= n:
         coefficients = root * jnp.eye(n_members, dtype=ensemble.dtype)
-    elif taper is None:
+    elif not tapers:
         flat, turned = reduced(by_rows(flat))
         coefficients = root * turned
     else:
         tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
-        if n > _DENSE_TAPERED:
-            return GaussianDenoiser(mean, tapered, members)
+        if n > DENSE_TAPERED:
+            end = None if local is None else LocalCovariance.of(tapered, local)
+            return GaussianDenoiser(mean, tapered, members, end=end)
         eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)
-        matrix = by_rows(jax.vmap(tapered.matvec)(eye).reshape(n, n))
+        matrix = by_rows(jax.vmap(tapered.within)(eye).reshape(n, n))
         standard, std = standardised_factor(0.5 * (matrix + matrix.T))
         scaled = root * flat / jnp.where(std > 0, std, 1.0)[None]
         coefficients = solve_triangular(standard, scaled.T, trans="T").T

@@ -63,7 +63,12 @@ class Taper(eqx.Module):
         return jnp.fft.irfftn(spectrum, s=self.grid, axes=axes).reshape(x.shape).astype(x.dtype)
 
 
-def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float | Float[Array, ""]) -> Taper:
+def taper(
+    coordinates: Coordinates,
+    state_shape: tuple[int, ...],
+    radius: float | Float[Array, ""],
+    needed: bool = True,
+) -> Taper | None:
     """The Gaspari-Cohn taper of length `radius` between the grid points of a state.
 
     On a regular periodic grid products are Fourier transforms; elsewhere the matrix is formed. Negative
@@ -73,7 +78,7 @@ def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float 
     then be another one, so that draws have the same law but are others.
 
     Raises:
-        ValueError: more than 4096 points without a regular periodic grid.
+        ValueError: more than 4096 points without a regular periodic grid; None there if it is not `needed`.
     """
     p = coordinates.n_points
     grid = _regular_grid(coordinates, state_shape)
@@ -83,6 +88,8 @@ def taper(coordinates: Coordinates, state_shape: tuple[int, ...], radius: float 
         spectrum = xp.maximum(xp.fft.rfftn(row).real, 0.0)
         spectrum = spectrum / xp.fft.irfftn(spectrum, s=grid, axes=tuple(range(len(grid)))).ravel()[0]
         return Taper(None, jnp.asarray(spectrum, dtype=float), grid)
+    if p > _DENSE_LIMIT and not needed:
+        return None
     if p > _DENSE_LIMIT:
         raise ValueError(
             f"localisation radius {radius} over {p} points that are not a regular periodic grid needs a "

@@ -15,7 +15,7 @@ from ..diffusion.process import ProcessFamily
 from ..diffusion.samplers import Sampler
 from ..diffusion.vp_bridge import VP
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import Placement
+from ..dynamics.layout import MemberLayout, Placement
 from ..ensemble.inflation import Inflation
 from ..ensemble.normalization import Normalization
 from ..filters.base import InflatedFilter, Info
@@ -141,6 +141,9 @@ class MASF(InflatedFilter):
         if normalization.kind == "fixed" and normalization.moments is None:
             normalization = dataclasses.replace(normalization, moments=states().moments)
         return eqx.tree_at(lambda f: (f.prior, f.route, f.normalization), self, (prior, route, normalization))
+
+    def spread(self, layout: MemberLayout) -> MASF:
+        return eqx.tree_at(lambda f: f.prior, self, self.prior.spread(layout))
 
     def _normalization(self, measurement: Measurement) -> Normalization:
         if measurement.operator.structure != "fourier":

@@ -7,7 +7,8 @@ import pytest
 
 from masf_jax import Coordinates
 from masf_jax.bases import FourierBasis, IdentityBasis
-from masf_jax.denoisers import DenseCovariance, LowRankCovariance, TaperedCovariance
+from masf_jax.denoisers import DenseCovariance, LocalCovariance, LowRankCovariance, TaperedCovariance
+from masf_jax.ensemble.local_taper import local_taper
 from masf_jax.ensemble.localization import taper_matrix
 from masf_jax.ensemble.taper import taper
 
@@ -77,7 +78,7 @@ def test_tapered_in_another_basis(x64, key):
     np.testing.assert_allclose(got, dense_regression(matrix, Y, ANGLE), atol=1e-5)
     vector = jnp.asarray(RNG.normal(size=SHAPE))
     np.testing.assert_allclose(
-        np.ravel(jax.jit(lambda v: p.matvec(v))(vector)), matrix @ np.asarray(vector).ravel(), atol=1e-6
+        np.ravel(jax.jit(lambda v: p.within(v))(vector)), matrix @ np.asarray(vector).ravel(), atol=1e-6
     )
     wide, _ = covariance("tapered", radius=np.inf)
     low_rank, _ = covariance("low-rank")
@@ -93,8 +94,9 @@ def test_a_dense_covariance_without_full_rank_still_draws(key):
     np.testing.assert_allclose(draws.std(0)[[0, 2]], direction[[0, 2]], rtol=0.1)
 
 
-def test_precise_values_beside_none_and_beside_coarse_ones(x64):
-    """Tapered, by iterations: E[x0 | x] and a member are right, or what the iterations leave is said."""
+@pytest.mark.parametrize("kind", ["tapered", "local"])
+def test_precise_values_beside_none_and_beside_coarse_ones(kind, x64):
+    """By iterations: E[x0 | x] and a member are right, or what the iterations leave is said."""
     rng, n, ring = np.random.default_rng(2), 240, Coordinates.grid((240,), (240.0,))
     smooth = np.exp(-np.arange(n // 2 + 1) / 8)
     columns = np.fft.irfft(np.fft.rfft(rng.normal(size=(10, n))) * smooth, n)
@@ -106,6 +108,8 @@ def test_precise_values_beside_none_and_beside_coarse_ones(x64):
         lambda p, y, a, *levels: (p.regress(y, *levels), p.transport(a, *levels), p.residual(y, *levels))
     )
     measured, member = rng.permutation(n)[:200], 3 * columns[0]
+    if kind == "local":
+        tapered = LocalCovariance.of(tapered, local_taper(ring, np.sort(measured), 6.0))
     for ratio, others in ((1e2, 1e2), (1e4, 1e4), (1e5, 1e5), (1e3, 1.0), (1e5, 10.0), (1e5, 1e-3)):
         angle = np.full(n, np.pi / 2)
         angle[measured[:150]], angle[measured[150:]] = np.arctan(1 / ratio), np.arctan(1 / others)

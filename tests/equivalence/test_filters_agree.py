@@ -1,7 +1,5 @@
 """Method A in a limit is method B; gaps of any kind are what they should be."""
 
-import sys
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from masf_jax.dynamics import Climatology as Moments, Linear, Lorenz96
-from masf_jax.ensemble import Inflation, gaspari_cohn
+from masf_jax.ensemble import Inflation, gaspari_cohn, points
 from masf_jax.filters import (
     ETKF,
     LETKF,
@@ -33,7 +31,6 @@ from masf_jax.measurements import (
     square,
 )
 
-letkf_module = sys.modules[LETKF.__module__]
 N = 10
 RNG = np.random.default_rng(0)
 MEMBERS = RNG.normal(2.0, 1.5, size=(7, N))
@@ -181,7 +178,7 @@ def test_ensrf_and_rotated_etkf_share_the_etkfs_moments(m, key):
 @pytest.fixture(params=["dense", "sparse"])
 def route(request, monkeypatch):
     """The LETKF's two ways to its local matrices: a dense taper (small networks) and neighbour lists."""
-    monkeypatch.setattr(letkf_module, "_DENSE_RATIO", 16 if request.param == "dense" else 0)
+    monkeypatch.setattr(points, "DENSE_RATIO", 16 if request.param == "dense" else 0)
 
     def check(filter, measurement, dynamics=RING):
         prepared = filter.prepare(dynamics, measurement)

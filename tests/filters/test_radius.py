@@ -11,7 +11,7 @@ from often import often
 
 from masf_jax import Coordinates, assimilate, simulate
 from masf_jax.dynamics import Climatology, Lorenz96
-from masf_jax.ensemble import Inflation, localize, taper, taper_matrix
+from masf_jax.ensemble import Inflation, localize, points, taper, taper_matrix
 from masf_jax.filters import LETKF, ConditionalDiffusion, EnFF, EnSFLR, EnSRF, ParticleFilter, ThreeDVar
 from masf_jax.measurements import Gaussian, Measurement, Subset
 
@@ -19,7 +19,7 @@ N = 14
 RING = Lorenz96(N)
 MEASUREMENT = Measurement(Subset(np.arange(0, N, 2)), Gaussian(1.0))
 RADII = [1.5, 2.2, 4.0]
-letkf_module, driver = sys.modules[LETKF.__module__], sys.modules[assimilate.__module__]
+driver = sys.modules[assimilate.__module__]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def problem():
 
 @pytest.fixture
 def sparse(monkeypatch):
-    monkeypatch.setattr(letkf_module, "_DENSE_RATIO", 0)
+    monkeypatch.setattr(points, "DENSE_RATIO", 0)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_reach_too_small(problem, key):
 
 
 def test_a_traced_radius_of_a_large_problem_needs_a_reach(problem, monkeypatch, key):
-    monkeypatch.setattr(letkf_module, "_DENSE_NUMBERS", 50)
+    monkeypatch.setattr(points, "DENSE_NUMBERS", 50)
     with pytest.raises(ValueError, match="no reach weighs all 7 values at each of 14 points"):
         jax.jit(lambda r: run(LETKF(r), problem, key).analysis["mean"])(2.0)
     jax.jit(lambda r: run(LETKF(r, reach=3.0), problem, key).analysis["mean"])(2.0)

@@ -11,12 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...derivatives import differentiated_as, inverse_sqrt
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import AXIS, MemberLayout, Placement, current
+from ...dynamics.layout import MemberLayout, Placement, current
+from ...ensemble import points
 from ...ensemble.inflation import Inflation
 from ...ensemble.localization import Localization, as_radius, as_radius_or_none, localize
 from ...ensemble.statistics import anomalies
@@ -30,14 +30,12 @@ from ...measurements.measurement import Measurement
 from ...numbers import as_float, number
 from ..base import EnsembleFilter, Info
 from .geometry import measured_coordinates
-from .nearby import Nearby, shares
+from .nearby import Nearby
 
 __all__ = ["LETKF"]
 
 _BATCH_NUMBERS = 2**21
 """Numbers held at once by the default batch of local analyses (8 MB in float32)."""
-_DENSE_RATIO, _DENSE_NUMBERS = 16, 2**24
-"""A dense taper beats neighbour lists up to this ratio of all to neighbouring values, and this size."""
 
 
 class LETKF(EnsembleFilter):
@@ -102,15 +100,15 @@ class LETKF(EnsembleFilter):
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> LETKF:
         state, measured = measured_coordinates("LETKF", self.radius, dynamics, measurement)
         (n_points, m), reach = (state.n_points, measured.n_points), self.reach
-        if isinstance(self.radius, Tracer) and reach is None and n_points * m > _DENSE_NUMBERS:
+        if isinstance(self.radius, Tracer) and reach is None and n_points * m > points.DENSE_NUMBERS:
             raise ValueError(
                 f"LETKF with a traced radius and no reach weighs all {m} values at each of {n_points} points "
-                f"(largest product: {_DENSE_NUMBERS}): give reach, the largest radius."
+                f"(largest product: {points.DENSE_NUMBERS}): give reach, the largest radius."
             )
         lists = localize(state, measured, math.inf if self.radius is None else self.radius, reach)
-        k, taper = lists.neighbours.shape[1], None
-        if m <= _DENSE_RATIO * k and n_points * m <= _DENSE_NUMBERS:
-            taper = _dense(lists, m)
+        taper = None
+        if points.is_dense(lists, m):
+            taper = points.dense_weights(lists, m)
             lists = None
         elif self.radius is not None and reach is None:
             reach = as_float(self.radius)  # what the lists serve, also where this is prepared again in `jit`
@@ -125,7 +123,7 @@ class LETKF(EnsembleFilter):
             return (
                 self if self.taper is None else dataclasses.replace(self, taper=layout.put_rows(self.taper))
             )
-        lists, needed = shares(self.localization, layout)
+        lists, needed = points.shares(self.localization, layout)
         return dataclasses.replace(self, localization=lists, needed=needed)
 
     def draws(self, key: PRNGKeyArray, n_members: int, mask: Bool[Array, " m"], dtype: Any) -> Array | None:
@@ -230,37 +228,19 @@ class LETKF(EnsembleFilter):
         s: Float[Array, "N m"],
         d: Float[Array, " m"],
     ) -> tuple[Float[Array, " n"], Float[Array, "N n"]]:
-        """Mean increment and anomalies of all points; on several devices each has points of its own.
-
-        A device is sent the values that its points need, of all members, and nothing else.
-        """
-        taper, lists, layout = self.taper, self.localization, current()
+        """Mean increment and anomalies of all points (see `points.by_points`)."""
+        taper, lists = self.taper, self.localization
         if taper is None and lists is None:
             raise ValueError("LETKF needs its neighbour lists: call filter.prepare(dynamics, measurement).")
         n_members, n = deviations.shape
         n_points = len(lists.neighbours if taper is None else taper)  # pyright: ignore[reportOptionalMemberAccess]
-        shape = n_members, n // n_points, n_points
-        columns = jnp.moveaxis(layout.reshape(deviations, shape), 0, -1)
-        if layout.devices is None:
-            increment, updated = solve(Nearby(s, d, taper, lists), columns)
-        else:
-            pad = -n_points % layout.n_devices
-            columns = jnp.pad(columns, ((0, 0), (0, pad), (0, 0)))
-            taper, lists = jax.tree.map(lambda a: jnp.pad(a, ((0, pad), (0, 0))), (taper, lists))
-            points, whole = PartitionSpec(None, AXIS), PartitionSpec()
-            own = PartitionSpec(AXIS)
 
-            def one(columns: Array, near: Any, s: Array, d: Array, needed: Array | None) -> Any:
-                if needed is not None:  # from members with all values to all members with these
-                    s = jax.lax.all_to_all(s[:, needed], AXIS, 1, 0, tiled=True)[:, 0]
-                    d = d[needed[jax.lax.axis_index(AXIS)]]
-                return solve(Nearby(s, d, *near), columns)
+        def own(columns: Array, near: Any, s: Array, d: Array) -> tuple[Array, Array]:
+            return solve(Nearby(s, d, *near), columns)
 
-            s_lies = whole if self.needed is None else own
-            run = layout.local(one, (points, own, s_lies, whole, whole), (points, points))
-            increment, updated = run(columns, (taper, lists), s, d, self.needed)
-            increment, updated = increment[:, :n_points], updated[:, :n_points]
-        return increment.reshape(n), layout.reshape(jnp.moveaxis(updated, -1, 0), (n_members, n))
+        near = taper, lists
+        increment, updated = points.by_points(own, deviations, n_points, near, s, d, self.needed)
+        return increment.reshape(n), current().reshape(jnp.moveaxis(updated, -1, 0), (n_members, n))
 
     def _solve(
         self,
@@ -295,10 +275,3 @@ def _by_eigenvectors(matrix: Array, columns: Array, projected: Array) -> tuple[A
     root = jnp.einsum("bij,cbj->cbi", vectors, coefficients / jnp.sqrt(values)[None])
     along = jnp.einsum("bij,bi->bj", vectors, projected)
     return (coefficients * (along / values)[None]).sum(-1), root
-
-
-@eqx.filter_jit
-def _dense(lists: Localization, m: int) -> Float[Array, "points m"]:
-    """The weights of all m measured values at each point; one program, not one an operation."""
-    points = jnp.arange(lists.neighbours.shape[0])[:, None]
-    return jnp.zeros((points.size, m)).at[points, lists.neighbours].add(lists.sqrt_weights**2)

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from ...dynamics.layout import MemberLayout
 from ...ensemble.localization import Localization
 
-__all__ = ["Nearby", "shares"]
+__all__ = ["Nearby"]
 
 
 Normal: TypeAlias = Callable[[Int[Array, " batch"] | None], tuple[Array, Array]]
@@ -79,22 +75,3 @@ class Nearby(eqx.Module):
             )
 
         return normal
-
-
-def shares(lists: Localization, layout: MemberLayout) -> tuple[Localization, Int[Array, "devices q"] | None]:
-    """The lists of each device's points, counting in the values that it needs; and which those are.
-
-    Points lie on the devices in order. Lists that are being traced stay, and all values are needed (None).
-    """
-    if isinstance(lists.neighbours, Tracer):
-        return lists, None
-    near, n_devices = np.asarray(lists.neighbours), layout.n_devices
-    size = -(-len(near) // n_devices)
-    blocks = [near[i * size : (i + 1) * size] for i in range(n_devices)]
-    found = [np.unique(block) for block in blocks]
-    needed = np.zeros((n_devices, max(map(len, found))), np.int32)
-    for row, own in zip(needed, found, strict=True):
-        row[: len(own)] = own
-    local = np.concatenate([np.searchsorted(own, b) for own, b in zip(found, blocks, strict=True)])
-    placed = jax.tree.map(layout.put_rows, Localization(jnp.asarray(local, jnp.int32), lists.sqrt_weights))
-    return placed, layout.replicate(jnp.asarray(needed))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...denoisers.base import Denoiser
 from ...diffusion.process import Process
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import Placement
+from ...dynamics.layout import MemberLayout, Placement
 from ...measurements.measurement import Measurement
 from ..climate import Climate
 
@@ -42,6 +42,10 @@ class Prior(eqx.Module):
 
         `climate()` is the model's climatology in the filter's normalisation and process.
         """
+        return self
+
+    def spread(self, layout: MemberLayout) -> Prior:
+        """This prepared prior, what it holds of the model's points lying where they are analysed."""
         return self
 
     def init(self) -> Any:

@@ -8,13 +8,18 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import equinox as eqx
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...bases import IdentityBasis
+from ...coordinates import Coordinates
 from ...denoisers.base import Denoiser
-from ...denoisers.gaussian import GaussianDenoiser, Members, ensemble_gaussian
+from ...denoisers.gaussian import DENSE_TAPERED, GaussianDenoiser, Members, ensemble_gaussian
 from ...diffusion.process import Process
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import Placement
+from ...dynamics.layout import MemberLayout, Placement
+from ...ensemble.local_taper import LocalTaper, local_taper
 from ...ensemble.localization import as_radius_or_none
 from ...ensemble.taper import Taper, taper
 from ...measurements.measurement import Measurement
@@ -35,13 +40,15 @@ class GaussianPrior(Prior):
             (`GaussianDenoiser`). At tangents of each member's own, "transported" is "perturbed".
         rotation: a random mean-preserving rotation of transported members in each analysis: without it they
             keep their forecast's shape, in which outliers grow over the cycles.
-        taper: filled in by `prepare`.
+        taper, local: filled in by `prepare`; the second where each measured value is one of a component's
+            own, with uncorrelated noise.
     """
 
     radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=math.inf)
     members: Members = eqx.field(static=True, default="transported")
     rotation: bool = eqx.field(static=True, default=False)
     taper: Taper | None = None
+    local: LocalTaper | None = None
 
     def __check_init__(self) -> None:
         if self.members not in get_args(Members):
@@ -49,7 +56,8 @@ class GaussianPrior(Prior):
 
     @property
     def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "components" if self.radius is None else "replicated"
+        moved = self.local is not None and self.transports
+        return "components" if self.radius is None or moved else "replicated"
 
     @property
     def couples_members(self) -> bool:
@@ -78,8 +86,25 @@ class GaussianPrior(Prior):
                 f"localisation radius {self.radius} needs coordinates, and {type(dynamics).__name__} has "
                 "none: give the model coordinates, or use radius inf."
             )
-        chosen = taper(dynamics.coordinates, dynamics.state_shape, self.radius)
-        return dataclasses.replace(self, taper=chosen)
+        local = self._around(dynamics.coordinates, dynamics.state_shape, measurement)
+        return dataclasses.replace(
+            self,
+            local=local,
+            taper=taper(dynamics.coordinates, dynamics.state_shape, self.radius, needed=local is None),
+        )
+
+    def _around(
+        self, coordinates: Coordinates, state_shape: tuple[int, ...], measurement: Measurement
+    ) -> LocalTaper | None:
+        """The taper around measured components, of a state too large for a matrix of all."""
+        sources = measurement.operator.sources(state_shape)
+        large = math.prod(state_shape) > DENSE_TAPERED and not isinstance(self.radius, Tracer)
+        if not large or sources is None or not measurement.noise.diagonal or self.radius is None:
+            return None
+        return local_taper(coordinates, np.unique(sources), self.radius)
+
+    def spread(self, layout: MemberLayout) -> GaussianPrior:
+        return self if self.local is None else dataclasses.replace(self, local=self.local.spread(layout))
 
     def __call__(
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
@@ -88,8 +113,10 @@ class GaussianPrior(Prior):
 
     def denoiser(self, ensemble: Float[Array, "N *v"], process: Process) -> GaussianDenoiser:
         """The denoiser itself."""
-        if self.taper is None and self.radius is not None:
+        if self.taper is None and self.local is None and self.radius is not None:
             raise ValueError(
                 "the Gaussian denoiser needs its taper: call filter.prepare(dynamics, measurement)."
             )
-        return ensemble_gaussian(ensemble, self.taper, process.frame.basis, self.members)
+        basis = process.frame.basis
+        local = self.local if isinstance(basis, IdentityBasis) else None
+        return ensemble_gaussian(ensemble, self.taper, basis, self.members, local)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...denoisers.base import Denoiser
-from ...denoisers.covariance import TaperedCovariance
 from ...denoisers.gaussian import GaussianDenoiser
+from ...denoisers.iterated import IteratedCovariance
 from ...diffusion.process import Process, ProcessFamily
 from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
@@ -25,7 +25,7 @@ from ...measurements.measurement import Measurement
 from ..climate import Climate
 from ..priors.base import Prior
 
-__all__ = ["Inputs", "Route", "draws", "of_each", "residual", "rotated"]
+__all__ = ["Inputs", "Route", "draws", "known", "of_each", "residual", "rotated"]
 
 
 class Inputs(NamedTuple):
@@ -119,6 +119,9 @@ def draws(
     sampler: Sampler,
 ) -> Float[Array, "N *v"]:
     """One draw of p(x | z) for each forecast member, all in the process's coordinates."""
+    found = _at_once(process, denoiser, sampler)
+    if found is not None:
+        return current().spread(found)
     n_members = members.shape[0]
     keys = member_keys(key, n_members)
 
@@ -132,13 +135,29 @@ def draws(
     return recentre(sampler.mean(key, process, denoiser, n_members), anomalies(drawn)[1])
 
 
+def _at_once(process: Process, denoiser: Denoiser, sampler: Sampler) -> Float[Array, "N *v"] | None:
+    """All draws by one solution for all members, where there is one: noise then goes nowhere."""
+    if not (isinstance(denoiser, GaussianDenoiser) and type(sampler) is Bridge):
+        return None
+    if sampler.n_steps > 1 or not sampler.corrected:
+        return None
+    return denoiser.at_once(*known(process))
+
+
+def known(process: Process) -> tuple[Float[Array, "*v"], Float[Array, "*v"]]:
+    """What the measurement tells of v_0, 0 where nothing, and its noise levels."""
+    one = jnp.ones((), process.measured.dtype)
+    values = jnp.where(process.observed, process.measured, 0.0)
+    return process.rescaled(values, one), process.angle(one)
+
+
 def residual(process: Process, denoiser: Denoiser) -> dict[str, Array]:
     """To report: what an iterative solver leaves of E[x | z], in posterior standard deviations."""
-    if not (isinstance(denoiser, GaussianDenoiser) and isinstance(denoiser.covariance, TaperedCovariance)):
+    denoiser = denoiser.at_end()
+    if not (isinstance(denoiser, GaussianDenoiser) and isinstance(denoiser.covariance, IteratedCovariance)):
         return {}
-    one = jnp.ones((), process.measured.dtype)
-    x = process.rescaled(jnp.where(process.observed, process.measured, 0.0), one)
-    cos, sin = jnp.cos(process.angle(one)), jnp.sin(process.angle(one))
+    x, angle = known(process)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     return {"residual": denoiser.covariance.residual(x - cos * denoiser.mean, cos, sin)}
 
 

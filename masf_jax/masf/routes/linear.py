@@ -14,7 +14,7 @@ from ...diffusion.samplers import Sampler
 from ...ensemble.statistics import member_variance
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
-from .base import Inputs, Route, draws, of_each, residual, rotated
+from .base import Inputs, Route, draws, known, of_each, residual, rotated
 
 __all__ = ["Linear"]
 
@@ -84,12 +84,6 @@ def moved(
     The law is the same. In them what is left of the innovation and of the forecast is as small as the
     analysis' deviations: nothing small is a difference of large numbers.
     """
-    one = jnp.ones((), process.measured.dtype)
-
-    def known(process: Process) -> tuple[Array, Array]:
-        values = jnp.where(process.observed, process.measured, 0.0)
-        return process.rescaled(values, one), process.angle(one)
-
     origin, denoiser = denoiser.moved(*known(process), inputs.process.keeps_levels)
     process = inputs._replace(centre=process.frame.decode(origin)).process_at()
     return process, denoiser, denoiser.rounding(*known(process))
