@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -23,25 +25,29 @@ class LocalCovariance(IteratedCovariance):
 
     For noise levels where nothing else is known, diffusion time 1, in the state's own components. Products
     of P[:, M], (n, k), are made in batches of points, of all members at once. An analysis takes
-    N k (n + m) products for P, N k m for an iteration, and N k n at the end.
+    N k (n + m) products for P, N k m for an iteration, and N k n at the end. Where P[M, M] has more numbers
+    than N transforms of the grid take products, those take its place in the iterations.
 
     Args:
         whole: P over all components.
         local: C.
-        columns: D on M; between: P[M, M] (see `LocalTaper.between`).
+        columns: D on M; between: P[M, M] (see `LocalTaper.between`), None: by `whole`.
     """
 
     whole: TaperedCovariance
     local: LocalTaper
     columns: Float[Array, "N m"]
-    between: Float[Array, "m k"]
+    between: Float[Array, "m k"] | None
 
     @classmethod
     def of(cls, whole: TaperedCovariance, local: LocalTaper) -> LocalCovariance:
         """With D and P on M; on several devices D lies there by members."""
         members = current().place(whole.columns) if current().devices is not None else whole.columns
         columns = members.reshape(len(members), -1)[:, local.measured]
-        between = local.between(columns)
+        n_members, n_points = len(columns), local.n_points
+        transforms = n_members * n_points * math.log2(n_points)  # about as many products
+        known = whole.taper is not None and local.near is not None
+        between = None if known and columns.shape[1] * local.used > transforms else local.between(columns)
         limits = {"tolerance": whole.tolerance, "max_iterations": whole.max_iterations}
         return cls(whole, local, columns, between, **limits)
 
@@ -49,7 +55,14 @@ class LocalCovariance(IteratedCovariance):
         return x.reshape(-1)[self.local.measured]
 
     def within(self, u: Float[Array, " m"]) -> Float[Array, " m"]:
+        if self.between is None:
+            return self.seen(self.whole.within(self._placed(u)))
         return self.local.product(self.between, u)
+
+    def _placed(self, u: Float[Array, " m"]) -> Float[Array, "*v"]:
+        """u as a state, 0 where nothing is measured."""
+        state = self.whole.columns.shape[1:]
+        return jnp.zeros(math.prod(state), u.dtype).at[self.local.measured].set(u).reshape(state)
 
     def reach(self, u: Float[Array, " m"]) -> Float[Array, "*v"]:
         return self._everywhere(u[None], None)[0][0]
@@ -59,7 +72,9 @@ class LocalCovariance(IteratedCovariance):
         return (self.columns**2).sum(0)
 
     def largest(self, ratio: Float[Array, " m"]) -> Float[Array, ""]:
-        """By Gershgorin's circles."""
+        """By Gershgorin's circles, or by the trace."""
+        if self.between is None:
+            return 1 + jax.lax.stop_gradient((ratio**2 * self.scaling).sum())
         between, ratio = jax.lax.stop_gradient((jnp.abs(self.between), jnp.abs(ratio)))
         return 1 + jnp.max(ratio * self.local.product(between, ratio))
 

@@ -10,7 +10,7 @@ import pytest
 from masf_jax import Coordinates
 from masf_jax.bases import IdentityBasis
 from masf_jax.denoisers import GaussianDenoiser, LocalCovariance, TaperedCovariance, ensemble_gaussian
-from masf_jax.ensemble import points, taper_matrix
+from masf_jax.ensemble import points, taper, taper_matrix
 from masf_jax.ensemble.local_taper import local_taper
 
 SHAPE, RADIUS = (2, 17, 18), 2.0
@@ -67,6 +67,29 @@ def test_moments_and_members_are_those_of_the_matrix(coordinates, of_kind, x64):
     np.testing.assert_allclose(np.reshape(members, (6, N)), expected + moved, atol=1e-4)  # the square root's
     np.testing.assert_allclose(members[1], one, atol=1e-9)
     assert left < 1e-9
+
+
+def test_many_neighbours_by_transforms_of_the_grid(monkeypatch, x64):
+    """Products with P in place of P[M, M]: the same."""
+    monkeypatch.setattr(points, "DENSE_RATIO", 0)
+    local, wide = local_taper(GRID, MEASURED, RADIUS), taper(GRID, SHAPE, RADIUS)
+    found = []
+    for copies in (1, 50):  # of each neighbour, with weight 0
+        near, own = (
+            dataclasses.replace(
+                each,
+                neighbours=jnp.tile(each.neighbours, (1, copies)),
+                sqrt_weights=jnp.pad(each.sqrt_weights, ((0, 0), (0, (copies - 1) * local.used))),
+            )
+            for each in (local.near, local.own)
+        )
+        many = dataclasses.replace(local, near=near, own=own)
+        denoiser = ensemble_gaussian(jnp.asarray(MEMBERS), wide, IdentityBasis(), "transported", many)
+        end = dataclasses.replace(denoiser.end, tolerance=1e-12)
+        assert (end.between is None) == (copies == 50)
+        denoiser = dataclasses.replace(denoiser, end=end)
+        found.append(jax.jit(lambda x, angle, denoiser=denoiser: denoiser.at_once(x, angle))(X, ANGLE))
+    np.testing.assert_allclose(*found, atol=1e-4)  # two quadratures of the square root
 
 
 def test_a_support_beyond_half_the_domain_has_no_such_matrix():
