@@ -67,6 +67,17 @@ def test_starts_no_backend_and_changes_no_configuration(tmp_path):
     assert python(code, tmp_path) == "False True True"
 
 
+def test_no_module_starts_a_backend(tmp_path):
+    """Of the command line too: threads and processes are set before devices are there."""
+    code = (
+        "import importlib, pkgutil, masf_jax; from jax._src import xla_bridge; "
+        "names = [m.name for m in pkgutil.walk_packages(masf_jax.__path__, 'masf_jax.')]; "
+        "[importlib.import_module(n) for n in names if not n.endswith('__main__')]; "
+        "print(xla_bridge.backends_are_initialized(), len(names) > 200)"
+    )
+    assert python(code, tmp_path) == "False True"
+
+
 def test_the_public_names_are_there(tmp_path):
     names = "assimilate simulate Coordinates FilterDivergedWarning GrossErrorCheck Twin MASF AmortisedMASF "
     names += (

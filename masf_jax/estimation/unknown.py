@@ -179,7 +179,7 @@ class Unknowns(eqx.Module):
                 )
             if one.put is not None:
                 shape, put = tuple(one.shape), one.put
-            elif one.where is None and (of := _with_numbers(name, problem)) is not None:
+            elif (of := _with_numbers(_path(name, one.where, problem), problem)) is not None:
                 shape, put = (), _PutNumber(*of)
             else:
                 shape, put = _leaf(name, one.where or _Follow(name), problem)
@@ -268,15 +268,29 @@ def _with_numbers(name: str, problem: Problem) -> tuple[str, str] | None:
     return path, last
 
 
+def _path(name: str, where: Callable[[Problem], Any] | None, problem: Problem) -> str:
+    """The path of what is unknown: its name, or that of the single number that `where` picks ("": none)."""
+    if where is None:
+        return name
+    picked = where(problem)
+    leaves = jax.tree_util.tree_leaves_with_path(problem)
+    paths = [_dotted(steps) for steps, leaf in leaves if leaf is picked and np.ndim(leaf) == 0]
+    return paths[0] if len(paths) == 1 else ""
+
+
+def _dotted(steps: tuple[Any, ...]) -> str:
+    names = [getattr(step, "name", getattr(step, "idx", getattr(step, "key", ""))) for step in steps]
+    return ".".join(map(str, names))
+
+
 def scalars(problem: Problem) -> list[str]:
     """Paths of the single numbers that can be unknown, but for time steps."""
     found = []
     for steps, leaf in jax.tree_util.tree_leaves_with_path(problem, is_leaf=_has_numbers):
-        names = [getattr(step, "name", getattr(step, "idx", getattr(step, "key", ""))) for step in steps]
-        path = ".".join(map(str, names))
+        path = _dotted(steps)
         if _has_numbers(leaf):
             found += [f"{path}.{name}" for name in leaf.numbers]
-        elif eqx.is_inexact_array(leaf) and leaf.ndim == 0 and names[-1] != "dt":
+        elif eqx.is_inexact_array(leaf) and leaf.ndim == 0 and path.rpartition(".")[2] != "dt":
             found.append(path)
     return found
 

@@ -288,3 +288,12 @@ def test_numbers_that_a_model_was_computed_from_are_put_by_making_it_anew():
     for model, path in ((flow, "dynamics.viscosity"), (KuramotoSivashinsky(16), "dynamics.length")):
         with pytest.raises(ValueError, match="that can change are"):
             Unknowns.of(Problem(model, SENSOR, filters.ETKF()), {path: prior})
+
+
+def test_a_leaf_that_is_picked_is_put_as_one_that_is_named():
+    problem, prior = Problem(Kolmogorov(16), SENSOR, filters.ETKF()), LogNormal(1.0)
+    unknowns = Unknowns.of(problem, {"friction": Unknown(prior, lambda p: p.dynamics.drag)})
+    put = unknowns.put(problem, jnp.log(jnp.asarray([0.3])))
+    np.testing.assert_allclose(put.dynamics.weights.exp, Kolmogorov(16, drag=0.3).weights.exp, rtol=1e-5)
+    with pytest.raises(ValueError, match="that can change are reynolds, drag, forcing"):
+        Unknowns.of(problem, {"thickness": Unknown(prior, lambda p: p.dynamics.viscosity)})

@@ -67,7 +67,7 @@ _EPOCHS = 120  # the paper's
 
 
 def hybrid(
-    gaussian: GaussianPrior = GaussianPrior(),
+    gaussian: GaussianPrior,
     network: Architecture = Architecture(),
     training: Training = Training(),
     seed: int = 1,
