@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
@@ -28,6 +29,7 @@ __all__ = [
     "inverse_sqrt",
     "root_or_zero",
     "square_root_analysis",
+    "triangular",
     "without_derivative",
 ]
 
@@ -158,6 +160,28 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     r, other = root[..., :, None], root[..., None, :]
     inner = (turned @ tangents[0] @ vectors) / (-r * other * (r + other))
     return (vectors / other) @ turned, vectors @ inner @ turned
+
+
+def triangular(a: Float[Array, "m n"]) -> Float[Array, "n n"]:
+    """R of A = Q R, m ≥ n, of any rank, for what hangs on RᵀR = AᵀA alone.
+
+    Derivatives are those of Qᵀ A, another root of AᵀA: to turn it into a triangle would take R^{-1}.
+    """
+    return _orthogonal_triangular(a)[1]
+
+
+@jax.custom_jvp
+def _orthogonal_triangular(a: Array) -> tuple[Array, Array]:
+    q, r = jnp.linalg.qr(a)
+    return q, r
+
+
+@_orthogonal_triangular.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Any, Any]:
+    """dR = Qᵀ dA and, for second derivatives alone, dQ = (I - Q Qᵀ) dA R^{-1}."""
+    q, r = _orthogonal_triangular(primals[0])
+    moved = q.T @ tangents[0]
+    return (q, r), (solve_triangular(r, (tangents[0] - q @ moved).T, trans=1).T, moved)
 
 
 def square_root_analysis(

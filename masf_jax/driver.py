@@ -23,7 +23,7 @@ from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
 from .filters.faults import FaultPolicy, FilterDivergedWarning, described, warn_of_faults
 from .filters.likelihood import Likelihood
-from .loops import kept_seldom
+from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
 from .processes import on_host, others_may_end
@@ -108,14 +108,11 @@ class _Problem(eqx.Module):
     scores: tuple[str, ...] = eqx.field(static=True)
     extra_scores: tuple[tuple[str, Score], ...] = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
-    checkpoint: bool = eqx.field(static=True)
-    truncate: int | None = eqx.field(static=True)
+    reverse_mode: ReverseMode = eqx.field(static=True)
 
 
 def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
     state, step = carry
-    if problem.truncate is not None:
-        state = _cut(state, (xs["cycle"] % problem.truncate == 0) & (xs["cycle"] > 0))
     key_forecast, key_repair, key_analysis = jax.random.split(jax.random.fold_in(problem.key, xs["cycle"]), 3)
     n_steps = xs["step"] - step if problem.interval is None else problem.interval
     layout, policy, filter = problem.layout, problem.policy, problem.filter
@@ -145,15 +142,6 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
             else {}
         )
     return (analysis, xs["step"]), out
-
-
-def _cut(state: State, where: Bool[Array, ""]) -> State:
-    """The state, through which no derivative goes `where`."""
-
-    def one(leaf: Any) -> Any:
-        return jnp.where(where, jax.lax.stop_gradient(leaf), leaf) if eqx.is_inexact_array(leaf) else leaf
-
-    return jax.tree.map(one, state)
 
 
 def _n_members(state: State) -> int | None:
@@ -187,10 +175,7 @@ def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.cond(x["valid"], lambda c: _cycle(problem, c, x), lambda c: (c, empty), carry)
 
-    if problem.checkpoint:
-        (state, step), out = kept_seldom(body, carry, xs, len(xs["step"]))
-    else:
-        (state, step), out = jax.lax.scan(body, carry, xs)
+    (state, step), out = problem.reverse_mode.scan(body, carry, xs)
     return (problem.layout.settle(state, _n_members(state), "rest"), step), out
 
 
@@ -307,9 +292,8 @@ def assimilate(
     check_problem(dynamics, measurement, observations, start.shape, truth, save, scores)
     if quality_control is not None:
         quality_control.check(measurement.output_shape(dynamics.state_shape))
-    for name, given in (("chunk", chunk), ("truncate", truncate)):
-        if given is not None and given < 1:
-            raise ValueError(f"{name} must be at least 1; got {given}.")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1; got {chunk}.")
     policy = FaultPolicy() if policy is None else policy
     if traced(key, filter, dynamics, measurement, quality_control, policy, start, observations, truth):
         refuse_on_host(chunk=chunk, progress=progress, timed=timed, save_to=save_to)
@@ -328,8 +312,7 @@ def assimilate(
         tuple(scores),
         tuple((extra_scores or {}).items()),
         layout,
-        checkpoint,
-        truncate,
+        ReverseMode(checkpoint, truncate),
     )
     record = save_to if isinstance(save_to, Record) or save_to is None else Record(save_to, resume)
     if isinstance(observations, Simulation):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Bool, UInt32
 
-__all__ = ["counted", "kept_seldom"]
+__all__ = ["ReverseMode", "counted", "kept_seldom"]
 
 Carry = TypeVar("Carry")
 
@@ -58,3 +60,58 @@ def kept_seldom(
         jax.checkpoint(block, prevent_cse=False), start, (jax.tree.map(blocks, xs), there)
     )
     return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], out)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReverseMode:
+    """What reverse mode keeps of a run's cycles, and through how many of them derivatives go.
+
+    Args:
+        checkpoint: O(√K) carries; see `kept_seldom`. Results are the same.
+        truncate: none goes through what is carried from one block of so many cycles, 0 … truncate - 1, …, to
+            another; None: through all.
+
+    Raises:
+        ValueError: truncate below 1.
+    """
+
+    checkpoint: bool = False
+    truncate: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.truncate is not None and self.truncate < 1:
+            raise ValueError(f"truncate must be at least 1; got {self.truncate}.")
+
+    def scan(
+        self,
+        body: Callable[[Carry, Any], tuple[Carry, Any]],
+        start: Carry,
+        xs: dict[str, Any],
+        backwards: bool = False,
+    ) -> tuple[Carry, Any]:
+        """`jax.lax.scan(body, start, xs, reverse=backwards)` over cycles numbered by xs["cycle"]."""
+        size = self.truncate
+
+        def step(carry: Carry, x: dict[str, Any]) -> tuple[Carry, Any]:
+            if size is not None:
+                number = x["cycle"] + (1 if backwards else 0)
+                carry = _constant_where(carry, (number % size == 0) & (number > 0))
+            return body(carry, x)
+
+        if not self.checkpoint:
+            return jax.lax.scan(step, start, xs, reverse=backwards)
+
+        def turned(tree: Any) -> Any:
+            return jax.tree.map(lambda a: a[::-1], tree) if backwards else tree
+
+        carry, out = kept_seldom(step, start, turned(xs), len(xs["cycle"]))
+        return carry, turned(out)
+
+
+def _constant_where(tree: Carry, where: Bool[Array, ""]) -> Carry:
+    """The tree, through which no derivative goes `where`."""
+
+    def one(leaf: Any) -> Any:
+        return jnp.where(where, jax.lax.stop_gradient(leaf), leaf) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(one, tree)

@@ -11,17 +11,20 @@ import pytest
 from masf_jax import assimilate, filters, masf
 from masf_jax.bases import IdentityBasis
 from masf_jax.coordinates import Coordinates
-from masf_jax.denoisers import TaperedCovariance
-from masf_jax.derivatives import NoDerivativeError, inverse_sqrt
+from masf_jax.denoisers import DenseCovariance, GaussianDenoiser, TaperedCovariance
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.derivatives import NoDerivativeError, inverse_sqrt, triangular
 from masf_jax.diffusion.whitened import _singular
 from masf_jax.dynamics import Climatology, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
-from masf_jax.ensemble.normalization import Normalization
+from masf_jax.ensemble.normalization import Moments, Normalization
 from masf_jax.ensemble.taper import taper
 from masf_jax.filters.rivals.ensf import EnSFSampler
 from masf_jax.measurements import Gaussian, Identity, Linear, Measurement, Observations, Subset
 from masf_jax.measurements.pointwise import arctan
-from masf_jax.smoothers import FourDVar, enks, ienks
+from masf_jax.smoothers import SDA, FourDVar, InflatedNoise, enks, ienks, rts
+from masf_jax.smoothers.guidance import MMPS
+from masf_jax.smoothers.windows import Reshaped
 
 pytestmark = pytest.mark.usefixtures("x64")
 N = 6
@@ -37,6 +40,16 @@ def prior(number):
     return masf.GaussianPrior(radius=2.0 * number)
 
 
+def amortised(number, **settings):
+    """With a network that does not begin at zero, where it would be the base filter."""
+    moments = Moments(jnp.full(N, 2.0), jnp.full(N, 13.0))
+    filter = filters.AmortisedMASF(
+        filters.ETKF(), None, moments, architecture=Architecture(width=8, depth=1), **settings
+    ).prepare(Lorenz96(n=N), Measurement(FEW, Gaussian(1.0)))
+    network = jax.tree.map(lambda x: x + 0.1 if eqx.is_inexact_array(x) else x, filter.denoiser)
+    return eqx.tree_at(lambda f: (f.denoiser, f.calibration), filter, (network, number))
+
+
 # a filter with a number of its own, near 1; and what is measured, with fewer values than the 9 members or
 # more values, of a lower rank. Models and filters are made, and prepared, of traced numbers.
 FILTERS = {
@@ -48,6 +61,7 @@ FILTERS = {
     "letkf": (lambda a: filters.LETKF(2.0 * a), FEW),
     "masf": (lambda a: filters.MASF(inflation=once(a)), FEW),
     "masf, localised": (lambda a: filters.MASF(prior(a)), Identity()),
+    "amortised": (amortised, FEW),
     "kalman": (lambda a: filters.KalmanFilter(inflation=a), FEW),
     "ensf": (lambda a: filters.EnSF(once(a), sampler=EnSFSampler(n_steps=10)), FEW),
     "enff": (lambda a: filters.EnFF(once(a), n_steps=10), FEW),
@@ -62,6 +76,7 @@ SLOW = {
     "ensf-lr": (lambda a: filters.EnSFLR(ridge=1e-3 * a, sampler=EnSFSampler(n_steps=10)), FEW),
     "enkf-n, low rank": (lambda a: filters.EnKFN(certainty=a), LOW_RANK),
     "ienkf, low rank": (lambda a: filters.IEnKF(once(a)), LOW_RANK),
+    "amortised, steps": (lambda a: amortised(a, n_steps=3), FEW),
     "masf, one value": (lambda a: filters.MASF(normalization=Normalization("raw")), LOW_RANK),
     "masf, steps": (lambda a: filters.MASF(sampler=masf.Bridge(n_steps=3), inflation=once(a)), FEW),
     "masf, linearized": (lambda a: filters.MASF(prior(a), route=masf.Linearized("mean")), arctan(0.3)),
@@ -135,24 +150,82 @@ def test_through_forecasts_of_irregular_lengths_in_forward_mode_too():
     np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(at), jax.jit(jax.grad(loss))(at), rtol=1e-10)
 
 
-def smoothed(name, numbers):
+ENSEMBLE_SMOOTHERS = {
+    "enks": lambda a: filters.ETKF(once(a)),
+    "enks, letkf": lambda a: filters.LETKF(2.0 * a),
+    "enks, ensrf": lambda a: filters.EnSRF(radius=2.0 * a),
+    "ienks": lambda a: filters.IEnKF(once(a)),
+    "ienks, local": lambda a: filters.IEnKF(radius=2.0 * a),
+}
+
+
+def smoothed(name, seen, members, numbers):
+    """With checkpoints, so that a gradient that is the difference is right with them, too."""
     forcing, std, number = numbers
-    seen, members = problem(FEW, steps=2)
     model, sensor, key = forced(forcing), Measurement(FEW, Gaussian(std)), jax.random.key(3)
     if name == "4d-var":
         search = FourDVar(std=number, tolerance=1e-9, iterations=200)
         return (search(members[0], model, sensor, seen).trajectory ** 2).sum()
-    if name == "enks":
-        found = enks(key, filters.ETKF(once(number)), model, sensor, seen, members, scores=())
-    else:
-        filter = filters.IEnKF(once(number)).prepare(model, sensor)
-        found = ienks(key, filter, model, sensor, seen, members, lag=2, scores=())
+    given = {"scores": (), "checkpoint": True}
+    if name == "rts":
+        some = ModelError(
+            model, jnp.asarray([0.0, 0.2, 0.3] * 2)
+        )  # and 4 members of 6: roots without inverses
+        found = rts(filters.KalmanFilter(inflation=1.1 * number), some, sensor, seen, members[:4], **given)
+        return (found.smoothed["mean"] ** 2 + found.smoothed["spread"] ** 2).sum()
+    filter = ENSEMBLE_SMOOTHERS[name](number)
+    run = enks if name.startswith("enks") else ienks
+    found = run(key, filter, model, sensor, seen, members, lag=1 if "local" in name else 2, **given)
     return (found.smoothed["mean"] ** 2).sum()
 
 
-@pytest.mark.parametrize("name", ["4d-var", "enks", pytest.param("ienks", marks=pytest.mark.slow)])
+SMOOTHERS = ["4d-var", "rts", "enks, letkf", "ienks, local"]
+
+
+@pytest.mark.parametrize(
+    "name", [*SMOOTHERS, *(pytest.param(n, marks=pytest.mark.slow) for n in ("enks", "enks, ensrf", "ienks"))]
+)
 def test_through_smoothers(name):
-    check(lambda numbers: smoothed(name, numbers))
+    given = problem(FEW, steps=[1, 3, 4] if name == "rts" else 2)
+    check(lambda numbers: smoothed(name, *given, numbers))
+
+
+@pytest.mark.parametrize("guidance", [InflatedNoise, lambda gamma: MMPS(2)], ids=["inflated noise", "mmps"])
+def test_through_draws_of_a_trajectory(guidance):
+    """By the prior's variance, the noise's standard deviation, and a number of the guidance."""
+    lags = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
+    seen = Observations(np.asarray([[1.0], [-0.5]]), [0, 2])
+
+    def loss(numbers):
+        variance, std, gamma = numbers
+        prior = GaussianDenoiser(jnp.zeros(3), DenseCovariance(variance * jnp.asarray(0.8**lags)))
+        sda = SDA(Reshaped(prior, (3,)), jnp.zeros(1), 2 * jnp.ones(1), guidance(gamma), 6, tau=0.25)
+        sensor = Measurement(arctan(0.5), Gaussian(std))
+        return (sda.draws(jax.random.key(0), 2, 3, sensor, seen) ** 2).sum()
+
+    check(loss, at=(1.0, 0.5, 0.5), h=1e-4)  # round-off of noise levels near 0 and π/2 drowns smaller steps
+
+
+@pytest.mark.parametrize("name", ["rts", pytest.param("enks", marks=pytest.mark.slow)])
+def test_truncated_smoothers_know_blocks_of_cycles(name):
+    """∂ smoothed mean k / ∂ value j is zero between blocks, within them as it is of runs of a block alone."""
+    seen, members = problem(FEW, 4)
+    model, sensor = Lorenz96(n=N), Measurement(FEW, Gaussian(1.0))
+
+    def means(values):
+        given = Observations(values, 1), members
+        if name == "rts":
+            run = rts(filters.KalmanFilter(), model, sensor, *given, scores=(), truncate=2)
+            return run.smoothed["mean"]
+        run = enks(jax.random.key(0), filters.ETKF(), model, sensor, *given, scores=(), truncate=2)
+        return run.analysis["mean"]
+
+    slopes = jnp.abs(jax.jit(jax.jacrev(means))(seen.values)).sum((1, 3))
+    first, second = slopes[:2, :2], slopes[2:, 2:]
+    assert (slopes[:2, 2:] == 0).all()
+    assert (slopes[2:, :2] == 0).all()
+    assert min(first[1, 0], second[1, 0]) > 0
+    assert name != "rts" or min(first[0, 1], second[0, 1]) > 0
 
 
 @pytest.mark.slow
@@ -188,6 +261,7 @@ def test_of_conjugate_gradients():
 
 
 REFUSED = {
+    "features": (lambda a: filters.AmortisedMASF(filters.ETKF(once(a))), "a climatology that is sampled"),
     "picks": (lambda a: filters.MASF(masf.KernelPrior(), inflation=once(a)), "picked at random"),
     "draws": (lambda a: filters.MASF(route=masf.ConditionalKernel()), "picked at random"),
     "trains": (lambda a: filters.SSLS(once(a)), "training has no derivative"),
@@ -299,6 +373,22 @@ def test_of_a_root_with_repeated_eigenvalues():
     h = 1e-5
     moved = (np.asarray(inverse_sqrt(jnp.asarray(matrix + sign * h * change))) for sign in (1, -1))
     np.testing.assert_allclose(tangent, np.subtract(*moved) / (2 * h), atol=1e-8)
+
+
+def test_of_a_triangle_of_any_rank():
+    """What hangs on RᵀR, at a matrix with a column of zeros; second derivatives where there is none."""
+    rng = np.random.default_rng(0)
+    matrix, change = rng.normal(size=(5, 3)), jnp.asarray(rng.normal(size=(5, 3)))
+
+    def by(root, t, zero=1.0):
+        r = root(jnp.asarray(matrix * [1, zero, 1]) + t * change)
+        return jnp.sin(r.T @ r).sum()
+
+    for zero in (0.0, 1.0):
+        found, wanted = (jax.grad(lambda t, f=f: by(f, t, zero))(0.0) for f in (triangular, lambda a: a))  # noqa: B023
+        assert float(found) == pytest.approx(float(wanted), rel=1e-10)
+    found, wanted = (jax.hessian(lambda t, f=f: by(f, t))(0.0) for f in (triangular, lambda a: a))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-10)
 
 
 def test_of_singular_values_that_part():

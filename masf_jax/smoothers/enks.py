@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import traced
+from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
@@ -27,6 +29,7 @@ from ..filters.kalman.ensrf import EnSRF
 from ..filters.kalman.etkf import ETKF
 from ..filters.kalman.letkf import LETKF
 from ..filters.rounding import of_storage
+from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -46,6 +49,7 @@ class _Problem(eqx.Module):
     interval: int | None = eqx.field(static=True)
     lag: int = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
+    reverse_mode: ReverseMode = eqx.field(static=True)
 
     def cycle(self, carry: tuple[Array, Array], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
         """One cycle; carries members (N, lag + 1, *state), newest state first, and the step number."""
@@ -87,7 +91,7 @@ def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array]) -> dict[str, 
     lag = problem.lag
     window = jnp.broadcast_to(ensemble[:, None], (ensemble.shape[0], lag + 1, *ensemble.shape[1:]))
     start = (window, jnp.asarray(0, jnp.int32))
-    (window, _), out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)
+    (window, _), out = problem.reverse_mode.scan(problem.cycle, start, xs)
     if lag == 0:
         return out
     rest = jnp.moveaxis(window[:, lag - 1 :: -1], 1, 0)  # the last `lag` cycles, in order of time
@@ -109,6 +113,8 @@ def enks(
     scores: tuple[str, ...] = DEFAULT_SCORES,
     layout: MemberLayout = ALL_AT_ONCE,
     policy: FaultPolicy | None = None,
+    checkpoint: bool = False,
+    truncate: int | None = None,
 ) -> Smoothing:
     """Runs a filter, and applies each analysis to the ensembles of the last `lag` cycles too.
 
@@ -131,6 +137,7 @@ def enks(
     Args:
         filter: EnKF, ETKF, LETKF or EnSRF, whose transforms are used; no inflation of the forecast.
         lag: cycles of later measurements that a state sees; None: all. 0: the filter.
+        checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
     Raises:
@@ -157,6 +164,9 @@ def enks(
     layout.check(ensemble.shape[0])
     prepared = filter.prepare(dynamics, measurement)
     policy, interval = policy or FaultPolicy(), observations.interval
+    if traced(key, filter, dynamics, measurement, observations, ensemble):
+        layout = for_reverse_mode(layout, observations, 0)
     assert isinstance(prepared, EnsembleFilter)
-    problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout)
+    way = ReverseMode(checkpoint, truncate)
+    problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout, way)
     return result(_run(problem, ensemble, xs), observations.steps)

@@ -18,6 +18,7 @@ from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one
 from ..filters.faults import FaultPolicy
 from ..filters.kalman.ienkf import IEnKF, Window
 from ..filters.rounding import of_storage
+from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from .smoothing import Kept, Smoothing, in_place, result, run_arrays
@@ -36,6 +37,7 @@ class _Problem(eqx.Module):
     kept: Kept
     policy: FaultPolicy
     layout: MemberLayout = eqx.field(static=True)
+    reverse_mode: ReverseMode = eqx.field(static=True)
 
     def advance(self, ensemble: Array, step: Array, until: Array) -> Array:
         """By the model, with the same random numbers whenever it comes over the same steps."""
@@ -91,7 +93,7 @@ def _run(problem: _Problem, ensemble: Array, xs: dict[str, Array], lag: int) -> 
         with problem.layout.active():
             return problem.cycle(carry, x)
 
-    (*_, smoothed), out = jax.lax.scan(body, begin, xs)
+    (*_, smoothed), out = problem.reverse_mode.scan(body, begin, xs)
 
     def onwards(ensemble: Array, item: tuple[Array, Array, Array | None]) -> tuple[Array, Any]:
         step, until, truth = item
@@ -116,6 +118,8 @@ def ienks(
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     policy: FaultPolicy | None = None,
+    checkpoint: bool = False,
+    truncate: int | None = None,
 ) -> Smoothing:
     """Finds, cycle by cycle, the states `lag` cycles ago whose forecast fits the newest measurement.
 
@@ -147,6 +151,7 @@ def ienks(
     Args:
         filter: its inflation, rotation, iterations, tolerance and radius; no inflation of the forecast.
         lag: cycles of later measurements that a state sees, at least 1; None: all.
+        checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
     Raises:
@@ -171,5 +176,6 @@ def ienks(
     layout, policy = ALL_AT_ONCE, policy or FaultPolicy()
     if traced(key, filter, dynamics, measurement, observations, ensemble):
         layout = for_reverse_mode(layout, observations, 0, lag)
-    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout)
+    way = ReverseMode(checkpoint, truncate)
+    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout, way)
     return result(_run(problem, ensemble, xs, lag), observations.steps)

@@ -14,9 +14,11 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Shaped
 
 from ..arrays import real_array
-from ..checks import check_members, check_problem
-from ..driver import cycle_arrays, observed_components
+from ..checks import check_members, check_problem, traced
+from ..derivatives import triangular
+from ..driver import cycle_arrays, for_reverse_mode, observed_components
 from ..dynamics.base import Dynamics
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..ensemble.double import SingleOnly, in_double
 from ..filters.base import GaussianState, State, with_one_noise_law
 from ..filters.faults import FaultPolicy
@@ -27,9 +29,11 @@ from ..filters.kalman.exact import (
     gaussian_state,
     linear_step,
     linearize,
+    over_steps,
     square_root,
     with_noise,
 )
+from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..numbers import as_float
@@ -49,6 +53,8 @@ class _Problem(eqx.Module):
     policy: FaultPolicy
     kept: Kept
     covariance: bool = eqx.field(static=True)
+    layout: MemberLayout = eqx.field(static=True)
+    reverse_mode: ReverseMode = eqx.field(static=True)
 
     def keep(self, state: State, truth: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
         arrays, scores = self.kept(state, truth)
@@ -60,7 +66,7 @@ class _Problem(eqx.Module):
     def cycle(self, carry: tuple[GaussianState, Array], xs: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
         """Forecast and analysis, as `assimilate` makes them; "pass" is what the way back needs."""
         key, (state, step) = jax.random.key(0), carry  # nothing is drawn
-        forecast = self.filter.forecast(key, state, self.dynamics, step, xs["step"] - step)
+        forecast = self.filter.forecast(key, state, self.dynamics, step, xs["step"] - step, self.layout)
         before, diverged = self.policy.after_forecast(key, self.filter, forecast)
         analysis, info = self.filter.analysis(key, before.state, xs["z"], self.measurement, xs["mask"])
         after = self.policy.after_analysis(key, self.filter, before.state, analysis, info)
@@ -68,6 +74,7 @@ class _Problem(eqx.Module):
         out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.keep(after.state, xs.get("truth"))
         out["pass"] = {
+            "cycle": xs["cycle"],
             "start": state.mean,
             "begin": step,
             "step": xs["step"],
@@ -80,7 +87,7 @@ class _Problem(eqx.Module):
 
 
 def _window(
-    dynamics: Dynamics, start: Float[Array, "*state"], begin: Array, end: Array
+    dynamics: Dynamics, start: Float[Array, "*state"], begin: Array, end: Array, layout: MemberLayout
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"], Float[Array, "n n"]]:
     """The mean at step `end`, the model's tangent from `begin` on, a root of its error's covariance."""
 
@@ -91,10 +98,18 @@ def _window(
 
     n = start.size
     zero = jnp.zeros((n, n), start.dtype)
-    return jax.lax.fori_loop(0, end - begin, one, (start.reshape(-1), jnp.eye(n, dtype=start.dtype), zero))
+    first = start.reshape(-1), jnp.eye(n, dtype=start.dtype), zero
+    return over_steps(end - begin, one, first, layout)
 
 
-def _backwards(filter: KalmanFilter, dynamics: Dynamics, measurement: Measurement, passed: Any) -> Any:
+def _backwards(
+    filter: KalmanFilter,
+    dynamics: Dynamics,
+    measurement: Measurement,
+    passed: Any,
+    layout: MemberLayout,
+    reverse_mode: ReverseMode,
+) -> Any:
     """Smoothed means (K, *state) and square roots (K, n, n).
 
     What is measured later is known of a state x near the analysis' mean m as d = G (x - m) + ε, ε ~ N(0, I).
@@ -108,10 +123,11 @@ def _backwards(filter: KalmanFilter, dynamics: Dynamics, measurement: Measuremen
         # with this cycle's values, of x near the forecast's mean; then near the model's own
         law = with_one_noise_law(GaussianState(forecast, root @ root.T), measurement)
         innovation, jacobian = linearize(law, forecast, cycle["z"], cycle["mask"])
-        predicted, tangent, noise = _window(dynamics, cycle["start"], cycle["begin"], cycle["step"])
+        steps = cycle["begin"], cycle["step"]
+        predicted, tangent, noise = _window(dynamics, cycle["start"], *steps, layout)
         d = d + g @ (analysis - forecast).reshape(-1)
         rows = jnp.concatenate([jnp.c_[g, d], jnp.c_[jacobian, innovation]])
-        rows = jnp.linalg.qr(rows, mode="r")[: len(d)]
+        rows = triangular(rows)
         g, d = rows[:, :-1], rows[:, -1]
         d = d + g @ (forecast.reshape(-1) - predicted)
         # before the model: its error, and what inflation adds to it, are noise of d
@@ -123,15 +139,16 @@ def _backwards(filter: KalmanFilter, dynamics: Dynamics, measurement: Measuremen
         return (g, d), (mean, smoothed)
 
     n, dtype = passed["start"][0].size, passed["start"].dtype
-    nothing = jnp.zeros((n, n), dtype), jnp.zeros(n, dtype)
-    return jax.lax.scan(earlier, nothing, passed, reverse=True)[1]
+    nothing = jnp.zeros((n + 1, n), dtype), jnp.zeros(n + 1, dtype)  # rows as many as of [G, d]'s triangle
+    return reverse_mode.scan(earlier, nothing, passed, backwards=True)[1]
 
 
 @eqx.filter_jit
 def _run(problem: _Problem, state: GaussianState, xs: dict[str, Array]) -> dict[str, Any]:
     start = state, jnp.asarray(0, jnp.int32)
-    out = jax.lax.scan(lambda carry, x: problem.cycle(carry, x), start, xs)[1]
+    out = problem.reverse_mode.scan(problem.cycle, start, xs)[1]
     arrays = problem.filter, problem.dynamics, problem.measurement, out.pop("pass")
+    arrays = *arrays, problem.layout, problem.reverse_mode
     try:
         means, factors = in_double(_backwards, *arrays, result=state.mean.dtype)
     except SingleOnly:
@@ -155,6 +172,8 @@ def rts(
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     policy: FaultPolicy | None = None,
+    checkpoint: bool = False,
+    truncate: int | None = None,
 ) -> Smoothing:
     """The Rauch-Tung-Striebel smoother: N(x_k | z_1 … z_K) of every cycle, after a run of the Kalman filter.
 
@@ -172,7 +191,7 @@ def rts(
     throughout (but for a model that refuses it).
 
     Memory: 4 K n² numbers and what is saved. Inflation counts as model error, (inflation - 1) times the
-    forecast covariance.
+    forecast covariance (1, its least value, has no derivative).
 
     Source: Rauch, Tung & Striebel (1965), doi 10.2514/3.3166; two-filter form: Fraser & Potter (1969), doi
     10.1109/TAC.1969.1099196.
@@ -181,6 +200,7 @@ def rts(
         filter: its mean and covariance, where it has them, are those at step 0.
         ensemble: otherwise its mean and covariance are.
         save: of "mean", "spread", "covariance" (K, n, n).
+        checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
     Raises:
@@ -208,7 +228,11 @@ def rts(
     check_problem(dynamics, measurement, observations, shape, truth, others, scores)
     kept = Kept(observed_components(dynamics, measurement), tuple(others), tuple(scores))
     policy = policy or FaultPolicy()
-    problem = _Problem(filter, dynamics, measurement, policy, kept, _COVARIANCE in save)
+    layout = ALL_AT_ONCE
+    if traced(filter, dynamics, measurement, observations, state):
+        layout = for_reverse_mode(layout, observations, 0)
+    way, covariance = ReverseMode(checkpoint, truncate), _COVARIANCE in save
+    problem = _Problem(filter, dynamics, measurement, policy, kept, covariance, layout, way)
     return result(_run(problem, state, cycle_arrays(observations, truth, dtype)), observations.steps)
 
 

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..denoisers.base import Denoiser
+from ..loops import counted
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import within
 from .guidance import Guidance, InflatedNoise, Measured
@@ -154,7 +155,7 @@ class SDA(eqx.Module):
                 return x - (delta * noise + jnp.sqrt(2 * delta) * fresh) * jnp.sin(after)
 
             if self.corrections:
-                x = jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(self.corrections), correct, x)
+                x = counted(self.corrections, correct, x)
             return x, None
 
         numbers = jnp.arange(self.n_steps, dtype=jnp.uint32)

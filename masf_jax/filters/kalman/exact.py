@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ...derivatives import triangular
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ...ensemble.double import exactly_where, in_double
@@ -21,6 +23,8 @@ from ...numbers import number
 from .. import rounding
 from ..base import Filter, GaussianState, Info, State, largest_departure
 
+Carry = TypeVar("Carry")
+
 __all__ = [
     "KalmanFilter",
     "factor_of",
@@ -28,6 +32,7 @@ __all__ = [
     "gaussian_state",
     "linear_step",
     "linearize",
+    "over_steps",
     "square_root",
     "with_noise",
 ]
@@ -99,7 +104,21 @@ def with_noise(factor: Float[Array, "n n"], std: Float[Array, " n"] | None) -> F
     """A square root of F Fᵀ + diag(std²)."""
     if std is None:
         return factor
-    return jnp.linalg.qr(jnp.concatenate([factor.T, jnp.diag(std)]), mode="r").T
+    return triangular(jnp.concatenate([factor.T, jnp.diag(std)])).T
+
+
+def over_steps(
+    n_steps: int | Int[Array, ""], one: Callable[[Any, Carry], Carry], start: Carry, layout: MemberLayout
+) -> Carry:
+    """start ← one(i, start), i = 0, …, n_steps - 1; a traced number is at most the layout's `most_steps`."""
+    if isinstance(n_steps, int) or layout.most_steps is None:
+        return jax.lax.fori_loop(0, n_steps, one, start)
+
+    def one_of_most(carry: Carry, i: Array) -> tuple[Carry, None]:
+        return jax.lax.cond(i < n_steps, lambda carry: one(i, carry), lambda carry: carry, carry), None
+
+    # a loop of fixed length has a derivative in reverse mode
+    return jax.lax.scan(one_of_most, start, jnp.arange(layout.most_steps, dtype=n_steps.dtype))[0]
 
 
 class SquareRootFilter(Filter):
@@ -216,7 +235,7 @@ class KalmanFilter(SquareRootFilter):
         if n_members < n:
             factor = jnp.pad(factor, ((0, 0), (0, n - n_members)))
         elif n_members > n:
-            factor = jnp.linalg.qr(factor.T, mode="r").T
+            factor = triangular(factor.T).T
         if self.mean is not None:
             mean = jnp.broadcast_to(self.mean, mean.shape).astype(mean.dtype)
         if self.covariance is not None:
@@ -239,16 +258,7 @@ class KalmanFilter(SquareRootFilter):
             following, jacobian, noise = linear_step(dynamics, flat, step + i)
             return following, with_noise(jacobian @ factor, noise)
 
-        def one_of_most(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
-            return jax.lax.cond(i < n_steps, lambda carry: one(i, carry), lambda carry: carry, carry), None
-
-        carry = state.mean.reshape(-1), factor_of(state)
-        if isinstance(n_steps, int) or layout.most_steps is None:
-            flat, factor = jax.lax.fori_loop(0, n_steps, one, carry)
-        else:  # a loop of fixed length has a derivative in reverse mode
-            flat, factor = jax.lax.scan(one_of_most, carry, jnp.arange(layout.most_steps, dtype=step.dtype))[
-                0
-            ]
+        flat, factor = over_steps(n_steps, one, (state.mean.reshape(-1), factor_of(state)), layout)
         return gaussian_state(flat.reshape(shape), jnp.sqrt(self.inflation.astype(factor.dtype)) * factor)
 
     def update(

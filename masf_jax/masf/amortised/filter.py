@@ -15,13 +15,14 @@ from ...bases import IdentityBasis
 from ...denoisers.architecture import Architecture
 from ...denoisers.base import Denoiser
 from ...denoisers.network import NetworkDenoiser
+from ...derivatives import without_derivative
 from ...diffusion.process import Frame
 from ...diffusion.samplers import bridge
 from ...diffusion.schedules import TimeGrid, time_grid
 from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
-from ...dynamics.rollout import climatological_states
+from ...dynamics.rollout import SAMPLED, climatological_states
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
@@ -155,7 +156,7 @@ class AmortisedMASF(MemberFilter):
         if climate is None:
             draw = eqx.filter_jit(climatological_states)
             states, _ = draw(dynamics, keys()[0], self.climatology)
-            climate = Moments(member_mean(states), member_variance(states))
+            climate = without_derivative(SAMPLED, Moments(member_mean(states), member_variance(states)))
         base = self.base.prepare(dynamics, measurement)
         ready = eqx.tree_at(
             lambda f: (f.base, f.climate), self, (base, climate), is_leaf=lambda leaf: leaf is None
