@@ -8,6 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from masf_jax.dynamics import Lorenz63, Lorenz96
+from masf_jax.dynamics.integrate import rk4_step
 
 
 def step(model, x):
@@ -33,6 +34,18 @@ def test_lorenz96_against_a_plain_loop(dtype, key):
     assert x.dtype == dtype
     np.testing.assert_allclose(model.tendency(x, jnp.asarray(0.0)), expected, rtol=1e-5)
     assert step(model, x).dtype == dtype
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("n", [4, 7, 8, 40])
+def test_lorenz96_closes_its_ring_once_for_all_stages(n, key):
+    """The step and its derivatives are those of RK4 with a tendency on the closed ring."""
+    model, (x, along) = Lorenz96(n), 3.0 * jax.random.normal(key, (2, n))
+    value, slope = jax.jvp(lambda x: step(model, x), (x,), (along,))
+    expected = jax.jvp(lambda x: rk4_step(model.tendency, x, 0.0, model.dt), (x,), (along,))
+    np.testing.assert_allclose((value, slope), expected, rtol=1e-13, atol=1e-13)
+    backwards = jax.vjp(lambda x: step(model, x), x)[1](x)[0]
+    np.testing.assert_allclose(backwards @ along, slope @ x, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
