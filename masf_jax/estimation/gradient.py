@@ -19,6 +19,7 @@ from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import within
 from .engine import Engine, Estimate
+from .fixed import Fixed, Given, parted
 from .unknown import Problem, Unknowns
 
 __all__ = ["Gradient", "log_likelihood"]
@@ -99,39 +100,19 @@ class Gradient(Engine):
         ensemble: Float[Array, "N *state"],
         **options: Any,
     ) -> Estimate:
-        import optax
-
-        def rate(step: Any) -> Any:
-            return self.rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, float) / self.steps))
-
-        # a short memory: gradients far from the maximum are thousands of times those near it
-        optimizer = optax.adam(rate, 0.8, 0.9) if self.optimizer is None else self.optimizer
-
-        def loss(u: Array) -> tuple[Array, Array]:
-            """-(log p(z | θ) + log p(θ)) a cycle, and log p(z | θ)."""
-            now = unknowns.put(problem, u)
-            parts = now.filter, now.dynamics, now.measurement
-            found = log_likelihood(key, *parts, observations, ensemble, self.likelihood, **options)
-            return -(found + unknowns.log_prior(u)) / observations.n_cycles, found
-
-        @jax.jit
-        def change(slope: Array, memory: Any, u: Array) -> tuple[Array, Any]:
-            with jax.numpy_dtype_promotion("standard"):  # Optax needs it, should the user be strict
-                step, memory = optimizer.update(slope, memory, u)
-                return jnp.asarray(optax.apply_updates(u, step)), memory
-
-        slope_at = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        given, steps = parted(key, problem, observations, ensemble)
+        fixed = Fixed((problem, unknowns, steps, self.likelihood, options))
         u = jnp.zeros(unknowns.size)
-        memory, likelihoods, course = optimizer.init(u), [], []
+        memory, likelihoods, course = _optimizer(self).init(u), [], []
         for _ in range(self.steps):
-            (_, found), slope = slope_at(u)
-            u, memory = change(slope, memory, u)
+            found, slope = _slope(fixed, given, u)
+            u, memory = _changed(self, slope, memory, u)
             likelihoods.append(found)
             course.append(u)
         covariance = jnp.full((u.size, u.size), jnp.nan)
         if self.laplace:
-            covariance = _inverse_hessian(lambda u: slope_at(u)[1], u, observations.n_cycles)
-            newton = np.abs(covariance @ slope_at(u)[1]) * observations.n_cycles
+            covariance = _inverse_hessian(lambda u: _slope(fixed, given, u)[1], u, observations.n_cycles)
+            newton = np.abs(covariance @ _slope(fixed, given, u)[1]) * observations.n_cycles
             left = newton / np.sqrt(np.diagonal(covariance))
             if np.any(left > _SETTLED):
                 warnings.warn(
@@ -149,6 +130,39 @@ class Gradient(Engine):
             u=u,
             covariance=covariance,
         )
+
+
+@eqx.filter_jit
+def _slope(fixed: Fixed[Any], given: Given, u: Float[Array, " p"]) -> tuple[Array, Array]:
+    """log p(z | θ), and the gradient of -(log p(z | θ) + log p(θ)) a cycle."""
+    problem, unknowns, steps, likelihood, options = fixed.tree
+    observations = given.observations(steps)
+
+    def loss(u: Array) -> tuple[Array, Array]:
+        now = unknowns.put(problem, u)
+        parts = now.filter, now.dynamics, now.measurement
+        found = log_likelihood(given.key, *parts, observations, given.ensemble, likelihood, **options)
+        return -(found + unknowns.log_prior(u)) / observations.n_cycles, found
+
+    (_, found), slope = jax.value_and_grad(loss, has_aux=True)(u)
+    return found, slope
+
+
+def _optimizer(engine: Gradient) -> Any:
+    import optax
+
+    def rate(step: Any) -> Any:
+        return engine.rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, float) / engine.steps))
+
+    # a short memory: gradients far from the maximum are thousands of times those near it
+    return optax.adam(rate, 0.8, 0.9) if engine.optimizer is None else engine.optimizer
+
+
+@eqx.filter_jit
+def _changed(engine: Gradient, slope: Array, memory: Any, u: Array) -> tuple[Array, Any]:
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it, should the user be strict
+        step, memory = _optimizer(engine).update(slope, memory, u)
+        return u + step, memory
 
 
 def _inverse_hessian(

@@ -21,6 +21,7 @@ from masf_jax.estimation import (
     Unknown,
     Unknowns,
     estimate,
+    gradient,
 )
 from masf_jax.estimation.unknown import scalars
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
@@ -122,7 +123,7 @@ def test_the_forcing_with_the_state(name, twin):
 
 
 def test_the_forcing_by_the_gradient(twin):
-    """One of the values' own density, too."""
+    """Another run's values compile nothing."""
     seen = Observations(twin.observations.values[:40], 1)
     found = estimate(
         jax.random.key(1), *(FILTERS["etkf"][0], RING, SENSOR), seen, start(twin, 50),
@@ -131,6 +132,13 @@ def test_the_forcing_by_the_gradient(twin):
     assert found.mean["dynamics.forcing"] == pytest.approx(8.0, abs=0.1)
     assert 0.01 < found.std["dynamics.forcing"] < 0.08
     assert found.log_likelihood[-1] > found.log_likelihood[0]
+    programs = gradient._slope._cached._cache_size()
+    other = Observations(twin.observations.values[40:80], 1)
+    estimate(
+        jax.random.key(2), FILTERS["etkf"][0], RING, SENSOR, other, start(twin, 50),
+        unknown={"dynamics.forcing": Normal(5.0, 1.0)}, engine=Gradient(steps=1, laplace=False),
+    )  # fmt: skip
+    assert gradient._slope._cached._cache_size() == programs
 
 
 @pytest.mark.usefixtures("x64")
