@@ -36,8 +36,8 @@ def reset_peak() -> None:
 
 
 def batch_sizes(n_members: int) -> list[int | None]:
-    """All at once, then about a quarter, a tenth, one."""
-    return [None, *dict.fromkeys((max(1, n_members // 4), max(1, n_members // 10), 1))]
+    """All at once, then about a quarter, a tenth, one; and by itself."""
+    return [n_members, *dict.fromkeys((max(1, n_members // 4), max(1, n_members // 10), 1)), None]
 
 
 def transition(n_members: int, n: int, n_inner: int | None, batch_size: int | None) -> tuple[Any, Any]:
@@ -95,8 +95,8 @@ def measure(args: argparse.Namespace, n_members: int, n: int) -> list[dict[str, 
             best[name] = [min(pair) for pair in zip(best[name], spent, strict=True)]
     for each in found:
         each["seconds"], each["cpu_seconds"] = best[str(each["batch"])]
-        each["ratio"] = each["seconds"] / best["None"][0]
-        each["cpu_ratio"] = each["cpu_seconds"] / best["None"][1]
+        each["ratio"] = each["seconds"] / best[str(n_members)][0]
+        each["cpu_ratio"] = each["cpu_seconds"] / best[str(n_members)][1]
     return found
 
 
@@ -118,7 +118,7 @@ def main() -> None:
             [
                 n_members,
                 f"{n}²",
-                each["batch"] or "all",
+                each["batch"] or "by itself",
                 *(f"{each[name]:.0f}" for name in ("ensemble", "work", "before", "peak")),
                 f"{each['ratio']:.2f}",
                 f"{each['cpu_ratio']:.2f}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
+import math
 from typing import ClassVar, Self
 
 import equinox as eqx
@@ -15,7 +17,10 @@ from ..coordinates import Coordinates
 from ..derivatives import differentiated_as
 from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Dynamics", "advance", "member_numbers"]
+__all__ = ["Dynamics", "advance", "member_numbers", "members_in_cache"]
+
+_CACHED = 2**19
+"""Values of states that stay in a core's cache together with the model's own: 2 MB in single precision."""
 
 
 class Dynamics(eqx.Module):
@@ -51,6 +56,11 @@ class Dynamics(eqx.Module):
         return None
 
     @property
+    def cached_members(self) -> int | None:
+        """How many members, at most, a CPU computes fastest together; None: all (`members_in_cache`)."""
+        return None
+
+    @property
     def spin_up_steps(self) -> int:
         """Steps after which a draw of `initial_state` has reached the attractor."""
         return 0
@@ -77,6 +87,11 @@ class Dynamics(eqx.Module):
         return advance(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]
 
 
+def members_in_cache(state_shape: tuple[int, ...]) -> int:
+    """How many members' states stay in a core's cache from one step to the next; at least 1."""
+    return max(1, _CACHED // math.prod(state_shape))
+
+
 def advance(
     dynamics: Dynamics,
     ensemble: Float[Array, "N *state"],
@@ -92,7 +107,8 @@ def advance(
     Args:
         ensemble: (N, *state_shape).
         n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
-        layout: how many members are computed at once, and on which devices.
+        layout: how many members are computed at once (by itself as many as its `cached_members` says,
+            evenly), and on which devices.
     """
 
     def member(i: Integer[Array, ""], x: Array) -> Array:
@@ -101,6 +117,10 @@ def advance(
             return _forecast(*run)
         return _forecast_of_traced_length(*run, layout.most_steps)
 
+    if layout.batch_size is None and dynamics.cached_members is not None and layout.platform == "cpu":
+        own = ensemble.shape[0] // layout.n_devices
+        size = max((k for k in range(1, min(own, dynamics.cached_members) + 1) if own % k == 0), default=1)
+        layout = dataclasses.replace(layout, batch_size=size)
     return layout.map(member, member_numbers(ensemble.shape[0]), ensemble)
 
 

@@ -100,9 +100,15 @@ def etdrk4_coefficients(linear: Any, dt: Any, n_roots: int = 64) -> ETDRK4Coeffi
     )
 
 
-def etdrk4_step(nonlinear: Callable[[Array], Array], v: Array, weights: ETDRK4Coefficients) -> Array:
-    """One ETDRK4 step of dv/dt = L v + nonlinear(v), in the basis where L is diagonal."""
-    n_v = nonlinear(v)
+def etdrk4_step(
+    nonlinear: Callable[[Array], Array], v: Array, weights: ETDRK4Coefficients, n_v: Array | None = None
+) -> Array:
+    """One ETDRK4 step of dv/dt = L v + nonlinear(v), in the basis where L is diagonal.
+
+    Args:
+        n_v: nonlinear(v), where it is known.
+    """
+    n_v = nonlinear(v) if n_v is None else n_v
     a = weights.exp_half * v + weights.half * n_v
     n_a = nonlinear(a)
     b = weights.exp_half * v + weights.half * n_a

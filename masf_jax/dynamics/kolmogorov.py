@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..coordinates import Coordinates
 from ..numbers import positive
 from . import integrate, spectral
-from .base import Dynamics
+from .base import Dynamics, members_in_cache
 from .kolmogorov_setup import (
     FILTERS,
     SCHEMES,
@@ -296,6 +296,10 @@ class Kolmogorov(Dynamics):
         dy, dx = self.grid.spacing
         ny, nx = self.grid.shape
         return Coordinates.grid((ny, nx), (ny * (dy / dx), float(nx)))
+
+    @property
+    def cached_members(self) -> int:
+        return members_in_cache(self.state_shape)
 
     @property
     def spin_up_steps(self) -> int:

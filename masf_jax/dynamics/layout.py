@@ -38,8 +38,8 @@ class MemberLayout:
     and all scores want them; one all-to-all leads from one placement to the other (docs/devices.md).
 
     Args:
-        batch_size: members computed together on each device; None: all. A last batch that is smaller is
-            compiled apart.
+        batch_size: members computed together on each device; None: all, but on CPUs at most the model's
+            `cached_members`. A last batch that is smaller is compiled apart.
         devices: members and components are spread over these evenly and in order, the number of members a
             multiple of theirs; None: arrays stay where they are. Of several processes
             (`jax.distributed`): all of `jax.devices()`.
@@ -64,6 +64,11 @@ class MemberLayout:
     @property
     def n_devices(self) -> int:
         return 1 if self.devices is None else len(self.devices)
+
+    @property
+    def platform(self) -> str:
+        """ "cpu", "gpu", …"""
+        return jax.default_backend() if self.devices is None else self.devices[0].platform
 
     def check(self, n_members: int) -> None:
         """Refuses a number of members that cannot be spread evenly."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
 from ..numbers import positive
-from .base import Dynamics
+from .base import Dynamics, members_in_cache
 
 __all__ = ["Lorenz96"]
 
@@ -55,6 +55,10 @@ class Lorenz96(Dynamics):
     @property
     def coordinates(self) -> Coordinates:
         return Coordinates.grid(self.state_shape, (float(self.state_shape[0]),))
+
+    @property
+    def cached_members(self) -> int:
+        return members_in_cache(self.state_shape)
 
     @property
     def spin_up_steps(self) -> int:

@@ -63,6 +63,10 @@ class ModelError(Dynamics):
         return self.dynamics.coordinates
 
     @property
+    def cached_members(self) -> int | None:
+        return self.dynamics.cached_members
+
+    @property
     def spin_up_steps(self) -> int:
         return self.dynamics.spin_up_steps
 

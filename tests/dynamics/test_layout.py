@@ -17,6 +17,7 @@ from masf_jax.dynamics import (
     Kolmogorov,
     Linear,
     Lorenz63,
+    Lorenz96,
     MemberLayout,
     ModelError,
     advance,
@@ -49,6 +50,16 @@ def test_noise_of_a_member_does_not_depend_on_its_batch(size, n_steps, key):
     assert np.unique(np.asarray(whole)).size == whole.size
     batched = forecast(model, x, ZERO, key, n_steps, MemberLayout(size))
     np.testing.assert_allclose(batched, whole, rtol=1e-14, atol=1e-15)
+
+
+def test_members_that_a_cpu_caches_are_batched_by_themselves(key):
+    """What does not fit into the cache together goes in even batches, through all steps each."""
+    x = jax.random.normal(key, (6, 2**17))
+    model = ModelError(Lorenz96(x.shape[1]), 0.0)
+    assert model.cached_members == 4
+    program = jax.make_jaxpr(lambda x, layout: advance(model, x, ZERO, key, 2, layout), static_argnums=1)
+    assert program(x, MemberLayout()).pretty_print() == program(x, MemberLayout(3)).pretty_print()
+    assert program(x, MemberLayout()).pretty_print() != program(x, MemberLayout(6)).pretty_print()
 
 
 @pytest.mark.usefixtures("x64")
