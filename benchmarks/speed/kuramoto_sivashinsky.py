@@ -1,4 +1,4 @@
-"""A Kuramoto-Sivashinsky step against its real transforms alone: nine, where the state in hand saves one of ten.
+"""A Kuramoto-Sivashinsky step against its real transforms alone: nine, since the state itself saves one.
 
 Four evaluations of -½ (u²)_x take two transforms each, to the grid and back, and a step one to Fourier
 space and one back; the first evaluation begins at the state itself, so its transform to the grid is saved.
