@@ -13,6 +13,7 @@ from masf_jax.bases import IdentityBasis
 from masf_jax.coordinates import Coordinates
 from masf_jax.denoisers import DenseCovariance, GaussianDenoiser, TaperedCovariance
 from masf_jax.denoisers.architecture import Architecture
+from masf_jax.denoisers.iterated import IteratedCovariance
 from masf_jax.derivatives import NoDerivativeError, inverse_sqrt, triangular
 from masf_jax.diffusion.whitened import _singular
 from masf_jax.dynamics import Climatology, Linear as LinearModel, Lorenz96, ModelError
@@ -231,7 +232,7 @@ def test_truncated_smoothers_know_blocks_of_cycles(name):
 @pytest.mark.slow
 def test_through_conjugate_gradients_of_a_large_state(monkeypatch):
     """With sums that end at round-off: of ones that end before, the difference is not known as well."""
-    monkeypatch.setattr(TaperedCovariance, "_within", lambda self, b, ratio: (jnp.asarray(1e-13), 1000))
+    monkeypatch.setattr(IteratedCovariance, "_within", lambda self, b, ratio: (jnp.asarray(1e-13), 1000))
     check(loss_of(FILTERS["masf, localised"][0], Subset(range(0, 520, 2)), n=520))
 
 

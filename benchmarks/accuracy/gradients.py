@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from suite.common import arguments, finish, header, table
 
 from masf_jax import assimilate, filters, masf, simulate
-from masf_jax.denoisers import TaperedCovariance
+from masf_jax.denoisers.iterated import IteratedCovariance
 from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.measurements import Gaussian, Identity, Measurement
@@ -105,10 +105,10 @@ def row(name: str, n: int, n_cycles: int, h: float) -> dict[str, Any]:
     kept = float(programs["checkpoint"](zero))
     difference = programs["loss"]
     if name == "MASF localised" and n > 512:  # sums that end early make a difference of their own
-        plain = TaperedCovariance._within
-        TaperedCovariance._within = lambda self, b, ratio: (jnp.asarray(1e-13, b.dtype), 1000)
+        plain = IteratedCovariance._within
+        IteratedCovariance._within = lambda self, b, ratio: (jnp.asarray(1e-13, b.dtype), 1000)
         difference = jax.jit(lambda moved: loss(moved) + 0.0).lower(zero).compile()
-        TaperedCovariance._within = plain
+        IteratedCovariance._within = plain
 
     def central(h: float) -> float:
         return float(difference(jnp.asarray(h)) - difference(jnp.asarray(-h))) / (2 * h)
