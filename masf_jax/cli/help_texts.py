@@ -97,7 +97,8 @@ Exit codes: 0 done, 1 a filter failed or results could not be written, 2 bad inp
 TUNE = """\
 masf-jax tune filter=NAME [filter.KEY=SPACE …] [KEY=VALUE …]
 
-Looks for the values of a filter's keys with the lowest RMSE of the analysis, with Optuna
+Looks for the values of a filter's keys with the lowest RMSE of the analysis, or the highest likelihood of
+the observations, with Optuna
 (pip install 'masf-jax[tune]'). Writes into output_dir (default outputs/tune-EXPERIMENT-FILTER) trials.csv
 and FILTER_tuned.yaml, the best values as a file for filter=FILE.yaml.
 
@@ -110,8 +111,10 @@ and FILTER_tuned.yaml, the best values as a file for filter=FILE.yaml.
   evaluation_seeds=5              for the score of the best values: so many from `seed` on, or which;
                                   none of the tuning seeds; 0: no evaluation
   seeds_at_once=1                 runs computed together
+  objective=likelihood            needs no truth: the mean log-density of each value measured, given all
+                                  before it; of real observations too (observations.path=…)
 
-A run with NaN counts as the RMSE of the model's climatology. The first trial has the preset's own values,
+A run with NaN counts as the model's climatology. The first trial has the preset's own values,
 where the space has them. Other groups and keys are those of masf-jax run.
 
 Examples:

@@ -55,37 +55,52 @@ class AdaptiveState(NamedTuple):
 class AdaptiveInflation(eqx.Module):
     """Forecast-variance inflation λ estimated from innovations, by a scalar Kalman filter in time.
 
-    Each cycle's own estimate is λ_o = (|d|² - m)/tr(S Sᵀ), d and S whitened innovation and
-    anomalies (Wang & Bishop 2003), with sampling variance v_o = (2/m)((λ T + m)/T)², T = tr(S Sᵀ);
-    it is combined with the running estimate (variance v, growing by `growth` a cycle) as in
-    Miyoshi (2011, doi 10.1175/2010MWR3570.1). Anomalies are multiplied by √λ, clipped to [lower, upper].
+    Each cycle's own estimate is λ_o = (|d|² - m)/T, T = tr(S Sᵀ), d and S whitened innovation and anomalies
+    (Wang & Bishop 2003), with sampling variance v_o = (2/m)((λ T + m)/T)²; it is combined with the running
+    one as in Miyoshi (2011, doi 10.1175/2010MWR3570.1). In between λ goes back to `mean`,
+
+        λ ← mean + φ (λ - mean),   v ← φ² v + (1 - φ²)(std² + (λ - mean)²),   φ = exp(-1/memory).
+
+    Where the forecast is sure, T ≪ m, innovations say nothing of λ within any memory (v_o ≈ 2m/T²): it
+    stays near `mean`, what sampling errors ask for. Where they do speak, λ follows them: v's last term,
+    a tail heavier than a normal law's, lets it go as far as model errors ask. Anomalies are multiplied by
+    √λ, clipped to [lower, upper].
+
+    Args:
+        mean: of λ, where nothing is known.
+        std: of λ about its mean, where nothing is known.
+        memory: cycles, > 0.
+        lower, upper: bounds of λ.
     """
 
-    variance: Float[Array, ""] = eqx.field(converter=within("adaptive variance", "[0, inf]"), default=0.04**2)
-    growth: Float[Array, ""] = eqx.field(converter=within("adaptive growth", "[0, inf]"), default=1.03)
+    mean: Float[Array, ""] = eqx.field(converter=within("adaptive mean", "(0, inf)"), default=1.06)
+    std: Float[Array, ""] = eqx.field(converter=within("adaptive std", "[0, inf)"), default=0.1)
+    memory: Float[Array, ""] = eqx.field(converter=within("adaptive memory", "(0, inf]"), default=100.0)
     lower: Float[Array, ""] = eqx.field(converter=within("adaptive lower", "[0, inf]"), default=0.9)
     upper: Float[Array, ""] = eqx.field(converter=within("adaptive upper", "[0, inf]"), default=10.0)
 
     def init(self, dtype: jnp.dtype) -> AdaptiveState:
-        return AdaptiveState(jnp.ones((), dtype), self.variance.astype(dtype))
+        mean, std, lower, upper = (x.astype(dtype) for x in (self.mean, self.std, self.lower, self.upper))
+        return AdaptiveState(jnp.clip(mean, lower, upper), std**2)
 
     def update(
         self, state: AdaptiveState, innovations: Float[Array, "N m"], n_valid: Float[Array, ""]
     ) -> AdaptiveState:
         """The estimate after one cycle's whitened innovations (rows: R^{-1/2}(z - H(x_i)))."""
-        mean, deviations = anomalies(innovations)
+        d, deviations = anomalies(innovations)
         total = (deviations**2).sum() / (innovations.shape[0] - 1)
+        mean, std, lower, upper = (
+            x.astype(total.dtype) for x in (self.mean, self.std, self.lower, self.upper)
+        )
+        kept, away = jnp.exp(-1 / self.memory.astype(total.dtype)), state.factor - mean
+        factor = mean + kept * away
+        variance = kept**2 * state.variance + (1 - kept**2) * (std**2 + away**2)
         # λ_o and v_o times T and T²: an ensemble without spread, T = 0, tells nothing of λ
-        observed = (mean**2).sum() - n_valid
-        observed_variance = 2.0 / n_valid * (state.factor * total + n_valid) ** 2
-        prior_variance = state.variance * self.growth.astype(total.dtype)
-        weight = prior_variance * total / (prior_variance * total**2 + observed_variance)
-        factor = state.factor + weight * (observed - state.factor * total)
-        gain = weight * total
-        clipped = jnp.clip(factor, self.lower.astype(factor.dtype), self.upper.astype(factor.dtype))
-        # The estimate never becomes surer than a tenth of its initial variance: it must keep adapting.
-        floor = 0.1 * self.variance.astype(total.dtype)
-        return AdaptiveState(clipped, jnp.maximum((1.0 - gain) * prior_variance, floor))
+        observed = (d**2).sum() - n_valid
+        observed_variance = 2.0 / n_valid * (factor * total + n_valid) ** 2
+        weight = variance * total / (variance * total**2 + observed_variance)
+        found = jnp.clip(factor + weight * (observed - factor * total), lower, upper)
+        return AdaptiveState(found, (1.0 - weight * total) * variance)
 
 
 class Inflation(eqx.Module):

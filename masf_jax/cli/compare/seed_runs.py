@@ -19,6 +19,7 @@ from ...dynamics.rollout import climatological_states
 from ...filters import EnsembleState, Filter
 from ...filters.base import Info, State
 from ...filters.faults import FaultPolicy
+from ...filters.likelihood import Likelihood
 from ...measurements import Measurement
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
@@ -40,8 +41,9 @@ class SharedProblem:
     """What all filters meet alike: model, measurement, and for each seed the truth with all that hangs on it.
 
     cases: in host memory; a filter with fewer members gets the first ones.
-    climatology: RMSE of the model's climatological mean, from a few independent draws.
-    options: what else `assimilate` takes: scores, layout, quality_control, policy.
+    climatology: RMSE of the model's climatological mean, from a few independent draws; of a problem by
+        likelihood, the log-score of a law that has each value's own mean and variance.
+    options: what else `assimilate` takes: scores, layout, quality_control, policy, likelihood.
     """
 
     dynamics: Dynamics
@@ -53,16 +55,19 @@ class SharedProblem:
     options: dict[str, Any]
 
 
-def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
+def share(settings: Settings, seeds: tuple[int, ...], by_likelihood: bool = False) -> SharedProblem:
     """The problem at each seed; `settings.ensemble_size` members are drawn, `settings.filter` is not used.
+
+    Args:
+        by_likelihood: runs have a log-score, too, and need no truth.
 
     Raises:
         InputError: settings the library refuses, a truth that blows up, or settings without a truth.
     """
-    if settings.observations.path is not None:
+    if settings.observations.path is not None and not by_likelihood:
         raise InputError(
             "observations.path: real observations have no truth to compare filters by; compare them with "
-            "masf-jax run -m, whose table has the innovations."
+            "masf-jax run -m, whose table has the innovations, and tune by objective=likelihood."
         )
     if settings.estimate:
         raise InputError(
@@ -73,19 +78,27 @@ def share(settings: Settings, seeds: tuple[int, ...]) -> SharedProblem:
             f"smoother={settings.smoother['name']}: filters are compared and tuned without smoothers; those "
             "are of masf-jax run (-m for several)."
         )
-    if "rmse" not in settings.scores:
+    if "rmse" not in settings.scores and not by_likelihood:
         raise InputError(f"scores must have rmse here; got {list(settings.scores)}.")
     dynamics, network = build_models(settings)
     each = (dataclasses.replace(settings, seed=seed) for seed in seeds)
     cases = [jax.tree.map(_to_host, build_case(one, dynamics, network)) for one in each]
     threshold = settings.quality_control.threshold
+    if by_likelihood and threshold is not None:
+        raise InputError(
+            "quality_control.threshold: values that a filter leaves out would not count in its likelihood; "
+            "tune by it without quality control."
+        )
+    scores = () if cases[0].truth is None else _SCORES
     options = {
-        "scores": tuple(name for name in _SCORES if name in settings.scores),
+        "scores": tuple(name for name in scores if name in settings.scores),
         "layout": member_layout(settings),
         "quality_control": None if threshold is None else GrossErrorCheck(threshold),
         "policy": FaultPolicy(settings.faults.action, settings.faults.innovation),
     }
-    climatology = _climatology(dynamics)
+    if by_likelihood:
+        options["likelihood"] = Likelihood(radius=0.0)
+    climatology = _log_score(cases, settings.burn_in) if by_likelihood else _climatology(dynamics)
     return SharedProblem(dynamics, network.measurement, seeds, cases, settings.burn_in, climatology, options)
 
 
@@ -103,6 +116,20 @@ def _climatology(dynamics: Dynamics) -> float:
     if not math.isfinite(rmse):
         raise InputError("the model's climatology is not finite: dynamics.dt may be too large for it.")
     return rmse
+
+
+def _log_score(cases: list[Case], burn_in: int) -> float:
+    """log N(z; mean, variance) of each value's own, per value; gaps and values that never change left out."""
+    scores = []
+    for observations in (case.observations for case in cases):
+        z = np.asarray(observations.values, np.float64)[burn_in:]
+        z = np.where(np.asarray(observations.mask)[burn_in:], z, math.nan).reshape(len(z), -1)
+        z = z[:, np.isfinite(z).sum(0) > 1]
+        variance, weight = np.nanvar(z, axis=0), np.isfinite(z).sum(0)
+        weight = np.where(variance > 0, weight, 0)
+        logs = -0.5 * np.log(2 * np.pi * np.e * np.where(variance > 0, variance, 1.0))
+        scores.append((weight * logs).sum() / max(weight.sum(), 1))
+    return float(np.mean(scores))
 
 
 def prepared(entry: Entry, filter: Filter, problem: SharedProblem, at_once: int) -> SeedRuns:
@@ -166,7 +193,8 @@ class SeedRuns:
             seconds = (time.perf_counter() - start) / self.at_once
             for i, seed in enumerate(seeds):
                 each = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), out)
-                rows.append({"seed": seed} | self._row(each, seconds))
+                case = self.problem.cases[first + i]
+                rows.append({"seed": seed} | self._row(case, each, seconds))
             done(len(seeds))
         return rows
 
@@ -178,9 +206,13 @@ class SeedRuns:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
         return self.filter, problem.dynamics, problem.measurement, stacked, problem.options
 
-    def _row(self, out: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _row(self, case: Case, out: dict[str, Any], seconds: float) -> dict[str, Any]:
         members = self.n_members if self.has_members else None
         row: dict[str, Any] = dict(averages(out["scores"], self.problem.burn_in, members))
+        if out["log_likelihood"].size:
+            count = np.asarray(case.observations.mask)[self.problem.burn_in :].sum()
+            terms = out["log_likelihood"][self.problem.burn_in :].astype(np.float64)
+            row["log_score"] = float(terms.sum() / count) if count else math.nan
         row["repaired_members"] = int(out["repaired"].sum())
         row["skipped_cycles"] = int(out["skipped"].sum())
         return row | {"seconds_per_cycle": seconds / out["repaired"].size}
@@ -221,7 +253,10 @@ def _runs(
         given = (dynamics, measurement, case.observations, case.ensemble)
         result = assimilate(case.key, filter, *given, truth=case.truth, save=(), **options)
         stages = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
-        return {"scores": stages, "repaired": result.repaired, "skipped": result.skipped}
+        log = result.log_likelihood
+        likelihood = jnp.zeros(0) if log is None else jnp.asarray(log)
+        found = {"scores": stages, "repaired": result.repaired, "skipped": result.skipped}
+        return found | {"log_likelihood": likelihood}
 
     if cases.key.shape[0] > 1:
         return eqx.filter_vmap(one)(cases)

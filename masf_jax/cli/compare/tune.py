@@ -1,4 +1,7 @@
-"""`masf-jax tune`: a filter's values by Optuna, on seeds of their own; the best ones as a file."""
+"""`masf-jax tune`: a filter's values by Optuna, on seeds of their own; the best ones as a file.
+
+By the RMSE of the analysis, or without a truth, of real observations too, by their likelihood.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from ..config.compose import compose
 from ..config.filter_file import Tuning, filter_file_text
 from ..config.overrides import listed, seeds_of, split, whole
 from ..config.settings import Settings
-from ..errors import DIVERGED, InputError
+from ..errors import DIVERGED, InputError, unknown
 from ..files import text_writer, write_all
 from ..parts import Parts
 from ..process import computing
@@ -32,26 +35,28 @@ from .seed_runs import SharedProblem, prepared, share
 
 __all__ = ["tune"]
 
-_OWN = ("trials", "seeds", "evaluation_seeds", "seeds_at_once")
+_OWN = ("trials", "seeds", "evaluation_seeds", "seeds_at_once", "objective")
+_VALUES = {"rmse": "rmse_analysis", "likelihood": "log_score"}
+"""By objective, what each run is valued by."""
 _FIRST_SEED = 1000
 """Tuning seeds start here, far from those that runs and comparisons have by default."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
-    """Values as overrides, the RMSE of the analysis for each tuning seed, and the score Optuna is told."""
+    """Values as overrides, what each tuning seed's run is worth, and the score Optuna is told (to be low)."""
 
     overrides: tuple[str, ...]
-    rmse: tuple[float, ...]
+    values: tuple[float, ...]
     score: float
     seconds: float
 
     @property
     def lost(self) -> int:
-        return sum(not math.isfinite(value) for value in self.rmse)
+        return sum(not math.isfinite(value) for value in self.values)
 
     def __str__(self) -> str:
-        lost = f", {self.lost} of {len(self.rmse)} runs with NaN" if self.lost else ""
+        lost = f", {self.lost} of {len(self.values)} runs with NaN" if self.lost else ""
         return f"{' '.join(self.overrides)}: {self.score:.4g}{lost}"
 
 
@@ -68,11 +73,13 @@ class _Task:
     evaluation_seeds: tuple[int, ...]
     at_once: int
     folder: Path
+    objective: str
 
     @property
     def about(self) -> dict[str, Any]:
         """What a trial's score hangs on."""
         space = {f"space.{key}": str(chosen) for key, chosen in self.space.items()}
+        space |= {} if self.objective == "rmse" else {"objective": self.objective}
         return deciding(self.settings) | space | {"seeds": self.seeds, "seeds_at_once": self.at_once}
 
     def entry(self, overrides: tuple[str, ...]) -> Entry:
@@ -82,11 +89,16 @@ class _Task:
             reach = [f"filter.reach={largest(self.space['filter.radius'])}"]
         return Entry(" ".join(overrides), compose([*self.overrides, *reach, *overrides]))
 
-    def runs(self, problem: SharedProblem, overrides: tuple[str, ...]) -> tuple[float, ...]:
-        """RMSE of the analysis with these values, for each seed of the problem."""
+    def share(self, seeds: tuple[int, ...]) -> SharedProblem:
+        return share(self.settings, seeds, self.objective == "likelihood")
+
+    def runs(
+        self, problem: SharedProblem, overrides: tuple[str, ...], value: str | None = None
+    ) -> tuple[float, ...]:
+        """What the runs with these values are worth, for each seed of the problem."""
         entry = self.entry(overrides)
         runs = prepared(entry, entry.build(problem.dynamics), problem, self.at_once)
-        return tuple(run["rmse_analysis"] for run in runs())
+        return tuple(run[value or _VALUES[self.objective]] for run in runs())
 
 
 def tune(arguments: list[str]) -> int:
@@ -101,18 +113,21 @@ def tune(arguments: list[str]) -> int:
     with claimed(task.folder), computing(task.settings, task.at_once):
         dynamics, _ = build_models(task.settings)
         _check_space(task, dynamics)
-        problem = share(task.settings, task.seeds)
+        problem = task.share(task.seeds)
         trials = _run_trials(task, problem)
         best = min(trials, key=lambda trial: trial.score)
+        by_rmse = task.objective == "rmse"
         tuning = Tuning(
             task.trials,
             task.seeds,
-            task.settings.n_cycles or 0,
+            len(problem.cases[0].observations.values),
             task.settings.burn_in,
-            best.score,
-            problem.climatology,
+            best.score if by_rmse else None,
+            problem.climatology if by_rmse else None,
             task.settings.problem,
             tuple(f"{key}={chosen}" for key, chosen in task.space.items()),
+            None if by_rmse else -best.score,
+            None if by_rmse else problem.climatology,
         )
         path, lost = _write_best(task, best, tuning), best.lost
         if task.evaluation_seeds:
@@ -135,12 +150,18 @@ def _task(arguments: list[str]) -> _Task:
     swept = [override for override in others if override.is_sweep_override()]
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
     settings = compose(overrides)
+    objective = own["objective"].value() if "objective" in own else "rmse"
+    if objective not in _VALUES:
+        raise unknown("objective", str(objective), _VALUES)
     space, at_once = given_space(swept), whole(own.get("seeds_at_once"), 1, 1)
     if not space:
         with computing(settings, at_once):
             space = default_space(settings, build_models(settings)[0])
     seeds = seeds_of(own.get("seeds"), _FIRST_SEED, 2)
-    evaluation_seeds = seeds_of(own.get("evaluation_seeds"), settings.seed, 5)
+    has_truth = settings.observations.path is None
+    evaluation_seeds = seeds_of(own.get("evaluation_seeds"), settings.seed, 5 if has_truth else 0)
+    if evaluation_seeds and not has_truth:
+        raise InputError("evaluation_seeds: real observations have no truth to evaluate by: 0, or left out.")
     both = sorted(set(seeds) & set(evaluation_seeds))
     if both:
         raise InputError(
@@ -160,6 +181,7 @@ def _task(arguments: list[str]) -> _Task:
         evaluation_seeds,
         at_once,
         output_folder("tune", settings, others, f"-{settings.filter['name']}"),
+        objective,
     )
 
 
@@ -197,7 +219,7 @@ def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
         asked = study.ask(space)
         overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
         trials.append(_trial(task, problem, overrides, trials, known))
-        known[" ".join(overrides)] = {"rmse": trials[-1].rmse, "seconds": trials[-1].seconds}
+        known[" ".join(overrides)] = {"rmse": trials[-1].values, "seconds": trials[-1].seconds}
         parts.write("trials", about, known)
         study.tell(asked, trials[-1].score)
         write_all(task.folder, {"trials.csv": text_writer(csv_text(_rows(task, trials)))})
@@ -218,10 +240,11 @@ def _trial(
         return dataclasses.replace(same, seconds=0.0)
     start = time.perf_counter()
     earlier = known.get(" ".join(overrides))
-    rmse = task.runs(problem, overrides) if earlier is None else tuple(earlier["rmse"])
+    values = task.runs(problem, overrides) if earlier is None else tuple(earlier["rmse"])
     seconds = time.perf_counter() - start if earlier is None else earlier["seconds"]
-    counted = [value if math.isfinite(value) else problem.climatology for value in rmse]
-    return _Trial(overrides, rmse, sum(counted) / len(counted), seconds)
+    counted = [value if math.isfinite(value) else problem.climatology for value in values]
+    score = sum(counted) / len(counted)
+    return _Trial(overrides, values, score if task.objective == "rmse" else -score, seconds)
 
 
 def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
@@ -230,7 +253,8 @@ def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
     about = task.about | {"best": best.overrides, "evaluation_seeds": task.evaluation_seeds}
     found = None if task.settings.overwrite else parts.read("evaluation", about)
     if found is None:
-        found = task.runs(share(task.settings, task.evaluation_seeds), best.overrides)
+        problem = task.share(task.evaluation_seeds)
+        found = task.runs(problem, best.overrides, "rmse_analysis")
         parts.write("evaluation", about, found)
     return tuple(found)
 
@@ -238,7 +262,8 @@ def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
 def _rows(task: _Task, trials: list[_Trial]) -> Iterator[dict[str, Any]]:
     for number, trial in enumerate(trials):
         values = dict(override.split("=", 1) for override in trial.overrides)
-        seeds = {f"rmse_seed_{seed}": rmse for seed, rmse in zip(task.seeds, trial.rmse, strict=True)}
+        value = _VALUES[task.objective].removesuffix("_analysis")
+        seeds = {f"{value}_seed_{seed}": each for seed, each in zip(task.seeds, trial.values, strict=True)}
         found = {"score": trial.score, "runs_with_nan": trial.lost}
         yield {"trial": number, **values, **found, **seeds, "seconds": f"{trial.seconds:.3g}"}
 
@@ -260,14 +285,22 @@ def _write_best(task: _Task, best: _Trial, tuning: Tuning) -> Path:
 
 def _scores(tuning: Tuning) -> list[str]:
     """What the best values are worth, in words."""
-    lines = [
-        f"RMSE of the analysis {tuning.rmse:.4g}, mean over the tuning seeds {listed(tuning.seeds)} "
-        f"({tuning.climatology:.3g}: the model's climatology)"
-    ]
+    over = f"mean over the tuning seeds {listed(tuning.seeds)}"
+    if tuning.rmse is not None:
+        lines = [
+            f"RMSE of the analysis {tuning.rmse:.4g}, {over} ({tuning.climatology:.3g}: the model's "
+            "climatology)"
+        ]
+    else:
+        lines = [
+            f"log-score {tuning.log_score:.4g} a value measured, {over} ({tuning.log_score_climatology:.3g}: "
+            "a law with each value's own mean and variance)"
+        ]
     if tuning.evaluated_rmse is not None:
         error = "" if tuning.evaluated_error is None else f" ± {tuning.evaluated_error:.2g}"
         seeds = listed(tuning.evaluated_seeds)
-        lines.append(f"and {tuning.evaluated_rmse:.4g}{error} over the seeds {seeds}")
+        what = "and" if tuning.rmse is not None else "RMSE of the analysis"
+        lines.append(f"{what} {tuning.evaluated_rmse:.4g}{error} over the seeds {seeds}")
     return lines
 
 

@@ -149,7 +149,11 @@ def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[s
     }
     absent = [key for key in complete if not any(f"{each}.".startswith(f"{key}.") for each in held)]
     given = given | {"resume", "overwrite"}  # of what is in the folder, not of the run
-    given = given | {"smoother.name"}  # files from before there were any
+    given = given | {
+        "smoother.name",
+        "filter.adaptive_noise",
+        "filter.noise_memory",
+    }  # files from before them
     absent = [key for key in absent if key not in given and key.split(".")[0] not in earlier]
     if absent:
         raise InputError(

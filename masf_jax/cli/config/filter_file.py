@@ -22,6 +22,8 @@ class Tuning:
 
     problem: the experiment, or the model where there was none.
     rmse, climatology: of the analysis, mean over the tuning `seeds`, and of the model's climatology.
+    log_score, log_score_climatology: of a tuning by likelihood, in the place of these: log-density of a value
+    measured, given all before it, mean over values; and of a law with each value's own mean and variance.
     evaluated_rmse, evaluated_error: mean and standard error over `evaluated_seeds`, others than those of the
     tuning; null where it was not evaluated.
     """
@@ -30,10 +32,12 @@ class Tuning:
     seeds: tuple[int, ...]
     n_cycles: int
     burn_in: int
-    rmse: float
-    climatology: float
+    rmse: float | None
+    climatology: float | None
     problem: str
     space: tuple[str, ...] = ()
+    log_score: float | None = None
+    log_score_climatology: float | None = None
     evaluated_seeds: tuple[int, ...] = ()
     evaluated_rmse: float | None = None
     evaluated_error: float | None = None
