@@ -56,8 +56,11 @@ masf-jax train [OPTIONS] [KEY=VALUE …]
 Trains the network of filter=masf_amortised on simulated cycles, or pretrains that of filter=masf_paper or of
 filter=masf filter.prior=network on the model's own climatology, and writes a checkpoint, one file:
 output_dir=PATH, or else checkpoints/<experiment or dynamics>-<filter>.safetensors. Groups and keys are those
-of the run the network is for (masf-jax run --help): it fits one model, and but for masf_amortised one
-measurement and one set of filter.network keys, and no other.
+of the run the network is for (masf-jax run --help). A network that is pretrained fits one model, one
+measurement and one set of filter.network keys; one of masf_amortised runs wherever its layout fits.
+
+  from=FILE        trains a checkpoint of masf_amortised further, for this model and measurement: a path, or
+                   the name of one in the package (from=lorenz96_masks)
 
 Options:
   --config FILE    settings of a saved config.yaml; overrides may follow

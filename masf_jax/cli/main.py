@@ -138,10 +138,14 @@ def _run(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     given = [argument for argument in arguments if argument != "--overwrite"]
+    start = [argument.partition("=")[2] for argument in given if argument.startswith("from=")]
+    if len(start) > 1:
+        raise InputError(f"from is given {len(start)} times: one checkpoint is trained further.")
+    given = [argument for argument in given if not argument.startswith("from=")]
     settings = _settings(*_saved_config(given))
     from .run.train import train
 
-    train(settings, given, overwrite="--overwrite" in arguments)
+    train(settings, given, "--overwrite" in arguments, start[0] if start else None)
     return 0
 
 

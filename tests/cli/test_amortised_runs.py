@@ -52,8 +52,7 @@ def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["filter.network.width=16"], "net"),
-        (["filter.base=etkf"], "base: stored 'ensrf', expected 'etkf'"),
+        (["dynamics=lorenz96", "filter.base=letkf"], "cannot run on states of shape (40,)"),
         (["filter.checkpoint=nowhere"], "no checkpoint at"),
         (["filter.practice.noise=[1.0]"], None),
     ],

@@ -20,7 +20,7 @@ from ...filters import EnsembleState, Filter
 from ...filters.base import Info, State
 from ...filters.faults import FaultPolicy
 from ...filters.likelihood import Likelihood
-from ...measurements import Measurement
+from ...measurements import Measurement, Observations
 from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..config.values import naming
@@ -122,6 +122,7 @@ def _log_score(cases: list[Case], burn_in: int) -> float:
     """log N(z; mean, variance) of each value's own, per value; gaps and values that never change left out."""
     scores = []
     for observations in (case.observations for case in cases):
+        assert isinstance(observations, Observations)
         z = np.asarray(observations.values, np.float64)[burn_in:]
         z = np.where(np.asarray(observations.mask)[burn_in:], z, math.nan).reshape(len(z), -1)
         z = z[:, np.isfinite(z).sum(0) > 1]

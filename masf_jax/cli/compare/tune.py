@@ -120,7 +120,7 @@ def tune(arguments: list[str]) -> int:
         tuning = Tuning(
             task.trials,
             task.seeds,
-            len(problem.cases[0].observations.values),
+            problem.cases[0].observations.n_cycles,
             task.settings.burn_in,
             best.score if by_rmse else None,
             problem.climatology if by_rmse else None,
@@ -151,7 +151,7 @@ def _task(arguments: list[str]) -> _Task:
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
     settings = compose(overrides)
     objective = own["objective"].value() if "objective" in own else "rmse"
-    if objective not in _VALUES:
+    if not isinstance(objective, str) or objective not in _VALUES:
         raise unknown("objective", str(objective), _VALUES)
     space, at_once = given_space(swept), whole(own.get("seeds_at_once"), 1, 1)
     if not space:

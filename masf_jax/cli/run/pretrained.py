@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import equinox as eqx
 
@@ -14,7 +15,7 @@ from ...ensemble.normalization import Moments
 from ...filters import MASF, Filter
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
-from ..errors import InputError
+from ..errors import InputError, warn
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Filter)
 
-__all__ = ["AMORTISED", "description", "flat", "pretraining_fit", "with_checkpoint", "with_progress"]
+__all__ = [
+    "AMORTISED",
+    "climate_for",
+    "description",
+    "differences",
+    "flat",
+    "network_file",
+    "pretraining_fit",
+    "with_checkpoint",
+    "with_progress",
+]
 
 AMORTISED = "masf_amortised"
 """The filter whose network is trained on simulated cycles, by `masf-jax train` only."""
@@ -89,32 +100,131 @@ def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynam
 
 
 def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -> AmortisedMASF:
-    """Network, climate and calibration of `filter.checkpoint`, or of the package's for this experiment.
+    """Network, climate and calibration of `filter.checkpoint`, or of the package's nearest.
 
-    It must be of the same model, base filter and `filter.network`; measurement, noise, ensemble size and
-    interval may be others than it was trained with.
+    What it was trained for and this run is not is said, and no reason to refuse it: measurement, noise,
+    ensemble size and interval may be others, of a ring or a field the size and the model too.
     """
-    from ...masf.amortised import load_amortised, pretrained_file, pretrained_names
+    from ...masf.amortised import load_amortised
 
-    path, name = settings.filter["checkpoint"], settings.experiment.name
-    if path is None and name not in pretrained_names():
-        raise InputError(
-            f"{AMORTISED} needs a trained network, and the package has none for "
-            f"{'a run without experiment' if name is None else name!r} (it has some for: "
-            f"{', '.join(pretrained_names())}). Train one: masf-jax train filter={AMORTISED} with the other "
-            "settings of this run, then give its file as filter.checkpoint."
-        )
+    given = settings.filter["checkpoint"]
+    path = _nearest(settings, dynamics) if given is None else network_file(given)
+    for line in differences(path, settings):
+        _say(line)
     return load_amortised(
-        pretrained_file(str(name)) if path is None else path,
+        path,
         filter.base,
-        net=filter.architecture.net(dynamics.state_shape),
         state_shape=dynamics.state_shape,
-        about=description(settings, filter),
         calibration=settings.filter["calibration"],
+        climate=climate_for(path, settings, dynamics),
         n_steps=filter.n_steps,
         members=filter.members,
         centred=filter.centred,
     )
+
+
+_say = functools.cache(warn)
+"""Once in a process: a comparison builds its filters many times."""
+
+
+def network_file(given: str) -> Path:
+    """A checkpoint by its path, or by its name in the package."""
+    from ...masf.amortised import pretrained_file, pretrained_names
+
+    return pretrained_file(given) if given in pretrained_names() else Path(given)
+
+
+def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
+    """The package's network for the experiment, or else the same model's.
+
+    Raises:
+        InputError: there is none.
+    """
+    from ...masf.amortised import pretrained_file, pretrained_names
+
+    name = settings.experiment.name
+    near = [str(name)] if name in pretrained_names() else []
+    near += sorted(pretrained_names(), key=_settings_it_knows, reverse=True)
+    for each in near:
+        if _serves(pretrained_file(each), settings, dynamics):
+            return pretrained_file(each)
+    raise InputError(
+        f"{AMORTISED} needs a trained network, and the package has none for "
+        f"{'a run without experiment' if name is None else name!r} (it has some for: "
+        f"{', '.join(pretrained_names())}). Train one: masf-jax train filter={AMORTISED} with the other "
+        "settings of this run, then give its file as filter.checkpoint; or give one of these, which "
+        "need not do well with another model."
+    )
+
+
+def _settings_it_knows(name: str) -> float:
+    """How many shares of measured values a network of the package was trained for."""
+    from ...masf.amortised import pretrained_file
+    from ...training import inspect
+
+    low, high = inspect(pretrained_file(name))["fingerprint"]["trained_on"]["practice"]["density"]
+    return high / low
+
+
+def _serves(path: Path, settings: Settings, dynamics: Dynamics) -> bool:
+    """Whether a network is one of the same model's and base filter's, and fits its states."""
+    from ...masf.amortised.files import fits
+    from ...training import inspect
+
+    about = inspect(path)
+    found = about["fingerprint"]
+    same = (found["dynamics"], found["base"]) == (settings.dynamics["name"], settings.filter["base"])
+    return same and fits(about["denoiser"]["layout"], tuple(about["state_shape"]), dynamics.state_shape)
+
+
+def differences(path: str | Path, settings: Settings) -> list[str]:
+    """What a checkpoint was trained for and the run is not, a line each, for the user."""
+    from ...training import inspect
+
+    about = inspect(path)["fingerprint"]
+    of = _model_changes(about, settings)
+    lines = []
+    if of:
+        shown = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in of.items())
+        lines.append(
+            f"the network of {Path(path).name} was trained on another model ({shown}): it runs with this "
+            "model's climate, and need not do as well."
+        )
+    if about.get("base") not in (None, settings.filter["base"]):
+        lines.append(
+            f"the network of {Path(path).name} was trained on analyses of filter.base={about['base']}; this "
+            f"run's base is {settings.filter['base']}."
+        )
+    return lines
+
+
+_NUMERICAL = {"shape", "stepper", "dealias", "max_speed", "n_inner"}
+"""Keys of a flow that change how it is computed, and not its climate."""
+
+
+def climate_for(
+    path: str | Path, settings: Settings, dynamics: Dynamics
+) -> Moments | Literal["stored"] | None:
+    """The climate a network sees: the stored one for the model of its training, on this grid; else None."""
+    from ...masf.amortised.resample import resampled
+    from ...training import inspect, load
+
+    changed = _model_changes(inspect(path)["fingerprint"], settings)
+    if not changed:
+        return "stored"
+    if changed.keys() - _NUMERICAL or settings.dynamics["name"] != "kolmogorov":
+        return None
+    arrays = load(path).normaliser
+    return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:])
+
+
+def _model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """The model's keys that were others in training: what they were, and what they are."""
+    before, now = about.get("trained_on", {}).get("dynamics"), write_plain(dict(settings.dynamics))
+    before = {"name": about.get("dynamics")} if before is None else before
+    if before.get("name") != now["name"]:
+        return {"dynamics": (before.get("name"), now["name"])}
+    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
 
 
 def description(settings: Settings, filter: Any) -> dict[str, Any]:

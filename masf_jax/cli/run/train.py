@@ -22,7 +22,16 @@ from ..errors import InputError, WriteError
 from ..files import check_writable, remedy
 from ..process import computing
 from .folder import claimed
-from .pretrained import AMORTISED, description, flat, pretraining_fit, with_progress
+from .pretrained import (
+    AMORTISED,
+    climate_for,
+    description,
+    differences,
+    flat,
+    network_file,
+    pretraining_fit,
+    with_progress,
+)
 from .problem import build_models
 
 if TYPE_CHECKING:
@@ -31,7 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> Path:
+def train(
+    settings: Settings, arguments: list[str], overwrite: bool = False, start: str | None = None
+) -> Path:
     """Trains the filter's network with a progress bar, writes a checkpoint and says how to use it.
 
     Args:
@@ -39,6 +50,7 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
             checkpoints/<experiment or dynamics>-<filter>.safetensors.
         arguments: what the user gave, to repeat them in the line that uses the checkpoint.
         overwrite: whether a checkpoint that is there may be replaced.
+        start: a checkpoint, or one of the package by name, whose network is trained further (amortised).
 
     Raises:
         InputError: a filter without a network to train, training settings that make no sense, a filter that
@@ -58,10 +70,17 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     if settings.resume == "never":
         shutil.rmtree(kept, ignore_errors=True)
     how = _train_on_policy if settings.filter["name"] == AMORTISED else _pretrain
+    if start is not None and how is _pretrain:
+        raise InputError(
+            f"from={start}: only filter={AMORTISED} is trained further; a network that pretrains belongs to "
+            "one model."
+        )
     with claimed(kept), computing(settings):
         dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
         try:
+            if start is not None:
+                filter = _trained_before(start, settings, filter, dynamics)
             where = how(settings, file, kept, overwrite, filter, dynamics, network.measurement)
         except (ValueError, NotImplementedError, FileExistsError) as error:
             raise InputError(str(error)) from error
@@ -75,6 +94,17 @@ def train(settings: Settings, arguments: list[str], overwrite: bool = False) -> 
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
     return where
+
+
+def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynamics) -> Filter:
+    """The filter with the network of a checkpoint, and this model's climate."""
+    from ...masf.amortised import load_amortised
+
+    path = network_file(start)
+    print("\n".join(differences(path, settings)) or f"from {path}")
+    options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
+    climate = climate_for(path, settings, dynamics)
+    return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
 
 
 def _pretrain(
@@ -148,10 +178,12 @@ def _train_on_policy(
     from ...training import FitConfig
 
     training, practice = OnPolicySettings(**settings.filter["training"]), _practice(settings)
+    further = filter.denoiser is not None
     start = time.perf_counter()
 
     def report(number: int, found: Round) -> None:
-        by = "base filter" if number == 0 else f"after round {number - 1}"
+        first = "as it was" if further else "base filter"
+        by = first if number == 0 else f"after round {number - 1}"
         learnt = f", {found.samples} pairs to learn from" if found.history is not None else ""
         scores = f"RMSE {found.rmse:.4f}, spread {found.spread:.4f}"
         print(f"{time.perf_counter() - start:6.0f} s  {by}: {scores}{learnt}", flush=True)
@@ -176,6 +208,7 @@ def _train_on_policy(
         progress=settings.progress,
         report=report,
         kept=kept,
+        fine_tune=further,
     )
     best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
     groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}
@@ -194,10 +227,13 @@ def _train_on_policy(
     assert trained.denoiser is not None
     print(
         f"{parameter_count(trained.denoiser.params)} parameters, {time.perf_counter() - start:.0f} s; in "
-        f"simulated cycles: RMSE {rounds[best].rmse:.4g} against {rounds[0].rmse:.4g} of the base filter, "
+        f"simulated cycles: RMSE {rounds[best].rmse:.4g} against {rounds[0].rmse:.4g} "
+        f"{'before' if further else 'of the base filter'}, "
         f"calibration {float(trained.calibration):.2f}"
     )
-    if not best:
+    if not best and further:
+        print("No round did better than the network as it was: that is what is kept.")
+    elif not best:
         print("No round did better than the base filter: the network is zero, the filter is its base.")
     return where
 

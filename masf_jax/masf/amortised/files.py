@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,18 @@ import numpy as np
 from ...denoisers.architecture import Architecture
 from ...ensemble.normalization import Moments
 from ...filters.base import MemberFilter
-from ...training.checkpoint import fingerprint as with_data, load, save
+from ...training.checkpoint import CheckpointError, fingerprint as with_data, load, save
 from ...training.history import History
 from .filter import AmortisedMASF
 
-__all__ = ["load_amortised", "pretrained_file", "pretrained_folder", "pretrained_names", "save_amortised"]
+__all__ = [
+    "fits",
+    "load_amortised",
+    "pretrained_file",
+    "pretrained_folder",
+    "pretrained_names",
+    "save_amortised",
+]
 
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
@@ -42,6 +49,14 @@ def pretrained_file(name: str) -> Path:
 
 pretrained_folder = pretrained_file
 """The same by its older name, of when each was a folder."""
+
+
+def fits(layout: str, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a network trained on states of one shape can run on those of another."""
+    space = {"vector": 0, "ring": 1, "field": 2}[layout]
+    if space == 0 or len(shape) != len(trained):
+        return shape == trained
+    return shape[:-space] == trained[:-space]
 
 
 def save_amortised(
@@ -81,6 +96,7 @@ def load_amortised(
     state_shape: tuple[int, ...] | None = None,
     about: dict[str, Any] | None = None,
     calibration: float | None = None,
+    climate: Moments | Literal["stored"] | None = "stored",
     **options: Any,
 ) -> AmortisedMASF:
     """A filter with the trained parts that `save_amortised` wrote.
@@ -88,19 +104,31 @@ def load_amortised(
     Args:
         path: a file, such as `pretrained_file(name)`.
         base: the base filter; to do as well as in training, the one it was trained with.
-        net, state_shape, about: what is expected of the checkpoint (see `load`); None: anything.
+        net, about: what is expected of the checkpoint (see `load`); None: anything.
+        state_shape: of the states it is to run on. A network on a ring or a field serves any size of it; one
+            on a vector the size of its training. None: that of the training.
         calibration: instead of the stored one.
+        climate: moments of the model it is to run with; "stored": those of the training (of another size,
+            None); None: `prepare` draws them from the model.
         options: further arguments of `AmortisedMASF`, as `n_steps`, `members`.
 
     Raises:
-        FileNotFoundError, CheckpointError: see `load`.
+        FileNotFoundError, CheckpointError: see `load`; or states that the network cannot take.
     """
-    stored = load(path, net=net, state_shape=state_shape, fingerprint=about)
-    arrays = stored.normaliser
+    stored = load(path, net=net, fingerprint=about)
+    arrays, trained = stored.normaliser, stored.state_shape
+    shape = trained if state_shape is None else tuple(state_shape)
+    if not fits(stored.denoiser.layout, trained, shape):
+        raise CheckpointError(
+            f"the network of {path} was trained on states of shape {trained} (layout "
+            f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
+        )
+    if isinstance(climate, str):
+        climate = Moments(arrays["mean"], arrays["variance"]) if shape == trained else None
     return AmortisedMASF(
         base,
         stored.denoiser,
-        Moments(arrays["mean"], arrays["variance"]),
+        climate,
         calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
         architecture=Architecture(layout=stored.denoiser.layout),
         **options,

@@ -33,6 +33,9 @@ from .features import Scaled, analysis_features, scaled
 
 __all__ = ["AmortisedMASF", "Context"]
 
+_FEWEST_STATES, _MOST_NUMBERS = 16, 2**24
+"""Of a climatology that is drawn: no more states than have so many numbers together (64 MB)."""
+
 
 class _Known(Denoiser):
     """Knows x0."""
@@ -98,7 +101,8 @@ class AmortisedMASF(MemberFilter):
     Args:
         base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default.
         denoiser: a trained network; None: a fresh one by `architecture`, from `seed`.
-        climate: mean and variance of the model's states, for the features; None: of `climatology` states.
+        climate: mean and variance of the model's states, for the features; None: of `climatology` states,
+            or fewer where they are large.
         n_steps, grid: number of reverse steps and their spacing.
         members: see above.
         centred: with several steps, shift the members to the mean that the first step knows.
@@ -155,7 +159,8 @@ class AmortisedMASF(MemberFilter):
 
         if climate is None:
             draw = eqx.filter_jit(climatological_states)
-            states, _ = draw(dynamics, keys()[0], self.climatology)
+            most = max(_FEWEST_STATES, _MOST_NUMBERS // math.prod(dynamics.state_shape))
+            states, _ = draw(dynamics, keys()[0], min(self.climatology, most))
             climate = without_derivative(SAMPLED, Moments(member_mean(states), member_variance(states)))
         base = self.base.prepare(dynamics, measurement)
         ready = eqx.tree_at(

@@ -53,6 +53,7 @@ def train_on_policy(
     progress: bool = False,
     report: Callable[[int, Round], None] = lambda number, result: None,
     kept: Path | None = None,
+    fine_tune: bool = False,
 ) -> tuple[AmortisedMASF, list[Round]]:
     """Trains a filter's network on pairs of truth and forecast from the cycles it will meet.
 
@@ -63,6 +64,9 @@ def train_on_policy(
     factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: what is returned
     is the filter with the smallest error in cycles of its own, be it the last, that of an earlier round, or
     (a network of zeros) the base.
+
+    `fine_tune`: the filter's network is a trained one. Round 0 learns from the filter's own cycles, at the
+    rate of later rounds, and what is returned may be the filter as it was.
 
     `kept`: a folder in which the training is kept while it lasts: one that was ended goes on from there.
 
@@ -77,6 +81,8 @@ def train_on_policy(
             "training needs rounds of at least 1, a share replay in [0, 1), cooling in (0, 1] and a factor "
             f"to calibrate with; got rounds={rounds}, replay={replay}, cooling={cooling}, factors={factors}."
         )
+    if fine_tune and filter.denoiser is None:
+        raise ValueError("fine_tune needs a filter with a trained network (load_amortised).")
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
     loss = _loss(filter, filter.n_steps == 1)
@@ -87,6 +93,7 @@ def train_on_policy(
     about = ""
     if kept is not None:
         options = (practice, rounds, replay, cooling, config.steps, config.batch_size)
+        options += ("fine_tune",) * fine_tune
         about = identity((key, filter, dynamics, measurement, config), *map(str, options))
         if (found := _go_on(kept / "rounds", about, filter)) is not None:
             number, filter, best, smallest, results, now = found
@@ -94,19 +101,21 @@ def train_on_policy(
         if now is None:
             before = None if number == 0 else pairs
             key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
-            policy = _alone(filter) if number == 0 else filter
+            first = number == 0 and not fine_tune
+            policy = _alone(filter) if first else filter
             new, validation, rmse, spread = _collect(
                 simulate, key_cycles, policy, dynamics, measurement, practice
             )
             if rmse < smallest:
-                best, smallest = _untrained(filter) if number == 0 else filter, rmse
+                best, smallest = _untrained(filter) if first else filter, rmse
             chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
             mixed = _mixed(chosen, before, new, replay, _nominal(practice))
             now = _Lesson(key, key_fit, mixed, validation, rmse, spread, len(new[0]))
             if kept is not None:
                 _keep(kept / "rounds", about, number, filter, best, smallest, results, now)
         key, pairs = now.key, now.pairs
-        rate = jnp.asarray(config.learning_rate) * (1.0 if number == 0 else 0.5 * cooling ** (number - 1))
+        slower = 1.0 if number == 0 and not fine_tune else 0.5 * cooling ** max(number - 1, 0)
+        rate = jnp.asarray(config.learning_rate) * slower
         assert filter.denoiser is not None
         params, history = pretrain(
             now.key_fit,
