@@ -6,13 +6,19 @@ import contextlib
 import io
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from masf_jax.amortised import load_amortised, pretrained_file, pretrained_folder, pretrained_names
+from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
+from masf_jax.cli.run.problem import build_filter, build_models
+from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import EnSRF
-from masf_jax.training import inspect
+from masf_jax.masf.amortised import AmortisedMASF
+from masf_jax.masf.amortised.resample import resampled
+from masf_jax.training import inspect, load
 
 PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=8", "n_cycles=4"]
 PROBLEM += ["burn_in=0", "figures=false", "filter.base=ensrf", "filter.network.width=8"]
@@ -68,6 +74,64 @@ def test_what_does_not_fit_is_refused(trained, tmp_path, changes, message, capsy
         return
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_base_is_said(trained, tmp_path, capsys):
+    file, _ = trained
+    run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}", "filter.base=etkf"]
+    assert main(run) == 0
+    assert "filter.base=ensrf; this run's base is etkf" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_network_on_a_ring_runs_on_another_size_and_model(tmp_path, capsys):
+    """The package's, without an experiment: it sees the climate of the model it runs with."""
+    model = ["dynamics=lorenz96", "dynamics.n=20", "dynamics.forcing=6", "measurement=every_second"]
+    run = ["run", *model, "filter=masf_amortised", "n_cycles=6", "burn_in=0", "figures=false"]
+    assert main([*run, f"output_dir={tmp_path / 'run'}"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "lorenz96_masks.safetensors was trained on another model" in said
+    assert "n 40 there, 20 here" in said
+    assert "forcing 8.0 there, 6.0 here" in said
+    settings = compose([*run[1:], "filter.checkpoint=lorenz96_masks"])
+    filter = build_filter(settings, build_models(settings)[0])
+    assert isinstance(filter, AmortisedMASF)
+    assert filter.climate is None, "prepare draws it"
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])
+def test_the_climate_of_a_flow_goes_to_another_grid(shape):
+    stored = load(pretrained_file("kolmogorov_masks")).normaliser
+    moments = Moments(stored["mean"], stored["variance"])
+    found = resampled(moments, shape[1:])
+    assert found.mean.shape == found.variance.shape == shape
+    for a, b in zip(found, moments, strict=True):
+        np.testing.assert_allclose(a.mean((1, 2)), b.mean((1, 2)), rtol=1e-3, atol=1e-6)
+    y, x = (2 * np.pi * np.arange(n) / n for n in shape[1:])
+    wave = np.cos(3 * y)[:, None] + np.sin(2 * x)[None]
+    yy = 2 * np.pi * np.arange(64) / 64
+    given = np.cos(3 * yy)[:, None] + np.sin(2 * yy)[None]
+    np.testing.assert_allclose(
+        resampled(Moments(jnp.asarray(given), jnp.asarray(given)), shape[1:]).mean, wave, atol=1e-6
+    )
+
+
+def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
+    file, _ = trained
+    further = ["train", *PROBLEM, *TRAINING, f"from={file}", "filter.training.rounds=2"]
+    assert main([*further, f"output_dir={tmp_path / 'more'}"]) == 0
+    said = capsys.readouterr().out
+    assert "as it was: RMSE" in said
+    before, after = (inspect(each)["fingerprint"] for each in (file, tmp_path / "more"))
+    assert len(after["rounds"]) == 3
+    assert before["rounds"][0]["rmse"] != after["rounds"][0]["rmse"], "not of the base filter"
+    known = load(file).normaliser, load(tmp_path / "more").normaliser
+    np.testing.assert_array_equal(known[0]["mean"], known[1]["mean"])
+    assert main(["train", "filter=masf_paper", "dynamics=lorenz63", f"from={file}"]) == 2
+    assert "only filter=masf_amortised is trained further" in capsys.readouterr().err
+    assert main([*further, "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
+    assert "from is given 2 times" in capsys.readouterr().err
+    assert main([*further[:-2], "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
+    assert "sizes must be multiples of 2, got (3,)" in capsys.readouterr().err
 
 
 def test_a_run_without_a_network_says_how_to_get_one(tmp_path, capsys):
