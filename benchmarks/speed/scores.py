@@ -4,7 +4,7 @@ Per component, of N members: all pairs N², each pair once N (N - 1) / 2 absolut
 network about N log² N / 4 pairs of a minimum and a maximum (20 members: 400, 190, 97). Energy score: N² or
 N (N - 1) / 2 squares; the way before went through the ensemble N - 1 times, blocks of components go once.
 
-Compiled loops, all in turn, CPU seconds, best of `--repeats`; microseconds a score, and CPU seconds to compile.
+Compiled loops, all in turn, CPU seconds, best of `--repeats`: microseconds a score, and seconds to compile.
 
     python benchmarks/speed/scores.py
 """
