@@ -105,7 +105,11 @@ def row(name: str, found: dict[str, Any]) -> list[str]:
             cells += ["", "", ""]
             continue
         lost = [int((~(np.asarray(x) < 2 * usual)).sum()) for x in (tuned, rmse)]
-        cells += [shown(rmse), f"{np.median(np.nan_to_num(rmse, nan=np.inf)) / usual:.3f}", f"{lost[0]}, {lost[1]}"]
+        cells += [
+            shown(rmse),
+            f"{np.median(np.nan_to_num(rmse, nan=np.inf)) / usual:.3f}",
+            f"{lost[0]}, {lost[1]}",
+        ]
     radii = "" if found["radius"] is None else f"{found['tuned radius']:g}, {found['radius']}"
     return [*cells[:5], radii, *cells[5:]]
 

@@ -14,7 +14,8 @@ from ..coordinates import Coordinates
 from ..dynamics.base import Dynamics
 from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
-from ..filters.base import EnsembleState, Filter, Info, MemberFilter, State
+from ..filters.around import FilterAround
+from ..filters.base import EnsembleState, Filter, Info, MemberFilter
 from ..measurements.base import Coupling, Operator, Structure
 from ..measurements.measurement import Measurement
 from .unknown import Problem, Unknowns
@@ -177,29 +178,13 @@ class StateInflation(Inflation):
         return jnp.concatenate([relaxed, analysis[:, self.n :]], axis=1)
 
 
-class AugmentedFilter(MemberFilter):
+class AugmentedFilter(FilterAround):
     """An ensemble filter of (x, u) that pools the copies of u, and keeps its spread above `floor`."""
 
     filter: MemberFilter
     layout: Layout
     floor: Float[Array, ""]
     relaxation: Float[Array, ""]
-
-    @property
-    def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.filter.uses_noise_of_each_state
-
-    @property
-    def localization_radius(self) -> Float[Array, ""] | None:
-        return self.filter.localization_radius
-
-    def as_used(
-        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
-    ) -> State:
-        return self.filter.as_used(state, z, mask, measurement)
-
-    def believed(self, state: State, measurement: Measurement) -> Measurement:
-        return self.filter.believed(state, measurement)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AugmentedFilter:
         return eqx.tree_at(lambda f: f.filter, self, self.filter.prepare(dynamics, measurement))
@@ -208,9 +193,6 @@ class AugmentedFilter(MemberFilter):
         state = self.filter.init(key, ensemble)
         assert isinstance(state, EnsembleState)
         return state
-
-    def take_memory(self, memory: object, index: Int[Array, " N"]) -> object:
-        return self.filter.take_memory(memory, index)
 
     def update(
         self,

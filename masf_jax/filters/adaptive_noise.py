@@ -12,11 +12,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import MemberLayout, Placement
+from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement
 from ..measurements.measurement import Measurement
 from ..measurements.scaled import Scaled
 from ..numbers import within
-from .base import EnsembleState, Info, MemberFilter, State, whitened_innovations
+from .around import FilterAround
+from .base import EnsembleState, Info, MemberFilter, State, whitened_innovations, with_one_noise_law
 
 __all__ = ["AdaptiveNoise", "NoiseState"]
 
@@ -28,7 +29,7 @@ class NoiseState(NamedTuple):
     count: Array
 
 
-class AdaptiveNoise(MemberFilter):
+class AdaptiveNoise(FilterAround):
     """An ensemble filter that finds the variance of the measurement noise: λ R, R the one it is given.
 
     Each cycle's analysis has λ from the cycles before; Desroziers' R = E[d_a d_bᵀ], d_b and d_a the
@@ -74,10 +75,6 @@ class AdaptiveNoise(MemberFilter):
     def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.filter.placement
 
-    @property
-    def localization_radius(self) -> Float[Array, ""] | None:
-        return self.filter.localization_radius
-
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AdaptiveNoise:
         if self.each and not measurement.noise.diagonal:
             raise ValueError("a factor for each value needs noise that is uncorrelated: use each=False.")
@@ -99,6 +96,20 @@ class AdaptiveNoise(MemberFilter):
         values = jnp.full(self.shape, self.start.astype(ensemble.dtype))
         count = values if self.each else values.sum()
         return EnsembleState(ensemble, None, (state.memory, NoiseState(count, count)))
+
+    def forecast(
+        self,
+        key: PRNGKeyArray,
+        state: EnsembleState,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
+    ) -> EnsembleState:
+        inner, noise = state.memory
+        inner = EnsembleState(state.ensemble, None, inner)
+        after = self.filter.forecast(key, inner, dynamics, step, n_steps, layout)
+        return EnsembleState(after.ensemble, None, (after.memory, noise))
 
     def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
         inner, noise = memory
@@ -136,8 +147,9 @@ class AdaptiveNoise(MemberFilter):
         believed = self.believed(state, measurement)
         after, info = self.filter.update(key, EnsembleState(state.ensemble, None, inner), z, mask, believed)
         assert isinstance(after, EnsembleState)
+        one = with_one_noise_law(state, measurement)
         d_b, d_a = (
-            whitened_innovations(x, z, mask, measurement).mean(0).reshape(z.shape)
+            whitened_innovations(x, z, mask, one).mean(0).reshape(z.shape)
             for x in (state.ensemble, after.ensemble)
         )
         found, valid = jax.lax.stop_gradient(d_a * d_b), mask.astype(z.dtype)

@@ -8,7 +8,16 @@ import pytest
 from masf_jax import assimilate, simulate
 from masf_jax.dynamics import Lorenz96
 from masf_jax.ensemble import Inflation
-from masf_jax.filters import ETKF, AdaptiveNoise, KalmanFilter, ParticleFilter
+from masf_jax.filters import (
+    ETKF,
+    AdaptiveNoise,
+    EnFF,
+    EnSF,
+    EnSFSampler,
+    IEnKF,
+    KalmanFilter,
+    ParticleFilter,
+)
 from masf_jax.filters.likelihood import Likelihood
 from masf_jax.measurements import (
     CorrelatedGaussian,
@@ -130,3 +139,25 @@ def test_refusals():
     correlated = Measurement(Identity(), CorrelatedGaussian(np.eye(10)))
     with pytest.raises(ValueError, match="uncorrelated"):
         AdaptiveNoise(INNER, each=True).prepare(MODEL, correlated)
+
+
+AROUND = {
+    "enff": EnFF(n_steps=10),
+    "ienkf": IEnKF(iterations=2),
+    "ensf": EnSF(sampler=EnSFSampler(n_steps=10)),
+}
+
+
+@pytest.mark.parametrize("alone", AROUND.values(), ids=AROUND)
+def test_a_factor_of_one_changes_nothing(alone):
+    """Of filters that forecast in a way of their own, or weigh each state by its own law of the noise."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    sensor = Measurement(Identity(), Multiplicative(0.3, 0.2))
+    start = MODEL.sample_climatology(keys[0])
+    twin = simulate(keys[1], MODEL, sensor, 4, 1, start)
+    members = start[None] + jax.random.normal(keys[2], (8, 10))
+    runs = [
+        assimilate(jax.random.key(4), filter, MODEL, sensor, twin.observations, members)
+        for filter in (alone, AdaptiveNoise(alone, lower=1.0, upper=1.0))
+    ]
+    np.testing.assert_allclose(runs[1].analysis["mean"], runs[0].analysis["mean"], rtol=1e-4, atol=1e-4)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...bases import IdentityBasis
 from ...denoisers.architecture import Architecture
@@ -21,12 +21,13 @@ from ...diffusion.samplers import bridge
 from ...diffusion.schedules import TimeGrid, time_grid
 from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
+from ...dynamics.layout import MemberLayout, Placement, current
 from ...dynamics.rollout import SAMPLED, climatological_states
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
-from ...filters.base import EnsembleState, Info, MemberFilter, State, with_one_noise_law
+from ...filters.around import FilterAround
+from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
 from .features import Scaled, analysis_features, scaled
@@ -84,7 +85,7 @@ class Context(NamedTuple):
     features: Float[Array, "..."]
 
 
-class AmortisedMASF(MemberFilter):
+class AmortisedMASF(FilterAround):
     """Draws analysis members with a denoiser that knows the forecast ensemble and z, and is never retrained.
 
     A base filter makes its analysis, of mean a and spread b. In its units, w = (x - a)/b, the process
@@ -150,6 +151,14 @@ class AmortisedMASF(MemberFilter):
         self.architecture, self.n_steps, self.grid = architecture, n_steps, grid
         self.members, self.centred, self.climatology, self.seed = members, centred, climatology, seed
 
+    @property
+    def filter(self) -> MemberFilter:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.base
+
+    @property
+    def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return False  # its features are made with the forecast's mean law
+
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
 
@@ -186,29 +195,6 @@ class AmortisedMASF(MemberFilter):
                 f"the base filter must have equally weighted members; {type(self.base).__name__} has not."
             )
         return state
-
-    def forecast(
-        self,
-        key: PRNGKeyArray,
-        state: EnsembleState,
-        dynamics: Dynamics,
-        step: Int[Array, ""],
-        n_steps: int | Int[Array, ""],
-        layout: MemberLayout = ALL_AT_ONCE,
-    ) -> EnsembleState:
-        return self.base.forecast(key, state, dynamics, step, n_steps, layout)
-
-    @property
-    def localization_radius(self) -> Float[Array, ""] | None:
-        return self.base.localization_radius
-
-    def as_used(
-        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
-    ) -> State:
-        return self.base.as_used(state, z, mask, measurement)
-
-    def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
-        return self.base.take_memory(memory, index)
 
     def update(
         self,
