@@ -12,7 +12,8 @@ ensemble without measurements.
 
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
 one with the least RMSE over the 51 states is reported on the others. The amortised filter: the network of the
-preset, or kolmogorov_masks' where size or Reynolds number are others (--checkpoint N=FILE).
+preset, kolmogorov_masks at 64² of another Reynolds number, kolmogorov_masks_128 from 128² on (or --checkpoint
+N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 
@@ -78,7 +79,7 @@ def overrides(setting: str, filter: str, more: list[str], networks: dict[str, st
     found += [f"dynamics.reynolds={reynolds}", f"filter={'etkf' if filter == 'free' else filter}", *more]
     if filter in ("letkf", "masf_amortised"):
         found.append("filter.rotation=false")
-    if filter == "masf_amortised" and (n in networks or (n, reynolds) != ("64", "1000")):
+    if filter == "masf_amortised" and (n in networks or (n == "64" and reynolds != "1000")):
         found.append(f"filter.checkpoint={networks.get(n, 'kolmogorov_masks')}")
     return found
 

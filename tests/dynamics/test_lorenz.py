@@ -111,3 +111,18 @@ def test_bad_parameters(make, expected, came):
     with pytest.raises(ValueError, match=expected) as error:
         make()
     assert came in str(error.value)
+
+
+class Damped(Lorenz96):
+    """Lorenz-96 with another damping, by its tendency alone."""
+
+    def tendency(self, x, time):
+        return super().tendency(x, time) - 0.1 * x**3
+
+
+def test_a_subclass_with_another_tendency_steps_by_it(key):
+    x = jax.random.normal(key, (12,))
+    model = Damped(12)
+    expected = rk4_step(model.tendency, x, 0.0, model.dt)
+    np.testing.assert_array_equal(model(x, 0.0, None), expected)
+    assert np.abs(np.asarray(expected - Lorenz96(12)(x, 0.0, None))).max() > 1e-3

@@ -135,7 +135,7 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network for the experiment, or else the same model's.
+    """The package's network of the same model: of the same size before others, then the experiment's.
 
     Raises:
         InputError: there is none.
@@ -143,11 +143,14 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     from ...masf.amortised import pretrained_file, pretrained_names
 
     name = settings.experiment.name
-    near = [str(name)] if name in pretrained_names() else []
-    near += sorted(pretrained_names(), key=_settings_it_knows, reverse=True)
-    for each in near:
-        if _serves(pretrained_file(each), settings, dynamics):
-            return pretrained_file(each)
+    serving = [each for each in pretrained_names() if _serves(pretrained_file(each), settings, dynamics)]
+    if serving:
+
+        def nearness(each: str) -> tuple[bool, bool, float]:
+            same_size, density = _size_and_settings(each, dynamics.state_shape)
+            return same_size, each == name, density
+
+        return pretrained_file(max(serving, key=nearness))
     raise InputError(
         f"{AMORTISED} needs a trained network, and the package has none for "
         f"{'a run without experiment' if name is None else name!r} (it has some for: "
@@ -157,13 +160,14 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     )
 
 
-def _settings_it_knows(name: str) -> float:
-    """How many shares of measured values a network of the package was trained for."""
+def _size_and_settings(name: str, shape: tuple[int, ...]) -> tuple[bool, float]:
+    """Whether a network of the package was trained on states of this shape; for how many densities."""
     from ...masf.amortised import pretrained_file
     from ...training import inspect
 
-    low, high = inspect(pretrained_file(name))["fingerprint"]["trained_on"]["practice"]["density"]
-    return high / low
+    about = inspect(pretrained_file(name))
+    low, high = about["fingerprint"]["trained_on"]["practice"]["density"]
+    return tuple(about["state_shape"]) == shape, high / low
 
 
 def _serves(path: Path, settings: Settings, dynamics: Dynamics) -> bool:

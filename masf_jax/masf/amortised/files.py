@@ -123,13 +123,18 @@ def load_amortised(
             f"the network of {path} was trained on states of shape {trained} (layout "
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
         )
+    denoiser = stored.denoiser
+    if shape != trained and denoiser.features is not None:
+        space = 1 if denoiser.layout == "ring" else 2
+        seen = (*denoiser.features.shape[:-space], *shape[-space:])
+        denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
     if isinstance(climate, str):
         climate = Moments(arrays["mean"], arrays["variance"]) if shape == trained else None
     return AmortisedMASF(
         base,
-        stored.denoiser,
+        denoiser,
         climate,
         calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
-        architecture=Architecture(layout=stored.denoiser.layout),
+        architecture=Architecture(layout=denoiser.layout),
         **options,
     )
