@@ -180,11 +180,15 @@ def smoothed(name, seen, members, numbers):
     return (found.smoothed["mean"] ** 2).sum()
 
 
-SMOOTHERS = ["4d-var", "rts", "enks, letkf", "ienks, local"]
+SMOOTHERS = ["4d-var", "rts", "enks, letkf"]
 
 
 @pytest.mark.parametrize(
-    "name", [*SMOOTHERS, *(pytest.param(n, marks=pytest.mark.slow) for n in ("enks", "enks, ensrf", "ienks"))]
+    "name",
+    [
+        *SMOOTHERS,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("enks", "enks, ensrf", "ienks", "ienks, local")),
+    ],
 )
 def test_through_smoothers(name):
     given = problem(FEW, steps=[1, 3, 4] if name == "rts" else 2)

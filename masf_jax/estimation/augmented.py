@@ -186,6 +186,10 @@ class AugmentedFilter(FilterAround):
     floor: Float[Array, ""]
     relaxation: Float[Array, ""]
 
+    @property
+    def inner(self) -> MemberFilter:
+        return self.filter
+
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AugmentedFilter:
         return eqx.tree_at(lambda f: f.filter, self, self.filter.prepare(dynamics, measurement))
 

@@ -72,6 +72,10 @@ class AdaptiveNoise(FilterAround):
             raise ValueError(f"lower must not exceed upper; got {self.lower:g} and {self.upper:g}.")
 
     @property
+    def inner(self) -> MemberFilter:
+        return self.filter
+
+    @property
     def placement(self) -> Placement:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.filter.placement
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
@@ -16,20 +16,23 @@ __all__ = ["FilterAround"]
 
 
 class FilterAround(MemberFilter):
-    """An ensemble filter that changes the analysis of another, `filter`, and has its state.
+    """An ensemble filter that changes the analysis of another, `inner`, and has its state.
 
-    One whose memory holds more than that of `filter` has its own `init`, `take_memory`, `as_used`.
+    One whose memory holds more than that of `inner` has its own `init`, `forecast`, `take_memory`, `as_used`.
     """
 
-    filter: eqx.AbstractVar[MemberFilter]
+    @property
+    @abc.abstractmethod
+    def inner(self) -> MemberFilter:
+        """The filter within."""
 
     @property
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.filter.uses_noise_of_each_state
+        return self.inner.uses_noise_of_each_state
 
     @property
     def localization_radius(self) -> Float[Array, ""] | None:
-        return self.filter.localization_radius
+        return self.inner.localization_radius
 
     def forecast(
         self,
@@ -40,15 +43,15 @@ class FilterAround(MemberFilter):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
-        return self.filter.forecast(key, state, dynamics, step, n_steps, layout)
+        return self.inner.forecast(key, state, dynamics, step, n_steps, layout)
 
     def as_used(
         self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
     ) -> State:
-        return self.filter.as_used(state, z, mask, measurement)
+        return self.inner.as_used(state, z, mask, measurement)
 
     def believed(self, state: State, measurement: Measurement) -> Measurement:
-        return self.filter.believed(state, measurement)
+        return self.inner.believed(state, measurement)
 
     def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
-        return self.filter.take_memory(memory, index)
+        return self.inner.take_memory(memory, index)

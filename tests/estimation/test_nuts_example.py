@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_draws_of_the_nile():
     path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "examples", "nuts.py")

@@ -152,7 +152,7 @@ class AmortisedMASF(FilterAround):
         self.members, self.centred, self.climatology, self.seed = members, centred, climatology, seed
 
     @property
-    def filter(self) -> MemberFilter:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def inner(self) -> MemberFilter:
         return self.base
 
     @property
