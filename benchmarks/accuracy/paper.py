@@ -12,8 +12,7 @@ ensemble without measurements.
 
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
 one with the least RMSE over the 51 states is reported on the others. The amortised filter: the network of the
-preset, kolmogorov_masks at 64² of another Reynolds number, kolmogorov_masks_128 from 128² on (or --checkpoint
-N=FILE).
+preset, trained at 64² and Re = 1000; from 128² on kolmogorov_masks_128 (or --checkpoint N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 
@@ -79,8 +78,8 @@ def overrides(setting: str, filter: str, more: list[str], networks: dict[str, st
     found += [f"dynamics.reynolds={reynolds}", f"filter={'etkf' if filter == 'free' else filter}", *more]
     if filter in ("letkf", "masf_amortised"):
         found.append("filter.rotation=false")
-    if filter == "masf_amortised" and (n in networks or (n == "64" and reynolds != "1000")):
-        found.append(f"filter.checkpoint={networks.get(n, 'kolmogorov_masks')}")
+    if filter == "masf_amortised" and n in networks:
+        found.append(f"filter.checkpoint={networks[n]}")
     return found
 
 

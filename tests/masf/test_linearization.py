@@ -127,6 +127,7 @@ def test_both_signs_of_a_flow_speed():
     assert angles.min() > 0.7 * 100
 
 
+@pytest.mark.slow
 def test_more_iterations_and_annealing_bring_it_closer():
     operator, h, noise, mean, deviation, truth, *_ = POSTERIORS["arctan"]
     z = h(np.asarray([truth])) + 0.3 * noise
@@ -180,6 +181,7 @@ def test_lorenz96_through_an_arctan():
     assert 0.5 < spread / rmse < 1.6
 
 
+@pytest.mark.slow
 def test_a_flow_seen_by_its_speed(key):
     """Localised, on a grid too large for a tapered covariance: finite, and closer to the speed."""
     from masf_jax.dynamics import Kolmogorov
@@ -199,6 +201,7 @@ def test_a_flow_seen_by_its_speed(key):
     assert np.sqrt((after**2).mean()) < 0.6 * np.sqrt((before**2).mean())
 
 
+@pytest.mark.slow
 def test_a_kernel_density_with_proposals():
     """Two modes in the forecast, seen through an arctan: the mean of the weighted members."""
     rng = np.random.default_rng(0)
