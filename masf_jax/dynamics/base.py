@@ -92,6 +92,12 @@ def members_in_cache(state_shape: tuple[int, ...]) -> int:
     return max(1, _CACHED // math.prod(state_shape))
 
 
+def _batch(n: int, most: int) -> int:
+    """Members of a batch, at most so many: an even share of n, but where that is less than half of them."""
+    even = max((k for k in range(1, min(n, most) + 1) if n % k == 0), default=1)
+    return even if 2 * even >= min(n, most) else most
+
+
 def advance(
     dynamics: Dynamics,
     ensemble: Float[Array, "N *state"],
@@ -108,7 +114,7 @@ def advance(
         ensemble: (N, *state_shape).
         n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
         layout: how many members are computed at once (by itself as many as its `cached_members` says,
-            evenly), and on which devices.
+            in even batches where that may be), and on which devices.
     """
 
     def member(i: Integer[Array, ""], x: Array) -> Array:
@@ -119,8 +125,7 @@ def advance(
 
     if layout.batch_size is None and dynamics.cached_members is not None and layout.platform == "cpu":
         own = ensemble.shape[0] // layout.n_devices
-        size = max((k for k in range(1, min(own, dynamics.cached_members) + 1) if own % k == 0), default=1)
-        layout = dataclasses.replace(layout, batch_size=size)
+        layout = dataclasses.replace(layout, batch_size=_batch(own, dynamics.cached_members))
     return layout.map(member, member_numbers(ensemble.shape[0]), ensemble)
 
 

@@ -62,6 +62,18 @@ def test_members_that_a_cpu_caches_are_batched_by_themselves(key):
     assert program(x, MemberLayout()).pretty_print() != program(x, MemberLayout(6)).pretty_print()
 
 
+@pytest.mark.parametrize(("members", "size"), [(6, 3), (4, 4), (3, 3), (7, 4), (13, 4), (10, 2)])
+def test_members_without_an_even_share_do_not_go_one_by_one(members, size):
+    """A prime number of members: full batches, and a last one that is smaller."""
+    model = Lorenz96(2**17)
+    assert model.cached_members == 4
+    x = jax.ShapeDtypeStruct((members, 2**17), jnp.float32)
+    program = jax.make_jaxpr(
+        lambda x, layout: advance(model, x, ZERO, jax.random.key(0), 1, layout), static_argnums=1
+    )
+    assert program(x, MemberLayout()).pretty_print() == program(x, MemberLayout(size)).pretty_print()
+
+
 @pytest.mark.usefixtures("x64")
 def test_spin_up_in_batches(key):
     model = ModelError(Linear(0.5 * np.eye(3), initial_mean=2.0), 0.1)
