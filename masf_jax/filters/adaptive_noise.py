@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
-from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement
+from ..dynamics.layout import MemberLayout, Placement
 from ..measurements.measurement import Measurement
 from ..measurements.scaled import Scaled
 from ..numbers import within
@@ -101,19 +101,11 @@ class AdaptiveNoise(FilterAround):
         count = values if self.each else values.sum()
         return EnsembleState(ensemble, None, (state.memory, NoiseState(count, count)))
 
-    def forecast(
-        self,
-        key: PRNGKeyArray,
-        state: EnsembleState,
-        dynamics: Dynamics,
-        step: Int[Array, ""],
-        n_steps: int | Int[Array, ""],
-        layout: MemberLayout = ALL_AT_ONCE,
-    ) -> EnsembleState:
-        inner, noise = state.memory
-        inner = EnsembleState(state.ensemble, None, inner)
-        after = self.filter.forecast(key, inner, dynamics, step, n_steps, layout)
-        return EnsembleState(after.ensemble, None, (after.memory, noise))
+    def within(self, state: EnsembleState) -> EnsembleState:
+        return EnsembleState(state.ensemble, None, state.memory[0])
+
+    def around(self, state: EnsembleState, within: EnsembleState) -> EnsembleState:
+        return EnsembleState(within.ensemble, None, (within.memory, state.memory[1]))
 
     def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
         inner, noise = memory
@@ -130,15 +122,6 @@ class AdaptiveNoise(FilterAround):
         scale = jnp.sqrt(self.factor(state))
         return Measurement(measurement.operator, Scaled(measurement.noise, scale))
 
-    def as_used(
-        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
-    ) -> State:
-        assert isinstance(state, EnsembleState)
-        inner = EnsembleState(state.ensemble, None, state.memory[0])
-        used = self.filter.as_used(inner, z, mask, measurement)
-        assert isinstance(used, EnsembleState)
-        return EnsembleState(used.ensemble, None, state.memory)
-
     def update(
         self,
         key: PRNGKeyArray,
@@ -147,9 +130,8 @@ class AdaptiveNoise(FilterAround):
         mask: Bool[Array, "*z"],
         measurement: Measurement,
     ) -> tuple[EnsembleState, Info]:
-        inner, noise = state.memory
-        believed = self.believed(state, measurement)
-        after, info = self.filter.update(key, EnsembleState(state.ensemble, None, inner), z, mask, believed)
+        noise, believed = state.memory[1], self.believed(state, measurement)
+        after, info = self.filter.update(key, self.within(state), z, mask, believed)
         assert isinstance(after, EnsembleState)
         one = with_one_noise_law(state, measurement)
         d_b, d_a = (

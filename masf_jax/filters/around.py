@@ -16,15 +16,24 @@ __all__ = ["FilterAround"]
 
 
 class FilterAround(MemberFilter):
-    """An ensemble filter that changes the analysis of another, `inner`, and has its state.
+    """An ensemble filter that changes the analysis of another, `inner`.
 
-    One whose memory holds more than that of `inner` has its own `init`, `forecast`, `take_memory`, `as_used`.
+    Its state is that of `inner`; one whose memory holds more has its own `init`, `within`, `around`,
+    `take_memory`.
     """
 
     @property
     @abc.abstractmethod
     def inner(self) -> MemberFilter:
         """The filter within."""
+
+    def within(self, state: EnsembleState) -> EnsembleState:
+        """The state of `inner`."""
+        return state
+
+    def around(self, state: EnsembleState, within: EnsembleState) -> EnsembleState:
+        """`state` with what `inner` made of its own."""
+        return within
 
     @property
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -43,12 +52,16 @@ class FilterAround(MemberFilter):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> EnsembleState:
-        return self.inner.forecast(key, state, dynamics, step, n_steps, layout)
+        after = self.inner.forecast(key, self.within(state), dynamics, step, n_steps, layout)
+        return self.around(state, after)
 
     def as_used(
         self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
     ) -> State:
-        return self.inner.as_used(state, z, mask, measurement)
+        assert isinstance(state, EnsembleState)
+        used = self.inner.as_used(self.within(state), z, mask, measurement)
+        assert isinstance(used, EnsembleState)
+        return self.around(state, used)
 
     def believed(self, state: State, measurement: Measurement) -> Measurement:
         return self.inner.believed(state, measurement)

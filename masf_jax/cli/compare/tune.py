@@ -36,8 +36,8 @@ from .seed_runs import SharedProblem, prepared, share
 __all__ = ["tune"]
 
 _OWN = ("trials", "seeds", "evaluation_seeds", "seeds_at_once", "objective")
-_VALUES = {"rmse": "rmse_analysis", "likelihood": "log_score"}
-"""By objective, what each run is valued by."""
+_VALUES = {"rmse": "rmse", "likelihood": "log_score"}
+"""By objective, the name of what each run is valued by."""
 _FIRST_SEED = 1000
 """Tuning seeds start here, far from those that runs and comparisons have by default."""
 
@@ -89,16 +89,18 @@ class _Task:
             reach = [f"filter.reach={largest(self.space['filter.radius'])}"]
         return Entry(" ".join(overrides), compose([*self.overrides, *reach, *overrides]))
 
+    @property
+    def value(self) -> str:
+        return _VALUES[self.objective]
+
     def share(self, seeds: tuple[int, ...]) -> SharedProblem:
         return share(self.settings, seeds, self.objective == "likelihood")
 
-    def runs(
-        self, problem: SharedProblem, overrides: tuple[str, ...], value: str | None = None
-    ) -> tuple[float, ...]:
-        """What the runs with these values are worth, for each seed of the problem."""
+    def runs(self, problem: SharedProblem, overrides: tuple[str, ...], value: str) -> tuple[float, ...]:
+        """RMSE of the analysis ("rmse") or "log_score" of the runs, for each seed of the problem."""
         entry = self.entry(overrides)
         runs = prepared(entry, entry.build(problem.dynamics), problem, self.at_once)
-        return tuple(run[value or _VALUES[self.objective]] for run in runs())
+        return tuple(run["rmse_analysis" if value == "rmse" else value] for run in runs())
 
 
 def tune(arguments: list[str]) -> int:
@@ -219,7 +221,7 @@ def _run_trials(task: _Task, problem: SharedProblem) -> list[_Trial]:
         asked = study.ask(space)
         overrides = tuple(f"{key}={chosen.text(asked.params[key])}" for key, chosen in task.space.items())
         trials.append(_trial(task, problem, overrides, trials, known))
-        known[" ".join(overrides)] = {"rmse": trials[-1].values, "seconds": trials[-1].seconds}
+        known[" ".join(overrides)] = {task.value: trials[-1].values, "seconds": trials[-1].seconds}
         parts.write("trials", about, known)
         study.tell(asked, trials[-1].score)
         write_all(task.folder, {"trials.csv": text_writer(csv_text(_rows(task, trials)))})
@@ -240,7 +242,7 @@ def _trial(
         return dataclasses.replace(same, seconds=0.0)
     start = time.perf_counter()
     earlier = known.get(" ".join(overrides))
-    values = task.runs(problem, overrides) if earlier is None else tuple(earlier["rmse"])
+    values = task.runs(problem, overrides, task.value) if earlier is None else tuple(earlier[task.value])
     seconds = time.perf_counter() - start if earlier is None else earlier["seconds"]
     counted = [value if math.isfinite(value) else problem.climatology for value in values]
     score = sum(counted) / len(counted)
@@ -254,7 +256,7 @@ def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
     found = None if task.settings.overwrite else parts.read("evaluation", about)
     if found is None:
         problem = task.share(task.evaluation_seeds)
-        found = task.runs(problem, best.overrides, "rmse_analysis")
+        found = task.runs(problem, best.overrides, "rmse")
         parts.write("evaluation", about, found)
     return tuple(found)
 
@@ -262,8 +264,8 @@ def _evaluated(task: _Task, best: _Trial) -> tuple[float, ...]:
 def _rows(task: _Task, trials: list[_Trial]) -> Iterator[dict[str, Any]]:
     for number, trial in enumerate(trials):
         values = dict(override.split("=", 1) for override in trial.overrides)
-        value = _VALUES[task.objective].removesuffix("_analysis")
-        seeds = {f"{value}_seed_{seed}": each for seed, each in zip(task.seeds, trial.values, strict=True)}
+        each = zip(task.seeds, trial.values, strict=True)
+        seeds = {f"{task.value}_seed_{seed}": value for seed, value in each}
         found = {"score": trial.score, "runs_with_nan": trial.lost}
         yield {"trial": number, **values, **found, **seeds, "seconds": f"{trial.seconds:.3g}"}
 

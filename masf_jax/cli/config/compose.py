@@ -36,6 +36,8 @@ _HARMLESS = (
     "experiment",
 )
 """Keys that leave a preset's expected RMSE valid."""
+_YOUNGER = {"smoother.name", "filter.adaptive_noise", "filter.noise_memory"}
+"""Keys that saved configurations from before them do not have, and whose defaults are what these did."""
 
 
 def preset(group: str, choice: str) -> dict[str, Any]:
@@ -149,11 +151,7 @@ def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[s
     }
     absent = [key for key in complete if not any(f"{each}.".startswith(f"{key}.") for each in held)]
     given = given | {"resume", "overwrite"}  # of what is in the folder, not of the run
-    given = given | {
-        "smoother.name",
-        "filter.adaptive_noise",
-        "filter.noise_memory",
-    }  # files from before them
+    given = given | _YOUNGER
     absent = [key for key in absent if key not in given and key.split(".")[0] not in earlier]
     if absent:
         raise InputError(

@@ -135,7 +135,8 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network of the same model: of the same size before others, then the experiment's.
+    """The package's network of the same model and base: first those of the same size, of these the
+    experiment's, then the one trained for most densities of measurements.
 
     Raises:
         InputError: there is none.
@@ -143,13 +144,14 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     from ...masf.amortised import pretrained_file, pretrained_names
 
     name = settings.experiment.name
-    serving = [each for each in pretrained_names() if _serves(pretrained_file(each), settings, dynamics)]
+
+    def nearness(each: str) -> tuple[bool, bool, float]:
+        about = _about(each)
+        low, high = about["fingerprint"]["trained_on"]["practice"]["density"]
+        return tuple(about["state_shape"]) == dynamics.state_shape, each == name, high / low
+
+    serving = [each for each in pretrained_names() if _serves(_about(each), settings, dynamics)]
     if serving:
-
-        def nearness(each: str) -> tuple[bool, bool, float]:
-            same_size, density = _size_and_settings(each, dynamics.state_shape)
-            return same_size, each == name, density
-
         return pretrained_file(max(serving, key=nearness))
     raise InputError(
         f"{AMORTISED} needs a trained network, and the package has none for "
@@ -160,22 +162,19 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     )
 
 
-def _size_and_settings(name: str, shape: tuple[int, ...]) -> tuple[bool, float]:
-    """Whether a network of the package was trained on states of this shape; for how many densities."""
+@functools.cache
+def _about(name: str) -> dict[str, Any]:
+    """What a network of the package says of itself; read once."""
     from ...masf.amortised import pretrained_file
     from ...training import inspect
 
-    about = inspect(pretrained_file(name))
-    low, high = about["fingerprint"]["trained_on"]["practice"]["density"]
-    return tuple(about["state_shape"]) == shape, high / low
+    return inspect(pretrained_file(name))
 
 
-def _serves(path: Path, settings: Settings, dynamics: Dynamics) -> bool:
+def _serves(about: dict[str, Any], settings: Settings, dynamics: Dynamics) -> bool:
     """Whether a network is one of the same model's and base filter's, and fits its states."""
     from ...masf.amortised.files import fits
-    from ...training import inspect
 
-    about = inspect(path)
     found = about["fingerprint"]
     same = (found["dynamics"], found["base"]) == (settings.dynamics["name"], settings.filter["base"])
     return same and fits(about["denoiser"]["layout"], tuple(about["state_shape"]), dynamics.state_shape)

@@ -26,6 +26,8 @@ __all__ = [
     "save_amortised",
 ]
 
+_SPACE = {"vector": 0, "ring": 1, "field": 2}
+"""Number of a layout's space axes."""
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
@@ -53,7 +55,7 @@ pretrained_folder = pretrained_file
 
 def fits(layout: str, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether a network trained on states of one shape can run on those of another."""
-    space = {"vector": 0, "ring": 1, "field": 2}[layout]
+    space = _SPACE[layout]
     if space == 0 or len(shape) != len(trained):
         return shape == trained
     return shape[:-space] == trained[:-space]
@@ -125,7 +127,7 @@ def load_amortised(
         )
     denoiser = stored.denoiser
     if shape != trained and denoiser.features is not None:
-        space = 1 if denoiser.layout == "ring" else 2
+        space = _SPACE[denoiser.layout]
         seen = (*denoiser.features.shape[:-space], *shape[-space:])
         denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
     if isinstance(climate, str):

@@ -16,12 +16,12 @@ _KALMAN, _RIVALS, _HERE = "masf_jax.filters.kalman", "masf_jax.filters.rivals", 
 def _masf(prior: str) -> Entry:
     """MASF with this prior, if no other is asked for."""
     adapt = functools.partial(with_former_keys, prior=prior)
-    return Entry("masf_jax.masf.filter:MASF", adapt=adapt, finish=finished)
+    return Entry("masf_jax.masf.filter:MASF", adapt=adapt, finish=(finished, with_adaptive_noise))
 
 
 def _members(make: str, *hidden: str) -> Entry:
     """A filter of members without weights, which may find the noise, too; hidden: keys it does not have."""
-    return Entry(make, hidden, finish=with_adaptive_noise)
+    return Entry(make, hidden, finish=(with_adaptive_noise,))
 
 
 FILTERS = Group(

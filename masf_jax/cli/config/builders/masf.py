@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from ....filters.base import MemberFilter
 from ....masf import MASF, Automatic, Linearized
-from .noise_found import with_adaptive_noise
 
 __all__ = ["automatic", "finished", "linearized", "with_former_keys"]
 
@@ -23,19 +21,11 @@ def linearized(linearization: Linearized) -> Linearized:
     return linearization
 
 
-def finished(
-    made: MASF,
-    checkpoint: str | None = None,
-    adaptive_noise: Literal["one", "each"] | None = None,
-    noise_memory: float = 200.0,
-) -> MemberFilter:
-    """The network has a second output where the sampler uses it; the noise is found where that is asked for.
+def finished(made: MASF, checkpoint: str | None = None) -> MASF:
+    """The network has a second output where the sampler uses it.
 
     Args:
         checkpoint: a file of masf-jax train: a network to use instead of pretraining one.
-        adaptive_noise: finds the variance of the measurement noise along the way, in units of the one given:
-            one factor for all values, or each its own; null: the noise is known.
-        noise_memory: cycles that a factor comes from.
     """
     alone = hasattr(made.prior, "pretraining")  # a NetworkPrior, without the imports that its class takes
     if checkpoint is not None and not alone:
@@ -46,8 +36,8 @@ def finished(
     if alone and not getattr(made.sampler, "corrected", True):
         prior: Any = made.prior
         plain = dataclasses.replace(prior.architecture, variance_head=False)
-        made = dataclasses.replace(made, prior=dataclasses.replace(prior, architecture=plain))
-    return with_adaptive_noise(made, adaptive_noise, noise_memory)
+        return dataclasses.replace(made, prior=dataclasses.replace(prior, architecture=plain))
+    return made
 
 
 def with_former_keys(section: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:

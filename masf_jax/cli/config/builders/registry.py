@@ -23,13 +23,14 @@ class Entry:
         make: "package.module:Name" of a constructor or function, imported when it is needed, or itself.
         hidden: parameters of its parts that are no keys.
         adapt: of a section, before it is looked at: the keys of earlier versions by their present names.
-        finish: what is done with the object made, where that is another thing than the group's.
+        finish: what is done with the object made, one after the other, where that is another thing than the
+            group's.
     """
 
     make: str | Callable[..., Any]
     hidden: tuple[str, ...] = ()
     adapt: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
-    finish: Callable[..., Any] | None = None
+    finish: tuple[Callable[..., Any], ...] = ()
 
 
 class Group:
@@ -106,8 +107,8 @@ class Group:
         entry, context = self._entry(name), (*self.context, "made")
         roles = {each: dataclasses.replace(r, hidden=r.hidden + entry.hidden) for each, r in ROLES.items()}
         make = load(entry.make) if isinstance(entry.make, str) else entry.make
-        makers = (make, entry.finish or self.finish)
-        return tuple(read(each, roles, context=context) for each in makers if each is not None)
+        finishers = entry.finish or (() if self.finish is None else (self.finish,))
+        return tuple(read(each, roles, context=context) for each in (make, *finishers))
 
     def _others(self, key: str) -> str:
         """Which other choices have the key."""
