@@ -68,28 +68,30 @@ def radius(base: list[str], points: int, at_once: int) -> str:
     return max(scores, key=lambda each: scores[each])
 
 
-def preset(name: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+def preset(name: str, seeds: tuple[int, ...], same_radius: bool) -> dict[str, Any]:
     filter, sizes, points = PRESETS[name]
     base = [f"experiment={name}", f"filter={filter}", *sizes]
     settings = compose(base)
     at_once = 1 if "kolmogorov" in name else len(seeds)
     with computing(settings, at_once):
         problem = share(settings, seeds)
+        of = {
+            "tuned": values(problem, base, "rmse_analysis", at_once),
+            "adaptive": values(problem, [*base, *ADAPTIVE], "rmse_analysis", at_once),
+        }
+        tuned_radius = settings.filter.get("radius")
+        if same_radius:
+            return {"rmse": of, "radius": None, "tuned radius": tuned_radius}
         chosen = None if points is None else radius(base, points, at_once)
         std = settings.measurement["noise"]["std"]
         told = share(compose([*base, f"measurement.noise.std={1.5 * std}"]), seeds)
         wrong = SharedProblem(**(vars(problem) | {"measurement": told.measurement}))
-        of = {
-            "tuned": values(problem, base, "rmse_analysis", at_once),
-            "adaptive": values(problem, [*base, *ADAPTIVE], "rmse_analysis", at_once),
-            "noise too": values(
-                wrong, [*base, *ADAPTIVE, "filter.adaptive_noise=one"], "rmse_analysis", at_once
-            ),
-        }
+        both = [*base, *ADAPTIVE, "filter.adaptive_noise=one"]
+        of["noise too"] = values(wrong, both, "rmse_analysis", at_once)
         if chosen is not None:
             given = [*base, *ADAPTIVE, f"filter.radius={chosen}"]
             of["untuned"] = values(problem, given, "rmse_analysis", at_once)
-    return {"rmse": of, "radius": chosen, "tuned radius": settings.filter.get("radius")}
+    return {"rmse": of, "radius": chosen, "tuned radius": tuned_radius}
 
 
 def shown(rmse: Any) -> str:
@@ -118,12 +120,13 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(300, 305)))
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--same-radius", action="store_true", help="no search for a radius, no noise found")
     parser.add_argument("--kept", type=Path, help="JSON file of finished presets, to go on from")
     args: argparse.Namespace = parser.parse_args()
     kept = json.loads(args.kept.read_text()) if args.kept and args.kept.exists() else {}
     for name in args.presets:
         if name not in kept:
-            kept[name] = preset(name, tuple(args.seeds))
+            kept[name] = preset(name, tuple(args.seeds), args.same_radius)
             if args.kept:
                 args.kept.write_text(json.dumps(kept))
         print(row(name, kept[name]), flush=True)

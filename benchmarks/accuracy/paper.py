@@ -83,18 +83,18 @@ def overrides(setting: str, filter: str, more: list[str], networks: dict[str, st
     return found
 
 
+@eqx.filter_jit
+def spun_up(key: jax.Array, dynamics: Dynamics, n: int) -> tuple[jax.Array, jax.Array]:
+    keys = jax.random.split(key, 3)
+    first = dynamics.sample_climatology(keys[0])
+    later = rollout(dynamics, first, keys[1], STEPS)
+    return jnp.concatenate([first[None], later]), spun_up_ensemble(dynamics, keys[2], n)
+
+
 def start(dynamics: Dynamics, n: int, seed: int, where: Path) -> tuple[np.ndarray, np.ndarray]:
     """The truth at 51 steps and members at the first of them, spun up; kept."""
     if not where.exists():
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(31), seed), 3)
-
-        @eqx.filter_jit
-        def make(dynamics: Dynamics) -> tuple[jax.Array, jax.Array]:
-            first = dynamics.sample_climatology(keys[0])
-            later = rollout(dynamics, first, keys[1], STEPS)
-            return jnp.concatenate([first[None], later]), spun_up_ensemble(dynamics, keys[2], n)
-
-        truth, members = map(np.asarray, make(dynamics))
+        truth, members = map(np.asarray, spun_up(jax.random.fold_in(jax.random.key(31), seed), dynamics, n))
         where.parent.mkdir(parents=True, exist_ok=True)
         np.savez(where, truth=truth, members=members)
     held = np.load(where)
@@ -117,16 +117,28 @@ def least(run: Callable[[], Any]) -> tuple[float, float]:
     return min(c for c, _ in found), min(c for _, c in found)
 
 
+@eqx.filter_jit
+def forward(dynamics: Dynamics, members: jax.Array) -> jax.Array:
+    return advance(dynamics, members, jnp.zeros((), jnp.int32), jax.random.key(0), 1)
+
+
+@eqx.filter_jit
+def first_state(filter: Filter, members: jax.Array) -> Any:
+    return filter.init(jax.random.key(0), members)
+
+
+@eqx.filter_jit
+def update(filter: Filter, state: Any, measurement: Measurement, z: jax.Array) -> Any:
+    return filter.update(jax.random.key(0), state, z, jnp.ones(z.shape, bool), measurement)[0]
+
+
 def times(
-    filter: Filter, dynamics: Dynamics, measurement: Measurement, members: Any, z: Any
+    filter: Filter, dynamics: Dynamics, measurement: Measurement, members: jax.Array, z: jax.Array
 ) -> dict[str, Any]:
     """Of one analysis, and one transition of the ensemble."""
-    key, mask = jax.random.key(0), jnp.ones(z.shape, bool)
-    forward = eqx.filter_jit(lambda d, x: advance(d, x, jnp.zeros((), jnp.int32), key, 1))
-    update = eqx.filter_jit(lambda f, s, z: f.update(key, s, z, mask, measurement)[0])
-    state = eqx.filter_jit(lambda f, x: f.init(key, x))(filter, members)
+    state = first_state(filter, members)
     return {
-        "analysis": least(lambda: update(filter, state, z)),
+        "analysis": least(lambda: update(filter, state, measurement, z)),
         "transition": least(lambda: forward(dynamics, members)),
     }
 
@@ -219,6 +231,7 @@ def main() -> None:
     for setting in args.settings:
         for filter in args.filters:
             rows.append(row(setting, filter, args, networks))
+            jax.clear_caches()  # of hundreds of programs a process has no room for the maps
             print("  ".join(rows[-1]), flush=True)
     head = ["setting", "filter", "RMSE, 51 states", "analyses", "SSIM", "CSI", "spread/RMSE", "s an analysis"]
     head += ["s a transition", "chosen"]
