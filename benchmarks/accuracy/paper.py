@@ -11,8 +11,10 @@ analysis and of one transition of the ensemble (compiled, the least of 3; CPU se
 ensemble without measurements.
 
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
-one with the least RMSE over the 51 states is reported on the others. The amortised filter: the network of the
-preset, trained at 64² and Re = 1000; from 128² on kolmogorov_masks_128 (or --checkpoint N=FILE).
+one with the least RMSE over the 51 states is reported on the others; at 256² and 512², where a run takes many
+minutes, LARGE candidates on the one seed that is reported, and a start at 512² is spun up at 256² and for 10
+transitions there. The amortised filter: the network of the preset, trained at 64² and Re = 1000; from 128² on
+kolmogorov_masks_128 (or --checkpoint N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 
@@ -45,9 +47,12 @@ from masf_jax.cli.run.problem import build_models
 from masf_jax.dynamics import Dynamics, advance, spun_up_ensemble
 from masf_jax.dynamics.rollout import rollout
 from masf_jax.filters import Filter
+from masf_jax.masf.amortised.resample import on_grid
 from masf_jax.measurements import Measurement, Observations
 
 STEPS, EVERY = 50, 10
+COARSE = 256
+"""Points each way of the grid that a start is spun up on, at most."""
 SETTINGS = [f"{what}:64" for what in ("grid", "center", "sigmoid", "speed")] + [
     "grid:64:2000",
     "speed:64:2000",
@@ -65,6 +70,11 @@ CANDIDATES: dict[str, Callable[[float], list[list[str]]]] = {
     "ensf": lambda r: [[f"filter.rtps={a}"] for a in ("null", "0.8")],
     "enff": lambda r: [[f"filter.guidance={g}"] for g in (0.3, 1.0)],
     "free": lambda r: [[]],
+}
+LARGE: dict[str, Callable[[float], list[list[str]]]] = {
+    "letkf": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
+    "masf": lambda r: [[f"filter.radius={0.7 * r:.3g}", "filter.inflation=1.1"]],
+    "masf_amortised": lambda r: [[f"filter.radius={0.7 * r:.3g}", "filter.inflation=1.1"]],
 }
 RADII = {"grid": {"64": 5.0, "128": 7.0, "256": 12.0, "512": 17.0}, "center": {"64": 3.5, "128": 5.0}}
 RADII |= {"sigmoid": {"64": 3.0, "128": 4.0}, "speed": {"64": 0.8, "128": 1.0}}
@@ -87,14 +97,40 @@ def overrides(setting: str, filter: str, more: list[str], networks: dict[str, st
 def spun_up(key: jax.Array, dynamics: Dynamics, n: int) -> tuple[jax.Array, jax.Array]:
     keys = jax.random.split(key, 3)
     first = dynamics.sample_climatology(keys[0])
-    later = rollout(dynamics, first, keys[1], STEPS)
-    return jnp.concatenate([first[None], later]), spun_up_ensemble(dynamics, keys[2], n)
+    return truth_from(dynamics, first, keys[1]), spun_up_ensemble(dynamics, keys[2], n)
 
 
-def start(dynamics: Dynamics, n: int, seed: int, where: Path) -> tuple[np.ndarray, np.ndarray]:
+@eqx.filter_jit
+def truth_from(dynamics: Dynamics, first: jax.Array, key: jax.Array) -> jax.Array:
+    return jnp.concatenate([first[None], rollout(dynamics, first, key, STEPS)])
+
+
+@eqx.filter_jit
+def forward(dynamics: Dynamics, members: jax.Array) -> jax.Array:
+    return advance(dynamics, members, jnp.zeros((), jnp.int32), jax.random.key(0), 1)
+
+
+def refined(dynamics: Dynamics, members: np.ndarray) -> jax.Array:
+    """Fields of a coarser grid on this one, ten transitions later."""
+    fine = jnp.asarray(on_grid(members, dynamics.state_shape[-2:]), np.float32)
+    for _ in range(10):
+        fine = forward(dynamics, fine)
+    return fine
+
+
+def start(
+    dynamics: Dynamics, coarse: Callable[[], Dynamics], n: int, seed: int, where: Path
+) -> tuple[np.ndarray, np.ndarray]:
     """The truth at 51 steps and members at the first of them, spun up; kept."""
     if not where.exists():
-        truth, members = map(np.asarray, spun_up(jax.random.fold_in(jax.random.key(31), seed), dynamics, n))
+        key = jax.random.fold_in(jax.random.key(31), seed)
+        if dynamics.state_shape[-1] > COARSE:
+            truth, members = spun_up(key, coarse(), n)
+            fine = refined(dynamics, np.concatenate([truth[:1], members]))
+            truth, members = truth_from(dynamics, fine[0], key), fine[1:]
+        else:
+            truth, members = spun_up(key, dynamics, n)
+        truth, members = np.asarray(truth), np.asarray(members)
         where.parent.mkdir(parents=True, exist_ok=True)
         np.savez(where, truth=truth, members=members)
     held = np.load(where)
@@ -107,19 +143,15 @@ def measured(key: jax.Array, measurement: Measurement, truth: jax.Array) -> jax.
 
 
 def least(run: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds and CPU seconds of a compiled call, the least of three after the first."""
+    """Seconds and CPU seconds of a compiled call, the least of three (one, if long) after the first."""
+    begun = time.perf_counter()
     jax.block_until_ready(run())
     found = []
-    for _ in range(3):
+    for _ in range(3 if time.perf_counter() - begun < 10 else 1):
         clock, cpu = time.perf_counter(), time.process_time()
         jax.block_until_ready(run())
         found.append((time.perf_counter() - clock, time.process_time() - cpu))
     return min(c for c, _ in found), min(c for _, c in found)
-
-
-@eqx.filter_jit
-def forward(dynamics: Dynamics, members: jax.Array) -> jax.Array:
-    return advance(dynamics, members, jnp.zeros((), jnp.int32), jax.random.key(0), 1)
 
 
 @eqx.filter_jit
@@ -159,7 +191,10 @@ def run(
         dynamics, network = build_models(settings)
         measurement, n = network.measurement, settings.ensemble_size
         size = f"{dynamics.state_shape[-1]}_{settings.dynamics['reynolds']:g}_{n}_{seed}.npz"
-        truth, members = start(dynamics, n, seed, kept / "starts" / size)
+        coarse = [each.replace("kolmogorov_512", f"kolmogorov_{COARSE}") for each in given]
+        truth, members = start(
+            dynamics, lambda: build_models(compose(coarse))[0], n, seed, kept / "starts" / size
+        )
         made = Entry(filter, settings).build(dynamics).prepare(dynamics, measurement)
         values = measured(jax.random.fold_in(jax.random.key(32), seed), measurement, jnp.asarray(truth))
         there = np.zeros(values.shape, bool)
@@ -188,15 +223,17 @@ def rmse(found: dict[str, Any]) -> float:
 
 def row(setting: str, filter: str, args: Any, networks: dict[str, str]) -> list[str]:
     what, n = setting.split(":")[:2]
-    candidates = CANDIDATES[filter](RADII[what][n])
+    large = int(n) > 128
+    candidates = (CANDIDATES | LARGE if large else CANDIDATES)[filter](RADII[what][n])
+    seeds = range(1 if large else args.seeds)
     chosen = candidates[0]
-    if len(candidates) > 1 and int(n) <= 128:
+    if len(candidates) > 1:
+        tried = seeds if large else TUNING
         scores = [
-            np.mean([rmse(run(setting, filter, each, seed, args.kept, networks)) for seed in TUNING])
+            np.mean([rmse(run(setting, filter, each, seed, args.kept, networks)) for seed in tried])
             for each in candidates
         ]
         chosen = candidates[int(np.argmin(scores))]
-    seeds = range(args.seeds if int(n) <= 128 else 1)
     found = [run(setting, filter, chosen, seed, args.kept, networks) for seed in seeds]
     at = {name: np.asarray([x[name] for x in found])[:, ::EVERY] for name in SCORES}
     members = MEMBERS[n]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from ...ensemble.normalization import Moments
 
-__all__ = ["resampled"]
+__all__ = ["on_grid", "resampled"]
 
 
 def resampled(climate: Moments, grid: tuple[int, ...]) -> Moments:
@@ -18,13 +18,14 @@ def resampled(climate: Moments, grid: tuple[int, ...]) -> Moments:
 
     The variance is kept within the bounds it had.
     """
-    mean, variance = (_on_grid(np.asarray(x, np.float64), grid) for x in climate)
+    mean, variance = (on_grid(np.asarray(x, np.float64), grid) for x in climate)
     lowest, highest = float(jnp.min(climate.variance)), float(jnp.max(climate.variance))
     kind = climate.mean.dtype
     return Moments(jnp.asarray(mean, kind), jnp.asarray(np.clip(variance, lowest, highest), kind))
 
 
-def _on_grid(x: np.ndarray, grid: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def on_grid(x: np.ndarray, grid: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """Fields on another grid, by the Fourier modes both carry."""
     axes = tuple(range(-len(grid), 0))
     own = x.shape[-len(grid) :]
     waves = [
