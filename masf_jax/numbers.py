@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-__all__ = ["as_float", "number", "positive", "within"]
+__all__ = ["as_float", "number", "positive", "shown", "within"]
 
 
 def number(
@@ -66,6 +66,11 @@ def within(name: str, interval: str, must: str | None = None) -> Callable[[Any],
 def as_float(value: ArrayLike | Array) -> float:
     """The Python float that a concrete number was made from: of a float32 its shortest decimal, 7.28."""
     return float(str(np.asarray(value)[()]))
+
+
+def shown(value: ArrayLike | Array) -> str:
+    """A number as a message tells it: 7.28 of a float32, not 7.28000020980835."""
+    return str(value) if isinstance(value, Tracer) else str(as_float(value))
 
 
 @functools.cache

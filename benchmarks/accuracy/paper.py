@@ -88,6 +88,8 @@ def overrides(setting: str, filter: str, more: list[str], networks: dict[str, st
     found += [f"dynamics.reynolds={reynolds}", f"filter={'etkf' if filter == 'free' else filter}", *more]
     if filter in ("letkf", "masf_amortised"):
         found.append("filter.rotation=false")
+    if filter == "masf_amortised":
+        found.append("filter.gate=false")  # the network alone, also where it was not trained
     if filter == "masf_amortised" and n in networks:
         found.append(f"filter.checkpoint={networks[n]}")
     return found

@@ -36,6 +36,7 @@ _ROWS = {
     "innovation_rms_forecast": "RMS of observation - forecast",
     "innovation_rms_analysis": "RMS of observation - analysis",
     "log_likelihood": "log-likelihood",
+    "mean_gate": "gate: weight of the network",
     "values_outside_range": "values outside the valid range",
     "rejected_values": "values rejected by quality control",
     "rejected_fraction": "  of all that were measured",

@@ -25,6 +25,9 @@ __all__ = [
     "described",
     "fault_counts",
     "largest_usable",
+    "mended",
+    "sound",
+    "sound_members",
     "warn_of_faults",
 ]
 
@@ -102,12 +105,12 @@ class FaultPolicy(eqx.Module):
         """The forecast, mended; and whether the filter has diverged (then nothing is replaced)."""
         none = jnp.asarray(0, jnp.int32)
         if not isinstance(state, EnsembleState):
-            sound = _sound(state)
-            return Looked(state, none, jnp.asarray(False), _flag(Fault.FORECAST, ~sound)), ~sound
-        sound = _sound_members(state.ensemble)
-        state, repaired = _mended(key, filter, state, sound, jnp.asarray(True))
-        faults = _flag(Fault.FORECAST, ~sound.all())
-        return Looked(state, repaired, jnp.asarray(False), faults), sound.sum() < 2
+            broken = ~sound(state)
+            return Looked(state, none, jnp.asarray(False), _flag(Fault.FORECAST, broken)), broken
+        whole = sound_members(state.ensemble)
+        state, repaired = mended(key, filter, state)
+        faults = _flag(Fault.FORECAST, ~whole.all())
+        return Looked(state, repaired, jnp.asarray(False), faults), whole.sum() < 2
 
     def after_analysis(
         self, key: PRNGKeyArray, filter: Filter, forecast: State, analysis: State, info: Info
@@ -119,17 +122,17 @@ class FaultPolicy(eqx.Module):
         )
         repaired = jnp.asarray(0, jnp.int32)
         if isinstance(analysis, EnsembleState):
-            sound = _sound_members(analysis.ensemble)
-            usable = _sound_weights(analysis.log_weights) & _sound(analysis.memory)
-            broken = ~(sound.all() & usable)
+            whole = sound_members(analysis.ensemble)
+            usable = _sound_weights(analysis.log_weights) & sound(analysis.memory)
+            broken = ~(whole.all() & usable)
             if self.action == "repair":
-                enough = usable & (sound.sum() >= 2)
-                analysis, repaired = _mended(key, filter, analysis, sound, enough & ~absurd)
+                enough = usable & (whole.sum() >= 2)
+                analysis, repaired = mended(key, filter, analysis, enough & ~absurd)
                 usable = enough
             else:
-                usable = usable & sound.all()
+                usable = usable & whole.all()
         else:
-            usable = _sound(analysis)
+            usable = sound(analysis)
             broken = ~usable
         skipped = ~usable | absurd
         state = jax.lax.cond(skipped, lambda: forecast, lambda: analysis)
@@ -195,7 +198,7 @@ def _flag(fault: Fault, where: Bool[Array, ""]) -> Int[Array, ""]:
     return where.astype(jnp.int32) * int(fault)
 
 
-def _sound_members(ensemble: Float[Array, "N *state"]) -> Bool[Array, " N"]:
+def sound_members(ensemble: Float[Array, "N *state"]) -> Bool[Array, " N"]:
     """Which members are finite, with their squares."""
     within = jnp.abs(ensemble) <= largest_usable(ensemble.dtype)  # False of NaN
     return within.all(tuple(range(1, within.ndim)))
@@ -208,30 +211,30 @@ def _sound_weights(log_weights: Float[Array, " N"] | None) -> Bool[Array, ""]:
     return jnp.isfinite(log_weights.max()) & ~jnp.isnan(log_weights).any()
 
 
-def _sound(tree: object) -> Bool[Array, ""]:
+def sound(tree: object) -> Bool[Array, ""]:
     """Whether all floating-point arrays are finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all() if leaves else jnp.asarray(True)
 
 
-def _mended(
+def mended(
     key: PRNGKeyArray,
     filter: Filter,
     state: EnsembleState,
-    sound: Bool[Array, " N"],
-    possible: Bool[Array, ""],
+    possible: Bool[Array, ""] | None = None,
 ) -> tuple[EnsembleState, Int[Array, ""]]:
     """Copies of sound members in place of the others, where possible; and how many. NaN of fewer than two."""
-    n = len(sound)
-    count = sound.sum().astype(jnp.int32)
+    whole = sound_members(state.ensemble)
+    n = len(whole)
+    count = whole.sum().astype(jnp.int32)
 
     def mend(state: EnsembleState) -> EnsembleState:
-        sound_first = jnp.argsort(~sound)
-        donor = sound_first[jax.random.randint(key, (n,), 0, jnp.maximum(count, 1))]
-        whole = filter.take(state, jnp.where(sound, jnp.arange(n), donor))
-        ensemble = jnp.where(count >= 2, whole.ensemble, jnp.nan)
-        return EnsembleState(ensemble, whole.log_weights, whole.memory)
+        whole_first = jnp.argsort(~whole)
+        donor = whole_first[jax.random.randint(key, (n,), 0, jnp.maximum(count, 1))]
+        taken = filter.take(state, jnp.where(whole, jnp.arange(n), donor))
+        ensemble = jnp.where(count >= 2, taken.ensemble, jnp.nan)
+        return EnsembleState(ensemble, taken.log_weights, taken.memory)
 
-    needed = possible & (count < n)
+    needed = count < n if possible is None else possible & (count < n)
     state = jax.lax.cond(needed, mend, lambda state: state, state)
     return state, jnp.where(needed & (count >= 2), n - count, 0).astype(jnp.int32)

@@ -9,13 +9,18 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from masf_jax.amortised import load_amortised, pretrained_file, pretrained_folder, pretrained_names
 from masf_jax.cli.config.compose import compose
+from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
+from masf_jax.cli.run import pretrained
+from masf_jax.cli.run.away import differences
 from masf_jax.cli.run.problem import build_filter, build_models
+from masf_jax.dynamics import Function
 from masf_jax.ensemble.normalization import Moments
-from masf_jax.filters import EnSRF
+from masf_jax.filters import EnSRF, Gate
 from masf_jax.masf.amortised import AmortisedMASF
 from masf_jax.masf.amortised.resample import resampled
 from masf_jax.training import inspect, load
@@ -87,15 +92,66 @@ def test_a_network_on_a_ring_runs_on_another_size_and_model(tmp_path, capsys):
     """The package's, without an experiment: it sees the climate of the model it runs with."""
     model = ["dynamics=lorenz96", "dynamics.n=20", "dynamics.forcing=6", "measurement=every_second"]
     run = ["run", *model, "filter=masf_amortised", "n_cycles=6", "burn_in=0", "figures=false"]
+    pretrained._say.cache_clear()  # said once in a process
     assert main([*run, f"output_dir={tmp_path / 'run'}"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "lorenz96_masks.safetensors was trained on another model" in said
     assert "n 40 there, 20 here" in said
     assert "forcing 8.0 there, 6.0 here" in said
+    assert "its base filter runs beside it" in said
     settings = compose([*run[1:], "filter.checkpoint=lorenz96_masks"])
-    filter = build_filter(settings, build_models(settings)[0])
-    assert isinstance(filter, AmortisedMASF)
-    assert filter.climate is None, "prepare draws it"
+    gate = built(settings)
+    assert isinstance(gate, Gate)
+    assert isinstance(gate.filter, AmortisedMASF)
+    assert gate.filter.climate is None, "prepare draws it"
+    assert gate.trusted is gate.filter.base
+    info = xr.load_dataset(tmp_path / "run" / "result.nc")["gate"]
+    assert ((info > 0) & (info < 1)).all()
+
+
+def built(settings):
+    return build_filter(settings, build_models(settings)[0])
+
+
+HALF = ["experiment=lorenz96_masks", "filter=masf_amortised"]
+MASKS = "the network of lorenz96_masks.safetensors was trained"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], None),
+        (["measurement=every_second", "measurement.noise.std=2", "steps_per_cycle=6"], None),
+        (["measurement.noise.std=3"], f"{MASKS} with measurement.noise.std of 0.5 to 2, here 3."),
+        (
+            ["ensemble_size=40", "steps_per_cycle=8"],
+            f"{MASKS} with ensemble_size of 10 to 20, here 40; steps_per_cycle of 2 to 6, here 8.",
+        ),
+        (["measurement=arctan"], f"{MASKS} with another measurement (identity)."),
+        (["measurement.noise.law=laplace"], f"{MASKS} with another measurement (identity)."),
+        (["filter.base=etkf"], f"{MASKS} on analyses of filter.base=letkf; this run's base is etkf."),
+        (["dynamics.forcing=9"], f"{MASKS} on another model (forcing 8.0 there, 9.0 here)"),
+    ],
+)
+def test_away_from_its_training_a_network_runs_beside_its_base(changes, said):
+    settings = compose([*HALF, "filter.checkpoint=lorenz96_masks", *changes])
+    lines = differences(pretrained_file("lorenz96_masks"), settings)
+    assert [line for line in lines if said is not None and line.startswith(said)] == lines
+    assert isinstance(built(settings), AmortisedMASF if said is None else Gate)
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_gate_is_as_asked_for(gate):
+    model = ["dynamics=kuramoto_sivashinsky", "measurement=identity", "filter=masf_amortised"]
+    settings = compose([*model, f"filter.gate={str(gate).lower()}"])
+    assert isinstance(built(settings), Gate if gate else AmortisedMASF)
+
+
+def test_a_state_that_no_network_fits_is_refused():
+    cube = Function(lambda x, t: x, (4, 5, 6), 1.0)
+    with pytest.raises(InputError, match=r"none of the package fits states of shape \(4, 5, 6\)") as refused:
+        build_filter(compose(["dynamics=lorenz96", "filter=masf_amortised"]), cube)
+    assert "masf-jax train filter=masf_amortised" in str(refused.value)
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])
@@ -132,12 +188,6 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     assert "from is given 2 times" in capsys.readouterr().err
     assert main([*further[:-2], "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
     assert "sizes must be multiples of 2, got (3,)" in capsys.readouterr().err
-
-
-def test_a_run_without_a_network_says_how_to_get_one(tmp_path, capsys):
-    code = main(["run", "dynamics=lorenz63", "filter=masf_amortised", f"output_dir={tmp_path / 'run'}"])
-    assert code == 2
-    assert "masf-jax train filter=masf_amortised" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", pretrained_names())

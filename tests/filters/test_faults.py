@@ -54,6 +54,7 @@ FILTERS = {
     "masf localised": filters.MASF(prior=masf.GaussianPrior(radius=2.0)),
     "masf perturbed": filters.MASF(prior=masf.GaussianPrior(members="perturbed")),
     "masf kernel": filters.MASF(prior=masf.KernelPrior()),
+    "gate": filters.Gate(filters.ETKF(Inflation(1.05)), filters.LETKF(2.0)),
     "amortised": masf.AmortisedMASF(
         filters.ETKF(), architecture=SMALL, climate=StateMoments(jnp.zeros(STATE), 4.0 * jnp.ones(STATE))
     ),

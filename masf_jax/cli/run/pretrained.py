@@ -12,10 +12,11 @@ import equinox as eqx
 from ...diffusion import VP
 from ...dynamics import Dynamics
 from ...ensemble.normalization import Moments
-from ...filters import MASF, Filter
+from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, warn
+from .away import differences, model_changes
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -27,7 +28,6 @@ __all__ = [
     "AMORTISED",
     "climate_for",
     "description",
-    "differences",
     "flat",
     "network_file",
     "pretraining_fit",
@@ -99,19 +99,26 @@ def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynam
     return eqx.tree_at(lambda f: (f.prior, f.normalization), filter, (prior, normalization))
 
 
-def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -> AmortisedMASF:
+def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -> AmortisedMASF | Gate:
     """Network, climate and calibration of `filter.checkpoint`, or of the package's nearest.
 
     What it was trained for and this run is not is said, and no reason to refuse it: measurement, noise,
-    ensemble size and interval may be others, of a ring or a field the size and the model too.
+    ensemble size and interval may be others, of a ring or a field the size and the model too. There it runs
+    beside its base filter, unless `filter.gate` says otherwise.
     """
     from ...masf.amortised import load_amortised
 
-    given = settings.filter["checkpoint"]
+    given, gate = settings.filter["checkpoint"], settings.filter["gate"]
     path = _nearest(settings, dynamics) if given is None else network_file(given)
-    for line in differences(path, settings):
+    away = differences(path, settings)
+    for line in away:
         _say(line)
-    return load_amortised(
+    if away and gate is None:
+        _say(
+            "so its base filter runs beside it, at the cost of both, and it is used where its forecasts are "
+            "nearer to what is measured; filter.gate=false runs the network alone."
+        )
+    made = load_amortised(
         path,
         filter.base,
         state_shape=dynamics.state_shape,
@@ -121,6 +128,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
         members=filter.members,
         centred=filter.centred,
     )
+    return Gate(made) if gate or (away and gate is None) else made
 
 
 _say = functools.cache(warn)
@@ -135,31 +143,39 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network of the same model and base: first those of the same size, of these the
-    experiment's, then the one trained for most densities of measurements.
+    """The package's network that fits and is nearest: of the same model, base and size, in this order, then
+    the experiment's, then the one trained for most densities of measurements.
 
     Raises:
-        InputError: there is none.
+        InputError: none fits.
     """
     from ...masf.amortised import pretrained_file, pretrained_names
+    from ...masf.amortised.files import fits
 
-    name = settings.experiment.name
+    model, base = settings.dynamics["name"], settings.filter["base"]
+    kinds = {name: (_about(name)["denoiser"]["layout"], _shape(name)) for name in pretrained_names()}
 
-    def nearness(each: str) -> tuple[bool, bool, float]:
-        about = _about(each)
-        low, high = about["fingerprint"]["trained_on"]["practice"]["density"]
-        return tuple(about["state_shape"]) == dynamics.state_shape, each == name, high / low
+    def nearness(each: str) -> tuple[bool, bool, bool, bool, float]:
+        found = _about(each)["fingerprint"]
+        low, high = found["trained_on"]["practice"]["density"]
+        same = found["dynamics"] == model, found["base"] == base, _shape(each) == dynamics.state_shape
+        return *same, each == settings.experiment.name, high / low
 
-    serving = [each for each in pretrained_names() if _serves(_about(each), settings, dynamics)]
-    if serving:
-        return pretrained_file(max(serving, key=nearness))
+    fitting = [name for name, (layout, shape) in kinds.items() if fits(layout, shape, dynamics.state_shape)]
+    if fitting:
+        return pretrained_file(max(fitting, key=nearness))
+    known = ", ".join(f"{name} {layout} {shape}" for name, (layout, shape) in kinds.items())
     raise InputError(
-        f"{AMORTISED} needs a trained network, and the package has none for "
-        f"{'a run without experiment' if name is None else name!r} (it has some for: "
-        f"{', '.join(pretrained_names())}). Train one: masf-jax train filter={AMORTISED} with the other "
-        "settings of this run, then give its file as filter.checkpoint; or give one of these, which "
-        "need not do well with another model."
+        f"{AMORTISED} needs a trained network, and none of the package fits states of shape "
+        f"{dynamics.state_shape} (rings and fields of any size, vectors of their own: {known}). Train one: "
+        f"masf-jax train filter={AMORTISED} with the other settings of this run, then give its file as "
+        "filter.checkpoint."
     )
+
+
+def _shape(name: str) -> tuple[int, ...]:
+    """Of the states that a network of the package was trained on."""
+    return tuple(_about(name)["state_shape"])
 
 
 @functools.cache
@@ -169,36 +185,6 @@ def _about(name: str) -> dict[str, Any]:
     from ...training import inspect
 
     return inspect(pretrained_file(name))
-
-
-def _serves(about: dict[str, Any], settings: Settings, dynamics: Dynamics) -> bool:
-    """Whether a network is one of the same model's and base filter's, and fits its states."""
-    from ...masf.amortised.files import fits
-
-    found = about["fingerprint"]
-    same = (found["dynamics"], found["base"]) == (settings.dynamics["name"], settings.filter["base"])
-    return same and fits(about["denoiser"]["layout"], tuple(about["state_shape"]), dynamics.state_shape)
-
-
-def differences(path: str | Path, settings: Settings) -> list[str]:
-    """What a checkpoint was trained for and the run is not, a line each, for the user."""
-    from ...training import inspect
-
-    about = inspect(path)["fingerprint"]
-    of = _model_changes(about, settings)
-    lines = []
-    if of:
-        shown = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in of.items())
-        lines.append(
-            f"the network of {Path(path).name} was trained on another model ({shown}): it runs with this "
-            "model's climate, and need not do as well."
-        )
-    if about.get("base") not in (None, settings.filter["base"]):
-        lines.append(
-            f"the network of {Path(path).name} was trained on analyses of filter.base={about['base']}; this "
-            f"run's base is {settings.filter['base']}."
-        )
-    return lines
 
 
 _NUMERICAL = {"shape", "stepper", "dealias", "max_speed", "n_inner"}
@@ -212,22 +198,13 @@ def climate_for(
     from ...masf.amortised.resample import resampled
     from ...training import inspect, load
 
-    changed = _model_changes(inspect(path)["fingerprint"], settings)
+    changed = model_changes(inspect(path)["fingerprint"], settings)
     if not changed:
         return "stored"
     if changed.keys() - _NUMERICAL or settings.dynamics["name"] != "kolmogorov":
         return None
     arrays = load(path).normaliser
     return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:])
-
-
-def _model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
-    """The model's keys that were others in training: what they were, and what they are."""
-    before, now = about.get("trained_on", {}).get("dynamics"), write_plain(dict(settings.dynamics))
-    before = {"name": about.get("dynamics")} if before is None else before
-    if before.get("name") != now["name"]:
-        return {"dynamics": (before.get("name"), now["name"])}
-    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
 
 
 def description(settings: Settings, filter: Any) -> dict[str, Any]:

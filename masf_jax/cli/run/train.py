@@ -21,12 +21,12 @@ from ..config.settings import Settings, write_plain
 from ..errors import InputError, WriteError
 from ..files import check_writable, remedy
 from ..process import computing
+from .away import differences
 from .folder import claimed
 from .pretrained import (
     AMORTISED,
     climate_for,
     description,
-    differences,
     flat,
     network_file,
     pretraining_fit,

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ...coordinates import Coordinates
 from ...dynamics.base import Dynamics
 from ...measurements.measurement import Measurement
+from ...numbers import shown
 
 __all__ = ["measured_coordinates"]
 
@@ -24,19 +25,20 @@ def measured_coordinates(
         return Coordinates(np.zeros((n, 1)), (0.0,)), Coordinates(np.zeros((m, 1)), (0.0,))
     if not measurement.noise.diagonal:
         raise ValueError(
-            f"{name} with localisation radius {radius} needs uncorrelated measurement errors, but the noise "
-            f"is {type(measurement.noise).__name__}: use Gaussian(std), or radius inf."
+            f"{name} with localisation radius {shown(radius)} needs uncorrelated measurement errors, but the "
+            f"noise is {type(measurement.noise).__name__}: use Gaussian(std), or radius inf."
         )
     state = dynamics.coordinates
     if state is None:
         raise ValueError(
-            f"{name} with localisation radius {radius} needs coordinates, and {type(dynamics).__name__} has "
-            "none: give the model coordinates, or use radius inf (no localisation)."
+            f"{name} with localisation radius {shown(radius)} needs coordinates, and "
+            f"{type(dynamics).__name__} has none: give the model coordinates, or use radius inf (no "
+            "localisation)."
         )
     measured = measurement.operator.coordinates(state)
     if measured is None:
         raise ValueError(
-            f"{name} with localisation radius {radius} needs positions of the measured values, and "
+            f"{name} with localisation radius {shown(radius)} needs positions of the measured values, and "
             f"{type(measurement.operator).__name__} has none: give it positions, or use radius inf."
         )
     n_values = math.prod(measurement.output_shape(dynamics.state_shape))

@@ -23,6 +23,7 @@ from ...ensemble.local_taper import LocalTaper, local_taper
 from ...ensemble.localization import as_radius_or_none
 from ...ensemble.taper import Taper, taper
 from ...measurements.measurement import Measurement
+from ...numbers import shown
 from ..climate import Climate
 from .base import Prior
 
@@ -83,8 +84,8 @@ class GaussianPrior(Prior):
             return self
         if dynamics.coordinates is None:
             raise ValueError(
-                f"localisation radius {self.radius} needs coordinates, and {type(dynamics).__name__} has "
-                "none: give the model coordinates, or use radius inf."
+                f"localisation radius {shown(self.radius)} needs coordinates, and "
+                f"{type(dynamics).__name__} has none: give the model coordinates, or use radius inf."
             )
         local = self._around(dynamics.coordinates, dynamics.state_shape, measurement)
         return dataclasses.replace(

@@ -76,6 +76,7 @@ def masf_amortised(
     centred: bool = True,
     calibration: float | None = None,
     checkpoint: str | None = None,
+    gate: bool | None = None,
     network: Architecture = _NETWORK,
     practice: PracticeSettings = PracticeSettings(),
     training: OnPolicySettings = OnPolicySettings(),
@@ -92,6 +93,8 @@ def masf_amortised(
         centred: several steps: keep the mean that the first one knows.
         calibration: factor on the learned spread; null: the checkpoint's.
         checkpoint: a file of masf-jax train; null: the one in the package for this experiment.
+        gate: run the base filter beside, and use the network where its forecasts are nearer to what is
+            measured (see `Gate`; twice the cost); null: where the run is not one that it was trained for.
         seed: of the climatology and of a fresh network.
     """
     from ....masf.amortised.filter import AmortisedMASF

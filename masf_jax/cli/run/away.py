@@ -1,0 +1,88 @@
+"""What a trained network has not seen in its training and meets in a run, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..config.settings import Settings, write_plain
+
+__all__ = ["differences", "model_changes"]
+
+_PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "random_mask"}
+"""Measurements of some of the state's values: a practice of many densities has seen others of them."""
+
+
+def differences(path: str | Path, settings: Settings) -> list[str]:
+    """What a checkpoint was trained for and the run is not, a line each, for the user."""
+    from ...training import inspect
+
+    about, name = inspect(path)["fingerprint"], Path(path).name
+    lines = []
+    if of := model_changes(about, settings):
+        shown = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in of.items())
+        lines.append(
+            f"the network of {name} was trained on another model ({shown}): it runs with this model's "
+            "climate, and need not do as well."
+        )
+    if about.get("base") not in (None, settings.filter["base"]):
+        lines.append(
+            f"the network of {name} was trained on analyses of filter.base={about['base']}; this run's base "
+            f"is {settings.filter['base']}."
+        )
+    if outside := _outside_practice(about.get("trained_on", {}), settings):
+        lines.append(f"the network of {name} was trained with {'; '.join(outside)}.")
+    return lines
+
+
+def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """The model's keys that were others in training: what they were, and what they are."""
+    before, now = about.get("trained_on", {}).get("dynamics"), write_plain(dict(settings.dynamics))
+    before = {"name": about.get("dynamics")} if before is None else before
+    if before.get("name") != now["name"]:
+        return {"dynamics": (before.get("name"), now["name"])}
+    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
+
+
+def _outside_practice(trained: dict[str, Any], settings: Settings) -> list[str]:
+    """Measurement, noise, interval and members that its practice had and the run has not."""
+    if not {"practice", "measurement"} <= trained.keys():
+        return []
+    practice, before = trained["practice"], trained["measurement"]
+    now = write_plain(dict(settings.measurement))
+    varied = practice["density"][0] < practice["density"][1] and {before["name"], now["name"]} <= _PARTS
+    if _without_size(before) != _without_size(now) and not (varied and _law(before) == _law(now)):
+        return [f"another measurement ({before['name']})"]
+    sizes = practice["ensemble_sizes"] or [settings.ensemble_size]
+    ranges: dict[str, tuple[float, float, float]] = {}
+    ranges["ensemble_size"] = min(sizes), settings.ensemble_size, max(sizes)
+    if settings.observations.path is None:
+        steps = practice["intervals"] or [settings.steps_per_cycle]
+        ranges["steps_per_cycle"] = (min(steps), settings.steps_per_cycle, max(steps))
+    if (std := _std(before)) is not None and (here := _std(now)) is not None:
+        low, high = (round(std * factor, 6) for factor in practice["noise"])
+        ranges["measurement.noise.std"] = (low, here, high)
+    return [
+        f"{key}={low:g}, here {value:g}" if low == high else f"{key} of {low:g} to {high:g}, here {value:g}"
+        for key, (low, value, high) in ranges.items()
+        if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5)
+    ]
+
+
+def _law(measurement: dict[str, Any]) -> Any:
+    return measurement.get("noise", {}).get("law")
+
+
+def _std(measurement: dict[str, Any]) -> float | None:
+    """The noise's standard deviation, where it is one number."""
+    std = measurement.get("noise", {}).get("std")
+    return std if isinstance(std, int | float) else None
+
+
+def _without_size(measurement: dict[str, Any]) -> dict[str, Any]:
+    """A measurement whatever the size of its noise."""
+    return (
+        measurement
+        if _std(measurement) is None
+        else measurement | {"noise": measurement["noise"] | {"std": None}}
+    )

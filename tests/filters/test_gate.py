@@ -1,0 +1,140 @@
+"""Two filters side by side: the run is that of the better one, told by measurements alone."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from masf_jax import assimilate, simulate
+from masf_jax.dynamics import Lorenz96
+from masf_jax.ensemble import Inflation
+from masf_jax.filters import ETKF, LETKF, EnsembleState, Gate, ParticleFilter
+from masf_jax.filters.around import FilterAround
+from masf_jax.filters.gate import GateState
+from masf_jax.measurements import Gaussian, Measurement, Subset
+
+MODEL, SENSOR, N, CYCLES = Lorenz96(40), Measurement(Subset(np.arange(0, 40, 2)), Gaussian(1.0)), 20, 300
+TUNED, POOR = LETKF(6.5, Inflation(1.1)), LETKF(4.0, Inflation(1.3))
+
+
+class Noise(FilterAround):
+    """A filter, with noise added to its analysis: what a network does where it knows nothing."""
+
+    filter: LETKF
+    std: float = eqx.field(static=True)
+
+    @property
+    def inner(self):
+        return self.filter
+
+    def prepare(self, dynamics, measurement):
+        return Noise(self.filter.prepare(dynamics, measurement), self.std)
+
+    def init(self, key, ensemble):
+        return self.filter.init(key, ensemble)
+
+    def update(self, key, state, z, mask, measurement):
+        after, info = self.filter.update(key, state, z, mask, measurement)
+        noise = self.std * jax.random.normal(key, after.ensemble[:1].shape, after.ensemble.dtype)
+        return EnsembleState(after.ensemble + noise, None, after.memory), info
+
+
+@pytest.fixture(scope="module")
+def twin():
+    return simulate(jax.random.key(3), MODEL, SENSOR, CYCLES, 4)
+
+
+def run(filter, twin):
+    first = twin.truth[:1] + 0.3 * jax.random.normal(jax.random.key(4), (N, 40))
+    return assimilate(
+        jax.random.key(5), filter, MODEL, SENSOR, twin.observations, first, truth=twin.truth, save=("mean",)
+    )
+
+
+def error(result):
+    return float(np.mean(result.analysis_scores["rmse"][100:]))
+
+
+def test_noise_is_never_let_in_and_the_run_is_the_base_filters_bit_for_bit(twin):
+    gated, alone = run(Gate(Noise(TUNED, 1.0)), twin), run(TUNED, twin)
+    assert (gated.info["gate"] < 0.5).all()
+    np.testing.assert_array_equal(gated.analysis["mean"], alone.analysis["mean"])
+    np.testing.assert_array_equal(gated.info["innovation"], alone.info["innovation"])
+
+
+def test_the_better_filter_is_found_whichever_is_trusted(twin):
+    tuned, poor = error(run(TUNED, twin)), error(run(POOR, twin))
+    assert poor > 1.2 * tuned  # else the test says nothing
+    for gate in (Gate(TUNED, POOR), Gate(POOR, TUNED)):
+        assert error(run(gate, twin)) < 1.02 * tuned
+
+
+def updated(gate, state, z):
+    return eqx.filter_jit(gate.analysis)(jax.random.key(0), state, z, SENSOR)[0]
+
+
+@pytest.fixture(scope="module")
+def ready():
+    """A prepared gate, its state at first, and values near 0."""
+    gate = Gate(Noise(TUNED, 0.0), patience=3).prepare(MODEL, SENSOR)
+    state = gate.init(jax.random.key(1), jax.random.normal(jax.random.key(2), (N, 40)))
+    return gate, state, jnp.zeros(20)
+
+
+def test_a_filter_that_lost_track_starts_again_from_the_one_ahead(ready):
+    gate, state, z = ready
+    far = state.memory.trusted.ensemble + 30
+    memory = state.memory._replace(
+        trusted=EnsembleState(far, None, state.memory.trusted.memory),
+        log_odds=jnp.asarray(5.0),
+        settled=jnp.asarray(1),
+    )
+    state = EnsembleState(state.ensemble, None, memory)
+    first = updated(gate, state, z)
+    assert abs(first.memory.trusted.ensemble.mean() - first.memory.tried.ensemble.mean()) > 1
+    # the base's analysis brings it near z, so it is put away again
+    memory = first.memory._replace(trusted=EnsembleState(far, None, first.memory.trusted.memory))
+    second = updated(gate, EnsembleState(first.ensemble, None, memory), z)
+    np.testing.assert_array_equal(second.memory.trusted.ensemble, second.memory.tried.ensemble)
+    assert second.memory.settled == 0
+    assert second.memory.misfit[1] == 1
+
+
+@pytest.mark.parametrize("which", GateState._fields[:2])
+def test_an_ensemble_that_is_not_finite_starts_again_from_the_other(ready, which):
+    gate, state, _ = ready
+    broken = getattr(state.memory, which)
+    broken = EnsembleState(jnp.full_like(broken.ensemble, jnp.nan), None, broken.memory)
+    state = EnsembleState(state.ensemble, None, state.memory._replace(**{which: broken}))
+    after = eqx.filter_jit(gate.forecast)(jax.random.key(0), state, MODEL, jnp.asarray(0), 1)
+    tried, trusted = after.memory[:2]
+    np.testing.assert_array_equal(tried.ensemble, trusted.ensemble)
+    assert jnp.isfinite(after.ensemble).all()
+    assert (after.memory.log_odds > 0) == (which == "trusted")
+
+
+def test_without_a_value_nothing_changes(ready):
+    gate, state, z = ready
+    after = updated(gate, state, jnp.full_like(z, jnp.nan))
+    assert eqx.tree_equal(after, state)
+
+
+def test_repairs_go_to_the_filter_ahead(ready):
+    gate, state, _ = ready
+    index = jnp.zeros(N, int)
+    taken = gate.take(state, index)
+    np.testing.assert_array_equal(taken.ensemble, taken.memory.trusted.ensemble)
+    np.testing.assert_array_equal(taken.memory.tried.ensemble, state.memory.tried.ensemble)
+
+
+def test_what_it_cannot_do_is_said():
+    with pytest.raises(ValueError, match="a Gate for ETKF needs a base"):
+        Gate(ETKF())
+    with pytest.raises(ValueError, match="memory must"):
+        Gate(TUNED, POOR, memory=1.0)
+    with pytest.raises(ValueError, match="patience must be at least 1"):
+        Gate(TUNED, POOR, patience=0)
+    gate = Gate(ParticleFilter(), TUNED).prepare(MODEL, SENSOR)
+    with pytest.raises(ValueError, match="ParticleFilter weights its members"):
+        gate.init(jax.random.key(0), jnp.ones((N, 40)))
