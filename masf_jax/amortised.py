@@ -1,6 +1,7 @@
 """The public name of `masf_jax.masf.amortised`."""
 
 from .masf.amortised import (
+    Course as Course,
     Practice as Practice,
     Round as Round,
     load_amortised as load_amortised,

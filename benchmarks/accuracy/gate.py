@@ -2,8 +2,9 @@
 
 For each case the base filter alone, the network alone, and `Gate` of both, on the same truths and
 measurements: RMSE of the analysis after the burn-in; ratios of the gate to the base and to the better of
-both, of the worst seed; the share of cycles in which the gate has the network; spread/RMSE of the gate. `noise`: a network of
-random parameters, at home. Nothing is tuned on these seeds; bases are the presets', and one untuned.
+both, of the worst seed; the share of cycles in which the gate has the network; spread/RMSE of the gate.
+`noise`: a network of random parameters, at home. Nothing is tuned on these seeds; bases are the presets', and
+one untuned.
 
     python benchmarks/accuracy/gate.py [CASE …] [--seeds 5] [--cycles 1000]
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     )
     from .filter import AmortisedMASF as AmortisedMASF
     from .practice import Practice as Practice, practise as practise
-    from .training import Round as Round, train_on_policy as train_on_policy
+    from .training import Course as Course, Round as Round, train_on_policy as train_on_policy
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -27,6 +27,7 @@ __getattr__, __dir__ = lazy(
         "save_amortised": ".files",
         "Practice": ".practice",
         "practise": ".practice",
+        "Course": ".training",
         "Round": ".training",
         "train_on_policy": ".training",
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,18 @@ from ...training.trees import Kept, identity
 from .filter import AmortisedMASF
 from .practice import Practice, practise
 
-__all__ = ["Round", "train_on_policy"]
+__all__ = ["Course", "Round", "train_on_policy"]
 
 _FURTHEST = 4.0  # analysis spreads: truths further away (a filter that lost track) count as this far
+
+
+class Course(NamedTuple):
+    """A system to practise on: a filter's base and climate (not its network), model, measurement, cycles."""
+
+    filter: AmortisedMASF
+    dynamics: Dynamics
+    measurement: Measurement
+    practice: Practice
 
 
 class Round(NamedTuple):
@@ -54,6 +63,7 @@ def train_on_policy(
     report: Callable[[int, Round], None] = lambda number, result: None,
     kept: Path | None = None,
     fine_tune: bool = False,
+    others: Sequence[Course] = (),
 ) -> tuple[AmortisedMASF, list[Round]]:
     """Trains a filter's network on pairs of truth and forecast from the cycles it will meet.
 
@@ -68,13 +78,17 @@ def train_on_policy(
     `fine_tune`: the filter's network is a trained one. Round 0 learns from the filter's own cycles, at the
     rate of later rounds, and what is returned may be the filter as it was.
 
+    `others`: further systems that the network practises on, in every round as many cycles as their practice
+    says: one network for a family of models, measurements and bases. States must have one shape. Errors and
+    spreads of a round are then in units of each climate's standard deviation, and their mean.
+
     `kept`: a folder in which the training is kept while it lasts: one that was ended goes on from there.
 
     Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
 
     Raises:
-        ValueError: no rounds or factors, replay or cooling out of range, or no finite pair in a round: the
-            filter diverged everywhere.
+        ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, or no
+            finite pair in a round: the filter diverged everywhere.
     """
     if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
         raise ValueError(
@@ -85,6 +99,7 @@ def train_on_policy(
         raise ValueError("fine_tune needs a filter with a trained network (load_amortised).")
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
+    courses = _prepared(Course(filter, dynamics, measurement, practice), others)
     loss = _loss(filter, filter.n_steps == 1)
     results: list[Round] = []
     best, smallest, number = filter, np.inf, 0
@@ -94,7 +109,9 @@ def train_on_policy(
     if kept is not None:
         options = (practice, rounds, replay, cooling, config.steps, config.batch_size)
         options += ("fine_tune",) * fine_tune
-        about = identity((key, filter, dynamics, measurement, config), *map(str, options))
+        options += tuple(each.practice for each in others)
+        systems = [(each.filter.base, *each[1:3]) for each in courses[1:]]
+        about = identity((key, filter, dynamics, measurement, config, *systems), *map(str, options))
         if (found := _go_on(kept / "rounds", about, filter)) is not None:
             number, filter, best, smallest, results, now = found
     while number < rounds:
@@ -103,13 +120,11 @@ def train_on_policy(
             key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
             first = number == 0 and not fine_tune
             policy = _alone(filter) if first else filter
-            new, validation, rmse, spread = _collect(
-                simulate, key_cycles, policy, dynamics, measurement, practice
-            )
+            new, validation, rmse, spread = _collect(simulate, key_cycles, policy, courses)
             if rmse < smallest:
                 best, smallest = _untrained(filter) if first else filter, rmse
             chosen = np.random.default_rng(np.asarray(jax.random.key_data(key_pairs)))
-            mixed = _mixed(chosen, before, new, replay, _nominal(practice))
+            mixed = _mixed(chosen, before, new, replay, sum(_nominal(each.practice) for each in courses))
             now = _Lesson(key, key_fit, mixed, validation, rmse, spread, len(new[0]))
             if kept is not None:
                 _keep(kept / "rounds", about, number, filter, best, smallest, results, now)
@@ -137,9 +152,7 @@ def train_on_policy(
             simulate,
             key_factors,
             eqx.tree_at(lambda f: f.calibration, filter, jnp.asarray(factor, filter.calibration.dtype)),
-            dynamics,
-            measurement,
-            practice,
+            courses,
         )[2:]
         for factor in factors
     ]
@@ -254,25 +267,38 @@ def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
     return denoising_loss(filter.denoiser, angles, robust=True)
 
 
+def _prepared(first: Course, others: Sequence[Course]) -> list[Course]:
+    """All systems, their filters ready to be given the network."""
+    shape = first.dynamics.state_shape
+    for each in others:
+        if each.dynamics.state_shape != shape:
+            raise ValueError(
+                f"systems practised on together must have states of one shape: {shape} and "
+                f"{each.dynamics.state_shape}."
+            )
+    return [
+        first,
+        *(each._replace(filter=each.filter.prepare(each.dynamics, each.measurement)) for each in others),
+    ]
+
+
 def _collect(
-    simulate: Callable,
-    key: PRNGKeyArray,
-    filter: AmortisedMASF,
-    dynamics: Dynamics,
-    measurement: Measurement,
-    practice: Practice,
+    simulate: Callable, key: PRNGKeyArray, filter: AmortisedMASF, courses: Sequence[Course]
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], float, float]:
-    """Pairs to train on, pairs of other runs, and time-mean error and spread."""
-    held = _held_back(practice)
+    """Pairs to train on, pairs of other runs, and mean error and spread, of the network of `filter`."""
     training, validation, scores = [], [], []
-    for interval in practice.intervals:
-        for n_members in practice.ensemble_sizes:
-            key, own = jax.random.split(key)
-            made = simulate(own, filter, dynamics, measurement, practice, interval, n_members)
-            truth, features, rmse, spread = (np.asarray(part)[:, practice.burn_in :] for part in made)
-            training.append(_finite(truth[held:], features[held:]))
-            validation.append(_finite(truth[:held], features[:held]))
-            scores.append((_finite_mean(rmse), _finite_mean(spread)))
+    for own, dynamics, measurement, practice in courses:
+        held, policy = _held_back(practice), _with_network_of(filter, own)
+        assert own.climate is not None
+        unit = 1.0 if len(courses) == 1 else float(jnp.sqrt(own.climate.variance.mean()))
+        for interval in practice.intervals:
+            for n_members in practice.ensemble_sizes:
+                key, drawn = jax.random.split(key)
+                made = simulate(drawn, policy, dynamics, measurement, practice, interval, n_members)
+                truth, features, rmse, spread = (np.asarray(part)[:, practice.burn_in :] for part in made)
+                training.append(_finite(truth[held:], features[held:]))
+                validation.append(_finite(truth[:held], features[:held]))
+                scores.append((_finite_mean(rmse) / unit, _finite_mean(spread) / unit))
     pairs, held_back = _joined(training), _joined(validation)
     if min(len(pairs[0]), len(held_back[0])) == 0:
         raise ValueError(
@@ -281,6 +307,11 @@ def _collect(
         )
     rmse, spread = np.mean(scores, axis=0)
     return pairs, held_back, float(rmse), float(spread)
+
+
+def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
+    """The filter on a system's base and climate."""
+    return eqx.tree_at(lambda f: (f.base, f.climate), filter, (own.base, own.climate))
 
 
 def _nominal(practice: Practice) -> int:

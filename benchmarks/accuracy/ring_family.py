@@ -1,0 +1,115 @@
+"""One network for a family of models on rings: how `rings` of the package was trained.
+
+Systems of 64 variables: Lorenz-96 of forcings 5.5 to 12 and Kuramoto-Sivashinsky of lengths 22 to 16π, with
+random parts of the variables measured, noise of .4 to 2.5 times σ = 1, intervals and ensemble sizes that
+differ, and bases that are not tuned: each has a radius and an inflation of its own. Training goes on from
+`lorenz96_masks` on cycles of the filter itself (`train_on_policy(others=…)`); it is kept in --kept and
+goes on from there.
+
+    python benchmarks/accuracy/ring_family.py FILE [--rounds 10] [--kept rings]
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import _path  # noqa: F401
+import jax
+import numpy as np
+from suite.common import arguments
+
+from masf_jax import dynamics as d, filters as f, measurements as m
+from masf_jax.amortised import (
+    Course,
+    Practice,
+    Round,
+    load_amortised,
+    pretrained_file,
+    save_amortised,
+    train_on_policy,
+)
+from masf_jax.ensemble import Inflation
+from masf_jax.training import FitConfig
+
+N, SEED = 64, 120
+PARTS = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 8, "cycles": 140, "burn_in": 20}
+# model, (radius, inflation) of the base, intervals, ensemble sizes, shares measured
+LORENZ96 = [
+    (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
+    (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
+    (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
+    (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
+    (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
+    (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
+    (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
+]
+SIVASHINSKY = [
+    (16 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
+    (16 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 1.0)),
+    (12 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
+    (22.0, (15.0, 1.1), (2,), (20,), (0.1, 0.8)),
+    (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
+]
+
+
+def course(
+    model: d.Dynamics,
+    base: tuple[float, float],
+    intervals: tuple[int, ...],
+    sizes: tuple[int, ...],
+    density: tuple[float, float],
+) -> Course:
+    start = pretrained_file("lorenz96_masks")
+    letkf = f.LETKF(base[0], Inflation(base[1]), rotation=True)
+    filter = load_amortised(start, letkf, state_shape=(N,), climate=None, calibration=1.0)
+    practice = Practice(intervals=intervals, ensemble_sizes=sizes, density=density, **PARTS)
+    return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--kept", type=Path, default=Path("rings"))
+    args = parser.parse_args()
+    courses = [course(d.Lorenz96(N, forcing=forcing), *rest) for forcing, *rest in LORENZ96]
+    courses += [
+        course(d.KuramotoSivashinsky(N, length=length, dt=0.5), *rest) for length, *rest in SIVASHINSKY
+    ]
+    begun = time.perf_counter()
+
+    def report(number: int, found: Round) -> None:
+        print(
+            f"{time.perf_counter() - begun:6.0f} s  {number}:",
+            f"RMSE {found.rmse:.4f}, spread {found.spread:.4f}",
+            flush=True,
+        )
+
+    args.kept.mkdir(parents=True, exist_ok=True)
+    filter, rounds = train_on_policy(
+        jax.random.key(SEED),
+        *courses[0],
+        FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=args.steps, batch_size=64, ema_decay=0.995),
+        rounds=args.rounds,
+        replay=0.5,
+        cooling=0.9,
+        factors=(1.0,),
+        report=report,
+        kept=args.kept,
+        fine_tune=True,
+        others=courses[1:],
+    )
+    about = {
+        "filter": "masf_amortised",
+        "dynamics": "rings",
+        "base": "letkf",
+        "seconds": time.perf_counter() - begun,
+        "rounds": [{"rmse": each.rmse, "spread": each.spread} for each in rounds],
+    }
+    print(save_amortised(args.file, filter, about=about, overwrite=True))
+
+
+if __name__ == "__main__":
+    main()
