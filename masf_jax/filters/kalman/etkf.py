@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ...derivatives import differentiated_as, square_root_analysis
 from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
+from ...ensemble.square_root import symmetric_square_root
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import by_singular_values, helmert, mean_preserving_rotation, random_orthogonal
 from ..base import EnsembleFilter, Info
@@ -72,7 +72,7 @@ class ETKF(EnsembleFilter):
         d, s = anomalies(innovations)
         s = -scale * s
         if s.shape[1] < n_members:
-            w, updated = _in_measurement_space(s, d, deviations)
+            w, updated = symmetric_square_root(s, d, deviations)
             if self.rotation:
                 updated = mean_preserving_rotation(key, n_members, x.dtype) @ updated
             return (mean + (w * scale) @ deviations)[None] + updated, {}
@@ -87,23 +87,5 @@ class ETKF(EnsembleFilter):
             transform = basis @ root @ basis.T  # T = Ω L^{-1}, so TᵀT = (L Lᵀ)^{-1} = A^{-1}
             updated = transform @ deviations
         else:
-            w, updated = _in_ensemble_space(s, d, deviations)
+            w, updated = symmetric_square_root(s, d, deviations)
         return (mean + (w * scale) @ deviations)[None] + updated, {}
-
-
-@differentiated_as(square_root_analysis)
-def _in_measurement_space(s: Array, d: Array, x: Array) -> tuple[Array, Array]:
-    """With SᵀS = V Λ Vᵀ: A^{-1/2} = I - S V diag(1/(r(1 + r))) Vᵀ Sᵀ, r = √(1 + Λ): no N × N array."""
-    values, vectors = jnp.linalg.eigh(s.T @ s)
-    values = 1.0 + jnp.maximum(values, 0.0)
-    root = jnp.sqrt(values)
-    turned = s @ vectors
-    shrunk = x - (turned / (root * (1.0 + root))[None]) @ (turned.T @ x)
-    return s @ (vectors @ ((vectors.T @ d) / values)), shrunk
-
-
-@differentiated_as(square_root_analysis)
-def _in_ensemble_space(s: Array, d: Array, x: Array) -> tuple[Array, Array]:
-    values, vectors = jnp.linalg.eigh(jnp.eye(len(s), dtype=s.dtype) + s @ s.T)
-    transform = (vectors / jnp.sqrt(values)[None]) @ vectors.T
-    return vectors @ ((vectors.T @ (s @ d)) / values), transform @ x

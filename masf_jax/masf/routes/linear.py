@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...bases import MatrixBasis
 from ...denoisers.gaussian import GaussianDenoiser
 from ...diffusion.process import Process, ProcessFamily
-from ...diffusion.samplers import Sampler
-from ...ensemble.statistics import member_variance
+from ...diffusion.samplers import Bridge, Sampler
+from ...diffusion.vp_bridge import VP
+from ...dynamics.layout import current
+from ...ensemble.double import any_of_batch
+from ...ensemble.square_root import symmetric_square_root
+from ...ensemble.statistics import anomalies, member_variance
+from ...filters.base import whitened_innovations
+from ...filters.rounding import of_algebra
 from ...measurements.measurement import Measurement
 from ..priors.base import Prior
+from ..priors.gaussian import GaussianPrior
 from .base import Inputs, Route, draws, known, of_each, residual, rotated
 
 __all__ = ["Linear"]
+
+_LOST = 1e-3
+"""Estimated round-off of a Gram matrix, in posterior standard deviations, above which none is formed."""
 
 
 class Linear(Route):
@@ -43,6 +54,26 @@ class Linear(Route):
     def draw(
         self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
     ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
+        if not _is_square_root(inputs):
+            return self._by_process(keys, inputs, memory)
+        d, s = anomalies(whitened_innovations(inputs.members, inputs.z, inputs.mask, inputs.measurement))
+        s = s / jnp.sqrt(jnp.asarray(len(s) - 1, s.dtype))
+        lost, _ = of_algebra(d, s, inputs.z, inputs.mask, inputs.measurement)
+
+        def at_once(_: Array) -> tuple[Array, dict[str, Array]]:
+            return _by_square_root(keys[1], inputs, s, d), {"rounding": lost}
+
+        def by_process(_: Array) -> tuple[Array, dict[str, Array]]:
+            drawn, _, info = self._by_process(keys, inputs, memory)
+            return drawn, info
+
+        coarse = jnp.logical_not(jax.lax.stop_gradient(lost) <= _LOST)
+        drawn, info = jax.lax.cond(any_of_batch(coarse), by_process, at_once, lost)
+        return drawn, memory, info
+
+    def _by_process(
+        self, keys: tuple[PRNGKeyArray, PRNGKeyArray], inputs: Inputs, memory: Any
+    ) -> tuple[Float[Array, "N *x"], Any, dict[str, Array]]:
         key_prior, key_draws = keys
         process = inputs.process_at()
         members = of_each(process.frame.encode, inputs.members)
@@ -61,6 +92,39 @@ class Linear(Route):
             drawn = rotated(key_draws, drawn)
         # a Fourier structure counts as unmeasured where single values are missing: keep the forecast then
         return jnp.where(process.observed.any(), drawn, inputs.members), memory, info
+
+
+def _is_square_root(inputs: Inputs) -> bool:
+    """Whether the draws are, but for round-off, the members that the ensemble's square root filter makes.
+
+    Transported members of an untapered Gaussian, by one step of the bridge. Fourier structures have their own
+    rule for missing values.
+    """
+    prior, sampler = inputs.prior, inputs.sampler
+    return (
+        type(prior) is GaussianPrior
+        and prior.transports
+        and prior.radius is None
+        and type(inputs.process) is VP
+        and type(sampler) is Bridge
+        and sampler.n_steps == 1
+        and sampler.corrected
+        and inputs.measurement.operator.structure != "fourier"
+    )
+
+
+def _by_square_root(
+    key: PRNGKeyArray, inputs: Inputs, s: Float[Array, "N m"], d: Float[Array, " m"]
+) -> Float[Array, "N *x"]:
+    """Those members, from the whitened innovation d and its anomalies s over √(N - 1)."""
+    layout, members = current(), inputs.members
+    mean, x = anomalies(layout.reshape(members, (len(members), members[0].size)))
+    weights, moved = symmetric_square_root(-s, d, x)
+    weights = weights / jnp.sqrt(jnp.asarray(len(x) - 1, x.dtype))
+    drawn = layout.reshape((mean + weights @ x)[None] + moved, members.shape)
+    if inputs.prior.rotates:
+        drawn = rotated(key, drawn)
+    return jnp.where(inputs.mask.any(), drawn, members)
 
 
 def _mixing(basis: MatrixBasis, coordinates: Float[Array, "N *v"], spread: Array) -> Float[Array, ""]:
