@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         masf as masf,
         measurements as measurements,
         metrics as metrics,
+        results as results,
         smoothers as smoothers,
         training as training,
     )
@@ -71,6 +72,7 @@ __getattr__, __dir__ = lazy(
         "measurements",
         "metrics",
         "nn",
+        "results",
         "smoothers",
         "training",
     ),

@@ -7,7 +7,8 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -30,9 +31,13 @@ from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
 from .record import Record, Stored
+from .results.given import Given
 from .run_state import RunState
 from .training.trees import identity
 from .twin import Simulation
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 
@@ -68,6 +73,7 @@ class Assimilation(eqx.Module):
     rejected: values that were there and did not pass quality control; None where there was none.
     log_likelihood: log p(z_k | z_1, …, z_{k-1}) of each cycle, where asked for (`likelihood=`).
     seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
+    given: model, sensor, observations and truth; None of a run inside jax.jit, vmap or grad.
     """
 
     forecast: dict[str, Stored]
@@ -85,11 +91,38 @@ class Assimilation(eqx.Module):
     log_likelihood: Stored | None = None
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
+    given: Given | None = None
 
     @property
     def final(self) -> State:
         """The filter's state after the last cycle."""
         return self.end.state
+
+    def to_xarray(self, **options: Any) -> xr.Dataset:
+        """The run as a dataset with the names of the CF conventions (docs/results.md).
+
+        Dimension `cycle`, with `time` (model time), `step`, and space from the model's `coordinates`; truth,
+        observations and their mask, forecast, analysis, scores by stage, what the filter reported, and flags.
+        Pieces of one run (`start=`) join: `xarray.concat([...], "cycle")`.
+
+        Args:
+            dates: (K,) dates of the cycles: `time` has these then, and `model_time` the model's.
+            units: of the observations, and of the state where components are measured as they are.
+            title: what the run is, for figures.
+            burn_in: first cycles that averages leave out, for figures.
+
+        Raises:
+            ValueError: a run made inside jax.jit, vmap or grad, which does not know its model.
+        """
+        from .results.dataset import dataset
+
+        return dataset(self, **options)
+
+    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
+        from .results.dataset import to_netcdf
+
+        return to_netcdf(self, path, **options)
 
 
 class _Problem(eqx.Module):
@@ -334,10 +367,14 @@ def assimilate(
             _n_members(start.state) or math.prod(start.shape),
             save,
         )
-    run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed)
+    run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed, simulated)
     with others_may_end():
         end, out, seconds = _execute(run, now)
-    result = Assimilation(**out, end=end, **seconds)
+    kept = out.pop("cycles", None)
+    if isinstance(observations, Observations) and kept is None and not isinstance(out["faults"], Tracer):
+        kept = given_arrays(observations, truth, start.dtype, len(out["faults"]))
+    given = None if kept is None else Given(dynamics, measurement, **kept)
+    result = Assimilation(**out, end=end, **seconds, given=given)
     if policy.action == "error" and not isinstance(result.faults, Tracer) and np.any(result.faults):
         raise FaultError(_first_fault(result), result)
     warn_of_faults(result.faults, result.diverged, result.skipped)
@@ -448,6 +485,7 @@ class _Run(NamedTuple):
     record: Record | None
     progress: bool
     timed: bool
+    simulated: bool
 
 
 def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
@@ -489,7 +527,8 @@ def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
             if len(chunks) > 1 or record is not None or run.progress:
                 piece = jax.tree.map(lambda leaf, n=j - i: leaf[:n], on_host(piece))
             if record is None:
-                pieces.append(piece)
+                made = {"cycles": _numbers_given(xs, j - i)} if run.simulated else {}
+                pieces.append(piece | made)
             else:
                 record.append(piece | {"cycles": _numbers_given(xs, j - i)}, after(carry, j))
             advance(j - i)
@@ -500,7 +539,6 @@ def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
     if record is not None:
         empty: dict[str, Any] = {name: {} for name in _BY_NAME}  # a record has no place for these
         out = empty | record.results()
-        out.pop("cycles")
     else:
         out = pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *pieces)
     if run.timed:
@@ -514,6 +552,15 @@ def _numbers_given(xs: dict[str, Array], n: int) -> dict[str, np.ndarray]:
     values, mask = (np.asarray(xs[name][:n]) for name in ("z", "mask"))
     found = {"observation": np.where(mask, values, np.nan).astype(values.dtype), "observation_mask": mask}
     return found | ({"truth": np.asarray(xs["truth"][:n])} if "truth" in xs else {})
+
+
+def given_arrays(
+    observations: Observations, truth: Array | None, dtype: Any, n_cycles: int
+) -> dict[str, np.ndarray]:
+    """The same of the first cycles of arrays."""
+    xs = {"z": observations.values, "mask": observations.mask} | ({} if truth is None else {"truth": truth})
+    found = _numbers_given(xs, n_cycles)
+    return found | {"observation": found["observation"].astype(dtype)}
 
 
 def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, " K"]:

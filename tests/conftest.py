@@ -37,6 +37,7 @@ _CHECKED = (
     "nn",
     "progress",
     "quality_control",
+    "results",
     "smoothers",
     "training",
     "twin",

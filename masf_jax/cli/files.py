@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from .errors import WriteError
 
-__all__ = ["UnfailingFile", "check_writable", "remedy", "text_writer", "write_all"]
+__all__ = ["check_writable", "remedy", "text_writer", "write_all"]
 
 
 _ROOM = 2**16
@@ -76,44 +74,6 @@ def remedy(error: OSError) -> str:
     """What to do about a file that could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "make room" if full else "see that it can be written"
-
-
-class UnfailingFile(io.FileIO):
-    """A file for the HDF5 library, which can take the process down with it when the disk fills up.
-
-    It is told that all is well; `check` and the end of the `with` block raise what went wrong first.
-    """
-
-    failed: OSError | None = None
-
-    def __init__(self, path: Path):
-        super().__init__(path, "r+")
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        try:
-            done = 0
-            while self.failed is None and done < len(view):
-                done += super().write(view[done:])
-        except OSError as error:
-            self.failed = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            if self.failed is None:
-                return super().truncate(size)
-        except OSError as error:
-            self.failed = error
-        return size or 0
-
-    def check(self) -> None:
-        if self.failed is not None:
-            raise self.failed
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        self.check()
 
 
 def text_writer(content: str) -> Callable[[Path], None]:

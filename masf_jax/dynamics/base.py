@@ -56,6 +56,16 @@ class Dynamics(eqx.Module):
         return None
 
     @property
+    def unit_length(self) -> float:
+        """How long a unit of `coordinates` is in the model's own unit of length."""
+        return 1.0
+
+    @property
+    def variable_names(self) -> tuple[str, ...] | None:
+        """Names along the state's first axis, where that counts variables and not grid points."""
+        return None
+
+    @property
     def cached_members(self) -> int | None:
         """How many members, at most, a CPU computes fastest together; None: all (`members_in_cache`)."""
         return None

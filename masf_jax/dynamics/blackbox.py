@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -28,12 +28,14 @@ class Function(Dynamics):
         coordinates: needed for localisation only.
         climatology: `key -> state`, needed only by `sample_climatology`.
         random: whether `function` takes a key as its third argument.
+        variable_names: along the state's first axis, for results and figures.
     """
 
     function: Callable[..., Array] = eqx.field(static=True)
     dt: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
+    _variable_names: tuple[str, ...] | None = eqx.field(static=True)
     climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
     random: bool = eqx.field(static=True)
 
@@ -45,9 +47,11 @@ class Function(Dynamics):
         coordinates: Coordinates | None = None,
         climatology: Callable[[PRNGKeyArray], Array] | None = None,
         random: bool = False,
+        variable_names: Sequence[str] | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology, self.random = coordinates, climatology, random
+        self._variable_names = _names(variable_names, self.state_shape)
 
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
@@ -57,6 +61,10 @@ class Function(Dynamics):
     @property
     def coordinates(self) -> Coordinates | None:
         return self._coordinates
+
+    @property
+    def variable_names(self) -> tuple[str, ...] | None:
+        return self._variable_names
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         if self.climatology is None:
@@ -77,12 +85,14 @@ class BlackBox(Dynamics):
         state_shape: shape of one member.
         dt: model time of one step.
         coordinates: needed for localisation only.
+        variable_names: along the state's first axis, for results and figures.
     """
 
     function: Callable[[np.ndarray, float], np.ndarray] = eqx.field(static=True)
     dt: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
+    _variable_names: tuple[str, ...] | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -90,9 +100,11 @@ class BlackBox(Dynamics):
         state_shape: tuple[int, ...],
         dt: float = 1.0,
         coordinates: Coordinates | None = None,
+        variable_names: Sequence[str] | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates = coordinates
+        self._variable_names = _names(variable_names, self.state_shape)
 
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
@@ -104,6 +116,18 @@ class BlackBox(Dynamics):
     @property
     def coordinates(self) -> Coordinates | None:
         return self._coordinates
+
+    @property
+    def variable_names(self) -> tuple[str, ...] | None:
+        return self._variable_names
+
+
+def _names(names: Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    if names is not None and len(names) != (state_shape or (0,))[0]:
+        raise ValueError(
+            f"variable_names must name each entry of the state's first axis ({state_shape}); got {names}."
+        )
+    return None if names is None else tuple(names)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -298,6 +298,14 @@ class Kolmogorov(Dynamics):
         return Coordinates.grid((ny, nx), (ny * (dy / dx), float(nx)))
 
     @property
+    def unit_length(self) -> float:
+        return self.grid.spacing[1]
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        return "u", "v"
+
+    @property
     def cached_members(self) -> int:
         return members_in_cache(self.state_shape)
 

@@ -39,6 +39,10 @@ class Lorenz63(Dynamics):
         return rk4_step(self.tendency, x, time, self.dt.astype(x.dtype))
 
     @property
+    def variable_names(self) -> tuple[str, ...]:
+        return "x", "y", "z"
+
+    @property
     def spin_up_steps(self) -> int:
         return 2000
 

@@ -63,6 +63,14 @@ class ModelError(Dynamics):
         return self.dynamics.coordinates
 
     @property
+    def unit_length(self) -> float:
+        return self.dynamics.unit_length
+
+    @property
+    def variable_names(self) -> tuple[str, ...] | None:
+        return self.dynamics.variable_names
+
+    @property
     def cached_members(self) -> int | None:
         return self.dynamics.cached_members
 

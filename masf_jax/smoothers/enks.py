@@ -169,4 +169,5 @@ def enks(
     assert isinstance(prepared, EnsembleFilter)
     way = ReverseMode(checkpoint, truncate)
     problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout, way)
-    return result(_run(problem, ensemble, xs), observations.steps)
+    out = _run(problem, ensemble, xs)
+    return result(out, dynamics, measurement, observations, truth)

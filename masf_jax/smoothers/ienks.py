@@ -178,4 +178,5 @@ def ienks(
         layout = for_reverse_mode(layout, observations, 0, lag)
     way = ReverseMode(checkpoint, truncate)
     problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout, way)
-    return result(_run(problem, ensemble, xs, lag), observations.steps)
+    out = _run(problem, ensemble, xs, lag)
+    return result(out, dynamics, measurement, observations, truth)

@@ -233,7 +233,8 @@ def rts(
         layout = for_reverse_mode(layout, observations, 0)
     way, covariance = ReverseMode(checkpoint, truncate), _COVARIANCE in save
     problem = _Problem(filter, dynamics, measurement, policy, kept, covariance, layout, way)
-    return result(_run(problem, state, cycle_arrays(observations, truth, dtype)), observations.steps)
+    out = _run(problem, state, cycle_arrays(observations, truth, dtype))
+    return result(out, dynamics, measurement, observations, truth)
 
 
 def _first(filter: KalmanFilter, ensemble: Any, dynamics: Dynamics) -> GaussianState:

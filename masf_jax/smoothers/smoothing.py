@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -10,13 +12,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from ..arrays import real_array
-from ..checks import check_members, check_problem
-from ..driver import cycle_arrays, observed_components, saved
+from ..checks import check_members, check_problem, traced
+from ..driver import cycle_arrays, given_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info, State
 from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
+from ..results.given import Given
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Kept", "Smoothing", "in_place", "result", "run_arrays"]
 
@@ -28,7 +34,7 @@ class Smoothing(eqx.Module):
         measurements.
     smoothed_scores, analysis_scores: scores by name; empty without truth.
     info: what the analyses reported.
-    repaired, diverged, skipped, faults: see `Assimilation`; steps: model step number of each cycle.
+    repaired, diverged, skipped, faults, given: see `Assimilation`; steps: model step number of each cycle.
     """
 
     smoothed: dict[str, Array]
@@ -41,6 +47,19 @@ class Smoothing(eqx.Module):
     skipped: Bool[Array, " K"]
     faults: Int[Array, " K"]
     steps: Int[Array, " K"]
+    given: Given | None = None
+
+    def to_xarray(self, **options: Any) -> xr.Dataset:
+        """The result as a dataset; see `Assimilation.to_xarray`."""
+        from ..results.dataset import dataset
+
+        return dataset(self, **options)
+
+    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
+        from ..results.dataset import to_netcdf
+
+        return to_netcdf(self, path, **options)
 
 
 class Kept(eqx.Module):
@@ -62,11 +81,23 @@ def in_place(out: dict[str, Any], last: Any) -> dict[str, Any]:
     return out | {"smoothed": late}
 
 
-def result(out: dict[str, Any], steps: Array) -> Smoothing:
+def result(
+    out: dict[str, Any],
+    dynamics: Dynamics,
+    measurement: Measurement,
+    observations: Observations,
+    truth: Any,
+) -> Smoothing:
     """Of the outputs by name; warns of the cycles that could not be used."""
     (smoothed, smoothed_scores), (analysis, analysis_scores) = out.pop("smoothed"), out.pop("analysis")
     warn_of_faults(out["faults"], out["diverged"], out["skipped"])
-    return Smoothing(smoothed, analysis, smoothed_scores, analysis_scores, **out, steps=steps)
+    given = None
+    if not traced(out["faults"]):
+        n, dtype = observations.n_cycles, observations.values.dtype
+        truth = None if truth is None else real_array("truth", truth, cycles_first=True)
+        given = Given(dynamics, measurement, **given_arrays(observations, truth, dtype, n))
+    scores = smoothed_scores, analysis_scores
+    return Smoothing(smoothed, analysis, *scores, **out, steps=observations.steps, given=given)
 
 
 def run_arrays(

@@ -123,7 +123,7 @@ def test_results_that_went_over_the_disk_are_those_in_memory(tmp_path, monkeypat
     assert main([*arguments, f"output_dir={tmp_path}/memory"]) == 0
     monkeypatch.setattr("masf_jax.cli.run.problem.AT_ONCE", 0)
     monkeypatch.setattr("masf_jax.cli.run.folder.Stoppable.every", 0.0)
-    monkeypatch.setattr("masf_jax.cli.run.results._CHUNK", 200)
+    monkeypatch.setattr("masf_jax.results.netcdf._CHUNK", 200)
     assert main([*arguments, "chunk=7", f"output_dir={tmp_path}/disk"]) == 0
     whole, pieces = load(tmp_path / "memory"), load(tmp_path / "disk")
     assert whole.drop_attrs().identical(pieces.drop_attrs())

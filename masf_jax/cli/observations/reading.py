@@ -15,7 +15,7 @@ from ..groups import config_folder
 from .csv_files import read_csv
 from .safety import check_kind, check_memory
 from .table import Table
-from .times import ModelTimes, model_times
+from .times import ModelTimes, dates_of, model_times
 
 __all__ = ["Record", "first_of", "read_observations"]
 
@@ -30,6 +30,7 @@ class Record(NamedTuple):
     values, mask: (K, *z); steps: (K,) int32; times: (K,) double precision, in the model's unit.
     units: the file's, or those expected where the file gives none; time_units: what `times` count.
     warnings: what the user should know, a sentence each; outside: number of values out of the valid range.
+    dates: (K,) datetime64, where the times are dates.
     """
 
     values: np.ndarray
@@ -40,6 +41,7 @@ class Record(NamedTuple):
     time_units: str | None = None
     warnings: tuple[str, ...] = ()
     outside: int = 0
+    dates: np.ndarray | None = None
 
 
 def read_observations(
@@ -101,7 +103,8 @@ def read_observations(
     units = printable(table.units, _LONGEST_UNITS) if table.units else source.units
     time_units = printable(clock.units, _LONGEST_UNITS) if clock.units else None
     values = np.where(mask, values, 0.0)
-    return Record(values, mask, steps, times, units, time_units, tuple(warnings), count)
+    dates = dates_of(times, clock.units, table.clock.calendar)
+    return Record(values, mask, steps, times, units, time_units, tuple(warnings), count, dates)
 
 
 def first_of(found: np.ndarray, values: np.ndarray, times: np.ndarray) -> str:

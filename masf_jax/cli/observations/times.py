@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError, printable
 
-__all__ = ["Clock", "iso_date", "model_times"]
+__all__ = ["Clock", "ModelTimes", "dates_of", "iso_date", "model_times"]
 
 _SECONDS = {
     "nanoseconds": Fraction(1, 10**9),
@@ -259,3 +259,27 @@ def _month(microseconds: int) -> float:
     start = date.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     length = calendar.monthrange(date.year, date.month)[1]
     return 12 * date.year + date.month - 1 + (date - start) / datetime.timedelta(days=length)
+
+
+def dates_of(times: np.ndarray, units: str | None, calendar: str = "standard") -> np.ndarray | None:
+    """Dates (datetime64, UTC) of times that count from a date ("hours since 2000-01-01"), to the microsecond.
+
+    None where they count from none, or in another calendar, or leave the years 1678 … 2261 of datetime64[ns].
+    """
+    since = _SINCE.fullmatch(units or "")
+    if since is None or calendar.lower() not in _GREGORIAN:
+        return None
+    start, unit = _reference(Path(), Clock(times, units, calendar), since), since[1].lower()
+    if unit in _MONTHS:
+        months = _month(start) + times * _MONTHS[unit]
+        whole = np.floor(months + 1e-9)
+        first = (whole - 12 * 1970).astype("datetime64[M]")
+        length = ((first + 1).astype("datetime64[us]") - first.astype("datetime64[us]")).astype(float)
+        found = first.astype("datetime64[us]") + np.round(np.maximum(months - whole, 0.0) * length).astype(
+            "timedelta64[us]"
+        )
+    else:
+        microseconds = np.round(times * float(_SECONDS[unit] * 10**6))
+        found = np.datetime64(start, "us") + microseconds.astype("timedelta64[us]")
+    least, most = np.datetime64("1678-01-01"), np.datetime64("2262-01-01")
+    return found.astype("datetime64[ns]") if np.all((found >= least) & (found < most)) else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from ...estimation import EM, AugmentedState, Estimate, Prior, Problem as Number
 from ...estimation.unknown import scalars
 from ...measurements import Observations
 from ...record import Record
+from ...results.given import Given
 from ..config.builders.estimation import ENGINES, PRIORS, unknowns_of
 from ..config.settings import Settings
 from ..errors import InputError, unknown
@@ -128,4 +129,5 @@ def keep(found: Estimate, problem: Problem, settings: Settings, record: Record) 
     if run.rejected is not None:
         results["rejected"] = run.rejected
     record.append(results, run.end)
-    return eqx.tree_at(lambda r: (r.forecast, r.analysis), run, tuple(stages.values()))
+    kept = Given(problem.dynamics, problem.measurement, **record.results()["cycles"])
+    return dataclasses.replace(run, **stages, given=kept)

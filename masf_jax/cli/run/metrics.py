@@ -14,8 +14,8 @@ from ...filters import EnsembleState
 from ...filters.faults import fault_counts
 from ...measurements import Gaussian
 from ...metrics import time_average
+from ...results.cycles import Cycles
 from ..config.settings import Settings
-from .cycles import Cycles
 from .problem import Problem
 
 __all__ = ["averages", "summarize", "versions"]
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str, Any]:
     """Metrics by name; NaN where a number does not exist (RMSE without truth)."""
-    n_cycles, result, simulated = cycles.n, cycles.result, "truth" in cycles.given
+    n_cycles, result, simulated = cycles.n, cycles.result, cycles.given.truth is not None
     burn_in = settings.burn_in
     members = settings.ensemble_size if isinstance(result.final, EnsembleState) else None
     scores = {stage: getattr(result, f"{stage}_scores") for stage in _STAGES}
@@ -51,7 +51,7 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
         metrics |= _innovations(problem, cycles, burn_in)
     if (of_all := result.rejected) is not None:
         rejected = int(cycles.each(lambda part: _flat(of_all[part]).sum(1)).sum())
-        measured = int(cycles.each(lambda part: _flat(cycles.given["observation_mask"][part]).sum(1)).sum())
+        measured = int(cycles.each(lambda part: _flat(cycles.given.observation_mask[part]).sum(1)).sum())
         metrics |= {"rejected_values": rejected, "rejected_fraction": rejected / max(measured, 1)}
     if problem.outside:
         metrics["values_outside_range"] = problem.outside

@@ -55,6 +55,8 @@ class Case(NamedTuple):
     """What the times in the file count, where it says."""
     outside: int = 0
     """Values that count as missing because they lie outside a valid range."""
+    dates: np.ndarray | None = None
+    """(cycles,) datetime64, where the times in the file are dates."""
 
 
 class Problem(NamedTuple):
@@ -71,6 +73,7 @@ class Problem(NamedTuple):
     units: str | None = None
     time_units: str | None = None
     outside: int = 0
+    dates: np.ndarray | None = None
 
 
 def build(settings: Settings) -> Problem:
@@ -235,7 +238,7 @@ def _from_file(
     if far is not None:
         warn(f"{path}: {far}")
     observations = _observations(values, record.steps.astype(np.int32), record.mask)
-    about = (record.times, record.units, record.time_units, record.outside)
+    about = (record.times, record.units, record.time_units, record.outside, record.dates)
     return Case(key, observations, members, None, *about)
 
 

@@ -19,11 +19,11 @@ from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...metrics import time_average
 from ...processes import ProcessLostError, alone, first_tells
 from ...quality_control import GrossErrorCheck
+from ...results.cycles import Cycles
 from ..config.builders.smoothers import Smoothed
 from ..config.settings import Settings
 from ..errors import InputError, RunError
 from ..process import computing, precision
-from .cycles import Cycles
 from .estimating import estimated, estimated_numbers, keep
 from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
 from .metrics import summarize
@@ -89,7 +89,7 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
             problem, seconds_train, result, found = _compute(problem, settings, record)
             if not alone():
                 return None
-            cycles = Cycles(problem.measurement, result, record.results()["cycles"])
+            cycles = Cycles(result)
             metrics = summarize(settings, problem, cycles)
             metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
             metrics |= estimated_numbers(found, settings)

@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
-    from .cycles import Cycles
-    from .results import Variable
+    from ...results.cycles import Cycles
+    from ...results.variables import Variable
 
 __all__ = ["finish_store", "is_unfinished", "name_arrays", "open_store"]
 

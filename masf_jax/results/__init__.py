@@ -1,0 +1,12 @@
+"""What runs leave, as datasets of xarray with the names of the CF conventions, and as NetCDF files."""
+
+from .._lazy import lazy
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Given": ".given",
+        "dataset": ".dataset",
+        "to_netcdf": ".dataset",
+    },
+)

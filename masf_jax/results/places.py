@@ -1,0 +1,108 @@
+"""Names of a state's and of a measurement's dimensions, and where their points are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..dynamics.base import Dynamics
+from ..measurements.measurement import Measurement
+
+__all__ = ["Axis", "measured_axes", "space", "space_axes"]
+
+_AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
+
+
+class Axis(NamedTuple):
+    """A coordinate along one dimension."""
+
+    name: str
+    dim: str
+    values: np.ndarray
+    about: dict[str, str]
+
+
+def space(dynamics: Dynamics) -> tuple[str, ...]:
+    """The names of a state's dimensions.
+
+    Those of its grid are x, (y, x) or (z, y, x), those before it channels; points that are no grid are
+    `point`; the one dimension of a model without coordinates is `variable` where it has names, else
+    `component`.
+    """
+    shape, points = dynamics.state_shape, dynamics.coordinates
+    if points is None:
+        if len(shape) == 1:
+            return ("component" if dynamics.variable_names is None else "variable",)
+        grid = _AXES.get(min(len(shape), 2), ())
+    elif _grid(dynamics) is not None:
+        grid = _AXES[points.positions.shape[1]]
+    else:
+        grid = ("point",)
+    n = len(shape) - len(grid)
+    return (*(("channel",) if n == 1 else tuple(f"channel_{i}" for i in range(n))), *grid)
+
+
+def space_axes(dynamics: Dynamics) -> list[Axis]:
+    """Coordinates of the state: positions in the model's unit of length, and names of variables."""
+    dims, points = space(dynamics), dynamics.coordinates
+    shape = list(dynamics.state_shape)
+    axes: list[Axis] = []
+    axes_of_grid = _grid(dynamics)
+    if axes_of_grid is not None:
+        for name, values in axes_of_grid.items():
+            axes.append(Axis(name, name, values, _position(name)))
+    elif points is not None:
+        for name, values in zip(_AXES[points.positions.shape[1]], points.positions.T, strict=True):
+            axes.append(Axis(name, "point", values * dynamics.unit_length, _position(name)))
+    elif dynamics.variable_names is None or len(shape) > 1:
+        last = dims[-1]
+        about = _position(last) if last == "x" else {"long_name": "component of the state"}
+        axes.append(Axis(last, last, np.arange(shape[-1], dtype=float), about))
+    if dims[0] in ("variable", "channel"):
+        names = dynamics.variable_names
+        labels = np.arange(shape[0]) if names is None else np.asarray(names)
+        axes.append(Axis(dims[0], dims[0], labels, {"long_name": "component of the state"}))
+    return axes
+
+
+def measured_axes(dynamics: Dynamics, measurement: Measurement) -> tuple[tuple[str, ...], list[Axis]]:
+    """Names of the dimensions of what is measured, and where its values are, if that can be said.
+
+    What has the state's shape has the state's dimensions.
+    """
+    shape = measurement.output_shape(dynamics.state_shape)
+    if shape == dynamics.state_shape:
+        return space(dynamics), []
+    dims = ("observation", *(f"observation_{i}" for i in range(1, len(shape))))
+    points = dynamics.coordinates
+    place = None if points is None else measurement.operator.coordinates(points)
+    if place is None or len(shape) != 1:
+        return dims, []
+    names = (f"observation_{name}" for name in _AXES[place.positions.shape[1]])
+    about = {"long_name": "position of the observed value"}
+    return dims, [
+        Axis(name, dims[0], positions * dynamics.unit_length, about)
+        for name, positions in zip(names, place.wrapped().T, strict=True)
+    ]
+
+
+def _position(name: str) -> dict[str, str]:
+    about = {"long_name": "position of the grid point"}
+    return about | ({"axis": name.upper()} if name in "xyz" else {})
+
+
+def _grid(dynamics: Dynamics) -> dict[str, np.ndarray] | None:
+    """Positions along each direction where the points are a grid of the state's last dimensions."""
+    points, shape = dynamics.coordinates, dynamics.state_shape
+    if points is None or (d := points.positions.shape[1]) > min(3, len(shape)):
+        return None
+    grid = shape[len(shape) - d :]
+    if math.prod(grid) != points.n_points:
+        return None
+    mesh = points.positions.reshape(*grid, d)
+    axes = [np.moveaxis(mesh[..., i], i, 0).reshape(grid[i], -1)[:, 0] for i in range(d)]
+    if not np.allclose(mesh, np.stack(np.meshgrid(*axes, indexing="ij"), -1), rtol=1e-12, atol=1e-12):
+        return None
+    return {name: axis * dynamics.unit_length for name, axis in zip(_AXES[d], axes, strict=True)}

@@ -1,0 +1,149 @@
+"""The variables of a result by name: what each holds, along which dimensions, in which units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..filters.faults import Fault, fault_counts
+from .cycles import Cycles
+from .places import measured_axes, space
+
+__all__ = ["Variable", "of_cycle", "variables"]
+
+_STAGES = ("forecast", "analysis", "smoothed")
+_KINDS = {
+    "mean": ("mean", {"cell_methods": "realization: mean"}),
+    "spread": ("standard deviation", {"cell_methods": "realization: standard_deviation"}),
+    "ensemble": ("members", {}),
+    "covariance": ("covariance of the raveled state", {}),
+}
+
+
+class Variable(NamedTuple):
+    """Of a result: `read(part)` gives its values in a slice of the cycles."""
+
+    dims: tuple[str, ...]
+    read: Callable[[slice], np.ndarray]
+    about: dict[str, Any]
+
+
+def of_cycle(
+    values: Any, long_name: str, units: str = "1", dims: tuple[str, ...] = (), **more: Any
+) -> Variable:
+    """Of an array (K, …), or of a function that gives a part of it."""
+    read: Any = values if callable(values) else lambda part: np.asarray(values[part])
+    return Variable(("cycle", *dims), read, {"long_name": long_name, "units": units} | more)
+
+
+def variables(
+    cycles: Cycles,
+    units: str | None = None,
+    operator: str | None = None,
+    smoothed: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
+) -> dict[str, Variable]:
+    """Truth, observations, moments and members by stage, scores, what the filter reported, and faults.
+
+    Args:
+        units: of the observations; the state's too, where components are measured as they are.
+        operator: what the measurement is called.
+        smoothed: arrays and scores, by name, of a smoother that ran beside the filter.
+    """
+    given = cycles.given
+    structure = given.measurement.operator.structure
+    state_units = (units or "1") if structure in ("identity", "mask") else "1"
+    called = operator or type(given.measurement.operator).__name__
+    return (
+        _measured(cycles, units or "1", state_units, called, structure or "nonlinear")
+        | _states(cycles, units or "1", state_units, smoothed)
+        | _reported(cycles)
+    )
+
+
+def _flag(
+    values: Any, dims: tuple[str, ...], long_name: str, meanings: str = "no yes", **more: Any
+) -> Variable:
+    about = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": meanings} | more
+    return of_cycle(lambda part: np.asarray(values[part], np.int8), long_name, dims=dims, **about)
+
+
+def _measured(
+    cycles: Cycles, units: str, state_units: str, operator: str, structure: str
+) -> dict[str, Variable]:
+    given, rejected = cycles.given, cycles.rejected
+    dims, _ = measured_axes(given.dynamics, given.measurement)
+    found: dict[str, Variable] = {}
+    if given.truth is not None:
+        found["truth"] = of_cycle(given.truth, "true state", state_units, space(given.dynamics))
+    about = {"operator": operator, "structure": structure, "ancillary_variables": "observation_mask"}
+    found["observation"] = of_cycle(given.observation, "observed value", units, dims, **about)
+    quality = {"standard_name": "quality_flag"}
+    found["observation_mask"] = _flag(
+        given.observation_mask, dims, "whether the value was measured", "missing valid", **quality
+    )
+    if rejected is not None:
+        found["observation_rejected"] = _flag(rejected, dims, "whether quality control rejected the value")
+
+        def count(part: slice) -> np.ndarray:
+            return (each := np.asarray(rejected[part])).reshape(len(each), -1).sum(1)
+
+        found["rejected_values"] = of_cycle(count, "values that quality control rejected")
+    return found
+
+
+def _states(
+    cycles: Cycles, units: str, state_units: str, smoothed: tuple[dict[str, Any], dict[str, Any]]
+) -> dict[str, Variable]:
+    given, result = cycles.given, cycles.result
+    dims, (measured, _) = space(given.dynamics), measured_axes(given.dynamics, given.measurement)
+    found: dict[str, Variable] = {}
+    stages = {s: (getattr(result, s, {}), getattr(result, f"{s}_scores", {})) for s in _STAGES}
+    if any(smoothed):
+        stages["smoothed"] = smoothed
+    own = {"ensemble": ("member", *dims), "covariance": ("row", "column")}
+    for stage, (arrays, scores) in stages.items():
+        for name, values in arrays.items():
+            kind, more = _KINDS[name]
+            of = own.get(name, dims)
+            found[f"{stage}_{name}"] = of_cycle(values, f"{stage} {kind}", state_units, of, **more)
+        for name, values in scores.items():
+            found |= _score(stage, name, values, state_units)
+        if given.truth is None and "mean" in arrays and stage != "smoothed":
+            residual = functools.partial(cycles.residual, stage)
+            what = f"observation minus {stage} mean"
+            found[f"{stage}_residual"] = of_cycle(residual, what, units, measured)
+    return found
+
+
+def _score(stage: str, name: str, values: Any, units: str) -> dict[str, Variable]:
+    if values.shape[1:] == (1,):  # a single bin: no members, no ranks
+        return {}
+    ranks = name == "rank_histogram"
+    name, dims = ("rank_counts" if ranks else name), tuple(f"{name}_{i}" for i in range(values.ndim - 1))
+    dims = ("rank",) if ranks else dims
+    what = f"{name.replace('_', ' ')} of the {stage}"
+    return {f"{name}_{stage}": of_cycle(values, what, "1" if ranks else units, dims)}
+
+
+def _reported(cycles: Cycles) -> dict[str, Variable]:
+    """What the filter reported of each cycle, and what was found wrong in it."""
+    result = cycles.result
+    found = {
+        name: of_cycle(values, name.replace("_", " "))
+        for name, values in result.info.items()
+        if np.ndim(values) == 1
+    }
+    if getattr(result, "log_likelihood", None) is not None:
+        found["log_likelihood"] = of_cycle(result.log_likelihood, "log-likelihood of the cycle's values")
+    found["repaired_members"] = of_cycle(result.repaired, "members replaced since they were not finite")
+    found["diverged"] = _flag(result.diverged, (), "fewer than two finite members")
+    what = "whether the forecast stands for an analysis that could not be used"
+    found["skipped"] = _flag(result.skipped, (), what)
+    names = " ".join(f"{name}_fault" for name in fault_counts(result.faults))
+    about = {"flag_masks": np.array([int(fault) for fault in Fault], np.int32), "flag_meanings": names}
+    faults = np.asarray(result.faults, np.int32)
+    found["faults"] = of_cycle(faults, "what was found in the cycle", **about)
+    return found
