@@ -114,13 +114,13 @@ class Assimilation(eqx.Module):
         Raises:
             ValueError: a run made inside jax.jit, vmap or grad, which does not know its model.
         """
-        from .results.dataset import dataset
+        from .results.datasets import dataset
 
         return dataset(self, **options)
 
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
-        from .results.dataset import to_netcdf
+        from .results.datasets import to_netcdf
 
         return to_netcdf(self, path, **options)
 
@@ -372,7 +372,7 @@ def assimilate(
         end, out, seconds = _execute(run, now)
     kept = out.pop("cycles", None)
     if isinstance(observations, Observations) and kept is None and not isinstance(out["faults"], Tracer):
-        kept = given_arrays(observations, truth, start.dtype, len(out["faults"]))
+        kept = given_arrays(observations, truth, len(out["faults"]))
     given = None if kept is None else Given(dynamics, measurement, **kept)
     result = Assimilation(**out, end=end, **seconds, given=given)
     if policy.action == "error" and not isinstance(result.faults, Tracer) and np.any(result.faults):
@@ -554,13 +554,12 @@ def _numbers_given(xs: dict[str, Array], n: int) -> dict[str, np.ndarray]:
     return found | ({"truth": np.asarray(xs["truth"][:n])} if "truth" in xs else {})
 
 
-def given_arrays(
-    observations: Observations, truth: Array | None, dtype: Any, n_cycles: int
-) -> dict[str, np.ndarray]:
-    """The same of the first cycles of arrays."""
-    xs = {"z": observations.values, "mask": observations.mask} | ({} if truth is None else {"truth": truth})
-    found = _numbers_given(xs, n_cycles)
-    return found | {"observation": found["observation"].astype(dtype)}
+def given_arrays(observations: Observations, truth: Array | None, n_cycles: int) -> dict[str, Any]:
+    """The same of the first cycles of arrays, which are not copied."""
+    found = {"observation": observations.values, "observation_mask": observations.mask, "truth": truth}
+    if n_cycles < observations.n_cycles:
+        found = {name: None if x is None else x[:n_cycles] for name, x in found.items()}
+    return found
 
 
 def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, " K"]:

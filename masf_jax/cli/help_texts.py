@@ -10,7 +10,8 @@ masf-jax: data assimilation experiments
   masf-jax tune filter=… [KEY=VALUE …]   tune a filter's values with Optuna   (masf-jax tune --help)
   masf-jax train [KEY=VALUE …]   pretrain the network of a score-based filter (masf-jax train --help)
   masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
-  masf-jax figures RUN_DIR       draw a run's figures anew
+  masf-jax plot RUN [WHAT …]     figures of a finished run or comparison, anew   (masf-jax plot --help)
+  masf-jax report RUN            one HTML page of a run or comparison: scores, figures, configuration
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax list GROUP NAME       the keys of a choice: value, type, what each is
   masf-jax --version

@@ -1,4 +1,4 @@
-"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `animate`, `figures`, `list`.
+"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `plot`, `report`, `animate`, `list`.
 
 Nothing heavy is imported here: `--help`, `--version` and `list` need neither JAX nor Hydra.
 """
@@ -94,12 +94,18 @@ def _dispatch(arguments: list[str]) -> int:
         from .compare.tune import tune
 
         return tune(rest)
-    elif command in ("animate", "figures"):
+    elif command in ("animate", "plot"):
         from .run import finished
 
-        return finished.animate(rest) if command == "animate" else finished.figures(rest)
+        return finished.animate(rest) if command == "animate" else finished.plot(rest)
+    elif command == "report":
+        from .pages.report import report
+
+        return report(rest)
     else:
-        raise unknown("command", command, (*texts, "animate", "figures", "list", "--help", "--version"))
+        raise unknown(
+            "command", command, (*texts, "animate", "plot", "report", "list", "--help", "--version")
+        )
     return 0
 
 

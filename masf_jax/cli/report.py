@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .config.settings import Settings
     from .run.run import Outcome
 
-__all__ = ["over_seeds", "print_outcome", "print_sweep"]
+__all__ = ["over_seeds", "print_outcome", "print_sweep", "score_rows"]
 
 _ROWS = {
     "route": "route to the analysis",
@@ -72,6 +72,26 @@ def _print_lines(console: Console, lines: Iterable[Any]) -> None:
         console.print(printable(str(line)), highlight=False, soft_wrap=True, markup=False)
 
 
+def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the numbers of a run are called, and each as text; those without a value are left out."""
+    rows: list[tuple[str, str]] = []
+    if metrics["ensemble_size"] is not None:
+        rows.append(("members", str(metrics["ensemble_size"])))
+    rows.append(("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})"))
+    units = metrics.get("observation_units") or ""
+    for key, label in _ROWS.items():
+        shown = _shown(metrics.get(key))
+        if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
+            of_values = units and key.startswith("innovation_rms")
+            rows.append((f"{label} ({units})" if of_values else label, shown))
+    for key in metrics:
+        if key.startswith("estimated_") and f"{key}_std" in metrics:
+            spread = _shown(metrics[f"{key}_std"])
+            shown = f"{_shown(metrics[key])} ± {spread}" if spread else _shown(metrics[key])
+            rows.append((f"{key.removeprefix('estimated_')}, estimated", shown))
+    return rows
+
+
 def print_outcome(settings: Settings, outcome: Outcome) -> None:
     """A table of the run's numbers, then the paths of its files and figures."""
     from rich.console import Console
@@ -83,20 +103,8 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     table = Table(title=f"{name}: {settings.filter['name']}", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    if metrics["ensemble_size"] is not None:
-        table.add_row("members", str(metrics["ensemble_size"]))
-    table.add_row("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})")
-    units = escape(metrics.get("observation_units") or "")
-    for key, label in _ROWS.items():
-        shown = _shown(metrics.get(key))
-        if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
-            of_values = units and key.startswith("innovation_rms")
-            table.add_row(f"{label} ({units})" if of_values else label, shown)
-    for key in metrics:
-        if key.startswith("estimated_") and f"{key}_std" in metrics:
-            spread = _shown(metrics[f"{key}_std"])
-            shown = f"{_shown(metrics[key])} ± {spread}" if spread else _shown(metrics[key])
-            table.add_row(f"{key.removeprefix('estimated_')}, estimated", shown)
+    for label, shown in score_rows(metrics):
+        table.add_row(escape(label), shown)
     console = Console()
     console.print(table)
     reference = settings.experiment.reference

@@ -6,7 +6,8 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "Given": ".given",
-        "dataset": ".dataset",
-        "to_netcdf": ".dataset",
+        "comparison": ".averages",
+        "dataset": ".datasets",
+        "to_netcdf": ".datasets",
     },
 )

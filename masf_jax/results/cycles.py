@@ -54,6 +54,11 @@ class Cycles:
         length = getattr(self.given.observation, "chunks", (self.n,))[0]
         return (slice(i, min(i + length, self.n)) for i in range(0, self.n, length))
 
+    def observation(self, part: slice) -> np.ndarray:
+        """(cycles, *z), NaN where nothing was measured."""
+        values, mask = (np.asarray(x[part]) for x in (self.given.observation, self.given.observation_mask))
+        return np.where(mask, values, np.nan).astype(values.dtype)
+
     def used(self, part: slice) -> np.ndarray:
         """Which values the analyses used, (cycles, *z): measured, not rejected, in cycles not left out."""
         used = np.asarray(self.given.observation_mask[part])

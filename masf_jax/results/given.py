@@ -14,8 +14,8 @@ __all__ = ["Given"]
 class Given(eqx.Module):
     """Model, sensor, and by cycle along axis 0 what was measured.
 
-    observation: (K, *z), NaN where nothing was measured; observation_mask: (K, *z) booleans;
-    truth: (K, *state), None where it is not known.
+    observation: (K, *z), anything where nothing was measured; observation_mask: (K, *z) booleans;
+    truth: (K, *state), None where it is not known. These are the caller's arrays, not copies.
     """
 
     dynamics: Dynamics

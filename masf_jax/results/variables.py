@@ -79,7 +79,7 @@ def _measured(
     if given.truth is not None:
         found["truth"] = of_cycle(given.truth, "true state", state_units, space(given.dynamics))
     about = {"operator": operator, "structure": structure, "ancillary_variables": "observation_mask"}
-    found["observation"] = of_cycle(given.observation, "observed value", units, dims, **about)
+    found["observation"] = of_cycle(cycles.observation, "observed value", units, dims, **about)
     quality = {"standard_name": "quality_flag"}
     found["observation_mask"] = _flag(
         given.observation_mask, dims, "whether the value was measured", "missing valid", **quality

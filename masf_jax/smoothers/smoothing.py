@@ -51,13 +51,13 @@ class Smoothing(eqx.Module):
 
     def to_xarray(self, **options: Any) -> xr.Dataset:
         """The result as a dataset; see `Assimilation.to_xarray`."""
-        from ..results.dataset import dataset
+        from ..results.datasets import dataset
 
         return dataset(self, **options)
 
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
-        from ..results.dataset import to_netcdf
+        from ..results.datasets import to_netcdf
 
         return to_netcdf(self, path, **options)
 
@@ -93,9 +93,8 @@ def result(
     warn_of_faults(out["faults"], out["diverged"], out["skipped"])
     given = None
     if not traced(out["faults"]):
-        n, dtype = observations.n_cycles, observations.values.dtype
         truth = None if truth is None else real_array("truth", truth, cycles_first=True)
-        given = Given(dynamics, measurement, **given_arrays(observations, truth, dtype, n))
+        given = Given(dynamics, measurement, **given_arrays(observations, truth, observations.n_cycles))
     scores = smoothed_scores, analysis_scores
     return Smoothing(smoothed, analysis, *scores, **out, steps=observations.steps, given=given)
 

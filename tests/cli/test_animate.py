@@ -10,7 +10,7 @@ from PIL import Image
 
 from masf_jax.cli.errors import InputError, WriteError
 from masf_jax.cli.main import main
-from masf_jax.cli.plots.animate import ffmpeg, write_animation
+from masf_jax.cli.run.animate import ffmpeg, write_animation
 from masf_jax.cli.run.finished import parse_cycles
 
 TINY = ["dynamics=kolmogorov_64", "dynamics.shape=[16,16]", "dynamics.n_inner=2", "measurement=grid_mask"]
@@ -77,7 +77,7 @@ def test_an_ffmpeg_that_fails_leaves_no_file_and_says_why(flow, tmp_path, monkey
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\n/bin/cat > /dev/null\necho 'Unknown encoder h264' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr("masf_jax.cli.plots.animate.ffmpeg", lambda: str(program))
+    monkeypatch.setattr("masf_jax.cli.run.animate.ffmpeg", lambda: str(program))
     folder = tmp_path / "run"
     with pytest.raises(WriteError, match="Unknown encoder h264"):
         write_animation(folder, flow, [0], "mp4", dpi=30)
@@ -116,7 +116,7 @@ def test_animate_and_figures_from_the_command_line(run_dir, capsys):
     assert capsys.readouterr().out.strip() == str(run_dir / "vorticity.gif")
     assert len(frames(run_dir / "vorticity.gif")[0]) == 2
     before = (run_dir / "states.png").read_bytes()
-    assert main(["figures", str(run_dir), "--cycles", "0,2", "--dpi", "50"]) == 0
+    assert main(["plot", str(run_dir), "--cycles", "0,2", "--dpi", "50"]) == 0
     assert str(run_dir / "spectra.png") in capsys.readouterr().out
     assert (run_dir / "states.png").read_bytes() != before
 
@@ -128,15 +128,15 @@ def test_mistakes_end_with_code_2(flow, run_dir, tmp_path, capsys):
     (tmp_path / "result.nc").write_text("nothing of the kind")
     wrong = {
         ("animate", str(other)): "not the run of a flow",
-        ("figures", str(other), "--cycles", "0"): "--cycles is for flows",
+        ("plot", str(other), "--cycles", "0"): "--cycles is for flows",
         ("animate", str(tmp_path / "absent")): "holds no result.nc",
-        ("figures", str(tmp_path)): "cannot read",
+        ("plot", str(tmp_path)): "cannot read",
         ("animate",): "RUN_DIR is missing",
         ("animate", str(run_dir), "--format", "avi"): "invalid choice: 'avi'",
         ("animate", str(run_dir), "--cycles", "0:9"): "0 … 2",
         ("animate", str(run_dir), "--fps", "-1"): "must be positive",
         ("animate", str(run_dir), "--dpi", "0"): "--dpi must be at least 1",
-        ("figures", str(run_dir), "--dpi", "x"): "invalid int value",
+        ("plot", str(run_dir), "--dpi", "x"): "invalid int value",
         ("animat", str(run_dir)): "Did you mean 'animate'?",
     }
     for arguments, part in wrong.items():
@@ -147,7 +147,7 @@ def test_mistakes_end_with_code_2(flow, run_dir, tmp_path, capsys):
 
 
 def test_help(capsys):
-    for command in ("animate", "figures"):
+    for command in ("animate", "plot"):
         assert main([command, "--help"]) == 0
         assert "--cycles" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from masf_jax.cli.compare import compare as command
-from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, _with_error
+from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, with_error
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share
 from masf_jax.cli.config.compose import compose
@@ -48,6 +48,7 @@ def test_a_run_is_that_of_masf_jax_run(finished, tmp_path):
 def test_files(finished):
     names = {
         "comparison.csv",
+        "comparison.nc",
         "comparison.png",
         "comparison.tex",
         "runs.csv",
@@ -179,11 +180,11 @@ def test_a_run_no_better_than_the_climatology_has_diverged():
 
 
 def test_cells_show_the_error_to_two_digits():
-    assert _with_error(0.21956, 0.00213) == "0.2196 ± 0.0021"
-    assert _with_error(3.5871, 0.0291) == "3.587 ± 0.029"
-    assert _with_error(1234.5, 12.0) == "1234 ± 12"
-    assert _with_error(0.5, math.nan) == "0.5"
-    assert _with_error(math.nan, math.nan) == "nan"
+    assert with_error(0.21956, 0.00213) == "0.2196 ± 0.0021"
+    assert with_error(3.5871, 0.0291) == "3.587 ± 0.029"
+    assert with_error(1234.5, 12.0) == "1234 ± 12"
+    assert with_error(0.5, math.nan) == "0.5"
+    assert with_error(math.nan, math.nan) == "nan"
 
 
 MISTAKES = {

@@ -53,7 +53,7 @@ def test_an_optimisation_is_followed_by_the_run_with_what_it_found(tmp_path):
     with xr.open_dataset(tmp_path / "a" / "result.nc", engine="h5netcdf") as data:
         course = data["estimated_measurement_noise_std"].values
         assert data["estimated_measurement_noise_std"].dims == ("iteration",)
-    assert main(["figures", str(tmp_path / "a")]) == 0
+    assert main(["plot", str(tmp_path / "a")]) == 0
     assert (tmp_path / "a" / "estimates.png").stat().st_size > 1000
     assert course.shape == (3,)
     assert course[-1] < 2

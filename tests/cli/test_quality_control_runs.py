@@ -11,7 +11,7 @@ import xarray as xr
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
-from masf_jax.cli.plots.run_plots import _observed
+from masf_jax.plots.components import observed
 
 
 def run(folder, *overrides):
@@ -53,7 +53,7 @@ def test_faulty_values_are_counted_and_left_out(tmp_path, capsys):
     assert metrics["rejected_fraction"] == pytest.approx(2 / 18)
     assert metrics["innovation_rms_forecast"] < 5
     assert np.isnan(data["forecast_residual"].values[2, 1])
-    np.testing.assert_array_equal(np.argwhere(np.isnan(_observed(data))), [[2, 1], [4, 0]])  # not drawn
+    np.testing.assert_array_equal(np.argwhere(np.isnan(observed(data))), [[2, 1], [4, 0]])  # not drawn
     assert "values rejected by quality control" in printed
     assert "RMS of observation - forecast (m s-1)" in printed
     assert int(expected["rejected_values"].sum()) == 0

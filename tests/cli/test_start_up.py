@@ -22,7 +22,13 @@ from masf_jax.cli.process import spare_threads, state_size
 HEAVY = ("hydra", "jax", "matplotlib", "numpy", "omegaconf", "pydantic", "rich", "xarray")
 CACHE = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA")
 QUICK = ["--help"], ["--version"], ["list"], ["list", "filter"], ["run", "--help"], ["compare", "--help"]
-QUICK += ["tune", "--help"], ["train", "--help"], ["figures", "--help"], ["animate", "--help"]
+QUICK += (
+    ["tune", "--help"],
+    ["train", "--help"],
+    ["plot", "--help"],
+    ["report", "--help"],
+    ["animate", "--help"],
+)
 
 
 def python(arguments, **environment):
@@ -43,7 +49,7 @@ def test_help_and_lists_import_nothing_heavy(arguments):
     done, _ = python(["-c", code + "print(*sys.modules); exit(code)"])
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()[-1].split()
-    light = ("numpy",) if arguments[0] in ("figures", "animate") else ()
+    light = ("numpy",) if arguments[0] in ("plot", "report", "animate") else ()
     assert [module for module in HEAVY if module in loaded and module not in light] == []
 
 

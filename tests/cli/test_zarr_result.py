@@ -56,7 +56,7 @@ def test_the_store_has_what_the_file_has(netcdf, tmp_path, capsys):
     check(tmp_path, netcdf)
     assert main(command) == 0
     assert "nothing was computed" in capsys.readouterr().err
-    assert main(["figures", str(tmp_path)]) == 0
+    assert main(["plot", str(tmp_path)]) == 0
     assert (tmp_path / "states.png").exists()
     assert main(["run", *SMALL, f"output_dir={tmp_path}"]) == 0  # the other form: made again
     assert "result.nc" in names(tmp_path)
@@ -89,5 +89,5 @@ def test_a_store_of_something_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "result.zarr").mkdir()
     assert main(["run", *SMALL, "result=zarr", f"output_dir={tmp_path}"]) == 2
     assert "overwrite=true" in capsys.readouterr().err
-    assert main(["figures", str(tmp_path)]) == 2
+    assert main(["plot", str(tmp_path)]) == 2
     assert "is damaged, or not of a run" in capsys.readouterr().err

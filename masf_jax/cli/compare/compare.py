@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import shlex
 import traceback
@@ -20,11 +19,13 @@ from ..errors import InputError, RunError
 from ..files import text_writer, write_all
 from ..parts import Parts
 from ..process import computing
+from ..run.figures import DPI
 from ..run.folder import claimed, deciding
 from ..run.pretrained import pretraining_fit
 from ..run.problem import build_models
 from ..run.results import configuration_text
 from .comparison import Comparison, Result, csv_text, latex, notes, run_rows, table_rows
+from .dataset import comparison_dataset, draw
 from .entries import Entry, output_folder, read_entries
 from .seed_runs import SeedRuns, SharedProblem, prepared, share
 
@@ -85,7 +86,7 @@ def compare(overrides: list[str]) -> int:
             comparison = dataclasses.replace(comparison, results=[*comparison.results, result])
             files = _write(folder, comparison)
         if settings.figures:
-            files += _draw(folder, comparison)
+            files.append(draw(folder, comparison_dataset(comparison), DPI))
         else:
             (folder / "comparison.png").unlink(missing_ok=True)
     _print(comparison, files)
@@ -161,15 +162,9 @@ def _write(folder: Path, comparison: Comparison) -> list[Path]:
         "comparison.tex": latex(comparison),
         f"{last.label}.yaml": configuration_text(repeat),
     }
-    return write_all(folder, {name: text_writer(text) for name, text in texts.items()})[:3]
-
-
-def _draw(folder: Path, comparison: Comparison) -> list[Path]:
-    from .comparison_plot import comparison_figure
-
-    figure = comparison_figure(comparison)
-    save = functools.partial(figure.savefig, dpi=130, bbox_inches="tight")
-    return write_all(folder, {"comparison.png": save})
+    content = comparison_dataset(comparison).to_netcdf(engine="h5netcdf")
+    writers = {name: text_writer(text) for name, text in texts.items()}
+    return write_all(folder, {"comparison.nc": lambda path: path.write_bytes(content)} | writers)[:4]
 
 
 def _print(comparison: Comparison, files: list[Path]) -> None:

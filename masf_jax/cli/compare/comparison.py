@@ -18,7 +18,17 @@ from ..run.metrics import versions
 from .entries import Entry
 from .seed_runs import SharedProblem
 
-__all__ = ["AVERAGED", "Comparison", "Result", "csv_text", "latex", "notes", "run_rows", "table_rows"]
+__all__ = [
+    "AVERAGED",
+    "Comparison",
+    "Result",
+    "csv_text",
+    "latex",
+    "notes",
+    "run_rows",
+    "table_rows",
+    "with_error",
+]
 
 AVERAGED = (
     "rmse_analysis",
@@ -102,7 +112,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         key: label for key, label in _COLUMNS.items() if any(math.isfinite(row[key]) for row in summaries)
     }
     for result, row in zip(comparison.results, summaries, strict=True):
-        cells = [_with_error(row[key], row[f"{key}_se"]) for key in shown]
+        cells = [with_error(row[key], row[f"{key}_se"]) for key in shown]
         if result.failure is not None:
             cells = ["failed", *[""] * (len(shown) - 1)] if shown else []
         seconds = "" if math.isnan(row["seconds_per_cycle"]) else f"{row['seconds_per_cycle']:.1e}"
@@ -181,7 +191,7 @@ def _tex(text: str) -> str:
     return text
 
 
-def _with_error(mean: float, error: float) -> str:
+def with_error(mean: float, error: float) -> str:
     """ "0.2196 ± 0.0021": the error with two digits, the mean to the same place."""
     if not math.isfinite(mean):
         return "nan"

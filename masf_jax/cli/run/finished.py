@@ -1,4 +1,4 @@
-"""Figures and animations of a finished run, from its result: `masf-jax figures`, `masf-jax animate`."""
+"""Figures and animations of a finished run, from its result: `masf-jax plot`, `masf-jax animate`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InputError
 from ..files import check_writable
@@ -14,17 +14,20 @@ from ..files import check_writable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["animate", "figures", "parse_cycles", "read_result"]
+__all__ = ["Parser", "animate", "folder_of", "is_comparison", "parse_cycles", "plot", "read_result"]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Arguments of a command on a run's folder; mistakes are `InputError`s."""
 
-    def __init__(self, command: str, description: str, dpi: int, dpi_help: str):
+    def __init__(self, command: str, description: str, dpi: int, dpi_help: str, of: str = "RUN_DIR"):
         super().__init__(prog=f"masf-jax {command}", description=description, add_help=False)
         self.add_argument("-h", "--help", action="store_true", help="this text")
-        self.add_argument("run_dir", metavar="RUN_DIR", nargs="?", type=Path, help="a run's output folder")
+        more = "" if of == "RUN_DIR" else ", or its result file, or a comparison's folder"
+        what = f"a run's output folder{more}"
+        self.add_argument("run_dir", metavar=of, nargs="?", type=Path, help=what)
         self.add_argument("--dpi", type=int, default=dpi, help=f"pixels per inch {dpi_help}({dpi})")
+        self.of = of
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}\n{self.format_usage().strip()}")
@@ -36,16 +39,24 @@ class _Parser(argparse.ArgumentParser):
             print(self.format_help(), end="")
             return None
         if arguments.run_dir is None:
-            self.error("RUN_DIR is missing: the output folder of a run")
+            self.error(f"{self.of} is missing: the output folder of a run")
         if arguments.dpi < 1:
             self.error(f"--dpi must be at least 1; got {arguments.dpi}")
-        check_writable(arguments.run_dir)
+        check_writable(folder_of(arguments.run_dir))
         return arguments
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that figures go to: that of the run, also where its result is named."""
+    return path.parent if path.is_file() or (path / "zarr.json").is_file() else path
 
 
 @contextlib.contextmanager
 def read_result(folder: Path) -> Iterator[xr.Dataset]:
     """The dataset of a finished run, whose values are read as they are needed.
+
+    Args:
+        folder: of the run, or the path of its result.
 
     Raises:
         InputError: there is none, or it is damaged, or not of this program.
@@ -53,6 +64,8 @@ def read_result(folder: Path) -> Iterator[xr.Dataset]:
     from .results import RESULT
 
     path = next((folder / name for name in RESULT.values() if (folder / name).exists()), None)
+    if path is None and (folder.is_file() or (folder / "zarr.json").is_file()):
+        path = folder
     if path is None:
         raise InputError(
             f"{folder} holds no {' or '.join(RESULT.values())}: give the output folder of a finished run."
@@ -120,32 +133,69 @@ def parse_cycles(text: str, n_cycles: int) -> list[int]:
     return cycles
 
 
-def figures(given: Sequence[str]) -> int:
-    """`masf-jax figures`: draws the figures of a run anew; returns the exit code."""
-    parser = _Parser("figures", "Draws the figures of a finished run anew, into its folder.", 130, "")
+def plot(given: Sequence[str]) -> int:
+    """`masf-jax plot`: draws figures of a run, or of a comparison, anew; returns the exit code."""
+    from .figures import DPI, OF_A_RUN, drawn, save
+
+    about = "Draws the figures of a finished run, or of a comparison, anew, into its folder."
+    parser = Parser("plot", about, DPI, "", "RUN")
+    parser.add_argument(
+        "what", metavar="WHAT", nargs="*", help="figures by name (those a run draws by itself)"
+    )
     parser.add_argument("--cycles", help="cycles shown of a flow: 0,25,50 (first, middle and last)")
-    arguments, cycles = parser.read(given), None
+    parser.add_argument("--last", type=int, help="so many last cycles of series and hovmoeller (100, 200)")
+    parser.add_argument("--components", help="those of series: 0,7 (the first four)")
+    arguments = parser.read(given)
     if arguments is None:
         return 0
-    from ..plots.flow_data import is_flow
-    from ..plots.run_plots import write_figures
+    folder = folder_of(arguments.run_dir)
+    if is_comparison(folder) and not arguments.what:
+        from ..compare.dataset import draw, read_comparison
 
+        print(draw(folder, read_comparison(folder), arguments.dpi))
+        return 0
     with read_result(arguments.run_dir) as data:
-        if arguments.cycles is not None:
-            if not is_flow(data):
-                raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
-            cycles = parse_cycles(arguments.cycles, data.sizes["cycle"])
-        burn_in = int(data.attrs["burn_in"])
-        print(*write_figures(arguments.run_dir, data, burn_in, cycles, arguments.dpi), sep="\n")
+        options = _options(data, arguments)
+        figures = drawn(data, arguments.what or OF_A_RUN, options, named=bool(arguments.what))
+        print(*save(folder, figures, arguments.dpi), sep="\n")
     return 0
+
+
+def is_comparison(folder: Path) -> bool:
+    return (folder / "comparison.nc").is_file()
+
+
+def _options(data: xr.Dataset, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """By figure, what the command line asks for."""
+    from ...plots.flow_data import is_flow
+
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("states", "vorticity", "series", "hovmoeller")}
+    if arguments.cycles is not None:
+        if not is_flow(data):
+            raise InputError("--cycles is for flows; this run's states are not velocities on a grid.")
+        found["states"] = found["vorticity"] = {"cycles": parse_cycles(arguments.cycles, data.sizes["cycle"])}
+    if arguments.last is not None:
+        if arguments.last < 1:
+            raise InputError(f"--last must be at least 1; got {arguments.last}.")
+        found["series"], found["hovmoeller"] = {"last": arguments.last}, {"last": arguments.last}
+        if not is_flow(data):
+            found["states"] = {"last": arguments.last}
+    if arguments.components is not None:
+        try:
+            found["series"]["components"] = [int(part) for part in arguments.components.split(",")]
+        except ValueError as error:
+            raise InputError(
+                f"--components takes numbers such as 0,7; got {arguments.components!r}."
+            ) from error
+    return found
 
 
 def animate(given: Sequence[str]) -> int:
     """`masf-jax animate`: writes vorticity.gif or .mp4 of a flow's run; returns the exit code."""
-    from ..plots.animate import FORMATS, write_animation
+    from .animate import FORMATS, write_animation
 
     what = "Animates a flow: vorticity of truth, analysis and error, a frame per cycle."
-    parser = _Parser("animate", what, 100, "of 8.4 inches' width ")
+    parser = Parser("animate", what, 100, "of 8.4 inches' width ")
     parser.add_argument(
         "--format", choices=FORMATS, default=FORMATS[0], help="gif, or mp4: needs ffmpeg (gif)"
     )
@@ -155,7 +205,7 @@ def animate(given: Sequence[str]) -> int:
     arguments = parser.read(given)
     if arguments is None:
         return 0
-    from ..plots.flow_data import is_flow
+    from ...plots.flow_data import is_flow
 
     with read_result(arguments.run_dir) as data:
         if not is_flow(data):

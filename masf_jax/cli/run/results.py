@@ -14,7 +14,7 @@ from typing import Any
 
 from ...estimation import Estimate
 from ...results.cycles import Cycles
-from ...results.dataset import Times, frame
+from ...results.datasets import Times, frame
 from ...results.netcdf import write_netcdf
 from ...results.variables import Variable, of_cycle, variables
 from ..config.builders.smoothers import Smoothed

@@ -118,10 +118,10 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
 
 def _earlier(folder: Path, settings: Settings) -> Outcome:
     """What a finished run of the same configuration left; figures that it did not come to are drawn."""
-    from ..plots.run_plots import FIGURES
+    from .figures import file_names
 
     metrics = read_metrics(folder / "metrics.json")
-    figures = [folder / name for name in FIGURES if (folder / name).exists()]
+    figures = [folder / name for name in file_names() if (folder / name).exists()]
     if settings.figures and not figures:
         figures = _draw(folder, settings)
     said = [f"{folder} has this run's results from before: nothing was computed (overwrite=true: anew)."]
@@ -131,17 +131,15 @@ def _earlier(folder: Path, settings: Settings) -> Outcome:
 
 def _draw(folder: Path, settings: Settings) -> list[Path]:
     """Draws the figures; those of an earlier run that this one does not have go."""
-    from ..plots.run_plots import FIGURES, write_figures
+    from .figures import file_names, write_figures
     from .finished import read_result
 
-    figures: list[Path] = []
     if settings.figures:
         with read_result(folder) as data:
-            figures = write_figures(folder, data, settings.burn_in)
-    for name in FIGURES:
-        if folder / name not in figures:
-            (folder / name).unlink(missing_ok=True)
-    return figures
+            return write_figures(folder, data)
+    for name in file_names():
+        (folder / name).unlink(missing_ok=True)
+    return []
 
 
 def _compute(

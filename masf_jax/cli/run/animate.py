@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...plots.flow import Panels, add_legend, diverging
+from ...plots.flow_data import measured_points, vorticity_fields
 from ..errors import InputError, WriteError
 from ..files import write_all
-from .flow_data import measured_points, vorticity_fields
-from .flow_plots import Panels, add_legend, diverging
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "ffmpeg", "write_animation"]
 
 FORMATS = ("gif", "mp4")
+_WIDTH = 8.4
+"""Inches."""
 
 
 def ffmpeg() -> str:
@@ -74,8 +76,11 @@ def write_animation(
     if not frames_per_second > 0:
         raise InputError(f"the frames per second must be positive; got {frames_per_second}.")
     program = ffmpeg() if format == "mp4" else None
-    fields = vorticity_fields(data, cycles)
-    figure, (panels,) = Panels.figure(data, fields, 1)
+    try:
+        fields = vorticity_fields(data, cycles)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    figure, (panels,) = Panels.figure(data, fields, 1, _WIDTH)
     panels.axes[0].set_ylabel("y")
     title = figure.suptitle("", fontsize="medium", wrap=True)
 

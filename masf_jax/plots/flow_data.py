@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from .style import times
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Vorticity", "energy_spectra", "is_flow", "measured_points", "sides", "times", "vorticity_fields"]
+__all__ = [
+    "Vorticity",
+    "energy_spectra",
+    "is_flow",
+    "measured_points",
+    "moments",
+    "sides",
+    "vorticity_fields",
+]
 
 
 class Vorticity(NamedTuple):
@@ -23,7 +31,7 @@ class Vorticity(NamedTuple):
     difference: np.ndarray
     names: tuple[str, str, str]
     cycle: np.ndarray
-    time: np.ndarray
+    moment: list[str]
 
 
 def is_flow(data: xr.Dataset) -> bool:
@@ -32,9 +40,12 @@ def is_flow(data: xr.Dataset) -> bool:
     return channels == ["u", "v"] and "analysis_mean" in data
 
 
-def times(data: xr.Dataset) -> np.ndarray:
-    """Of each cycle: those of the observation file, where there is one, else of the model."""
-    return data["observation_time" if "observation_time" in data.coords else "time"].values
+def moments(data: xr.Dataset) -> list[str]:
+    """When each cycle was, in words: its date, or "t = " its time."""
+    at, _ = times(data)
+    if np.issubdtype(at.dtype, np.datetime64):
+        return [str(date.astype("datetime64[m]")).replace("T", " ") for date in at]
+    return [f"t = {time:.4g}" for time in at]
 
 
 def sides(data: xr.Dataset) -> tuple[float, float]:
@@ -52,7 +63,7 @@ def _references(data: xr.Dataset) -> tuple[str, tuple[str, str, str]]:
 
 def _vorticity(velocity: np.ndarray, length: tuple[float, float]) -> np.ndarray:
     """ω = ∂v/∂x - ∂u/∂y of velocities (…, 2, ny, nx), by NumPy: nothing is compiled for a figure."""
-    from ...dynamics.spectral import SpectralGrid
+    from ..dynamics.spectral import SpectralGrid
 
     grid = SpectralGrid.of(velocity.shape, length)
     ky, kx = grid.derivative
@@ -65,7 +76,7 @@ def _energy_spectrum(
     power: np.ndarray, shape: tuple[int, ...], length: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """k and E(k), see `masf_jax.dynamics.spectral.energy_spectrum`; power: mean of Σ|F[velocity]|²."""
-    from ...dynamics.spectral import SpectralGrid
+    from ..dynamics.spectral import SpectralGrid
 
     grid = SpectralGrid.of(shape, length)
     k0 = 2 * np.pi / max(grid.length)
@@ -78,18 +89,18 @@ def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
     """Vorticity ω = ∂v/∂x - ∂u/∂y at the given cycles.
 
     Raises:
-        InputError: a cycle that the run does not have.
+        ValueError: a cycle that the run does not have.
     """
     n = data.sizes["cycle"]
     bad = [cycle for cycle in cycles if not 0 <= cycle < n]
     if bad or len(cycles) == 0:
-        raise InputError(f"cycles must be one or more of 0 … {n - 1}, those of the run; got {bad or 'none'}.")
+        raise ValueError(f"cycles must be one or more of 0 … {n - 1}, those of the run; got {bad or 'none'}.")
     chosen = data.isel(cycle=list(cycles))
     variable, names = _references(data)
     length = sides(data)
     reference, analysis = (_vorticity(chosen[name].values, length) for name in (variable, "analysis_mean"))
     cycle = chosen["cycle"].values
-    return Vorticity(reference, analysis, analysis - reference, names, cycle, times(chosen))
+    return Vorticity(reference, analysis, analysis - reference, names, cycle, moments(chosen))
 
 
 def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
@@ -113,7 +124,7 @@ def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, 
     Shells 0 (the mean flow) and those past the shorter side's largest wavenumber are left out, and so are
     cycles that are not finite. The members' spectrum is there if the run saved them (`save` with `ensemble`).
     """
-    from ...dynamics.spectral import SpectralGrid
+    from ..dynamics.spectral import SpectralGrid
 
     length, shape = sides(data), data["analysis_mean"].shape
     variable, names = _references(data)

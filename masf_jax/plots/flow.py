@@ -1,4 +1,4 @@
-"""Figures of two-dimensional flows: vorticity of truth, analysis and error, and energy spectra.
+"""Figures of two-dimensional flows: vorticity of truth, analysis and error.
 
 Colour maps for fields of either sign are white at zero and equally dark at both ends.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .flow_data import Vorticity, energy_spectra, measured_points, sides, vorticity_fields
+from .flow_data import Vorticity, is_flow, measured_points, sides, vorticity_fields
+from .style import WIDTH, MissingError, require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,10 +23,10 @@ __all__ = [
     "ANCHORS",
     "Panels",
     "add_legend",
+    "check_flow",
     "default_cycles",
     "diverging",
-    "spectra_figure",
-    "vorticity_figure",
+    "vorticity",
 ]
 
 ANCHORS = {
@@ -39,18 +40,8 @@ lightness 10 and 33, those of PRGn 13 and 24, and RdBu is pale over half of its 
 
 _FEW = 0.1
 """Up to this share of the grid, measured points are drawn one by one; above it, the region's outline."""
-_ROUND_OFF = 1e-11
-"""Energies below this fraction of the largest are not shown: float32 transforms do not resolve them."""
 _NOTHING = (np.zeros(0), np.zeros(0))
-_DOT = {"ms": 2.4, "mfc": "black", "mec": "white", "mew": 0.4}
-_STYLES = {
-    "truth": {"color": "#b4b4b4", "lw": 5.0},
-    "forecast mean": {"color": "#b4b4b4", "lw": 5.0},
-    "analysis members": {"color": "#4fa3dc", "lw": 2.0},
-    "analysis mean": {"color": "#173f73", "lw": 1.4, "ls": "--"},
-    "error of the analysis mean": {"color": "#c0392b", "lw": 1.3},
-    "increment": {"color": "#c0392b", "lw": 1.3},
-}
+_DOT = {"ms": 1.8, "mfc": "black", "mec": "white", "mew": 0.4}
 
 
 def diverging(name: str) -> Colormap:
@@ -68,22 +59,26 @@ def default_cycles(data: xr.Dataset) -> list[int]:
     return sorted({0, (last + 1) // 2, last})
 
 
-def vorticity_figure(data: xr.Dataset, cycles: Sequence[int], points: bool = True) -> Figure:
+def vorticity(data: xr.Dataset, cycles: Sequence[int] | None = None, points: bool = True) -> Figure:
     """Vorticity of truth, analysis mean and error, a row per cycle.
 
     Truth and analysis share one colour scale, symmetric about zero, in all rows; the error has its own.
 
     Args:
+        cycles: numbers 0, 1, …; None: the first, the middle and the last.
         points: mark the measured grid points in the error's panels, where the measurement has places.
 
     Raises:
-        InputError: a cycle that the run does not have.
+        MissingError: not of a flow, or the means were not saved.
+        ValueError: a cycle that the run does not have.
     """
+    check_flow(data, "vorticity")
+    cycles = default_cycles(data) if cycles is None else cycles
     fields = vorticity_fields(data, cycles)
     figure, panels = Panels.figure(data, fields, len(cycles))
     for row, (panel, cycle) in enumerate(zip(panels, cycles, strict=True)):
         panel.show(row, measured_points(data, cycle) if points else None)
-        panel.axes[0].set_ylabel(f"{panel.moment(row)}\n\ny")
+        panel.axes[0].set_ylabel(f"{panel.moment(row)}\ny")
     add_legend(figure, panels)
     return figure
 
@@ -93,7 +88,9 @@ def add_legend(figure: Figure, panels: Sequence[Panels]) -> None:
     lines = [line for panel in panels for line in (panel.dots, panel.outline) if np.size(line.get_xdata())]
     unique = {line.get_label(): line for line in lines}
     if unique:
-        figure.legend(handles=list(unique.values()), loc="lower left", frameon=False, fontsize="small")
+        figure.legend(
+            handles=list(unique.values()), loc="lower left", frameon=False, fontsize=_font(figure, 0.9)
+        )
 
 
 class Panels:
@@ -120,38 +117,47 @@ class Panels:
             _ticks(axis.xaxis, lx)
             _ticks(axis.yaxis, ly)
             axis.set(xlim=(0.0, lx), ylim=(0.0, ly))
-            axis.tick_params(labelsize="small", length=2.5)
             axis.label_outer()
 
     @staticmethod
-    def figure(data: xr.Dataset, fields: Vorticity, rows: int) -> tuple[Figure, list[Panels]]:
-        """A figure with rows of panels, names above, and the two colour bars below."""
+    def figure(
+        data: xr.Dataset, fields: Vorticity, rows: int, width: float = WIDTH
+    ) -> tuple[Figure, list[Panels]]:
+        """A figure with rows of panels, names above, and the two colour bars below.
+
+        Args:
+            width: inches.
+        """
         from matplotlib.figure import Figure
 
         box = sides(data)
-        width = 8.4
-        height = (width - 0.9) / 3 * min(max(box[0] / box[1], 0.25), 3.0)
-        figure = Figure(figsize=(width, rows * (height + 0.06) + 1.35), layout="constrained")
+        height = 0.89 * width / 3 * min(max(box[0] / box[1], 0.25), 3.0)
+        figure = Figure(figsize=(width, rows * (height + 0.06) + 0.85 + 0.08 * width), layout="constrained")
+        if width < 5:
+            figure.set_layout_engine("constrained", w_pad=0.01, wspace=0.0, h_pad=0.02, hspace=0.0)
         grid = np.asarray(figure.subplots(rows, 3, sharex=True, sharey=True)).reshape(rows, 3)
         panels = [Panels(list(row), fields, box) for row in grid]
         for axis, name in zip(grid[0], fields.names, strict=True):
-            axis.set_title(name, fontsize="medium")
+            axis.set_title(name.replace(" of the", "\nof the") if width < 5 else name, fontsize=_font(figure))
         for axis in grid[-1]:
-            axis.set_xlabel("x")
-        style = {"location": "bottom", "extend": "both", "aspect": 24, "pad": 0.03, "fraction": 0.08}
+            axis.set_xlabel("x", fontsize=_font(figure))
+        for axis in grid.ravel():
+            axis.tick_params(labelsize=_font(figure, 0.9), length=2.5)
+            axis.yaxis.label.set_size(_font(figure))
+        style = {"location": "bottom", "extend": "both", "aspect": 20, "pad": 0.03, "fraction": 0.08}
         for axes, image, label, shrink in (
             (grid[:, :2], panels[0].images[0], "vorticity ω", 0.5),
             (grid[:, 2:], panels[0].images[2], f"{fields.names[2].split()[0]} of ω", 1.0),
         ):
             bar = figure.colorbar(image, ax=axes, shrink=shrink, **style)
-            bar.set_label(label, fontsize="small")
-            bar.ax.tick_params(labelsize="small")
-        figure.suptitle(data.attrs["title"], fontsize="medium", wrap=True)
+            bar.set_label(label, fontsize=_font(figure))
+            bar.ax.tick_params(labelsize=_font(figure, 0.9))
+        figure.suptitle(data.attrs.get("title", ""), fontsize=_font(figure, 1.07), wrap=True)
         return figure, panels
 
     def moment(self, index: int) -> str:
         """Cycle and time of entry `index`."""
-        return f"cycle {self.fields.cycle[index]},  t = {self.fields.time[index]:.4g}"
+        return f"cycle {self.fields.cycle[index]},  {self.fields.moment[index]}"
 
     def show(self, index: int, points: np.ndarray | None) -> None:
         """Puts entry `index` of the fields, and the measured points, into the panels."""
@@ -162,6 +168,21 @@ class Panels:
         dots, outline = _marks(points, self.box)
         self.dots.set_data(*dots)
         self.outline.set_data(*outline)
+
+
+def check_flow(data: xr.Dataset, figure: str) -> None:
+    """Raises MissingError where there is no flow with saved means."""
+    require(data, figure, "analysis_mean")
+    if not is_flow(data):
+        raise MissingError(
+            f"the figure {figure} is of flows, states with channels u and v on a grid; here they have "
+            f"dimensions {', '.join(map(str, data['analysis_mean'].dims[1:]))}: see series and hovmoeller."
+        )
+
+
+def _font(figure: Figure, factor: float = 1.0) -> float:
+    """Points: 7 in a narrow figure, 10 in a wide one."""
+    return factor * (7.0 if figure.get_figwidth() < 5 else 10.0)
 
 
 def _limit(values: np.ndarray) -> float:
@@ -200,34 +221,3 @@ def _marks(points: np.ndarray | None, box: tuple[float, float]) -> tuple[tuple, 
     x = [np.stack([j + 0.5, j + 0.5, gap_y], 1).ravel(), np.stack([l - 0.5, l + 0.5, gap_x], 1).ravel()]
     y = [np.stack([i - 0.5, i + 0.5, gap_y], 1).ravel(), np.stack([k + 0.5, k + 0.5, gap_x], 1).ravel()]
     return _NOTHING, (np.concatenate(x) * dx, np.concatenate(y) * dy)
-
-
-def spectra_figure(data: xr.Dataset, first: int) -> Figure:
-    """Energy spectra averaged over the cycles from `first` on; the members' too, where they were saved."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    k, spectra = energy_spectra(data, first)
-    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
-    axis = figure.add_subplot()
-    axis.spines[["top", "right"]].set_visible(False)
-    for name, style in _STYLES.items():
-        if name in spectra:
-            axis.loglog(k, np.where(spectra[name] > 0, spectra[name], np.nan), label=name, **style)
-    axis.set(xlabel="wavenumber k", ylabel="energy spectrum E(k)", xlim=(k[0], k[-1]) if k.size else None)
-    axis.set_ylim(_smallest(spectra), None)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.legend(frameon=False, fontsize="small", loc="lower left")
-    last = data.sizes["cycle"] - 1
-    axis.set_title(f"mean of cycles {first} … {last}", fontsize="small", loc="right")
-    figure.suptitle(data.attrs["title"], fontsize="medium", wrap=True)
-    return figure
-
-
-def _smallest(spectra: dict[str, np.ndarray]) -> float | None:
-    """Where to end the axis: below everything that is not round-off."""
-    values = np.concatenate([np.zeros(0), *spectra.values()])
-    values = values[values > _ROUND_OFF * values.max()] if values.size else values
-    return 0.5 * float(values.min()) if values.size else None

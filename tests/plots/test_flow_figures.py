@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf_jax.cli.errors import InputError
-from masf_jax.cli.plots.flow_data import energy_spectra, is_flow, measured_points, vorticity_fields
-from masf_jax.cli.plots.flow_plots import ANCHORS, default_cycles, diverging, spectra_figure, vorticity_figure
+from masf_jax.plots import spectra as spectra_figure, vorticity as vorticity_figure
+from masf_jax.plots.flow import ANCHORS, default_cycles, diverging
+from masf_jax.plots.flow_data import energy_spectra, is_flow, measured_points, vorticity_fields
 
 
 def images(figure):
@@ -43,7 +43,7 @@ def test_without_truth_the_increment_is_shown(flow):
 
 @pytest.mark.parametrize("cycles", [[4], [-1], []])
 def test_cycles_the_run_does_not_have(flow, cycles):
-    with pytest.raises(InputError, match="0 … 3"):
+    with pytest.raises(ValueError, match="0 … 3"):
         vorticity_figure(flow, cycles)
 
 
@@ -166,7 +166,7 @@ def test_spectra_of_single_modes(flow):
 def test_spectra_figure(flow):
     axis = spectra_figure(flow, 1).axes[0]
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
-    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    names = [text.get_text() for text in axis.figure.legends[0].get_texts()]
     assert names == ["truth", "analysis mean", "error of the analysis mean"]
     assert axis.get_ylim()[0] > 1e-9, "round-off is not shown"
 
@@ -182,7 +182,7 @@ def test_a_run_that_diverged_can_be_drawn(flow, tmp_path):
     figure.savefig(tmp_path / "states.png")
     flow["analysis_mean"][:] = np.nan
     vorticity_figure(flow, [0]).savefig(tmp_path / "states.png")
-    names = [text.get_text() for text in spectra_figure(flow, 0).axes[0].get_legend().get_texts()]
+    names = [text.get_text() for text in spectra_figure(flow, 0).legends[0].get_texts()]
     assert names == ["truth"]
 
 

@@ -1,0 +1,1 @@
+"""Pages of HTML about a run or a comparison."""

@@ -1,0 +1,33 @@
+"""The states of a run by whichever figure suits them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .components import series
+from .flow import vorticity
+from .flow_data import is_flow
+from .rings import hovmoeller
+from .style import require
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["states"]
+
+_FEW = 4
+
+
+def states(data: xr.Dataset, **options: Any) -> Figure:
+    """`vorticity` of a flow, `series` of up to four components, else `hovmoeller`; options: of these.
+
+    Raises:
+        MissingError: the means were not saved.
+    """
+    require(data, "states", "analysis_mean")
+    if is_flow(data):
+        return vorticity(data, **options)
+    if data["analysis_mean"][0].size <= _FEW:
+        return series(data, **options)
+    return hovmoeller(data, **options)

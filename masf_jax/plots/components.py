@@ -1,0 +1,131 @@
+"""Components of the state against time: truth, observations, analysis, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import COLORS, broken, legend_below, new_figure, require, time_axis, times, with_units
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["observed", "series"]
+
+_Z90 = 1.6448536269514722
+"""The 95 % quantile of a standard normal law."""
+_MOST = 4
+_EXACT = ("identity", "mask")
+"""Structures of measurements that give components of the state as they are."""
+
+
+def series(
+    data: xr.Dataset, components: Sequence[int] | None = None, last: int = 50, stage: str = "analysis"
+) -> Figure:
+    """Truth, observations, mean, ± 1 standard deviation (1σ) and the 90 % band, a panel for each component.
+
+    The band is that of the members (5 to 95 %) where they were saved, else mean ± 1.645 standard deviations,
+    which is that of a normal law; the legend says which. With a truth, below: truth minus mean, and the same
+    bands.
+
+    Args:
+        components: numbers in the raveled state; None: the first four at most.
+        last: so many last cycles are shown.
+        stage: "analysis", "forecast" or "smoothed".
+
+    Raises:
+        MissingError: the means were not saved.
+    """
+    require(data, "series", f"{stage}_mean")
+    data = data.isel(cycle=slice(-last, None))
+    size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
+    chosen = list(range(min(size, _MOST))) if components is None else list(components)
+    bad = [each for each in chosen if not 0 <= each < size]
+    if bad or not chosen:
+        raise ValueError(f"components are numbers 0 … {size - 1}, one or more; got {bad or 'none'}.")
+    at, label = times(data)
+    with_error = "truth" in data
+    rows, ratios = (2, [2.0, 1.0]) if with_error else (1, [1.0])
+    height = (0.62 if with_error else 1.05) if len(chosen) > 1 else 0.9
+    options = {"sharex": True, "height_ratios": ratios * len(chosen)}
+    figure, axes = new_figure(data.attrs.get("title"), rows * len(chosen), height=height, **options)
+    seen = observed(data)
+    for number, pair in zip(chosen, axes[:, 0].reshape(len(chosen), rows), strict=True):
+        mean = _component(data[f"{stage}_mean"], number)
+        _band(pair[0], data, stage, at, number, 0.0)
+        pair[0].plot(*broken(at, mean), color=COLORS[stage], lw=1.8, zorder=3, label=f"{stage} mean")
+        if seen is not None and np.isfinite(seen[:, number]).any():
+            style = {"color": COLORS["observations"], "ms": 2.5, "zorder": 5, "label": "observations"}
+            pair[0].plot(at, seen[:, number], ".", **style)
+        pair[0].set_ylabel(_name(data, stage, number))
+        if with_error:
+            truth = _component(data["truth"], number)
+            pair[0].plot(*broken(at, truth), color=COLORS["truth"], lw=0.8, zorder=4, label="truth")
+            _band(pair[1], data, stage, at, number, mean)
+            pair[1].plot(*broken(at, truth - mean), color=COLORS["truth"], lw=0.8, zorder=4)
+            pair[1].axhline(0.0, color=COLORS[stage], lw=0.8)
+            pair[1].set_ylabel("truth\n- mean")
+    time_axis(axes[-1, 0], at, label)
+    figure.align_ylabels(list(axes[:, 0]))
+    legend_below(figure, list(axes[:, 0]))
+    return figure
+
+
+def _band(axis: Any, data: xr.Dataset, stage: str, at: np.ndarray, number: int, less: Any) -> None:
+    """Where the truth is expected, minus `less`."""
+    bands = []
+    if f"{stage}_ensemble" in data:
+        members = data[f"{stage}_ensemble"].values
+        members = members.reshape(*members.shape[:2], -1)[..., number]
+        bands.append((*np.quantile(members, (0.05, 0.95), axis=1), 0.2, "90 % of the members"))
+    if f"{stage}_spread" in data:
+        mean, spread = (_component(data[f"{stage}_{name}"], number) for name in ("mean", "spread"))
+        if not bands:
+            bands.append((mean - _Z90 * spread, mean + _Z90 * spread, 0.2, "90 % band (± 1.64σ)"))
+        bands.append((mean - spread, mean + spread, 0.3, "± 1σ"))
+    for low, high, alpha, label in bands:
+        edges = broken(at, low - less, high - less)
+        axis.fill_between(*edges, color=COLORS[stage], alpha=alpha, lw=0, label=label)
+
+
+def _component(values: xr.DataArray, number: int) -> np.ndarray:
+    return values.values.reshape(len(values), -1)[:, number]
+
+
+def _name(data: xr.Dataset, stage: str, number: int) -> str:
+    """What the component is called: its name, or where it is; with units."""
+    field = data[f"{stage}_mean"]
+    index = np.unravel_index(number, field.shape[1:])
+    if len(index) == 1 and field.dims[1] == "component":
+        name = "state" if field.shape[1] == 1 else f"component {number}"
+        return with_units(name, field.attrs).replace(" (", "\n(")
+    parts = []
+    for dim, i in zip(field.dims[1:], index, strict=True):
+        value = data[dim].values[i] if dim in data.coords else i
+        parts.append(str(value) if isinstance(value, str) else f"{dim} = {value:.4g}")
+    return with_units(", ".join(parts), field.attrs).replace(" (", "\n(")
+
+
+def observed(data: xr.Dataset) -> np.ndarray | None:
+    """Observed values at the raveled components they measure, (K, n), NaN where there is none.
+
+    Missing or rejected values are NaN. None where measurements are not of components as they are, or it is
+    not known of which.
+    """
+    values, state = data["observation"], data["analysis_mean"]
+    if values.attrs.get("structure") not in _EXACT:
+        return None
+    seen = values.values
+    if "observation_rejected" in data:
+        seen = np.where(data["observation_rejected"].values == 0, seen, np.nan)
+    if values.dims == state.dims:
+        return seen.reshape(len(seen), -1)
+    if "observation_x" not in data.coords or state.ndim != 2 or values.ndim != 2 or state.dims[1] != "x":
+        return None
+    away = np.abs(data["x"].values[:, None] - data["observation_x"].values[None])
+    found = np.full((len(seen), state.shape[1]), np.nan)
+    found[:, away.argmin(0)] = seen
+    return found

@@ -1,0 +1,90 @@
+"""Rank histograms with what chance alone would do to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .style import COLORS, burn_in_of, heading, legend_below, new_figure, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["effective_number", "rank_histogram", "sampling_band"]
+
+_BLOCKS = 20
+
+
+def rank_histogram(data: xr.Dataset, burn_in: int | None = None) -> Figure:
+    """How often the truth has each rank among the members, over that of a reliable ensemble (1).
+
+    Ties share their ranks (`metrics.rank_counts`). The band is where a reliable ensemble's bars lie 90 times
+    of 100: 5 to 95 % of a binomial law, of as many independent values as the counts are worth
+    (`effective_number`).
+
+    Args:
+        burn_in: first cycles that are left out; None: the dataset's.
+
+    Raises:
+        MissingError: the score rank_histogram was not computed.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    require(data, "rank_histogram", "rank_counts_analysis")
+    first = burn_in_of(data, burn_in)
+    stages = [stage for stage in ("forecast", "analysis", "smoothed") if f"rank_counts_{stage}" in data]
+    figure, axes = new_figure(data.attrs.get("title"), len(stages), height=1.05, sharex=True, sharey=True)
+    for stage, axis in zip(stages, axes[:, 0], strict=True):
+        counts = data[f"rank_counts_{stage}"].values[first:].astype(np.float64)
+        total, bins = counts.sum(), counts.shape[1]
+        edges = np.arange(bins + 1) - 0.5
+        worth = effective_number(counts)
+        low, high = sampling_band(worth, 1 / bins)
+        axis.stairs(counts.sum(0) / max(total, 1) * bins, edges, color=COLORS[stage], fill=True, alpha=0.75)
+        band = {"color": COLORS["truth"], "lw": 0.7, "zorder": 3}
+        axis.hlines([low * bins, high * bins], edges[0], edges[-1], ls="--", label="90 % if reliable", **band)
+        axis.hlines(1.0, edges[0], edges[-1], label="reliable", **band)
+        heading(axis, f"{stage}: {total:.0f} values, worth {worth:.0f} independent")
+        axis.set_ylabel("relative frequency")
+        axis.set_xlim(edges[0], edges[-1])
+        axis.set_ylim(0, 1.08 * max(axis.get_ylim()[1], axis.dataLim.y1))
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1, 0].set_xlabel("rank of the truth among the members (bin)")
+    legend_below(figure, list(axes[:, 0]))
+    return figure
+
+
+def effective_number(counts: np.ndarray) -> float:
+    """As how many independent values the ranks of (cycles, bins) scatter: components and cycles go together.
+
+    n / d with n = Σ counts and d the mean over bins of [variance of a bin's share between 20 blocks of
+    cycles] / [that of independent values, p (1 - p) / n_block], at least 1 (Kish's design effect, from batch
+    means). Fewer than 20 cycles: n / (values a cycle), as if each cycle were one value.
+    """
+    n, n_cycles = counts.sum(), len(counts)
+    if n == 0:
+        return 0.0
+    if n_cycles < _BLOCKS:
+        return float(n_cycles)
+    length = n_cycles // _BLOCKS
+    blocks = counts[: _BLOCKS * length].reshape(_BLOCKS, length, -1).sum(1)
+    sizes = blocks.sum(1, keepdims=True)
+    shares = blocks / np.maximum(sizes, 1)
+    p = blocks.sum(0) / blocks.sum()
+    expected = p * (1 - p) / sizes.mean()
+    found = expected > 0
+    if not found.any():
+        return float(n)
+    effect = float((shares.var(0, ddof=1)[found] / expected[found]).mean())
+    return float(n / max(effect, 1.0))
+
+
+def sampling_band(n: float, p: float) -> tuple[float, float]:
+    """5 % and 95 % quantiles of the share of n independent values that have a property of probability p."""
+    from scipy.stats import binom
+
+    n = max(round(n), 1)
+    low, high = binom.ppf((0.05, 0.95), n, p)
+    return float(low / n), float(high / n)
