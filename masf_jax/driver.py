@@ -118,6 +118,14 @@ class Assimilation(eqx.Module):
 
         return dataset(self, **options)
 
+    def plot(self, what: str = "error_spread", burn_in: int = 0, **options: Any) -> Figure:
+        """A figure of `masf_jax.plots` by its name, of this run; options are the figure's own."""
+        from .plots.figures import FIGURES
+
+        if what not in FIGURES:
+            raise ValueError(f"there is no figure {what!r}; there are {', '.join(FIGURES)}.")
+        return FIGURES[what](self.to_xarray(burn_in=burn_in), **options)
+
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
         from .results.datasets import to_netcdf

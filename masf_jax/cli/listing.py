@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from .errors import unknown
 from .groups import GROUPS, choices, config_folder
@@ -52,9 +53,15 @@ def _preset(path: Path) -> list[str]:
 
     about = yaml.safe_load(path.read_text(encoding="utf-8"))["experiment"]
     tuned = about.get("tuned", {}).items()
-    expected = [f"{name} {values['expected']:g}" for name, values in tuned if "expected" in values]
+    expected = [f"{name} {_range(values)}" for name, values in tuned if "expected" in values]
     lines = [about["description"], about["reference"]]
     return [*lines, "expected RMSE: " + ", ".join(expected)] if expected else lines
+
+
+def _range(values: dict[str, Any]) -> str:
+    """The RMSE to expect ± its standard deviation over seeds, where that was measured."""
+    std = values.get("expected_std")
+    return f"{values['expected']:g}" + ("" if std is None else f" ± {std:g}")
 
 
 def group_lines() -> str:

@@ -80,7 +80,7 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})"))
     units = metrics.get("observation_units") or ""
     for key, label in _ROWS.items():
-        shown = _shown(metrics.get(key))
+        shown = expected_range(metrics) if key.startswith("expected") else _shown(metrics.get(key))
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
             of_values = units and key.startswith("innovation_rms")
             rows.append((f"{label} ({units})" if of_values else label, shown))
@@ -90,6 +90,12 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
             shown = f"{_shown(metrics[key])} ± {spread}" if spread else _shown(metrics[key])
             rows.append((f"{key.removeprefix('estimated_')}, estimated", shown))
     return rows
+
+
+def expected_range(metrics: dict[str, Any]) -> str:
+    """The RMSE to expect ± its standard deviation over seeds."""
+    mean, std = (_shown(metrics.get(f"expected_rmse_{name}")) for name in ("analysis", "std"))
+    return f"{mean} ± {std or 'n/a'} over seeds" if mean else ""
 
 
 def print_outcome(settings: Settings, outcome: Outcome) -> None:

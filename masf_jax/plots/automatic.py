@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .components import series
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["states"]
+__all__ = ["states", "suited"]
 
 _FEW = 4
 
@@ -25,9 +26,16 @@ def states(data: xr.Dataset, **options: Any) -> Figure:
     Raises:
         MissingError: the means were not saved.
     """
+    return suited(data)(data, **options)
+
+
+def suited(data: xr.Dataset) -> Callable[..., Figure]:
+    """Which figure shows the states of this dataset.
+
+    Raises:
+        MissingError: the means were not saved.
+    """
     require(data, "states", "analysis_mean")
     if is_flow(data):
-        return vorticity(data, **options)
-    if data["analysis_mean"][0].size <= _FEW:
-        return series(data, **options)
-    return hovmoeller(data, **options)
+        return vorticity
+    return series if data["analysis_mean"][0].size <= _FEW else hovmoeller

@@ -36,7 +36,7 @@ _HARMLESS = (
     "experiment",
 )
 """Keys that leave a preset's expected RMSE valid."""
-_YOUNGER = {"smoother.name", "filter.adaptive_noise", "filter.noise_memory"}
+_YOUNGER = {"experiment.expected_std", "smoother.name", "filter.adaptive_noise", "filter.noise_memory"}
 """Keys that saved configurations from before them do not have, and whose defaults are what these did."""
 
 
@@ -104,8 +104,7 @@ def compose(overrides: list[str]) -> Settings:
     config["experiment"]["tuning"] = _with_given(origin, values)
     changed = any(group not in harmless for group in choice)
     changed |= any(o.key_or_group.split(".")[0] not in _HARMLESS for o in values)
-    if changed or file is not None:
-        config["experiment"]["expected"] = None
+    _forget_expected(config, values, changed or file is not None)
     return read_settings(plain_keys(config))
 
 
@@ -133,11 +132,18 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     if saved.output_dir == saved.automatic_output_dir:
         config["output_dir"] = None
     _apply(config, parsed)
-    if any(o.key_or_group.split(".")[0] not in _HARMLESS for o in parsed):
-        config["experiment"]["expected"] = None
+    _forget_expected(config, parsed, any(o.key_or_group.split(".")[0] not in _HARMLESS for o in parsed))
     if saved.experiment.tuning is not None:
         config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
     return read_settings(plain_keys(config))
+
+
+def _forget_expected(config: DictConfig, overrides: list[Override], changed: bool) -> None:
+    """No RMSE is to be expected of a problem that was changed, nor its range of another number of cycles."""
+    if changed:
+        config["experiment"]["expected"] = None
+    if changed or any(override.key_or_group == "n_cycles" for override in overrides):
+        config["experiment"]["expected_std"] = None
 
 
 def _check_complete(path: str, config: DictConfig, saved: Settings, given: set[str]) -> None:
@@ -177,7 +183,8 @@ def _for_dynamics(config: DictConfig, chosen: str | None) -> bool:
     if chosen not in variants:
         return False
     for tuned in config.experiment.get("tuned", {}).values():
-        tuned.pop("expected", None)
+        for key in ("expected", "expected_std"):
+            tuned.pop(key, None)
     config.merge_with(variants[chosen])
     return True
 
@@ -196,7 +203,8 @@ def _apply_tuning(config: DictConfig, file: FilterFile | None) -> tuple[str, int
     if config.filter.name not in tuned:
         return "defaults", None
     values = tuned[config.filter.name]
-    places = {"ensemble_size": "ensemble_size", "expected": "experiment.expected"}
+    places = {key: f"experiment.{key}" for key in ("expected", "expected_std")}
+    places["ensemble_size"] = "ensemble_size"
     for key, value in values.items():
         OmegaConf.update(config, places.get(key, f"filter.{key}"), value)
     return f"preset {config.experiment.name}", values.get("ensemble_size")

@@ -57,6 +57,8 @@ class About:
     reference: str | None = None
     expected: float | None = None
     """RMSE of the analysis to expect; dropped where a setting that matters is overridden."""
+    expected_std: float | None = None
+    """Its standard deviation from seed to seed, for the preset's own number of cycles; None: not measured."""
     tuning: str | None = None
     """Where the filter's values come from: the preset, a file of `masf-jax tune`, defaults; and overrides."""
 

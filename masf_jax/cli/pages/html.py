@@ -26,6 +26,7 @@ table { border-collapse: collapse; font-size: .92rem; overflow-wrap: normal; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e4e4e4;
   vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+p { margin: .4rem 0; }
 pre { background: #f5f5f5; padding: .7rem; font-size: .82rem; white-space: pre-wrap; }
 code { font-size: .9em; }
 .alert { border-left: .3rem solid #d55e00; background: #fdf1e8; padding: .5rem .8rem; margin: .5rem 0; }

@@ -46,19 +46,20 @@ def report(given: Sequence[str]) -> int:
 
 
 def _of_run(path: Path, folder: Path, dpi: int) -> str:
+    from ...plots.automatic import suited
     from ...plots.figures import FIGURES, USUAL
     from ..report import score_rows
     from ..run.figures import drawn
     from ..run.folder import read_metrics
 
     with read_result(path) as data:
+        attributes, state = dict(data.attrs), [*_lost(data), *_warnings(data)]
+        data.attrs["title"] = ""  # the page has it
         shown = drawn(data, USUAL, {}, named=False)
-        pictures = figures([(name, _first_line(FIGURES[name]), each) for name, each in shown.items()], dpi)
-        attributes, warnings = dict(data.attrs), _warnings(data)
-        lost = _lost(data)
+        told = {name: suited(data) if name == "states" else FIGURES[name] for name in shown}
+        pictures = figures([(name, _first_line(told[name]), each) for name, each in shown.items()], dpi)
     metrics = read_metrics(folder / "metrics.json") if (folder / "metrics.json").is_file() else None
-    state = alert([*lost, *warnings], "No cycle was lost; nothing was flagged.")
-    parts = [section("State of the run", state)]
+    parts = [section("State of the run", alert(state, "No cycle was lost; nothing was flagged."))]
     if metrics is not None:
         parts.append(section("Scores", table(score_rows(metrics))))
     parts.append(section("Figures", pictures))
@@ -122,6 +123,7 @@ def _of_comparison(folder: Path, dpi: int) -> str:
 
     data = read_comparison(folder)
     attributes = dict(data.attrs)
+    data.attrs["title"] = ""
     picture = figures([("comparison", _first_line(_comparison()), comparison_figure(data))], dpi)
     said = _json(attributes.get("said_of"), {})
     warnings = [f"{name}: {text}." for name, text in said.items()]

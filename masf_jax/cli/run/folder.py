@@ -45,7 +45,9 @@ _STORE = RESULT["zarr"]
 _OTHERS = ("metrics.json", _CONFIG)
 _NO_MATTER = ("output_dir", "overwrite", "resume", "progress", "figures", "chunk", "compilation_cache")
 _NO_MATTER += ("result", *(f"layout.{key}" for key in ("batch_size", "processes", "coordinator", "process")))
-_NO_MATTER += tuple(f"experiment.{key}" for key in ("description", "reference", "expected", "tuning"))
+_NO_MATTER += tuple(
+    f"experiment.{key}" for key in ("description", "reference", "expected", "expected_std", "tuning")
+)
 """Keys that no result hangs on."""
 _SHOWN = 5
 

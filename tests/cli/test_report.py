@@ -1,0 +1,121 @@
+"""`masf-jax plot` and `masf-jax report`: what they draw and write, and how they refuse."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+import xarray as xr
+
+from masf_jax.cli.main import main
+from masf_jax.cli.pages import html
+
+SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
+OUTSIDE = re.compile(r"(?:src|href)\s*=\s*[\"'](?!data:)|url\(|@import|<script|<link|<iframe", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "<b>a & b"
+    name = "experiment.description='<script>alert(1)</script> & more'"
+    save = "save=[mean,spread,ensemble]"
+    assert main(["run", *SMALL, "measurement=every_second", save, name, f"output_dir='{folder}'"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    filters = "filters={etkf: etkf, few: etkf}"
+    assert main(["compare", filters, *SMALL, "few.ensemble_size=4", "seeds=3", f"output_dir={folder}"]) == 0
+    return folder
+
+
+def test_plot_draws_again_what_is_asked_for(run_dir, capsys):
+    assert main(["plot", str(run_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.rpartition("/")[2] for line in lines} == {
+        "error_spread.png",
+        "states.png",
+        "rank_histogram.png",
+    }
+    more = ["series", "reliability", "--components", "0,7", "--last", "5", "--dpi", "50"]
+    assert main(["plot", str(run_dir / "result.nc"), *more]) == 0
+    assert all(
+        (run_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("series", "reliability")
+    )
+
+
+def test_a_report_is_one_file_and_escapes_what_it_is_given(run_dir, capsys):
+    assert main(["report", str(run_dir), "--dpi", "40"]) == 0
+    assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
+    text = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert not OUTSIDE.search(text)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+    assert text.count("data:image/png;base64,") == 5
+    for part in (
+        "RMSE of the analysis",
+        "masf-jax run dynamics.n=8",
+        "ensemble_size: 6",
+        "jaxlib",
+        "viewport",
+    ):
+        assert part in text
+    assert "No cycle was lost; nothing was flagged." in text
+
+
+def test_a_report_says_what_was_flagged(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    with xr.open_dataset(run_dir / "result.nc", engine="h5netcdf") as data:
+        data = data.load()
+    data["repaired_members"][3], data["skipped"][4], data["faults"][4] = 2, 1, 4
+    data.to_netcdf(tmp_path / "run" / "result.nc", engine="h5netcdf")
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert main(["report", str(tmp_path / "run" / "result.nc"), "--dpi", "40"]) == 0
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "2 members were not finite and were replaced." in text
+    assert text.count('class="alert"') == 2
+    assert "nothing was flagged" not in text
+
+
+def test_a_comparison_has_a_dataset_a_figure_and_a_report(compared, capsys):
+    with xr.open_dataset(compared / "comparison.nc", engine="h5netcdf") as data:
+        assert dict(data.sizes) == {"filter": 2, "seed": 3}
+        assert data["seed"].values.tolist() == [0, 1, 2]
+        mean = float(data["rmse_analysis"].sel(filter="few").mean())
+    assert main(["plot", str(compared), "--dpi", "50"]) == 0
+    assert main(["report", str(compared), "--dpi", "40"]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(compared / "comparison.png"),
+        str(compared / "report.html"),
+    ]
+    text = (compared / "report.html").read_text(encoding="utf-8")
+    assert not OUTSIDE.search(text)
+    for part in (f"{mean:.2f}", "masf-jax compare", "0, 1, 2", "few.yaml", "standard error"):
+        assert part in text
+
+
+def test_mistakes(run_dir, compared, tmp_path, capsys):
+    (tmp_path / "comparison.nc").write_text("nothing of the kind")
+    wrong = {
+        ("plot",): "RUN is missing",
+        ("plot", str(run_dir), "serie"): "Did you mean 'series'?",
+        ("plot", str(run_dir), "vorticity"): "channels u and v",
+        ("plot", str(run_dir), "series", "--components", "a"): "--components takes numbers",
+        ("plot", str(run_dir), "series", "--components", "8"): "0 … 7",
+        ("plot", str(run_dir), "--last", "0"): "--last must be at least 1",
+        ("plot", str(compared), "states"): "holds no result.nc",
+        ("report", str(tmp_path / "absent")): "holds no result.nc",
+        ("report", str(tmp_path)): "is damaged, or not of a comparison",
+        ("reprt", str(run_dir)): "Did you mean 'report'?",
+    }
+    for arguments, part in wrong.items():
+        assert main(list(arguments)) == 2, arguments
+        message = capsys.readouterr().err
+        assert part in message
+        assert "Traceback" not in message
+
+
+def test_control_characters_are_shown_as_such():
+    assert html.escaped("a\x1b[31m<b>\u202e") == r"a\x1b[31m&lt;b&gt;\u202e"
