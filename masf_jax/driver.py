@@ -38,6 +38,7 @@ from .twin import Simulation
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
 __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 

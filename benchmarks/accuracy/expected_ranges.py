@@ -1,4 +1,4 @@
-"""The RMSE to expect of presets: mean and standard deviation over seeds, of the preset's own number of cycles.
+"""The RMSE to expect of presets: mean and standard deviation over seeds, for the preset's own cycles.
 
     python benchmarks/accuracy/expected_ranges.py > benchmarks/results/expected_ranges.txt
 

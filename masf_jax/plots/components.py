@@ -115,17 +115,17 @@ def observed(data: xr.Dataset) -> np.ndarray | None:
     Missing or rejected values are NaN. None where measurements are not of components as they are, or it is
     not known of which.
     """
-    values, state = data["observation"], data["analysis_mean"]
-    if values.attrs.get("structure") not in _EXACT:
+    observation, state = data["observation"], data["analysis_mean"]
+    if observation.attrs.get("structure") not in _EXACT:
         return None
-    seen = values.values
+    values = observation.values
     if "observation_rejected" in data:
-        seen = np.where(data["observation_rejected"].values == 0, seen, np.nan)
-    if values.dims == state.dims:
-        return seen.reshape(len(seen), -1)
-    if "observation_x" not in data.coords or state.ndim != 2 or values.ndim != 2 or state.dims[1] != "x":
+        values = np.where(data["observation_rejected"].values == 0, values, np.nan)
+    if observation.dims == state.dims:
+        return values.reshape(len(values), -1)
+    if "observation_x" not in data.coords or state.dims[1:] != ("x",) or values.ndim != 2:
         return None
     away = np.abs(data["x"].values[:, None] - data["observation_x"].values[None])
-    found = np.full((len(seen), state.shape[1]), np.nan)
-    found[:, away.argmin(0)] = seen
+    found = np.full((len(values), state.shape[1]), np.nan)
+    found[:, away.argmin(0)] = values
     return found
