@@ -95,7 +95,9 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 def expected_range(metrics: dict[str, Any]) -> str:
     """The RMSE to expect ± its standard deviation over seeds."""
     mean, std = (_shown(metrics.get(f"expected_rmse_{name}")) for name in ("analysis", "std"))
-    return f"{mean} ± {std or 'n/a'} over seeds" if mean else ""
+    if not mean:
+        return ""
+    return f"{mean} ± {std} over seeds" if std else f"{mean} (range over seeds: n/a)"
 
 
 def print_outcome(settings: Settings, outcome: Outcome) -> None:

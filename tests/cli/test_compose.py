@@ -16,6 +16,7 @@ from masf_jax.cli.config.builders.smoothers import SMOOTHERS
 from masf_jax.cli.config.compose import choices, compose, config_folder, repeat
 from masf_jax.cli.config.settings import Settings, read_settings, write_settings
 from masf_jax.cli.errors import InputError
+from masf_jax.cli.report import expected_range
 from masf_jax.dynamics import Kolmogorov
 from masf_jax.filters import Filter
 from masf_jax.metrics import SCORES
@@ -123,6 +124,24 @@ def test_a_preset_tunes_the_chosen_filter_and_user_overrides_win():
     assert own.ensemble_size == 9
     assert own.experiment.expected is None, "the published number does not hold for another ensemble size"
     assert compose(["experiment=lorenz96_sakov2008", "seed=3"]).experiment.expected == 0.18
+
+
+def test_the_range_of_what_is_expected_is_of_the_preset_alone():
+    """Of its filter's values and its number of cycles."""
+    preset = ["experiment=lorenz96_sakov2008", "filter=letkf"]
+    assert compose([*preset, "seed=3"]).experiment.expected_std == 0.005
+    long, other = (
+        compose([*preset, "n_cycles=5000"]).experiment,
+        compose([*preset, "filter.radius=3"]).experiment,
+    )
+    assert (long.expected, long.expected_std) == (0.22, None)
+    assert (other.expected, other.expected_std) == (None, None)
+    assert (
+        expected_range({"expected_rmse_analysis": 0.22, "expected_rmse_std": 0.005})
+        == "0.22 ± 0.005 over seeds"
+    )
+    assert expected_range({"expected_rmse_analysis": 0.22}) == "0.22 ± n/a over seeds"
+    assert expected_range({"expected_rmse_analysis": None}) == ""
 
 
 def test_order_of_overrides_does_not_matter():

@@ -50,6 +50,10 @@ def test_dates_and_stations_on_the_command_line(tmp_path):
     with xr.open_dataset(tmp_path / "out" / "result.nc", engine="h5netcdf") as data:
         assert data["step"].values.tolist() == [3, 4]
         assert data["observation_time"].attrs["long_name"].endswith("hours since 2000-01-01T00:00:00")
+        dates = np.array(["2000-01-02T12:00", "2000-01-03"], "datetime64[ns]")
+        np.testing.assert_array_equal(data["time"], dates)
+        assert data["time"].attrs["standard_name"] == "time"
+        np.testing.assert_array_equal(data["model_time"], [36, 48])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from masf_jax.cli.errors import InputError
+from masf_jax.cli.observations.times import dates_of
 
 
 def csv(folder, times, comment=""):
@@ -159,3 +160,24 @@ def test_as_xarray_decodes_it(tmp_path, read):
     )
     record = read(tmp_path / "obs.nc", dt=0.125, time_unit="days", time_origin="1999-12-31")
     assert record.steps.tolist() == list(range(4, 54))
+
+
+@pytest.mark.parametrize(
+    ("times", "units", "expected"),
+    [
+        ([0, 1.5], "days since 2000-02-28", ["2000-02-28", "2000-02-29T12:00"]),
+        ([-6, 0.25], "hours since 2000-01-01T06:00:00", ["2000-01-01", "2000-01-01T06:15"]),
+        ([0, 1, 1.5], "months since 2000-01-01", ["2000-01-01", "2000-02-01", "2000-02-15T12:00"]),
+        ([0, 1, 129], "years since 1871-01-01", ["1871-01-01", "1872-01-01", "2000-01-01"]),
+    ],
+)
+def test_dates_of_times(times, units, expected):
+    found = dates_of(np.array(times, float), units)
+    np.testing.assert_array_equal(found, np.array(expected, "datetime64[ns]"))
+
+
+def test_times_that_are_no_dates():
+    assert dates_of(np.arange(3.0), None) is None
+    assert dates_of(np.arange(3.0), "hours") is None
+    assert dates_of(np.arange(3.0), "days since 2000-01-01", "360_day") is None
+    assert dates_of(np.array([0.0, 3e5]), "days since 2000-01-01") is None  # beyond nanoseconds
