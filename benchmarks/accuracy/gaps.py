@@ -2,10 +2,10 @@
 
 The paper's "range of measurement gaps". For each system and interval every filter's candidates are run on two
 tuning seeds, and the one with the least RMSE of the analysis is reported on five others (three of the flow);
-a seed that is not finite counts as the climatology. The amortised filters have the base settings that the LETKF
-(ETKF of Lorenz-63) was given there, and networks of the package, trained at several intervals
-(`lorenz96_masks`: .1, .2, .3) or at one (Lorenz-63: .25; flow: 2); `gated`: the same within `Gate`. Each case
-is kept in --kept.
+a seed that is not finite counts as the climatology. The amortised filters have the base settings that the
+LETKF (ETKF of Lorenz-63) was given there, and networks of the package, trained at several
+intervals (`lorenz96_masks`: .1, .2, .3) or at one (Lorenz-63: .25; flow: 2); `gated`: the same within `Gate`.
+Each case is kept in --kept.
 
     python benchmarks/accuracy/gaps.py [lorenz63] [lorenz96] [flow] [--kept gaps]
 
@@ -44,7 +44,7 @@ def grid(**keys: tuple[float, ...]) -> list[list[str]]:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class System:
     """Intervals in model steps; cycles, and how many of them are not scored; `base` of the amortised."""
 
