@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement
+from ..ensemble.inflation import AdaptiveInflation, AdaptiveState, multiplicative
 from ..measurements.measurement import Measurement
 from ..numbers import within
 from .around import FilterAround
@@ -30,6 +31,7 @@ class GateState(NamedTuple):
         log_odds: log of the odds that `tried` has the better forecasts; the gate is open above 0.
         settled: cycles in a row that one of them has been far ahead.
         misfit: of `tried`, `trusted`, fading means of d² / (1 + s²), 1 where the spread is honest.
+        spread: of both, what their forecasts' variances are to be multiplied by.
     """
 
     tried: EnsembleState
@@ -37,6 +39,7 @@ class GateState(NamedTuple):
     log_odds: Float[Array, ""]
     settled: Int[Array, ""]
     misfit: tuple[Float[Array, ""], Float[Array, ""]]
+    spread: tuple[AdaptiveState, AdaptiveState] | None
 
 
 class Gate(MemberFilter):
@@ -58,6 +61,10 @@ class Gate(MemberFilter):
     are not finite, or where the other has been far ahead, |L| > ½ log(memory), for `patience` cycles in a
     row, and the mean of d²/(1 + s²) over about as many is above 2 and above twice the other's.
 
+    With `calibrated`, the run has that filter's mean and its members at an honest distance: deviations times
+    √λ, λ the factor that `AdaptiveInflation` finds for its forecasts' variances (1 ± 1/2 where innovations
+    say nothing). Neither filter sees it: each goes on from its own members.
+
     The cost is that of both: two ensembles are forecast and analysed. Reported beside what the one ahead
     reports: "gate", the probability that `filter` is.
 
@@ -70,6 +77,7 @@ class Gate(MemberFilter):
         prior: probability that `filter` is ahead, before anything is measured.
         limit: on the evidence of one cycle, > 0.
         patience: cycles, ≥ 1; see above.
+        calibrated: see above; without, the members are those of the filter ahead, bit for bit.
     """
 
     filter: MemberFilter
@@ -78,6 +86,7 @@ class Gate(MemberFilter):
     prior: Float[Array, ""] = eqx.field(converter=within("gate prior", "(0, 1)"), default=0.1)
     limit: Float[Array, ""] = eqx.field(converter=within("gate limit", "(0, inf]"), default=2.0)
     patience: int = eqx.field(static=True, default=50)
+    calibrated: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
         for name, each in (("filter", self.filter), ("base", self.trusted)):
@@ -130,7 +139,12 @@ class Gate(MemberFilter):
                 )
         prior = self.prior.astype(ensemble.dtype)
         odds, one = jnp.log(prior) - jnp.log1p(-prior), jnp.ones((), ensemble.dtype)
-        return _chosen(GateState(*states, odds, jnp.zeros((), jnp.int32), (one, one)))
+        honest = self._inflation().init(ensemble.dtype)
+        spread = (honest, honest) if self.calibrated else None
+        return _chosen(GateState(*states, odds, jnp.zeros((), jnp.int32), (one, one), spread))
+
+    def _inflation(self) -> AdaptiveInflation:
+        return AdaptiveInflation(mean=1.0, std=0.5, memory=self.memory, lower=0.04, upper=25.0)
 
     def _started(
         self, key: PRNGKeyArray, filter: MemberFilter, ensemble: Float[Array, "N *state"]
@@ -181,6 +195,7 @@ class Gate(MemberFilter):
             jnp.where(tried, -most, jnp.where(trusted, most, gate.log_odds)),
             jnp.where(tried | trusted, 0, gate.settled),
             (jnp.where(tried, 1, gate.misfit[0]), jnp.where(trusted, 1, gate.misfit[1])),
+            gate.spread,
         )
 
     def update(
@@ -193,7 +208,16 @@ class Gate(MemberFilter):
     ) -> tuple[EnsembleState, Info]:
         gate: GateState = state.memory
         key_tried, key_again = (jax.random.fold_in(key, i) for i in (1, 2))
-        odds, misfit = self._compared(gate, z, mask, measurement)
+        one = with_one_noise_law(gate.trusted, measurement)
+        innovations = [whitened_innovations(each.ensemble, z, mask, one) for each in gate[:2]]
+        count = mask.sum().astype(innovations[0].dtype)
+        odds, misfit = self._compared(gate, innovations, count)
+        spread = gate.spread
+        if spread is not None:
+            first, second = (
+                self._inflation().update(now, d, count) for now, d in zip(spread, innovations, strict=True)
+            )
+            spread = first, second
         tried, of_tried = self.filter.analysis(key_tried, gate.tried, z, measurement, mask)
         trusted, of_trusted = self.trusted.analysis(key, gate.trusted, z, measurement, mask)
         assert isinstance(tried, EnsembleState)
@@ -201,7 +225,7 @@ class Gate(MemberFilter):
         far = jnp.abs(odds) > 0.5 * jnp.log(self.memory).astype(odds.dtype)
         same = (odds > 0) == (gate.log_odds > 0)
         settled = jnp.where(far, jnp.where(same, gate.settled, 0) + 1, 0)
-        gate = self._sound(key_again, GateState(tried, trusted, odds, settled, misfit))
+        gate = self._sound(key_again, GateState(tried, trusted, odds, settled, misfit, spread))
         due, (one, other) = gate.settled >= self.patience, gate.misfit
         lost = due & (one > 2) & (one > 2 * other), due & (other > 2) & (other > 2 * one)
         gate = self._restarted(key_again, gate, lost[0] & (odds < 0), lost[1] & (odds > 0))
@@ -212,11 +236,9 @@ class Gate(MemberFilter):
         return _chosen(gate), info | {"gate": jax.nn.sigmoid(gate.log_odds)}
 
     def _compared(
-        self, gate: GateState, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+        self, gate: GateState, innovations: list[Float[Array, "N m"]], count: Float[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
-        """L and both misfits after z (see the class)."""
-        one = with_one_noise_law(gate.trusted, measurement)
-        innovations = [whitened_innovations(each.ensemble, z, mask, one) for each in gate[:2]]
+        """L and both misfits after `count` values (see the class)."""
         tried, trusted = (d.mean(0) ** 2 for d in innovations)
         variances = [1 + d.var(0, ddof=1) for d in innovations]
         evidence = 0.5 * ((trusted - tried) / jnp.maximum(*variances)).sum()
@@ -224,7 +246,6 @@ class Gate(MemberFilter):
         odds = gate.log_odds + jax.lax.stop_gradient(jnp.clip(jnp.nan_to_num(evidence), -limit, limit))
         stay, leave = jnp.log1p(-change), jnp.log(change)
         odds = jnp.logaddexp(odds + stay, leave) - jnp.logaddexp(stay, odds + leave)
-        count = mask.sum().astype(odds.dtype)
         squares = zip((tried, trusted), variances, strict=True)
         now = [jnp.nan_to_num((d2 / v).sum() / count) for d2, v in squares]
         first, second = (was + (new - was) / self.patience for was, new in zip(gate.misfit, now, strict=True))
@@ -260,6 +281,11 @@ def _where(condition: Bool[Array, ""], one: T, other: T) -> T:
 
 
 def _chosen(gate: GateState) -> EnsembleState:
-    """The state of the run: the members of the filter ahead."""
-    members = jnp.where(gate.log_odds > 0, gate.tried.ensemble, gate.trusted.ensemble)
+    """The state of the run: the members of the filter ahead, of honest spread."""
+    ahead = gate.log_odds > 0
+    members = jnp.where(ahead, gate.tried.ensemble, gate.trusted.ensemble)
+    if gate.spread is not None:
+        tried, trusted = (jnp.sqrt(jax.lax.stop_gradient(each.factor)) for each in gate.spread)
+        scaled = multiplicative(members, jnp.where(ahead, tried, trusted))
+        members = jnp.where(sound_members(members).all(), scaled, members)  # `FaultPolicy` mends some alone
     return EnsembleState(members, None, gate)

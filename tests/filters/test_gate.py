@@ -57,7 +57,7 @@ def error(result):
 
 
 def test_noise_is_never_let_in_and_the_run_is_the_base_filters_bit_for_bit(twin):
-    gated, alone = run(Gate(Noise(TUNED, 1.0)), twin), run(TUNED, twin)
+    gated, alone = run(Gate(Noise(TUNED, 1.0), calibrated=False), twin), run(TUNED, twin)
     assert (gated.info["gate"] < 0.5).all()
     np.testing.assert_array_equal(gated.analysis["mean"], alone.analysis["mean"])
     np.testing.assert_array_equal(gated.info["innovation"], alone.info["innovation"])
@@ -70,6 +70,20 @@ def test_the_better_filter_is_found_whichever_is_trusted(twin):
         assert error(run(gate, twin)) < 1.02 * tuned
 
 
+def test_the_spread_of_the_run_is_made_honest_and_the_filters_do_not_see_it(twin):
+    wide = LETKF(6.5, Inflation(1.4))
+    as_it_is, calibrated = (run(Gate(Noise(wide, 3.0), calibrated=c), twin) for c in (False, True))
+    ratios = [
+        np.sqrt(
+            np.mean(r.analysis_scores["spread"][100:] ** 2) / np.mean(r.analysis_scores["rmse"][100:] ** 2)
+        )
+        for r in (as_it_is, calibrated)
+    ]
+    assert ratios[0] > 1.3  # else the test says nothing
+    assert abs(ratios[1] - 1) < 0.15
+    np.testing.assert_allclose(calibrated.analysis["mean"], as_it_is.analysis["mean"], atol=2e-5)
+
+
 def updated(gate, state, z):
     return eqx.filter_jit(gate.analysis)(jax.random.key(0), state, z, SENSOR)[0]
 
@@ -77,7 +91,7 @@ def updated(gate, state, z):
 @pytest.fixture(scope="module")
 def ready():
     """A prepared gate, its state at first, and values near 0."""
-    gate = Gate(Noise(TUNED, 0.0), patience=3).prepare(MODEL, SENSOR)
+    gate = Gate(Noise(TUNED, 0.0), patience=3, calibrated=False).prepare(MODEL, SENSOR)
     state = gate.init(jax.random.key(1), jax.random.normal(jax.random.key(2), (N, 40)))
     return gate, state, jnp.zeros(20)
 
