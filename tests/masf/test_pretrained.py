@@ -5,6 +5,7 @@ deviations are predictions, which another processor or compiler may round otherw
 """
 
 import csv
+import runpy
 from pathlib import Path
 
 import equinox as eqx
@@ -20,8 +21,16 @@ with Path(__file__).with_name("pretrained.csv").open(newline="") as file:
     TRAINED = {row["name"]: row for row in csv.DictReader(file)}
 
 
+ROOT = Path(__file__).parents[2]
+
+
 def test_all_are_there():
     assert pretrained_names() == sorted(TRAINED)
+
+
+def test_their_cards_are_what_the_files_say():
+    cards = runpy.run_path(str(ROOT / "benchmarks" / "suite" / "model_cards.py"))
+    assert cards["page"]() == (ROOT / "docs" / "networks.md").read_text(), "run the script"
 
 
 @pytest.mark.parametrize("name", TRAINED)
