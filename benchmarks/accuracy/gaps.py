@@ -9,7 +9,7 @@ Each case is kept in --kept.
 
     python benchmarks/accuracy/gaps.py [lorenz63] [lorenz96] [flow] [--kept gaps]
 
-makes benchmarks/results/gaps.txt and docs/images/gaps.png of what is kept.
+makes a table and a figure of what is kept.
 """
 
 from __future__ import annotations

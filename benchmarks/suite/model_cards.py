@@ -17,7 +17,7 @@ HEAD = """# The networks of the package
 What each was trained on, where it was tried, where it fails. `filter=masf_amortised` takes the one nearest to
 the run, or the one that `filter.checkpoint=NAME` gives; where the run is not one that it was trained for, it
 runs beside its base filter ([the gate](amortised.md#never-much-worse-than-the-base-filter)). The facts come
-from the files (`masf_jax.training.inspect`), the numbers from the commands of [amortised.md](amortised.md) and
+from the files (`masf_jax.training.inspect`), the numbers from the commands of [amortised.md](amortised.md),
 [kolmogorov.md](kolmogorov.md); this page from `python benchmarks/suite/model_cards.py`.
 """
 TRIED = {
