@@ -122,17 +122,24 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     _print_lines(console, lines)
 
 
+def _cell(row: dict[str, Any], key: str) -> str:
+    """Of a sweep's table."""
+    if key.startswith("expected"):
+        return expected_range(row).removesuffix(" over seeds").replace("range over seeds: ", "±: ")
+    return _shown(row.get(key))
+
+
 def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     """A table with one line per job of a sweep, and the same as summary.csv in its folder."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{len(rows)} runs", title_justify="left")
-    shown = {key: label for key, label in _COLUMNS.items() if any(_shown(row.get(key)) for row in rows)}
+    shown = {key: label for key, label in _COLUMNS.items() if any(_cell(row, key) for row in rows)}
     for key, label in shown.items():
         table.add_column(label, overflow="fold", ratio=None if key != "overrides" else 1)
     for row in rows:
-        table.add_row(*(_shown(row.get(key)) for key in shown))
+        table.add_row(*(_cell(row, key) for key in shown))
     columns = [
         "job",
         "overrides",
@@ -145,6 +152,8 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     writer.writerows(rows)
     console = Console()
     console.print(table)
+    if "expected_rmse_analysis" in shown:
+        _print_lines(console, ["expected: ± one standard deviation from seed to seed"])
     (path,) = write_all(folder, {"summary.csv": text_writer(text.getvalue())})
     _print_lines(console, [*over_seeds(rows), f"Summary: {path}"])
 
