@@ -38,10 +38,12 @@ ANCHORS = {
 much chroma as sRGB holds up to a bound. matplotlib's white-centred maps are less even: the ends of PuOr have
 lightness 10 and 33, those of PRGn 13 and 24, and RdBu is pale over half of its range."""
 
+_NARROW = 5.0
+"""Inches of width below which fonts are those of a column."""
 _FEW = 0.1
 """Up to this share of the grid, measured points are drawn one by one; above it, the region's outline."""
 _NOTHING = (np.zeros(0), np.zeros(0))
-_DOT = {"ms": 1.8, "mfc": "black", "mec": "white", "mew": 0.4}
+_DOT = {"mfc": "black", "mec": "white", "mew": 0.2}
 
 
 def diverging(name: str) -> Colormap:
@@ -88,16 +90,16 @@ def add_legend(figure: Figure, panels: Sequence[Panels]) -> None:
     lines = [line for panel in panels for line in (panel.dots, panel.outline) if np.size(line.get_xdata())]
     unique = {line.get_label(): line for line in lines}
     if unique:
-        figure.legend(
-            handles=list(unique.values()), loc="lower left", frameon=False, fontsize=_font(figure, 0.9)
-        )
+        where = "lower left" if figure.get_figwidth() > _NARROW else "outside lower left"
+        style = {"frameon": False, "fontsize": _font(figure, 0.9)}
+        figure.legend(handles=list(unique.values()), loc=where, **style)
 
 
 class Panels:
     """Three panels in a row, whose images and marks can be replaced: a figure's row, an animation's frame."""
 
-    def __init__(self, axes: Sequence[Axes], fields: Vorticity, box: tuple[float, float]):
-        self.axes, self.fields, self.box = axes, fields, box
+    def __init__(self, axes: Sequence[Axes], fields: Vorticity, box: tuple[float, float], dot: float):
+        self.axes, self.fields, self.box, self.dot = axes, fields, box, dot
         (ly, lx), (ny, nx) = box, fields.analysis.shape[1:]
         dy, dx = ly / ny, lx / nx
         limit, of_error = _limit(fields.reference), _limit(fields.difference)
@@ -133,12 +135,12 @@ class Panels:
         box = sides(data)
         height = 0.89 * width / 3 * min(max(box[0] / box[1], 0.25), 3.0)
         figure = Figure(figsize=(width, rows * (height + 0.06) + 0.85 + 0.08 * width), layout="constrained")
-        if width < 5:
+        if width < _NARROW:
             figure.set_layout_engine("constrained", w_pad=0.01, wspace=0.0, h_pad=0.02, hspace=0.0)
         grid = np.asarray(figure.subplots(rows, 3, sharex=True, sharey=True)).reshape(rows, 3)
-        panels = [Panels(list(row), fields, box) for row in grid]
+        panels = [Panels(list(row), fields, box, 0.26 * _font(figure)) for row in grid]
         for axis, name in zip(grid[0], fields.names, strict=True):
-            axis.set_title(name.replace(" of the", "\nof the") if width < 5 else name, fontsize=_font(figure))
+            axis.set_title(name if width > _NARROW else name.partition(" of")[0], fontsize=_font(figure))
         for axis in grid[-1]:
             axis.set_xlabel("x", fontsize=_font(figure))
         for axis in grid.ravel():
@@ -166,6 +168,8 @@ class Panels:
             periodic = np.pad(values[index], ((0, 1), (0, 1)), mode="wrap")  # the far edge repeats the near
             image.set_data(np.ma.masked_invalid(periodic))
         dots, outline = _marks(points, self.box)
+        crowd = max(np.size(dots[0]) / 64, 1.0) ** 0.5
+        self.dots.set_markersize(self.dot / crowd)
         self.dots.set_data(*dots)
         self.outline.set_data(*outline)
 
@@ -182,7 +186,7 @@ def check_flow(data: xr.Dataset, figure: str) -> None:
 
 def _font(figure: Figure, factor: float = 1.0) -> float:
     """Points: 7 in a narrow figure, 10 in a wide one."""
-    return factor * (7.0 if figure.get_figwidth() < 5 else 10.0)
+    return factor * (7.0 if figure.get_figwidth() < _NARROW else 10.0)
 
 
 def _limit(values: np.ndarray) -> float:
