@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from suite.common import arguments, finish, header, table
+from suite.ring_models import Lorenz2005II
 
 from masf_jax import assimilate, dynamics as d, filters as f, measurements as m, simulate
-from masf_jax.amortised import load_amortised, pretrained_file
+from masf_jax.amortised import load_amortised, pretrained_file, pretrained_names
 from masf_jax.ensemble import Inflation
 from masf_jax.masf import AmortisedMASF
 
@@ -75,6 +76,8 @@ CASES: dict[str, Case] = {
     "Lorenz-96, N=7": dataclasses.replace(L96, members=7, base=letkf(4.0, 1.2)),
     "Kuramoto-Sivashinsky, all": Case(ks(), m.Identity(), 1.0, 2, 16, letkf(51.0, 1.02), RING),
     "Kuramoto-Sivashinsky, every 8th": Case(ks(), every(128, 8), 1.0, 2, 16, letkf(25.0, 1.06), RING),
+    "Lorenz 2005 II, every 4th": Case(Lorenz2005II, every(240, 4), 1.0, 4, 20, letkf(40.0, 1.02), RING),
+    "Lorenz 2005 II, every 12th": Case(Lorenz2005II, every(240, 12), 1.0, 4, 20, letkf(40.0, 1.06), RING),
     "Lorenz-63, at home": L63,
     "Lorenz-63, N=10": dataclasses.replace(L63, members=10),
     "Lorenz-63, x and y": dataclasses.replace(L63, operator=m.Subset(np.arange(2))),
@@ -83,9 +86,10 @@ CASES: dict[str, Case] = {
 
 def filters_of(case: Case, model: d.Dynamics, measurement: m.Measurement) -> dict[str, f.Filter]:
     """Prepared: base, network, gate."""
-    at_home = case.network == POINT or model.state_shape == (40,)
+    at_home = case.network == POINT or (case.network == RING and model.state_shape == (40,))
+    file = pretrained_file(case.network) if case.network in pretrained_names() else case.network
     network = load_amortised(
-        pretrained_file(case.network),
+        file,
         case.base,
         state_shape=model.state_shape,
         climate="stored" if at_home else None,
@@ -124,8 +128,10 @@ def scores(
     return found | {"gate": out.info.get("gate", jnp.zeros(cycles))[BURN_IN:]}
 
 
-def row(name: str, seeds: int, cycles: int) -> list[str]:
+def row(name: str, seeds: int, cycles: int, ring: str | None) -> list[str]:
     case = CASES[name]
+    if ring is not None and case.network == RING:
+        case = dataclasses.replace(case, network=ring)
     model, measurement = case.model(), m.Measurement(case.operator, m.Gaussian(case.std))
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for label, filter in filters_of(case, model, measurement).items():
@@ -155,10 +161,11 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--ring", help="instead of lorenz96_masks: a network's file or name")
     args = parser.parse_args()
     rows = []
     for name in args.cases:
-        rows.append(row(name, args.seeds, args.cycles))
+        rows.append(row(name, args.seeds, args.cycles, args.ring))
         jax.clear_caches()
         print("  ".join(rows[-1]), flush=True)
     head = [

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import _path  # noqa: F401
 import jax
@@ -33,7 +34,7 @@ from masf_jax.ensemble import Inflation
 from masf_jax.training import FitConfig
 
 N, SEED = 64, 120
-PARTS = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 8, "cycles": 140, "burn_in": 20}
+PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 8, "cycles": 140, "burn_in": 20}
 # model, (radius, inflation) of the base, intervals, ensemble sizes, shares measured
 LORENZ96 = [
     (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
@@ -65,6 +66,31 @@ def course(
     filter = load_amortised(start, letkf, state_shape=(N,), climate=None, calibration=1.0)
     practice = Practice(intervals=intervals, ensemble_sizes=sizes, density=density, **PARTS)
     return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
+
+
+def trained_on() -> dict[str, Any]:
+    """What the file says of it, as `masf-jax train` does."""
+    systems = [*LORENZ96, *SIVASHINSKY]
+    noise = {"law": "gaussian", "std": 1.0}
+    intervals, sizes, densities = (sorted({x for each in systems for x in each[i]}) for i in (2, 3, 4))
+    ranges = {"intervals": intervals, "ensemble_sizes": sizes, "density": [densities[0], densities[-1]]}
+    return {
+        "measurement": {"name": "identity", "noise": noise},
+        "dynamics": {
+            "name": "rings",
+            "n": N,
+            "lorenz96_forcings": sorted({each[0] for each in LORENZ96}),
+            "kuramoto_sivashinsky_lengths": sorted({float(each[0]) for each in SIVASHINSKY}),
+        },
+        "models": len(systems),
+        "filter": {
+            "inflation": sorted({each[1][1] for each in systems}),
+            "radius": sorted({each[1][0] for each in systems}),
+            "rotation": True,
+        },
+        "practice": PARTS | ranges | {"noise": list(PARTS["noise"])},
+        "seed": SEED,
+    }
 
 
 def main() -> None:
@@ -101,14 +127,17 @@ def main() -> None:
         fine_tune=True,
         others=courses[1:],
     )
+    best = int(np.nanargmin([each.rmse for each in rounds]))
     about = {
         "filter": "masf_amortised",
         "dynamics": "rings",
         "base": "letkf",
+        "trained_on": trained_on(),
         "seconds": time.perf_counter() - begun,
         "rounds": [{"rmse": each.rmse, "spread": each.spread} for each in rounds],
     }
-    print(save_amortised(args.file, filter, about=about, overwrite=True))
+    history = rounds[best - 1].history if best else None
+    print(save_amortised(args.file, filter, about=about, history=history, overwrite=True))
 
 
 if __name__ == "__main__":

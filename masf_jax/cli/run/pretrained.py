@@ -143,8 +143,9 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network that fits and is nearest: of the same model, base and size, in this order, then
-    the experiment's, then the one trained for most densities of measurements.
+    """The package's network that fits and is nearest: of the same model, of the same base, trained on most
+    models, of the same size, in this order, then the experiment's, then the one trained for most densities
+    of measurements.
 
     Raises:
         InputError: none fits.
@@ -155,11 +156,15 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     model, base = settings.dynamics["name"], settings.filter["base"]
     kinds = {name: (_about(name)["denoiser"]["layout"], _shape(name)) for name in pretrained_names()}
 
-    def nearness(each: str) -> tuple[bool, bool, bool, bool, float]:
+    def nearness(each: str) -> tuple[float, ...]:
         found = _about(each)["fingerprint"]
         low, high = found["trained_on"]["practice"]["density"]
-        same = found["dynamics"] == model, found["base"] == base, _shape(each) == dynamics.state_shape
-        return *same, each == settings.experiment.name, high / low
+        same, models = (
+            (found["dynamics"] == model, found["base"] == base),
+            found["trained_on"].get("models", 1),
+        )
+        size = _shape(each) == dynamics.state_shape
+        return *same, models, size, each == settings.experiment.name, high / low
 
     fitting = [name for name, (layout, shape) in kinds.items() if fits(layout, shape, dynamics.state_shape)]
     if fitting:
