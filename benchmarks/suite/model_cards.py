@@ -68,6 +68,14 @@ TRIED = {
         "Noise .5 and each .1: behind the LETKF (.299, .270; .447, .433). Few measurements: spread "
         ".64 to .75 of its error.",
     ),
+    "rings": (
+        "Lorenz-96, half measured: .635 where the LETKF has .645 and `lorenz96_masks` .574; Kuramoto-"
+        "Sivashinsky, every 8th point: .951 "
+        "(LETKF 1.08). Two seeds × 600 cycles.",
+        "Kuramoto-Sivashinsky, all measured: .199 (LETKF .112); Lorenz-96, all each .05: .234 (.184);"
+        " Lorenz 2005 II, which it was not trained "
+        "on: .323 (.242), and lost with every 12th point. The gate keeps it out of these.",
+    ),
 }
 
 
@@ -83,7 +91,7 @@ def card(name: str) -> str:
     rounds = [each["rmse"] for each in found["rounds"]]
     tried, fails = TRIED[name]
     layout, size = about["denoiser"]["layout"], f"{file.stat().st_size / 1e6:.1f} MB"
-    options = ", ".join(f"{key} {filter[key]}" for key in ("inflation", "radius", "rotation"))
+    options = ", ".join(f"{key} {_number(filter[key])}" for key in ("inflation", "radius", "rotation"))
     how = f"{len(rounds) - 1} rounds, {found['seconds'] / 60:.0f} minutes, seed {trained['seed']}"
     rows = {
         "states": f"{tuple(about['state_shape'])}, layout {layout}; {size}",
