@@ -135,9 +135,19 @@ MASKS = "the network of lorenz96_masks.safetensors was trained"
 )
 def test_away_from_its_training_a_network_runs_beside_its_base(changes, said):
     settings = compose([*HALF, "filter.checkpoint=lorenz96_masks", *changes])
-    lines = differences(pretrained_file("lorenz96_masks"), settings)
+    lines = differences(pretrained_file("lorenz96_masks"), settings, (40,))
     assert [line for line in lines if said is not None and line.startswith(said)] == lines
     assert isinstance(built(settings), AmortisedMASF if said is None else Gate)
+
+
+HOMES = sorted(set(pretrained_names()) - {"kolmogorov_masks_128", "rings"})
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_in_its_own_experiment_a_network_runs_alone(name):
+    settings = compose([f"experiment={name}", "filter=masf_amortised"])
+    shape = build_models(settings)[0].state_shape
+    assert differences(pretrained_file(name), settings, shape) == []
 
 
 @pytest.mark.parametrize("gate", [True, False])

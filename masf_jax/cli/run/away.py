@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
+from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
+from ..errors import InputError
 
 __all__ = ["differences", "model_changes"]
 
@@ -13,7 +18,7 @@ _PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "ran
 """Measurements of some of the state's values: a practice of many densities has seen others of them."""
 
 
-def differences(path: str | Path, settings: Settings) -> list[str]:
+def differences(path: str | Path, settings: Settings, state_shape: tuple[int, ...]) -> list[str]:
     """What a checkpoint was trained for and the run is not, a line each, for the user."""
     from ...training import inspect
 
@@ -30,7 +35,7 @@ def differences(path: str | Path, settings: Settings) -> list[str]:
             f"the network of {name} was trained on analyses of filter.base={about['base']}; this run's base "
             f"is {settings.filter['base']}."
         )
-    if outside := _outside_practice(about.get("trained_on", {}), settings):
+    if outside := _outside_practice(about.get("trained_on", {}), settings, state_shape):
         lines.append(f"the network of {name} was trained with {'; '.join(outside)}.")
     return lines
 
@@ -44,14 +49,15 @@ def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[
     return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
 
 
-def _outside_practice(trained: dict[str, Any], settings: Settings) -> list[str]:
+def _outside_practice(trained: dict[str, Any], settings: Settings, state_shape: tuple[int, ...]) -> list[str]:
     """Measurement, noise, interval and members that its practice had and the run has not."""
     if not {"practice", "measurement"} <= trained.keys():
         return []
     practice, before = trained["practice"], trained["measurement"]
     now = write_plain(dict(settings.measurement))
     varied = practice["density"][0] < practice["density"][1] and {before["name"], now["name"]} <= _PARTS
-    if _without_size(before) != _without_size(now) and not (varied and _law(before) == _law(now)):
+    same = varied and _law(before) == _law(now)
+    if not same and not _measure_alike(before, now, state_shape):
         return [f"another measurement ({before['name']})"]
     sizes = practice["ensemble_sizes"] or [settings.ensemble_size]
     ranges: dict[str, tuple[float, float, float]] = {}
@@ -77,6 +83,23 @@ def _std(measurement: dict[str, Any]) -> float | None:
     """The noise's standard deviation, where it is one number."""
     std = measurement.get("noise", {}).get("std")
     return std if isinstance(std, int | float) else None
+
+
+def _measure_alike(before: dict[str, Any], now: dict[str, Any], state_shape: tuple[int, ...]) -> bool:
+    """Whether both give the same values of any state, by noise of one law, whatever its size."""
+    if _without_size(before) == _without_size(now):
+        return True
+    if _std(before) is None or _law(before) != _law(now):
+        return False
+    state = jnp.asarray(np.random.default_rng(0).normal(size=state_shape), float)
+    try:
+        first, second = (
+            MEASUREMENTS.build(MEASUREMENTS.check(each), state_shape).measurement.operator(state)
+            for each in (before, now)
+        )
+    except (InputError, ValueError):  # of another state, or of keys of an earlier version
+        return False
+    return first.shape == second.shape and bool(jnp.all(first == second))
 
 
 def _without_size(measurement: dict[str, Any]) -> dict[str, Any]:

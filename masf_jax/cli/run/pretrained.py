@@ -110,7 +110,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
 
     given, gate = settings.filter["checkpoint"], settings.filter["gate"]
     path = _nearest(settings, dynamics) if given is None else network_file(given)
-    away = differences(path, settings)
+    away = differences(path, settings, dynamics.state_shape)
     for line in away:
         _say(line)
     if away and gate is None:

@@ -101,7 +101,7 @@ def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynam
     from ...masf.amortised import load_amortised
 
     path = network_file(start)
-    print("\n".join(differences(path, settings)) or f"from {path}")
+    print("\n".join(differences(path, settings, dynamics.state_shape)) or f"from {path}")
     options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
     climate = climate_for(path, settings, dynamics)
     return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
