@@ -20,9 +20,11 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 from .arrays import real_array
 from .checks import check_members, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
+from .dynamics.function import as_dynamics
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
 from .filters.faults import FaultPolicy, FilterDivergedWarning, described, warn_of_faults
+from .filters.function import as_filter
 from .filters.likelihood import Likelihood
 from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
@@ -234,8 +236,9 @@ def begin(
         ValueError: see `assimilate`.
     """
     members = real_array("ensemble", ensemble)
+    dynamics = as_dynamics(dynamics, members.shape[1:])
     check_members(members, dynamics)
-    state = filter.prepare(dynamics, measurement).init(jax.random.fold_in(key, _FIRST), members)
+    state = as_filter(filter).prepare(dynamics, measurement).init(jax.random.fold_in(key, _FIRST), members)
     step, cycle = (jax.device_put(np.zeros((), kind)) for kind in (np.int32, np.uint32))
     return RunState(key, state, step, cycle)
 
@@ -277,7 +280,10 @@ def assimilate(
 
     Args:
         key: random key of the filter; never the one that made the truth. None with `start`: that run's.
-        filter: prepared or not (`filter.prepare` is called here, outside the compiled program).
+        filter: prepared or not (`filter.prepare` is called here, outside the compiled program); or a function
+            f(key, members, innovations) (see `filters.Function`).
+        dynamics: a model, or a function f(x), f(x, time) or f(x, time, key) of one member and one step of
+            dt = 1 (see `dynamics.Function`).
         observations: K cycles; see `Observations` for gaps and irregular times. Or a twin experiment that is
             made along the way, truth and all (`Simulation`): with `save_to`, memory does not grow with K.
         ensemble: (N, *state_shape) members at step 0; not with `start`.
@@ -316,7 +322,8 @@ def assimilate(
     """
     if (ensemble is None) == (start is None):
         raise ValueError("give either the first ensemble, or start: where another run ended.")
-    unspread = filter.prepare(dynamics, measurement)  # a run that goes on may have other devices
+    dynamics = as_dynamics(dynamics, _state_shape(ensemble, start))
+    unspread = as_filter(filter).prepare(dynamics, measurement)  # a run that goes on may have other devices
     filter = unspread.spread(layout)
     if start is None:
         assert ensemble is not None
@@ -403,6 +410,10 @@ def for_reverse_mode(
         all_steps = np.append(0 if isinstance(first, Tracer) else int(first), np.asarray(steps))
         most = int((all_steps[cycles:] - all_steps[:-cycles]).max())
     return layout if most is None else dataclasses.replace(layout, most_steps=most)
+
+
+def _state_shape(ensemble: Any, start: RunState | None) -> tuple[int, ...]:
+    return np.shape(ensemble)[1:] if start is None else start.shape
 
 
 def _first_fault(result: Assimilation) -> str:

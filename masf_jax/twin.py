@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .dynamics.base import Dynamics
+from .dynamics.function import as_dynamics
 from .dynamics.rollout import rollout
 from .measurements.measurement import Measurement, Observations
 
@@ -62,6 +63,9 @@ class Simulation(eqx.Module):
             raise ValueError(
                 f"n_cycles and steps_per_cycle must be at least 1; got {n_cycles}, {steps_per_cycle}."
             )
+        dynamics = as_dynamics(
+            dynamics, None if x0 is None else jnp.shape(x0), ", or x0: where the truth starts"
+        )
         key_start, self.key_run, self.key_noise = jax.random.split(jax.random.fold_in(key, _TAG), 3)
         self.start = dynamics.sample_climatology(key_start) if x0 is None else x0
         self.dynamics, self.measurement, self.mask = dynamics, measurement, mask

@@ -36,6 +36,7 @@ STATIC = {
     ("FitConfig", "validation_fraction"): "decides how many samples are held back",
     ("Likelihood", "radius"): "0 and inf are other programs; the taper made of it is a leaf",
     ("Linear", "positions"): "geometry",
+    ("Function", "positions"): "geometry",
     ("_Averages", "centres"): "geometry",
 }
 """Static fields with floats, and why."""

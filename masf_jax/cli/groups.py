@@ -6,9 +6,11 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["GROUPS", "choices", "config_folder"]
+__all__ = ["GROUPS", "OWN_GROUPS", "choices", "config_folder"]
 
 GROUPS = ("dynamics", "measurement", "filter", "smoother", "experiment")
+OWN_GROUPS = ("dynamics", "measurement", "filter")
+"""Those that take an object of a Python file, GROUP=FILE.py:NAME."""
 
 
 def config_folder() -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import unknown
-from .groups import GROUPS, choices, config_folder
+from .groups import GROUPS, OWN_GROUPS, choices, config_folder
 
 __all__ = ["group_lines", "key_lines", "print_choices"]
 
@@ -32,10 +32,13 @@ def print_choices(arguments: list[str]) -> None:
 def print_keys(group: str, choice: str) -> None:
     """Prints the keys of one choice: the value each has, what it may be, and what it is."""
     from .config.compose import key_rows
+    from .config.own_files import is_own
 
-    if choice not in choices(group):
+    own = group in OWN_GROUPS and is_own(choice)
+    if choice not in choices(group) and not own:
         raise unknown(group, choice, choices(group))
-    print(f"{group}={choice}  {_summary(config_folder() / group / f'{choice}.yaml')}")
+    said = "" if own else _summary(config_folder() / group / f"{choice}.yaml")
+    print(f"{group}={choice}  {said}".rstrip())
     for path, value, kind, doc in key_rows(group, choice):
         print(f"  {group}.{path}={value}  ({kind})")
         if doc:

@@ -44,11 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"masf-jax: {printable(str(error))}", file=sys.stderr)
+        print(f"masf-jax: {printable(str(error))}{_in_own_file(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # `masf-jax list | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
         return 0
+    except Exception as error:
+        if show_traceback or not (told := _in_own_file(error)):
+            raise
+        print(f"masf-jax: {printable(told.strip())}", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt as error:
         print(
             "masf-jax: interrupted; results that were finished are kept, and the same command goes on.",
@@ -58,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _in_own_file(error: Exception) -> str:
+    """Where in a user's file (dynamics=FILE.py:NAME) an error came from, on lines of its own."""
+    own_files = sys.modules.get(f"{__package__}.config.own_files")
+    fault = None if own_files is None else own_files.own_fault(error)
+    return "" if fault is None or fault in str(error) else f"\n{fault}"
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

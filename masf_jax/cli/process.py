@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .compilations import keep_compilations
+from .config.own_files import is_own
 from .errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ _SMALL_MATRIX, _SMALL_ENSEMBLE = 1000, 4096
 """Values of a state up to which OpenBLAS, and of all members up to which XLA, gets one thread."""
 _LAPACK_AT_ONCE, _SCHEDULER = 32, "xla_cpu_enable_concurrency_optimized_scheduler"
 """On CPUs jaxlib 0.10 may wait for ever for QRs of more matrices than that beside others of its kind."""
+
+
+_UNKNOWN = 2**31
+"""Values of a state that only the model itself knows."""
 
 
 @contextlib.contextmanager
@@ -130,6 +135,8 @@ def spare_threads(settings: Settings, runs_at_once: int = 1) -> None:
 def state_size(settings: Settings) -> int:
     """Values of a state, from the model's keys alone: to build the model would start JAX."""
     keys = settings.dynamics
+    if is_own(keys["name"]):
+        return math.prod(keys["state_shape"]) if "state_shape" in keys else _UNKNOWN
     if "shape" in keys:
         return 2 * math.prod(keys["shape"])
     return len(keys["matrix"]) if keys.get("matrix") is not None else keys.get("n", 3)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .config.own_files import label as short
 from .errors import printable
 from .files import text_writer, write_all
 
@@ -107,8 +108,9 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     from rich.table import Table
 
     metrics = outcome.metrics
-    name = settings.experiment.name or settings.dynamics["name"]
-    table = Table(title=f"{name}: {settings.filter['name']}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{settings.problem}: {short(settings.filter['name'])}", title_justify="left", show_header=False
+    )
     table.add_column()
     table.add_column(justify="right")
     for label, shown in score_rows(metrics):

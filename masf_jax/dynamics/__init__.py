@@ -1,8 +1,9 @@
 """Models: pure functions of one member, one step."""
 
 from .base import Dynamics as Dynamics
-from .blackbox import BlackBox as BlackBox, Function as Function
+from .blackbox import BlackBox as BlackBox
 from .courant import cfl_violations as cfl_violations, check_cfl as check_cfl
+from .function import Function as Function
 from .kolmogorov import EnergyBudget as EnergyBudget, Kolmogorov as Kolmogorov
 from .kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from .layout import MemberLayout as MemberLayout

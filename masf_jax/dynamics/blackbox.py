@@ -1,4 +1,4 @@
-"""Any user model: a JAX function, or a host program JAX cannot trace."""
+"""A model that runs on the host: a program that JAX cannot trace."""
 
 from __future__ import annotations
 
@@ -14,69 +14,16 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from ..coordinates import Coordinates
 from ..numbers import positive
 from .base import Dynamics
+from .function import n_positional, names_of
 
-__all__ = ["BlackBox", "Function"]
-
-
-class Function(Dynamics):
-    """Any JAX function `function(x, time) -> x'` (or `(x, time, key)` if `random`) as a model.
-
-    Args:
-        function: pure and traceable; one member, one step.
-        state_shape: shape of one member.
-        dt: model time of one step.
-        coordinates: needed for localisation only.
-        climatology: `key -> state`, needed only by `sample_climatology`.
-        random: whether `function` takes a key as its third argument.
-        variable_names: along the state's first axis, for results and figures.
-    """
-
-    function: Callable[..., Array] = eqx.field(static=True)
-    dt: Float[Array, ""]
-    state_shape: tuple[int, ...] = eqx.field(static=True)
-    _coordinates: Coordinates | None = eqx.field(static=True)
-    _variable_names: tuple[str, ...] | None = eqx.field(static=True)
-    climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
-    random: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        function: Callable[..., Array],
-        state_shape: tuple[int, ...],
-        dt: float = 1.0,
-        coordinates: Coordinates | None = None,
-        climatology: Callable[[PRNGKeyArray], Array] | None = None,
-        random: bool = False,
-        variable_names: Sequence[str] | None = None,
-    ):
-        self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
-        self._coordinates, self.climatology, self.random = coordinates, climatology, random
-        self._variable_names = _names(variable_names, self.state_shape)
-
-    def __call__(
-        self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
-    ) -> Float[Array, "*state"]:
-        return self.function(x, time, key) if self.random else self.function(x, time)
-
-    @property
-    def coordinates(self) -> Coordinates | None:
-        return self._coordinates
-
-    @property
-    def variable_names(self) -> tuple[str, ...] | None:
-        return self._variable_names
-
-    def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
-        if self.climatology is None:
-            return super().initial_state(key)
-        return self.climatology(key)
+__all__ = ["BlackBox"]
 
 
 class BlackBox(Dynamics):
     """A model that runs on the host: NumPy, a subprocess, PyTorch, a compiled solver.
 
-    `function(states, time)` receives ALL members at once, a NumPy array (members, *state_shape), and
-    the model time as a float; it returns an array of the same shape. Called through
+    `function(states)` or `function(states, time)` receives ALL members at once, a NumPy array (members,
+    *state_shape), and the model time as a float; it returns an array of the same shape. Called through
     `jax.pure_callback`, so it must be deterministic in its arguments; an exception it raises stops
     the run with its own message.
 
@@ -88,15 +35,16 @@ class BlackBox(Dynamics):
         variable_names: along the state's first axis, for results and figures.
     """
 
-    function: Callable[[np.ndarray, float], np.ndarray] = eqx.field(static=True)
+    function: Callable[..., np.ndarray] = eqx.field(static=True)
     dt: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
+    n_arguments: int = eqx.field(static=True)
 
     def __init__(
         self,
-        function: Callable[[np.ndarray, float], np.ndarray],
+        function: Callable[..., np.ndarray],
         state_shape: tuple[int, ...],
         dt: float = 1.0,
         coordinates: Coordinates | None = None,
@@ -104,12 +52,13 @@ class BlackBox(Dynamics):
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates = coordinates
-        self._variable_names = _names(variable_names, self.state_shape)
+        self._variable_names = names_of(variable_names, self.state_shape)
+        self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)")
 
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
-        host = _Host(self.function, self.state_shape)
+        host = _Host(self.function, self.state_shape, self.n_arguments)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
         return jax.pure_callback(host, result, x, jnp.asarray(time), vmap_method="expand_dims")
 
@@ -118,31 +67,24 @@ class BlackBox(Dynamics):
         return self._coordinates
 
     @property
-    def variable_names(self) -> tuple[str, ...] | None:
+    def variablenames_of(self) -> tuple[str, ...] | None:
         return self._variable_names
-
-
-def _names(names: Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    if names is not None and len(names) != (state_shape or (0,))[0]:
-        raise ValueError(
-            f"variable_names must name each entry of the state's first axis ({state_shape}); got {names}."
-        )
-    return None if names is None else tuple(names)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Host:
     """The function as JAX calls it; hashable, as the parameters of a traced program must be."""
 
-    function: Callable[[np.ndarray, float], np.ndarray]
+    function: Callable[..., np.ndarray]
     state_shape: tuple[int, ...]
+    n_arguments: int
 
     def __call__(self, x: Array, time: Array) -> np.ndarray:
         states, times = np.asarray(x), np.unique(np.asarray(time))
         if times.size != 1:
             raise ValueError(f"BlackBox advances all members from one model time; got {times}.")
-        members = states.reshape(-1, *self.state_shape)
-        out = np.asarray(self.function(members, float(times[0])))
+        members = states.reshape(-1, *self.state_shape).copy()  # may be changed in place
+        out = np.asarray(self.function(*(members, float(times[0]))[: self.n_arguments]))
         if out.shape != members.shape:
             raise ValueError(
                 f"the black-box function must return shape {members.shape} (members, *state_shape), "

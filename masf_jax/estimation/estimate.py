@@ -8,7 +8,9 @@ from typing import Any
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..filters.base import Filter
+from ..filters.function import as_filter
 from ..measurements.measurement import Measurement, Observations
 from .engine import Engine, Estimate
 from .state import AugmentedState
@@ -47,7 +49,7 @@ def estimate(
         ValueError: an unknown that is not there, is no number, or that the engine cannot find; what
             `assimilate` refuses.
     """
-    problem = Problem(dynamics, measurement, filter)
+    problem = Problem(as_dynamics(dynamics, ensemble.shape[1:]), measurement, as_filter(filter))
     unknowns = Unknowns.of(problem, unknown)
     chosen = AugmentedState() if engine is None else engine
     if not isinstance(chosen, Engine):

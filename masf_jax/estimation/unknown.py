@@ -327,6 +327,9 @@ def _followed(problem: Problem, path: str) -> Any:
     found: Any = problem
     for i, step in enumerate(path.split(".")):
         there = isinstance(found, tuple | list) and step.isdigit() and int(step) < len(found)
+        if isinstance(found, Mapping) and step in found:
+            found = found[step]
+            continue
         if not there and not hasattr(found, step):
             fields = [f.name for f in getattr(found, "__dataclass_fields__", {}).values()]
             near = difflib.get_close_matches(step, fields, 1)

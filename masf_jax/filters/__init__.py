@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ThreeDVar as ThreeDVar,
     )
     from .faults import Fault as Fault, FaultPolicy as FaultPolicy
+    from .function import Function as Function
     from .gate import Gate as Gate
     from .kalman.enkf import EnKF as EnKF
     from .kalman.enkf_n import EnKFN as EnKFN
@@ -54,6 +55,7 @@ __getattr__, __dir__ = lazy(
         "Climatology": ".baselines",
         "OptimalInterpolation": ".baselines",
         "ThreeDVar": ".baselines",
+        "Function": ".function",
         "Gate": ".gate",
         "EnKF": ".kalman.enkf",
         "EnKFN": ".kalman.enkf_n",

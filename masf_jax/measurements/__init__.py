@@ -5,6 +5,7 @@ from .base import Compose as Compose, Operator as Operator
 from .coarsen import Coarsen as Coarsen
 from .flow import Vorticity as Vorticity
 from .fourier import Blur as Blur
+from .function import Function as Function
 from .linear import Linear as Linear
 from .measurement import Measurement as Measurement, Observations as Observations
 from .multiplicative import Multiplicative as Multiplicative

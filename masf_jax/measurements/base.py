@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..coordinates import Coordinates
 
-__all__ = ["Compose", "Elementwise", "Operator", "output_shape"]
+__all__ = ["Compose", "Elementwise", "Operator", "output_shape", "places"]
 
 Structure = Literal["identity", "mask", "fourier", "block", "dense"] | None
 Coupling = Literal["component", "cell"] | None
@@ -126,6 +126,13 @@ class Elementwise(Operator):
 
     def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"]:
         return np.arange(math.prod(state_shape))
+
+
+def places(operator: Operator, state_shape: tuple[int, ...], state: Coordinates) -> Coordinates | None:
+    """Where each measured value sits: by the operator, or where the one component sits that it depends on."""
+    found = operator.coordinates(state)
+    sources = operator.sources(state_shape) if found is None else None
+    return found if sources is None else state.at(sources)
 
 
 def output_shape(operator: Operator, state_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,16 +10,25 @@ from numpy.typing import ArrayLike
 
 from ..arrays import booleans, real_array, step_numbers
 from .base import Operator, output_shape
-from .noise import Noise
+from .function import as_operator
+from .noise import Noise, as_noise
 
 __all__ = ["Measurement", "Observations"]
 
 
 class Measurement(eqx.Module):
-    """z = H(x) + ε with operator H and noise law ε."""
+    """z = H(x) + ε.
 
-    operator: Operator
-    noise: Noise
+    Args:
+        operator: H, or a function h(x) of one state (`Function`).
+        noise: the law of ε.
+
+    Raises:
+        ValueError: one of them is something else.
+    """
+
+    operator: Operator = eqx.field(converter=as_operator)
+    noise: Noise = eqx.field(converter=as_noise)
 
     def sample(self, key: PRNGKeyArray, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         """A noisy measurement of x."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..numbers import number
 
-__all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT"]
+__all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT", "as_noise"]
 
 
 class Noise(eqx.Module):
@@ -253,3 +254,15 @@ class StudentT(Noise):
     ) -> Float[Array, "*z"]:
         std = jnp.sqrt(self.df / (self.df - 2)) * self.scale
         return _masked(residual / std.astype(residual.dtype), mask)
+
+
+def as_noise(given: Any) -> Noise:
+    """A noise law as it is.
+
+    Raises:
+        ValueError: something else, with what to write instead.
+    """
+    if isinstance(given, Noise):
+        return given
+    kind = f"the class {given.__name__}" if isinstance(given, type) else repr(given)[:60]
+    raise ValueError(f"noise must be a law such as measurements.Gaussian(std); got {kind}.")

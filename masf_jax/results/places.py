@@ -77,7 +77,7 @@ def measured_axes(dynamics: Dynamics, measurement: Measurement) -> tuple[tuple[s
         return space(dynamics), []
     dims = ("observation", *(f"observation_{i}" for i in range(1, len(shape))))
     points = dynamics.coordinates
-    place = None if points is None else measurement.operator.coordinates(points)
+    place = None if points is None else places(measurement.operator, dynamics.state_shape, points)
     if place is None or len(shape) != 1:
         return dims, []
     names = (f"observation_{name}" for name in _AXES[place.positions.shape[1]])

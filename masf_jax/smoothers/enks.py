@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import (
@@ -158,6 +159,7 @@ def enks(
     if lag is not None and lag < 0:
         raise ValueError(f"lag must be 0 or more cycles, or None for all; got {lag}.")
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
+    dynamics = as_dynamics(dynamics, ensemble.shape[1:])
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..ensemble.double import exactly_where, in_double, round_off
 from ..filters.faults import ROUNDING_LIMIT
 from ..loops import kept_seldom
@@ -146,6 +147,7 @@ class FourDVar(eqx.Module):
         Raises:
             ValueError: shapes that do not fit, or irregular steps that are traced.
         """
+        dynamics = as_dynamics(dynamics, np.shape(background))
         background, longest = self.checked(background, dynamics, measurement, observations)
         if dynamics.step_noise_variance is not None:
             warnings.warn(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
@@ -168,6 +169,7 @@ def ienks(
     if observations.n_cycles < 2:
         raise ValueError("a smoother needs measurements of 2 or more cycles; got 1.")
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
+    dynamics = as_dynamics(dynamics, ensemble.shape[1:])
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )

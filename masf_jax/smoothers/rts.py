@@ -18,6 +18,7 @@ from ..checks import check_members, check_problem, traced
 from ..derivatives import triangular
 from ..driver import cycle_arrays, for_reverse_mode, observed_components
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..ensemble.double import SingleOnly, in_double
 from ..filters.base import GaussianState, State, with_one_noise_law
@@ -222,6 +223,7 @@ def rts(
         raise ValueError(
             'the Rauch-Tung-Striebel smoother has no ensemble: save "mean", "spread", "covariance".'
         )
+    dynamics = as_dynamics(dynamics, None if ensemble is None else np.shape(ensemble)[1:])
     state = _first(filter.prepare(dynamics, measurement), ensemble, dynamics)
     shape, dtype = state.mean.shape, state.mean.dtype
     truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(dtype)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
+from ..dynamics.function import as_dynamics
 from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
 from ..measurements.measurement import Measurement, Observations
@@ -109,6 +110,7 @@ class WeakFourDVar(FourDVar):
             ValueError: a model without error and no q, a q of another shape or not positive semi-definite,
                 or what `FourDVar` refuses.
         """
+        dynamics = as_dynamics(dynamics, np.shape(background))
         background, longest = self.checked(background, dynamics, measurement, observations)
         _check(self.q, dynamics)
         found, lost = minimised(self, background, dynamics, measurement, observations, longest)

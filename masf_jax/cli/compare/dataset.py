@@ -36,7 +36,7 @@ def comparison_dataset(comparison: Comparison) -> xr.Dataset:
         elif row["diverged"]:
             said[row["filter"]] = f"{row['diverged']} of {row['runs']} diverged"
     data.attrs = {
-        "title": settings.experiment.description or settings.dynamics["name"],
+        "title": settings.experiment.description or settings.problem,
         "problem": settings.problem,
         "references": settings.experiment.reference or "",
         "command": comparison.command,

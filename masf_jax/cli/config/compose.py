@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError, unknown
-from ..groups import GROUPS, choices, config_folder
+from ..groups import GROUPS, OWN_GROUPS, choices, config_folder
+from .builders.registry import SHA256
 from .filter_file import FilterFile, is_filter_file, read_filter_file
-from .overrides import parse, single
+from .overrides import as_overrides, parse, single
+from .own_files import is_own
 from .settings import REGISTRIES, Settings, flat, read_settings, write_settings
-from .values import naming, plain_keys, words, yaml_config
+from .values import MISSING, naming, plain_keys, words, yaml_config
 
 __all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
 
@@ -51,10 +53,14 @@ def key_rows(group: str, choice: str) -> list[tuple[str, str, str, str]]:
 
     The value is the one that holds where the choice is made and nothing else is said.
     """
-    section = preset(group, choice)
-    values = flat(REGISTRIES[group].check(section))
+    section = {"name": choice} if is_own(choice) else preset(group, choice)
     keys = REGISTRIES[group].keys(section["name"], section).values()
-    return [(key.path, _shown(values[key.path]), words(key.kind), key.doc) for key in keys]
+    needed = {key.path for key in keys if key.default is MISSING} if is_own(choice) else set()
+    values = {key.path: key.default for key in keys}
+    if not needed:
+        values = flat(REGISTRIES[group].check(section))
+    shown = {key.path: "…" if key.path in needed else _shown(values[key.path]) for key in keys}
+    return [(key.path, shown[key.path], words(key.kind), key.doc) for key in keys]
 
 
 def _shown(value: Any) -> str:
@@ -75,10 +81,20 @@ def chosen(parsed: list[Override]) -> dict[str, str]:
         group = override.key_or_group
         if group in GROUPS and not override.is_sweep_override():
             choice = override.value()
-            if not (group == "filter" and is_filter_file(choice)) and choice not in choices(group):
-                raise unknown(group, str(choice), choices(group))
+            of_file = (group in OWN_GROUPS and is_own(choice)) or (
+                group == "filter" and is_filter_file(choice)
+            )
+            if not of_file and choice not in choices(group):
+                raise unknown(group, str(choice), choices(group), _in_a_file(group, str(choice)))
             found[group] = str(choice)
     return found
+
+
+def _in_a_file(group: str, choice: str) -> str:
+    """What to say of a choice that looks as if it were in a file."""
+    if group in OWN_GROUPS and any(each in choice for each in (":", "/", ".")):
+        return f" An object of your own is {group}=FILE.py:NAME."
+    return ""
 
 
 def compose(overrides: list[str]) -> Settings:
@@ -93,7 +109,10 @@ def compose(overrides: list[str]) -> Settings:
     file = read_filter_file(choice["filter"]) if is_filter_file(choice.get("filter")) else None
     if file is not None:
         choice["filter"] = file.filter["name"]
-    config = _compose_groups([f"{group}={name}" for group, name in choice.items()])
+    own = {group: name for group, name in choice.items() if group in OWN_GROUPS and is_own(name)}
+    config = _compose_groups([f"{group}={name}" for group, name in choice.items() if group not in own])
+    for group, name in own.items():
+        config[group] = {"name": name}
     values = [o for o in parsed if o.key_or_group not in GROUPS]
     described = _for_dynamics(config, choice.get("dynamics"))
     harmless = (*_HARMLESS, "filter", "dynamics") if described else (*_HARMLESS, "filter")
@@ -111,10 +130,18 @@ def compose(overrides: list[str]) -> Settings:
 def repeat(path: str, overrides: list[str]) -> Settings:
     """Settings from a saved config.yaml, with overrides of single keys.
 
+    A file by hand, in which a group is a name (`filter: letkf`) rather than a section, stands for a command
+    line: each KEY: VALUE is KEY=VALUE, other keys have their defaults, and overrides come after it.
+
     An output folder that was named automatically is named anew from the overridden settings.
     """
     with naming(path):
         config = yaml_config(path)
+        if any(isinstance(config.get(group), str) for group in GROUPS):
+            return compose([*as_overrides(plain_keys(config)), *overrides])
+        for override in single(parse(overrides)):
+            if override.key_or_group.endswith(f".{SHA256}") and override.value() is None:
+                OmegaConf.update(config, override.key_or_group, None)
         saved = read_settings(plain_keys(config))
     parsed = single(parse(overrides))
     own_folder = any(override.key_or_group == "output_dir" for override in parsed)

@@ -7,7 +7,7 @@ A command has keys of its own (`filters=[…]`, `seeds=5`) beside those of a run
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,7 +16,18 @@ from hydra.errors import HydraException
 
 from ..errors import InputError, unknown
 
-__all__ = ["expand", "items", "listed", "parse", "seeds_of", "single", "split", "texts", "whole"]
+__all__ = [
+    "as_overrides",
+    "expand",
+    "items",
+    "listed",
+    "parse",
+    "seeds_of",
+    "single",
+    "split",
+    "texts",
+    "whole",
+]
 
 _LONGEST = 10_000
 """Characters of an override; the grammar takes long over more."""
@@ -144,3 +155,26 @@ def seeds_of(override: Override | None, first: int, number: int) -> tuple[int, .
     if len(set(seeds)) != len(seeds):
         raise InputError(f"{override.input_line}: a seed stands there twice.")
     return tuple(seeds)
+
+
+def as_overrides(config: Mapping[str, Any], before: str = "") -> list[str]:
+    """The keys of a file as one would write them on the command line."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found += as_overrides(value, f"{before}{key}.")
+        else:
+            found.append(f"{before}{key}={_written(value)}")
+    return found
+
+
+def _written(value: Any) -> str:
+    """A plain value in the grammar of overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if isinstance(value, str):
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{quoted}'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -231,6 +231,8 @@ def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
         hint, default = hints.get(name, Any), parameter.default
         if hint is Any and name in fields:
             hint = typing.get_type_hints(cls)[name]
+        if _plain(hint) is None:
+            hint = _of_default(default, hint)
         if repr(default) == "<factory>":
             factory: Any = fields[name].default_factory
             default = factory()
@@ -247,6 +249,14 @@ def _of_object(instance: Any, name: str, own: Any) -> Any:
     except TypeError:  # not to be made without arguments
         pass
     return value
+
+
+def _of_default(default: Any, hint: Any) -> Any:
+    """The type that a plain default says where no type of plain values is given; else the hint."""
+    kinds = {bool: bool, str: str, float: float, int: int | float}
+    if isinstance(default, tuple) and default and {type(each) for each in default} <= {int, float}:
+        return tuple[int | float, ...]
+    return kinds.get(type(default), hint)
 
 
 _NUMBERS = float | tuple[float, ...] | tuple[tuple[float, ...], ...]

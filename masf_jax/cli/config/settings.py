@@ -14,6 +14,7 @@ from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
 from .builders.smoothers import SMOOTHERS
 from .overrides import parse
+from .own_files import label
 from .schema import read
 from .values import checked_keys
 
@@ -158,12 +159,12 @@ class Settings:
     @property
     def problem(self) -> str:
         """The experiment, or the model where there is none."""
-        return self.experiment.name or self.dynamics["name"]
+        return self.experiment.name or label(self.dynamics["name"])
 
     @property
     def automatic_output_dir(self) -> str:
         """outputs/<experiment or dynamics>-<filter>[-<smoother>]-seed<seed>."""
-        names = [name for name in (self.filter["name"], self.smoother["name"]) if name != "none"]
+        names = [label(each["name"]) for each in (self.filter, self.smoother) if each["name"] != "none"]
         return f"outputs/{'-'.join([self.problem, *names])}-seed{self.seed}"
 
 

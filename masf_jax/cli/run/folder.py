@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from ...processes import first_tells, is_first, largest
 from ...record import Record
 from ...training.files import CheckpointError
+from ..config.builders.registry import SHA256
 from ..config.settings import Settings, flat
 from ..config.values import plain_keys, yaml_config
 from ..errors import InputError, RunError, WriteError
@@ -270,5 +271,14 @@ def _apart(path: Path, settings: Settings) -> str | None:
         return None
     held = {key: value for key, value in held.items() if key not in _NO_MATTER}
     keys = [key for key in dict.fromkeys((*mine, *held)) if held.get(key, missing) != mine.get(key, missing)]
-    shown = [f"{key}: {held.get(key)} there, {mine.get(key)} here" for key in keys[:_SHOWN]]
+    shown = [_difference(key, held, mine) for key in keys[:_SHOWN]]
     return ", ".join([*shown, *(["…"] if len(keys) > _SHOWN else [])])
+
+
+def _difference(key: str, held: dict[str, Any], mine: dict[str, Any]) -> str:
+    """In words, how a key of what is there differs from this run's."""
+    group, _, last = key.rpartition(".")
+    name = f"{group}.name"
+    if last == SHA256 and held.get(name) == mine.get(name):
+        return f"the file of {group}={mine.get(name)} has changed since"
+    return f"{key}: {held.get(key)} there, {mine.get(key)} here"

@@ -13,11 +13,14 @@ from ...arrays import real_array
 from ...dynamics import Dynamics, MemberLayout, spun_up_ensemble
 from ...filters import Filter, KalmanFilter
 from ...measurements import Measurement, Observations
+from ...measurements.base import places
+from ...numbers import as_float
 from ...processes import on_host
 from ...twin import Simulation, simulate
 from ..config.builders.dynamics import DYNAMICS
 from ..config.builders.filters import FILTERS
 from ..config.builders.measurement import MEASUREMENTS, Network
+from ..config.own_files import is_own
 from ..config.settings import Initial, Settings
 from ..config.values import naming
 from ..errors import InputError, warn
@@ -32,6 +35,7 @@ __all__ = [
     "build_filter",
     "build_models",
     "member_layout",
+    "model_step",
 ]
 
 AT_ONCE = 2**26
@@ -94,6 +98,12 @@ def build_models(settings: Settings) -> tuple[Dynamics, Network]:
     return dynamics, MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
 
 
+def model_step(settings: Settings, dynamics: Dynamics) -> float:
+    """Model time of one step in double precision: as the settings say, unlike dynamics.dt."""
+    given = settings.dynamics.get("dt")
+    return as_float(dynamics.dt) if given is None or is_own(settings.dynamics["name"]) else given
+
+
 def build_filter(settings: Settings, dynamics: Dynamics) -> Filter:
     """The filter, with the network of its checkpoint where it has one; not prepared."""
     filter = _with_initial(FILTERS.build(settings.filter), settings, dynamics)
@@ -129,13 +139,16 @@ def build_case(settings: Settings, dynamics: Dynamics, network: Network, whole: 
             twin = eqx.tree_at(lambda twin: twin.mask, _simulation(key_run, *about), mask, is_leaf=_is_none)
             return Case(key, twin, members, None, units=units)
         truth, observations = _twin(mask, key_run, *about)
-    except (ValueError, NotImplementedError) as error:
+    except NotImplementedError as error:
+        hint = "initial.mean=… and initial.std=… draw them from a normal law."
+        raise InputError(f"{error} On the command line, {hint}") from error
+    except ValueError as error:
         raise InputError(str(error)) from error
     finite = np.isfinite(np.asarray(truth)).reshape(n_cycles, -1).all(1)
     if not finite.all():
         raise InputError(
             f"the simulated truth is not finite from cycle {int(np.argmin(finite))} on: "
-            f"dynamics.dt = {settings.dynamics.get('dt')} may be too large for the model."
+            f"dynamics.dt = {model_step(settings, dynamics)} may be too large for the model."
         )
     return Case(key, observations, members, truth, units=units)
 
@@ -215,12 +228,12 @@ def _from_file(
 
     coordinates = None
     if dynamics.coordinates is not None:
-        coordinates = measurement.operator.coordinates(dynamics.coordinates)
+        coordinates = places(measurement.operator, dynamics.state_shape, dynamics.coordinates)
     path = settings.observations.path
     record = read_observations(
         settings.observations,
         measurement.output_shape(dynamics.state_shape),
-        settings.dynamics["dt"],  # in double precision, unlike dynamics.dt
+        model_step(settings, dynamics),
         settings.n_cycles,
         None if coordinates is None else coordinates.wrapped(),
     )

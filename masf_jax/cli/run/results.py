@@ -18,6 +18,7 @@ from ...results.datasets import Times, frame
 from ...results.netcdf import write_netcdf
 from ...results.variables import Variable, of_cycle, variables
 from ..config.builders.smoothers import Smoothed
+from ..config.own_files import label
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
 from .estimating import courses
@@ -45,9 +46,9 @@ def _variables(
 
 def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    title = settings.experiment.description or f"{settings.dynamics['name']} experiment"
+    title = settings.experiment.description or f"{label(settings.dynamics['name'])} experiment"
     return {
-        "title": f"{title}; filter {settings.filter['name']}",
+        "title": f"{title}; filter {label(settings.filter['name'])}",
         "history": f"{now}: {command or 'masf_jax.cli.run'}",
         "references": settings.experiment.reference or "",
         "versions": json.dumps(versions()),

@@ -57,8 +57,7 @@ def train(
             diverges everywhere, or a checkpoint that is there already.
         WriteError: its folder cannot be written (found before training).
     """
-    what = settings.experiment.name or settings.dynamics["name"]
-    file = Path(f"checkpoints/{what}-{settings.filter['name']}.safetensors")
+    file = Path(f"checkpoints/{settings.problem}-{settings.filter['name']}.safetensors")
     if settings.output_dir not in (None, settings.automatic_output_dir):
         file = Path(str(settings.output_dir))
     if file.is_dir():

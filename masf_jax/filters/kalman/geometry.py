@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from ...coordinates import Coordinates
 from ...dynamics.base import Dynamics
+from ...measurements.base import places
 from ...measurements.measurement import Measurement
 from ...numbers import shown
 
@@ -35,7 +36,7 @@ def measured_coordinates(
             f"{type(dynamics).__name__} has none: give the model coordinates, or use radius inf (no "
             "localisation)."
         )
-    measured = measurement.operator.coordinates(state)
+    measured = places(measurement.operator, dynamics.state_shape, state)
     if measured is None:
         raise ValueError(
             f"{name} with localisation radius {shown(radius)} needs positions of the measured values, and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .... import dynamics as models
+from .own import own_dynamics
 from .registry import Group
 
 __all__ = ["DYNAMICS"]
@@ -63,4 +64,5 @@ DYNAMICS = Group(
         "local_level": local_level,
     },
     finish=_with_error,
+    own=own_dynamics,
 )

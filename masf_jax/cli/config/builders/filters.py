@@ -6,6 +6,7 @@ import functools
 
 from .masf import finished, with_former_keys
 from .noise_found import with_adaptive_noise
+from .own import own_filter
 from .registry import Entry, Group
 
 __all__ = ["FILTERS"]
@@ -52,4 +53,5 @@ FILTERS = Group(
         "masf_paper": f"{_HERE}.networks:masf_paper",
         "masf_amortised": f"{_HERE}.amortised:masf_amortised",
     },
+    own=own_filter,
 )

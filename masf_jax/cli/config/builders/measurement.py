@@ -15,6 +15,7 @@ from .... import measurements as m
 from ....measurements.base import Elementwise
 from ..values import naming
 from .noise import UNIT_NOISE, Network, NoiseSettings, network, noise_law
+from .own import own_measurement
 from .registry import Entry, Group
 
 __all__ = ["MEASUREMENTS", "Network", "NoiseSettings"]
@@ -223,4 +224,5 @@ MEASUREMENTS = Group(
     },
     context=("shape",),
     finish=_measured,
+    own=own_measurement,
 )

@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError, unknown
+from ..own_files import is_own, load_own
 from ..schema import Key, Part, load, read
 from ..values import checked_keys, naming
 from .roles import ROLES
 
-__all__ = ["Entry", "Group"]
+__all__ = ["SHA256", "Entry", "Group"]
+
+SHA256 = "sha256"
+"""The key, of an object of a user's file, that says which content of the file it is from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Group:
         entries: by name; a path or function stands for an `Entry` without more.
         context: parameters that are given when the object is built ("shape").
         finish: what is done with every object made (its parameter `made`); its other parameters are keys too.
+        own: what an object of a user's file is taken for ("FILE.py:NAME"); None: such files are not taken.
     """
 
     def __init__(
@@ -49,8 +54,9 @@ class Group:
         entries: Mapping[str, str | Callable[..., Any] | Entry],
         context: tuple[str, ...] = (),
         finish: Callable[..., Any] | None = None,
+        own: Callable[[str, Any], Entry] | None = None,
     ):
-        self.name, self.context, self.finish = name, context, finish
+        self.name, self.context, self.finish, self.own = name, context, finish, own
         self.entries = {
             key: each if isinstance(each, Entry) else Entry(each) for key, each in entries.items()
         }
@@ -73,6 +79,7 @@ class Group:
         if not isinstance(name, str):
             known = ", ".join(sorted(self.entries))
             raise InputError(f"{self.name}.name must be one of {known}; got {name!r}.")
+        sha256 = load_own(name, section.get(SHA256)).sha256 if self._takes(name) else None
         given = self._adapted(name, section)
         found = checked_keys(
             f"{self.name}.",
@@ -82,29 +89,47 @@ class Group:
             ignored=lambda path: any(f"{key}.".startswith(f"{path}.") for key in self.keys(name)),
             hint=self._others,
         )
-        return {"name": name, **found}
+        return {"name": name, **found} | ({} if sha256 is None else {SHA256: sha256})
 
     def build(self, section: Mapping[str, Any], *context: Any) -> Any:
         """The object of a checked section; `context`: values of what the group's `context` names."""
         made, given = None, dict(zip(self.context, context, strict=True))
         with naming(f"{self.name} {section['name']}", (ValueError, TypeError)):
-            for part in self._parts(section["name"]):
+            for part in self._parts(section["name"], section.get(SHA256)):
                 made = part.build(section, {**given, "made": made})
         return made
 
     def _adapted(self, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
         with naming(f"{self.name} {name}", ValueError):
-            return self._entry(name).adapt({key: value for key, value in section.items() if key != "name"})
+            given = {key: value for key, value in section.items() if key != "name"}
+            if self._takes(name):
+                given.pop(SHA256, None)
+            return self._entry(name).adapt(given)
 
-    def _entry(self, name: str) -> Entry:
+    def _takes(self, name: str) -> bool:
+        """Whether the name is that of an object in a user's file."""
+        return self.own is not None and is_own(name)
+
+    def _entry(self, name: str, sha256: str | None = None) -> Entry:
+        if self.own is not None and is_own(name):
+            return self.own(name, load_own(name, sha256).found)
         if name not in self.entries:
             raise unknown(f"{self.name} name", name, self.entries)
         return self.entries[name]
 
-    @functools.cache  # noqa: B019 - as many groups as there are
-    def _parts(self, name: str) -> tuple[Part, ...]:
+    def _parts(self, name: str, sha256: str | None = None) -> tuple[Part, ...]:
         """What makes the object, and what finishes it."""
-        entry, context = self._entry(name), (*self.context, "made")
+        if not self._takes(name):
+            return self._named_parts(name)
+        with naming(name, TypeError):
+            return self._read(self._entry(name, sha256))
+
+    @functools.cache  # noqa: B019 - as many groups as there are
+    def _named_parts(self, name: str) -> tuple[Part, ...]:
+        return self._read(self._entry(name))
+
+    def _read(self, entry: Entry) -> tuple[Part, ...]:
+        context = (*self.context, "made")
         roles = {each: dataclasses.replace(r, hidden=r.hidden + entry.hidden) for each, r in ROLES.items()}
         make = load(entry.make) if isinstance(entry.make, str) else entry.make
         finishers = entry.finish or (() if self.finish is None else (self.finish,))

@@ -1,0 +1,85 @@
+"""A function of arrays as a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
+
+from ..dynamics.function import n_positional
+from ..ensemble.inflation import Inflation
+from ..numbers import number
+from .base import EnsembleFilter, Filter, Info
+
+__all__ = ["Function", "as_filter"]
+
+
+class Function(EnsembleFilter):
+    """An analysis written as `f(key, members, innovations) -> members`.
+
+    members: (N, n) of the forecast, raveled; innovations: (N, m), row i is R^{-1/2}(z - H(x_i)), zero where a
+    value is missing; the result: (N, n).
+
+    Args:
+        function: pure and traceable.
+        inflation: see `Inflation`.
+        parameters: numbers that the function takes by name; leaves.
+
+    Raises:
+        ValueError: arguments of another number.
+    """
+
+    function: Callable[..., Array] = eqx.field(static=True)
+    inflation: Inflation
+    parameters: dict[str, Float[Array, "..."]]
+
+    def __init__(
+        self,
+        function: Callable[..., Array],
+        inflation: Inflation | None = None,
+        parameters: Mapping[str, ArrayLike] | None = None,
+    ):
+        form = "f(key, members, innovations)"
+        given = {} if parameters is None else parameters
+        if n_positional(function, 3, form, given) != 3:
+            raise ValueError(f"{getattr(function, '__name__', 'the function')} must be {form}.")
+        self.function, self.inflation = function, Inflation() if inflation is None else inflation
+        self.parameters = {name: number(name, value) for name, value in given.items()}
+
+    def transform(
+        self,
+        key: PRNGKeyArray,
+        x: Float[Array, "N n"],
+        innovations: Float[Array, "N m"],
+        mask: Bool[Array, " m"],
+    ) -> tuple[Float[Array, "N n"], Info]:
+        numbers = {name: value.astype(x.dtype) for name, value in self.parameters.items()}
+        out = self.function(key, x, innovations, **numbers)
+        if getattr(out, "shape", None) != x.shape:
+            got = getattr(out, "shape", type(out).__name__)
+            raise ValueError(f"the filter's function must return members of shape {x.shape}; got {got}.")
+        return out, {}
+
+
+def as_filter(given: Any) -> Filter:
+    """A filter as it is, a function f(key, members, innovations) as a `Function`.
+
+    Raises:
+        ValueError: something else, with what to write instead.
+    """
+    if isinstance(given, Filter):
+        return given
+    if isinstance(given, type) or not callable(given):
+        kind = (
+            f"the class {given.__name__}: make one, {given.__name__}(…)"
+            if isinstance(given, type)
+            else (type(given).__name__)
+        )
+        raise ValueError(
+            f"filter must be one of masf_jax.filters, or a function f(key, members, innovations); got {kind}."
+        )
+    function: Any = given
+    return Function(function)
