@@ -149,7 +149,9 @@ def _signed(
     made: Any = make
     made.__signature__ = inspect.Signature([*first, *own])
     made.__annotations__ = {each.name: each.annotation for each in (*first, *own)}
-    made.__doc__ = f"Keys.\n\nArgs:\n    {docs}" if docs else inspect.getdoc(function)
+    said = inspect.getdoc(function) or ""
+    said = said if "\nArgs:\n" in said else f"{said}\n\nArgs:\n"
+    made.__doc__ = said.replace("\nArgs:\n", f"\nArgs:\n    {docs}\n", 1) if docs else said
     return make
 
 
