@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..dynamics.base import Dynamics
+from ..measurements.base import places
 from ..measurements.measurement import Measurement
 
 __all__ = ["Axis", "measured_axes", "space", "space_axes"]

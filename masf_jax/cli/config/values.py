@@ -186,5 +186,5 @@ def checked_keys(
 
     found = within("", section)
     if missing:
-        raise InputError(f"missing: {', '.join(missing)}{' (needed' + of + ')' if of else ''}.")
+        raise InputError(f"missing: {', '.join(missing)}{of}.")
     return found
