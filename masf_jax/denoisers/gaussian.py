@@ -218,8 +218,8 @@ def ensemble_gaussian(
         taper: localises the covariance, in the state's own components; None: not localised.
         basis: those coordinates (orthonormal; a taper needs them); None: the state's own components.
         members: see `GaussianDenoiser`.
-        local: the same taper around the components that are measured, where the basis is the state's own; for
-            more than `DENSE_TAPERED` components.
+        local: the same taper around the components that are measured, where the basis is the state's own:
+            products take the place of the matrix.
     """
     basis = IdentityBasis() if basis is None else basis
     mean, deviations = anomalies(ensemble)
@@ -235,7 +235,7 @@ def ensemble_gaussian(
         coefficients = root * turned
     else:
         tapered = TaperedCovariance(jax.vmap(basis.back)(columns), taper, basis)
-        if n > DENSE_TAPERED:
+        if n > DENSE_TAPERED or local is not None:
             end = None if local is None else LocalCovariance.of(tapered, local)
             return GaussianDenoiser(mean, tapered, members, end=end)
         eye = jnp.eye(n, dtype=ensemble.dtype).reshape(n, *mean.shape)

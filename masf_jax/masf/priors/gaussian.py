@@ -29,6 +29,9 @@ from .base import Prior
 
 __all__ = ["GaussianPrior"]
 
+_DENSE_TANGENTS = 64
+"""`DENSE_TAPERED` for nonlinear operators."""
+
 
 class GaussianPrior(Prior):
     """The ensemble's mean and (localised) covariance.
@@ -97,9 +100,13 @@ class GaussianPrior(Prior):
     def _around(
         self, coordinates: Coordinates, state_shape: tuple[int, ...], measurement: Measurement
     ) -> LocalTaper | None:
-        """The taper around measured components, of a state too large for a matrix of all."""
+        """The taper around measured components, of a state too large for a matrix of all.
+
+        Too large for a nonlinear operator is less: each member has tangents, and factorisations, of its own.
+        """
         sources = measurement.operator.sources(state_shape)
-        large = math.prod(state_shape) > DENSE_TAPERED and not isinstance(self.radius, Tracer)
+        most = DENSE_TAPERED if measurement.operator.structure is not None else _DENSE_TANGENTS
+        large = math.prod(state_shape) > most and not isinstance(self.radius, Tracer)
         if not large or sources is None or not measurement.noise.diagonal or self.radius is None:
             return None
         return local_taper(coordinates, np.unique(sources), self.radius)
