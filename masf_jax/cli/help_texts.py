@@ -12,6 +12,7 @@ masf-jax: data assimilation experiments
   masf-jax animate RUN_DIR       vorticity of a flow's run as GIF or MP4   (--format mp4)
   masf-jax plot RUN [WHAT …]     figures of a finished run or comparison, anew   (masf-jax plot --help)
   masf-jax report RUN            one HTML page of a run or comparison: scores, figures, configuration
+  masf-jax doctor                versions, devices, threads, caches, memory; what is wrong
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax list GROUP NAME       the keys of a choice: value, type, what each is
   masf-jax --version

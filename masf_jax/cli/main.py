@@ -1,4 +1,4 @@
-"""The command line: `masf-jax run`, `compare`, `tune`, `train`, `plot`, `report`, `animate`, `list`.
+"""The command line: run, compare, tune, train, plot, report, animate, list, doctor.
 
 Nothing heavy is imported here: `--help`, `--version` and `list` need neither JAX nor Hydra.
 """
@@ -114,9 +114,13 @@ def _dispatch(arguments: list[str]) -> int:
         from .pages.report import report
 
         return report(rest)
+    elif command == "doctor":
+        from .doctor import doctor
+
+        return doctor(rest)
     else:
         raise unknown(
-            "command", command, (*texts, "animate", "plot", "report", "list", "--help", "--version")
+            "command", command, (*texts, "animate", "plot", "report", "doctor", "list", "--help", "--version")
         )
     return 0
 
