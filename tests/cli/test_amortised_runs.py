@@ -162,6 +162,9 @@ def test_a_state_that_no_network_fits_is_refused():
     with pytest.raises(InputError, match=r"none of the package fits states of shape \(4, 5, 6\)") as refused:
         build_filter(compose(["dynamics=lorenz96", "filter=masf_amortised"]), cube)
     assert "masf-jax train filter=masf_amortised" in str(refused.value)
+    ring = Function(lambda x, t: x, (12,), 1.0)
+    with pytest.raises(InputError, match="sees the climate of its model, and lorenz96 says no state"):
+        build_filter(compose(["dynamics=lorenz96", "filter=masf_amortised"]), ring)
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import equinox as eqx
+import jax
 
 from ...diffusion import VP
 from ...dynamics import Dynamics
@@ -118,17 +119,32 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
             "so its base filter runs beside it, at the cost of both, and it is used where its forecasts are "
             "nearer to what is measured; filter.gate=false runs the network alone."
         )
+    climate = climate_for(path, settings, dynamics)
+    if climate is None:
+        _check_climatology(dynamics, settings)
     made = load_amortised(
         path,
         filter.base,
         state_shape=dynamics.state_shape,
         calibration=settings.filter["calibration"],
-        climate=climate_for(path, settings, dynamics),
+        climate=climate,
         n_steps=filter.n_steps,
         members=filter.members,
         centred=filter.centred,
     )
     return Gate(made) if gate or (away and gate is None) else made
+
+
+def _check_climatology(dynamics: Dynamics, settings: Settings) -> None:
+    """Refuses a model that no climate can be drawn from."""
+    try:
+        jax.eval_shape(dynamics.initial_state, jax.random.key(0))
+    except NotImplementedError as error:
+        raise InputError(
+            f"{AMORTISED} sees the climate of its model, and {settings.dynamics['name']} says no state to spin "
+            "up from: give initial_state(key), or of a function in a file one that returns dynamics.Function(f, "
+            "state_shape, dt, climatology=…), climatology(key) a state near the attractor."
+        ) from error
 
 
 _say = functools.cache(warn)
