@@ -141,9 +141,9 @@ def _check_climatology(dynamics: Dynamics, settings: Settings) -> None:
         jax.eval_shape(dynamics.initial_state, jax.random.key(0))
     except NotImplementedError as error:
         raise InputError(
-            f"{AMORTISED} sees the climate of its model, and {settings.dynamics['name']} says no state to spin "
-            "up from: give initial_state(key), or of a function in a file one that returns dynamics.Function(f, "
-            "state_shape, dt, climatology=…), climatology(key) a state near the attractor."
+            f"{AMORTISED} sees the climate of its model, and {settings.dynamics['name']} says no state to "
+            "spin up from: give initial_state(key), or of a function in a file one that returns "
+            "dynamics.Function(f, state_shape, dt, climatology=…), which draws states near the attractor."
         ) from error
 
 
