@@ -164,7 +164,7 @@ def test_a_state_that_no_network_fits_is_refused():
     assert "masf-jax train filter=masf_amortised" in str(refused.value)
     ring = Function(lambda x, t: x, (12,), 1.0)
     with pytest.raises(InputError, match="sees the climate of its model, and lorenz96 says no state"):
-        build_filter(compose(["dynamics=lorenz96", "filter=masf_amortised"]), ring)
+        build_filter(compose(["dynamics=lorenz96", "dynamics.forcing=9", "filter=masf_amortised"]), ring)
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])
