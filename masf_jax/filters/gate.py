@@ -189,14 +189,17 @@ class Gate(MemberFilter):
     ) -> GateState:
         """With either started again from the other's members, which is then as far ahead as can be."""
         most = jnp.log(self.memory).astype(gate.log_odds.dtype)
-        return GateState(
-            _where(tried, self._started(key, self.filter, gate.trusted.ensemble), gate.tried),
-            _where(trusted, self._started(key, self.trusted, gate.tried.ensemble), gate.trusted),
-            jnp.where(tried, -most, jnp.where(trusted, most, gate.log_odds)),
-            jnp.where(tried | trusted, 0, gate.settled),
-            (jnp.where(tried, 1, gate.misfit[0]), jnp.where(trusted, 1, gate.misfit[1])),
-            gate.spread,
-        )
+
+        def restart(gate: GateState) -> GateState:
+            return gate._replace(
+                tried=_where(tried, self._started(key, self.filter, gate.trusted.ensemble), gate.tried),
+                trusted=_where(trusted, self._started(key, self.trusted, gate.tried.ensemble), gate.trusted),
+                log_odds=jnp.where(tried, -most, most),
+                settled=jnp.zeros_like(gate.settled),
+                misfit=(jnp.where(tried, 1, gate.misfit[0]), jnp.where(trusted, 1, gate.misfit[1])),
+            )
+
+        return jax.lax.cond(tried | trusted, restart, lambda gate: gate, gate)
 
     def update(
         self,
