@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from .errors import InputError
+from .exit_codes import ExitCode
 
 __all__ = ["doctor"]
 
@@ -19,7 +20,7 @@ _LEAST_MEMORY, _LEAST_DISK = 2.0, 1.0
 """In GB; less is said."""
 
 
-def doctor(arguments: list[str]) -> int:
+def doctor(arguments: list[str]) -> ExitCode:
     """Prints versions, devices, threads, precision, caches, memory and disk; 1 where something is wrong.
 
     Raises:
@@ -36,7 +37,7 @@ def doctor(arguments: list[str]) -> int:
         lines = textwrap.wrap(value, 78 - width)
         print(f"{name:<{width}}  " + ("\n" + " " * (width + 2)).join(lines))
     print("\n".join(textwrap.fill(f"! {fault}", 80) for fault in wrong) or "Nothing is wrong.")
-    return 1 if wrong else 0
+    return ExitCode.FAILED if wrong else ExitCode.DONE
 
 
 def _versions() -> tuple[list[tuple[str, str]], list[str]]:

@@ -7,16 +7,15 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["DIVERGED", "InputError", "RunError", "Terminated", "WriteError", "printable", "unknown", "warn"]
+from .exit_codes import ExitCode
 
-DIVERGED = 3
-"""Exit code of a run whose filter diverged or that left cycles out; its results are written all the same."""
+__all__ = ["InputError", "RunError", "Terminated", "WriteError", "printable", "unknown", "warn"]
 
 
 class Terminated(KeyboardInterrupt):
     """Ended by a signal, with the exit code that says which."""
 
-    def __init__(self, exit_code: int = 130):
+    def __init__(self, exit_code: ExitCode):
         super().__init__()
         self.exit_code = exit_code
 
@@ -24,19 +23,17 @@ class Terminated(KeyboardInterrupt):
 class RunError(Exception):
     """A run that cannot go on, with the message to show and the exit code to leave with."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class InputError(RunError):
-    """What the user gave does not make a run: a key, a value, a file. Exit code 2."""
+    """What the user gave does not make a run: a key, a value, a file."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
 
 class WriteError(RunError):
-    """The results could not be written. Exit code 1."""
-
-    exit_code = 1
+    """The results could not be written."""
 
 
 def printable(text: str, longest: int | None = None) -> str:

@@ -1,6 +1,6 @@
 """What `--help` prints."""
 
-__all__ = ["COMPARE", "OVERVIEW", "RUN", "TRAIN", "TUNE"]
+__all__ = ["LONG", "OVERVIEW"]
 
 OVERVIEW = """\
 masf-jax: data assimilation experiments
@@ -13,9 +13,11 @@ masf-jax: data assimilation experiments
   masf-jax plot RUN [WHAT …]     figures of a finished run or comparison, anew   (masf-jax plot --help)
   masf-jax report RUN            one HTML page of a run or comparison: scores, figures, configuration
   masf-jax doctor                versions, devices, threads, caches, memory; what is wrong
+  masf-jax init [FOLDER]         a folder with a model, a sensor, a run and a test to start from
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax list GROUP NAME       the keys of a choice: value, type, what each is
   masf-jax --version
+  masf-jax --install-completion  completion of commands, groups and keys in bash   (--show-completion)
 
 Also: python -m masf_jax …   Try: masf-jax run experiment=lorenz96_sakov2008
 """
@@ -29,6 +31,8 @@ Options:
   -m, --multirun   sweep: every combination of comma-separated values (docs/sweeps.md)
   --config FILE    repeat a saved config.yaml bit for bit; overrides may follow
   --dry-run        compile, and say what the run will take of memory, by part; nothing is run
+  --quiet          print nothing but warnings and errors (on stderr)
+  --log-file PATH  add what is printed to a file too, tracebacks of faults with it
   --traceback      show the whole traceback of an error
   -h, --help       this text
 
@@ -49,8 +53,8 @@ Examples:
   masf-jax run --config outputs/lorenz96_sakov2008-etkf-seed0/config.yaml output_dir=again
   masf-jax run -m experiment=lorenz96_sakov2008 filter=etkf,enkf,letkf seed=0,1,2
 
-Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the filter diverged
-or cycles could not be used.
+Exit codes:
+{codes}
 """
 TRAIN = """\
 masf-jax train [OPTIONS] [KEY=VALUE …]
@@ -67,6 +71,8 @@ measurement and one set of filter.network keys; one of masf_amortised runs where
 Options:
   --config FILE    settings of a saved config.yaml; overrides may follow
   --overwrite      replace a checkpoint that is there
+  --quiet          print nothing but warnings and errors (on stderr)
+  --log-file PATH  add what is printed to a file too, tracebacks of faults with it
   --traceback      show the whole traceback of an error
   -h, --help       this text
 
@@ -82,6 +88,7 @@ Runs every filter on the same truths, observations and first members, once for e
 table: RMSE of analysis and forecast with standard errors, spread/RMSE, CRPS, seconds per cycle, diverged
 runs, and where each filter's values come from. Writes into output_dir (default outputs/compare-EXPERIMENT):
 comparison.csv, runs.csv (each run), comparison.tex, comparison.png, LABEL.yaml (a filter's configuration).
+--quiet and --log-file PATH as with masf-jax run.
 
   filters=[letkf,masf]            by name, as masf-jax list filter has them
   filters=[letkf,./tuned.yaml]    or a file of masf-jax tune (label: tuned)
@@ -97,7 +104,7 @@ Examples:
   masf-jax compare 'filters=[etkf,letkf,masf]' experiment=lorenz96_sakov2008 ensemble_size=20 seeds=5
   masf-jax compare 'filters=[letkf,masf]' experiment=lorenz96_partial letkf.radius=5 letkf.inflation=1.05
 
-Exit codes: 0 done, 1 a filter failed or results could not be written, 2 bad input. Diverged runs are counted.
+Exit codes: those of masf-jax run, but diverged runs are counted in the table (0).
 """
 TUNE = """\
 masf-jax tune filter=NAME [filter.KEY=SPACE …] [KEY=VALUE …]
@@ -105,7 +112,8 @@ masf-jax tune filter=NAME [filter.KEY=SPACE …] [KEY=VALUE …]
 Looks for the values of a filter's keys with the lowest RMSE of the analysis, or the highest likelihood of
 the observations, with Optuna
 (pip install 'masf-jax[tune]'). Writes into output_dir (default outputs/tune-EXPERIMENT-FILTER) trials.csv
-and FILTER_tuned.yaml, the best values as a file for filter=FILE.yaml.
+and FILTER_tuned.yaml, the best values as a file for filter=FILE.yaml. --quiet and --log-file PATH as with
+masf-jax run.
 
   filter.KEY=interval(1.0,1.3)    any number between; int(interval(2,9)): any integer
   filter.KEY=tag(log,interval(0.01,1))   on a logarithmic scale
@@ -127,5 +135,8 @@ Examples:
   masf-jax compare 'filters=[masf,outputs/tune-lorenz96_partial-letkf/letkf_tuned.yaml]' \\
     experiment=lorenz96_partial
 
-Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 the best values gave NaN in some run.
+Exit codes: those of masf-jax run; 3: the best values gave NaN in some run.
 """
+
+LONG = {"run": RUN, "compare": COMPARE, "tune": TUNE, "train": TRAIN}
+"""By command; {groups}, {keys} and {codes} stand for what the files and `ExitCode` say."""

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from .errors import unknown
+from .exit_codes import ExitCode
 from .groups import GROUPS, OWN_GROUPS, choices, config_folder
 
 __all__ = ["group_lines", "key_lines", "print_choices"]
 
 
-def print_choices(arguments: list[str]) -> None:
+def print_choices(arguments: list[str]) -> ExitCode:
     """Prints every choice of all groups, or of the groups named, one line each; or one choice's keys."""
     if len(arguments) == 2 and arguments[0] in GROUPS and arguments[1] not in GROUPS:
         print_keys(*arguments)
-        return
+        return ExitCode.DONE
     for name in arguments:
         if name not in GROUPS:
             raise unknown("group", name, GROUPS)
@@ -27,6 +28,7 @@ def print_choices(arguments: list[str]) -> None:
             lines = _preset(path) if group == "experiment" else [_summary(path)]
             for head, line in zip([choice, *[""] * len(lines)], lines, strict=False):
                 print(f"  {head:<24}{line}")
+    return ExitCode.DONE
 
 
 def print_keys(group: str, choice: str) -> None:

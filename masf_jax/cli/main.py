@@ -1,22 +1,24 @@
-"""The command line: run, compare, tune, train, plot, report, animate, list, doctor.
+"""The command line: run, compare, tune, train, plot, report, animate, list, doctor, init.
 
 Nothing heavy is imported here: `--help`, `--version` and `list` need neither JAX nor Hydra.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import os
 import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from . import help_texts
-from .errors import DIVERGED, InputError, RunError, Terminated, printable, unknown, warn
+from .errors import InputError, RunError, Terminated, printable, unknown, warn
+from .exit_codes import ExitCode, ended_by, lines
+from .output import option_and_rest, spoken
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Runs the command line; returns the exit code.
 
     Args:
@@ -37,8 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = signal.signal(signal.SIGTERM, _terminated)
     except ValueError:  # not the main thread: whoever started it has the signals
         before = None
+
+    def go() -> ExitCode:
+        with spoken(arguments) as rest:
+            return _guarded(lambda: _dispatch(rest), show_traceback)
+
     try:
-        code = _dispatch(arguments)
+        return _guarded(go, show_traceback)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _guarded(act: Callable[[], ExitCode], show_traceback: bool) -> ExitCode:
+    """What the act returns; of an error meant for people its exit code, once it is told."""
+    try:
+        code = act()
         sys.stdout.flush()
         return code
     except RunError as error:
@@ -48,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:  # `masf-jax list | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
-        return 0
+        return ExitCode.DONE
     except Exception as error:
         if show_traceback or not (told := _in_own_file(error)):
             raise
@@ -59,10 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "masf-jax: interrupted; results that were finished are kept, and the same command goes on.",
             file=sys.stderr,
         )
-        return error.exit_code if isinstance(error, Terminated) else 130
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        return error.exit_code if isinstance(error, Terminated) else ExitCode.INTERRUPTED
 
 
 def _in_own_file(error: Exception) -> str:
@@ -73,59 +86,33 @@ def _in_own_file(error: Exception) -> str:
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(128 + number)
+    raise Terminated(ended_by(number))
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> ExitCode:
     command, *rest = arguments or ["--help"]
-    texts = {"run": help_texts.RUN, "compare": help_texts.COMPARE, "tune": help_texts.TUNE}
-    texts["train"] = help_texts.TRAIN
     if command in ("-h", "--help", "help"):
         print(help_texts.OVERVIEW, end="")
     elif command in ("--version", "-V"):
         from .. import __version__
 
         print(f"masf-jax {__version__}")
-    elif command in texts and {"-h", "--help"} & set(rest):
+    elif command in help_texts.LONG and {"-h", "--help"} & set(rest):
         from .listing import group_lines, key_lines
 
-        print(texts[command].format(groups=group_lines(), keys=key_lines()), end="")
-    elif command == "list":
-        from .listing import print_choices
-
-        print_choices(rest)
-    elif command == "run":
-        return _run(rest)
-    elif command == "train":
-        return _train(rest)
-    elif command == "compare":
-        from .compare.compare import compare
-
-        return compare(rest)
-    elif command == "tune":
-        from .compare.tune import tune
-
-        return tune(rest)
-    elif command in ("animate", "plot"):
-        from .run import finished
-
-        return finished.animate(rest) if command == "animate" else finished.plot(rest)
-    elif command == "report":
-        from .pages.report import report
-
-        return report(rest)
-    elif command == "doctor":
-        from .doctor import doctor
-
-        return doctor(rest)
+        text = help_texts.LONG[command]
+        print(text.format(groups=group_lines(), keys=key_lines(), codes=lines()), end="")
+    elif command in _COMMANDS:
+        return _COMMANDS[command](rest)
+    elif command in _ELSEWHERE:
+        module, _, name = _ELSEWHERE[command].partition(":")
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(rest)
     else:
-        raise unknown(
-            "command", command, (*texts, "animate", "plot", "report", "doctor", "list", "--help", "--version")
-        )
-    return 0
+        raise unknown("command", command, (*_COMMANDS, *_ELSEWHERE, "--help", "--version"))
+    return ExitCode.DONE
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> ExitCode:
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     dry = "--dry-run" in arguments
     arguments = [argument for argument in arguments if argument not in (*sweep, "--dry-run")]
@@ -142,7 +129,7 @@ def _run(arguments: list[str]) -> int:
         from .run.memory import print_memory
 
         print_memory(_settings(path, overrides))
-        return 0
+        return ExitCode.DONE
     from .process import in_processes
     from .report import print_outcome
     from .run.run import run
@@ -151,14 +138,14 @@ def _run(arguments: list[str]) -> int:
         settings = _settings(path, overrides)
         outcome = run(settings, shlex.join(["masf-jax", "run", *arguments]))
     if outcome is None:  # the first of several processes has it
-        return 0
+        return ExitCode.DONE
     print_outcome(settings, outcome)
     for text in outcome.warnings:
         warn(text)
-    return DIVERGED if outcome.unusable else 0
+    return ExitCode.UNUSABLE if outcome.unusable else ExitCode.DONE
 
 
-def _train(arguments: list[str]) -> int:
+def _train(arguments: list[str]) -> ExitCode:
     given = [argument for argument in arguments if argument != "--overwrite"]
     start = [argument.partition("=")[2] for argument in given if argument.startswith("from=")]
     if len(start) > 1:
@@ -168,7 +155,7 @@ def _train(arguments: list[str]) -> int:
     from .run.train import train
 
     train(settings, given, "--overwrite" in arguments, start[0] if start else None)
-    return 0
+    return ExitCode.DONE
 
 
 def _settings(path: str | None, overrides: list[str]) -> Settings:
@@ -180,13 +167,24 @@ def _settings(path: str | None, overrides: list[str]) -> Settings:
 
 def _saved_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """The value of --config FILE or --config=FILE, and the other arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config")
-    try:
-        known, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise InputError("--config needs a file: masf-jax run --config outputs/…/config.yaml") from error
-    return known.config, rest
+    return option_and_rest(arguments, "--config", "a file: masf-jax run --config outputs/…/config.yaml")
+
+
+_COMMANDS = {"run": _run, "train": _train}
+_ELSEWHERE = {
+    "compare": "compare.compare:compare",
+    "tune": "compare.tune:tune",
+    "animate": "run.finished:animate",
+    "plot": "run.finished:plot",
+    "report": "pages.report:report",
+    "doctor": "doctor:doctor",
+    "list": "listing:print_choices",
+    "init": "start:init",
+    "--show-completion": "completion:show",
+    "--install-completion": "completion:install",
+    "--complete": "completion:complete",
+}
+"""Functions of a command's arguments that return its exit code, by module (imported when they are called)."""
 
 
 if __name__ == "__main__":

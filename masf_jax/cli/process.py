@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .compilations import keep_compilations
 from .config.own_files import is_own
 from .errors import InputError, RunError
+from .exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -90,11 +91,11 @@ def in_processes(overrides: list[str]) -> Iterator[None]:
             yield
     except BaseException as error:
         if jax.distributed.is_initialized():  # JAX would wait for the others, who may wait for this one
-            atexit.register(_leave, error.exit_code if isinstance(error, RunError) else 1)
+            atexit.register(_leave, error.exit_code if isinstance(error, RunError) else ExitCode.FAILED)
         raise
 
 
-def _leave(exit_code: int) -> None:
+def _leave(exit_code: ExitCode) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

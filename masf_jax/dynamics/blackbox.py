@@ -67,7 +67,7 @@ class BlackBox(Dynamics):
         return self._coordinates
 
     @property
-    def variablenames_of(self) -> tuple[str, ...] | None:
+    def variable_names(self) -> tuple[str, ...] | None:
         return self._variable_names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,15 +13,21 @@ import yaml
 from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.builders.filters import FILTERS
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
+from masf_jax.cli.config.builders.model_options import model_options
 from masf_jax.cli.config.compose import compose, repeat
+from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
+from masf_jax.cli.run import cost
+from masf_jax.coordinates import Coordinates
 
 MODEL = '''
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from masf_jax.coordinates import Coordinates
 from masf_jax import dynamics, filters, measurements
 
 
@@ -65,11 +72,20 @@ def wrong():
     return 3
 
 
+def wrong_draw(key):
+    return jnp.zeros(3)
+
+
 class Mine(dynamics.Lorenz96):
     """Another name."""
 
 
+def drawn(key):
+    return 8 + jax.random.normal(key, (8,))
+
+
 ring = dynamics.Lorenz96(n=12)
+places = Coordinates.grid((8,), (4.0,))
 doubles = jnp.ones(3)
 sensor = measurements.Measurement(measurements.Identity(), measurements.Gaussian(0.5))
 number = 3
@@ -136,6 +152,30 @@ def test_what_a_name_may_be(folder):
     assert keys["wind"].kind is str
 
 
+def test_a_function_gets_places_a_climatology_and_names(folder):
+    step = {"name": "model.py:step", "state_shape": [8], "variable_names": list("abcdefgh")}
+
+    def built(**keys):
+        return DYNAMICS.build(DYNAMICS.check(step | keys))
+
+    model = built(coordinates="ring", climatology="drawn")
+    assert model.coordinates == Coordinates(np.arange(8), (8.0,))
+    assert model.variable_names == tuple("abcdefgh")
+    assert float(model.sample_climatology(jax.random.key(0)).mean()) == pytest.approx(8, abs=1)
+    assert built(coordinates="line").coordinates.period == (0.0,)
+    assert built(coordinates="places").coordinates.positions[1, 0] == 0.5
+    for keys, said in {
+        ("coordinates", "number"): "must be ring, line, or the name of",
+        ("coordinates", "rign"): "the file has no 'rign'",
+        ("climatology", "number"): "must be a function of a random key; it is a int",
+        ("climatology", "wrong_draw"): r"must return a state of shape \(8,\); it returns \(3,\)",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            built(**dict([keys]))
+    with pytest.raises(InputError, match=r"of states of shape \[n\]; these have \[2, 4\]"):
+        model_options("model.py:step", (2, 4), coordinates="ring")
+
+
 def test_arrays_of_a_file_have_the_run_s_precision(folder):
     from masf_jax.cli.config.own_files import load_own
     from masf_jax.cli.process import precision
@@ -197,13 +237,20 @@ def test_a_file_is_run_where_it_is_named_only(folder):
     assert not (folder / "ran").exists()
 
 
-def test_compare_and_dry_run_and_list(capsys, folder):
+def test_compare_and_dry_run_and_list(capsys, folder, monkeypatch):
     own = ["dynamics=model.py:ring", "measurement=model.py:half"]
     assert main(["run", *QUIET, *own, "--dry-run"]) == 0
     assert main(["list", "dynamics", "model.py:step"]) == 0
     assert "dynamics.state_shape=…" in capsys.readouterr().out
     filters = "filters={mine:'model.py:keep',etkf:etkf}"
+    for limit in ("_WORTH_COUNTING", "_LARGE_OPERATIONS"):
+        monkeypatch.setattr(cost, limit, 0)
     assert main(["compare", filters, "seeds=1", *QUIET, *own, "output_dir=cmp"]) == 0
+    said = capsys.readouterr().err
+    assert all(
+        f"masf-jax: {name}: 4 members of 12 numbers, 6 measured, 6 cycles of" in said
+        for name in ("mine", "etkf")
+    )
     assert (folder / "cmp" / "mine.yaml").exists()
 
 

@@ -105,3 +105,9 @@ def test_climatology_of_a_function(key):
         Function(jax_model, (4,)).sample_climatology(key)
     with pytest.raises(ValueError, match="dt must be a positive number; got -1"):
         BlackBox(numpy_model, (4,), dt=-1.0)
+
+
+def test_a_host_model_has_the_names_it_was_given():
+    assert BlackBox(lambda states: states, (2,), variable_names=["T", "S"]).variable_names == ("T", "S")
+    with pytest.raises(ValueError, match="variable_names must name each entry"):
+        BlackBox(lambda states: states, (3,), variable_names=["T", "S"])

@@ -16,9 +16,11 @@ from ...filters import Filter
 from ...progress import cycle_bar
 from ..config.overrides import seeds_of, split, whole
 from ..errors import InputError, RunError
+from ..exit_codes import ExitCode
 from ..files import text_writer, write_all
 from ..parts import Parts
 from ..process import computing
+from ..run.cost import tell
 from ..run.figures import DPI
 from ..run.folder import claimed, deciding
 from ..run.pretrained import pretraining_fit
@@ -27,7 +29,7 @@ from ..run.results import configuration_text
 from .comparison import Comparison, Result, csv_text, latex, notes, run_rows, table_rows
 from .dataset import comparison_dataset, draw
 from .entries import Entry, output_folder, read_entries
-from .seed_runs import SeedRuns, SharedProblem, prepared, share
+from .seed_runs import SeedRuns, SharedProblem, prepared, share, work
 
 __all__ = ["compare"]
 
@@ -37,7 +39,7 @@ _TRACEBACK = ".error.txt"
 """Behind a filter's label: the file with the traceback of what made it fail."""
 
 
-def compare(overrides: list[str]) -> int:
+def compare(overrides: list[str]) -> ExitCode:
     """Runs every filter of `filters=…` at every seed; returns the exit code: 1 if a filter failed.
 
     Settings are checked, and all filters built and traced (those that pretrain a network excepted), before
@@ -72,6 +74,8 @@ def compare(overrides: list[str]) -> int:
             else prepared(entry, filter, problem, at_once)
             for entry, filter, found in zip(entries, filters, earlier, strict=True)
         ]
+        to_do = zip(entries, filters, runs, strict=True)
+        tell([work(problem, entry, filter) for entry, filter, each in to_do if each is not None])
         command = shlex.join(["masf-jax", "compare", *overrides])
         comparison = Comparison(settings, problem, min(at_once, len(seeds)), command, [])
         files: list[Path] = []
@@ -90,7 +94,8 @@ def compare(overrides: list[str]) -> int:
         else:
             (folder / "comparison.png").unlink(missing_ok=True)
     _print(comparison, files)
-    return 1 if any(result.failure is not None for result in comparison.results) else 0
+    failed = any(result.failure is not None for result in comparison.results)
+    return ExitCode.FAILED if failed else ExitCode.DONE
 
 
 def _check_disjoint(entries: list[Entry], seeds: tuple[int, ...]) -> None:

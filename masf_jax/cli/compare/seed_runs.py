@@ -25,11 +25,12 @@ from ...quality_control import GrossErrorCheck
 from ..config.settings import Settings
 from ..config.values import naming
 from ..errors import InputError
+from ..run.cost import Work
 from ..run.metrics import averages
 from ..run.problem import Case, build_case, build_models, member_layout
 from .entries import Entry
 
-__all__ = ["SeedRuns", "SharedProblem", "prepared", "share"]
+__all__ = ["SeedRuns", "SharedProblem", "prepared", "share", "work"]
 
 _SCORES = ("rmse", "spread", "crps")
 _FEWEST, _MOST, _VALUES = 8, 64, 2000
@@ -146,6 +147,14 @@ def prepared(entry: Entry, filter: Filter, problem: SharedProblem, at_once: int)
         runs.trace()
     runs.seconds_prepare = time.perf_counter() - start
     return runs
+
+
+def work(problem: SharedProblem, entry: Entry, filter: Filter, times: int = 1) -> Work:
+    """What the entry's runs take, so many times, for `tell`."""
+    observations, members = problem.cases[0].observations, entry.settings.ensemble_size
+    cycles = observations.n_cycles * len(problem.seeds) * times
+    steps = observations.interval or 1
+    return Work(entry.label, filter, problem.dynamics, problem.measurement, members, steps, cycles)
 
 
 class SeedRuns:

@@ -21,7 +21,8 @@ from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
 from ..config.settings import Settings
-from ..errors import DIVERGED, InputError, RunError, Terminated, WriteError, warn
+from ..errors import InputError, RunError, Terminated, WriteError, warn
+from ..exit_codes import ExitCode
 from ..files import check_writable, remedy
 from ..report import print_sweep
 from ..run.folder import Interrupted, finished
@@ -35,7 +36,7 @@ _FAILURE = "error.txt"
 """In a job's folder: why it failed."""
 
 
-def run_sweep(overrides: list[str]) -> int:
+def run_sweep(overrides: list[str]) -> ExitCode:
     """Runs all jobs through Hydra (and its launcher, if one is chosen); returns the exit code.
 
     Every job's settings are checked before the first starts. A job that fails leaves its reason in
@@ -82,7 +83,7 @@ def run_sweep(overrides: list[str]) -> int:
         raise RunError(
             f"{len(failed)} of {len(rows)} jobs failed; the same command tries them again. First {failed[0]}"
         )
-    return DIVERGED if any(row["status"] != "done" for row in rows) else 0
+    return ExitCode.UNUSABLE if any(row["status"] != "done" for row in rows) else ExitCode.DONE
 
 
 def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:

@@ -20,10 +20,12 @@ from ..config.compose import compose
 from ..config.filter_file import Tuning, filter_file_text
 from ..config.overrides import listed, seeds_of, split, whole
 from ..config.settings import Settings
-from ..errors import DIVERGED, InputError, unknown
+from ..errors import InputError, unknown
+from ..exit_codes import ExitCode
 from ..files import text_writer, write_all
 from ..parts import Parts
 from ..process import computing
+from ..run.cost import tell
 from ..run.folder import claimed, deciding
 from ..run.metrics import versions
 from ..run.pretrained import pretraining_fit
@@ -31,7 +33,7 @@ from ..run.problem import build_models
 from .comparison import csv_text
 from .entries import Entry, output_folder
 from .search_space import Space, current_values, default_space, given_space, largest
-from .seed_runs import SharedProblem, prepared, share
+from .seed_runs import SharedProblem, prepared, share, work
 
 __all__ = ["tune"]
 
@@ -103,7 +105,7 @@ class _Task:
         return tuple(run["rmse_analysis" if value == "rmse" else value] for run in runs())
 
 
-def tune(arguments: list[str]) -> int:
+def tune(arguments: list[str]) -> ExitCode:
     """Tunes the filter and writes FILTER_tuned.yaml and trials.csv; returns the exit code.
 
     Raises:
@@ -116,6 +118,8 @@ def tune(arguments: list[str]) -> int:
         dynamics, _ = build_models(task.settings)
         _check_space(task, dynamics)
         problem = task.share(task.seeds)
+        first = task.entry(())
+        tell([work(problem, first, first.build(dynamics), task.trials)])
         trials = _run_trials(task, problem)
         best = min(trials, key=lambda trial: trial.score)
         by_rmse = task.objective == "rmse"
@@ -142,7 +146,7 @@ def tune(arguments: list[str]) -> int:
             )
             path = _write_best(task, best, tuning)
     _print(task, trials, best, tuning, path)
-    return DIVERGED if lost else 0
+    return ExitCode.UNUSABLE if lost else ExitCode.DONE
 
 
 def _task(arguments: list[str]) -> _Task:

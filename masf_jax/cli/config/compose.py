@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError, unknown
 from ..groups import GROUPS, OWN_GROUPS, choices, config_folder
+from .builders.model_options import MODEL_OPTIONS
 from .builders.registry import SHA256
 from .filter_file import FilterFile, is_filter_file, read_filter_file
 from .overrides import as_overrides, parse, single
@@ -39,6 +40,7 @@ _HARMLESS = (
 )
 """Keys that leave a preset's expected RMSE valid."""
 _YOUNGER = {"experiment.expected_std", "smoother.name", "filter.adaptive_noise", "filter.noise_memory"}
+_YOUNGER |= {f"dynamics.{key}" for key in MODEL_OPTIONS}
 """Keys that saved configurations from before them do not have, and whose defaults are what these did."""
 
 

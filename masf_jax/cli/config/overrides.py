@@ -31,7 +31,8 @@ __all__ = [
 
 _LONGEST = 10_000
 """Characters of an override; the grammar takes long over more."""
-_OPTIONS = ("--config", "--dry-run", "--help", "--multirun", "--overwrite", "--traceback", "-m")
+_OPTIONS = ("--config", "--dry-run", "--help", "--log-file", "--multirun", "--overwrite", "--quiet")
+_OPTIONS += ("--traceback", "-m")
 
 
 def parse(overrides: list[str]) -> list[Override]:

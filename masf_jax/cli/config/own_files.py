@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["Own", "digest", "is_own", "label", "load_own", "own_fault"]
+__all__ = ["Own", "beside", "digest", "is_own", "label", "load_own", "own_fault"]
 
 _FORM = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 _LARGEST = 10_000_000
@@ -89,6 +89,11 @@ def load_own(given: str, sha256: str | None = None) -> Own:
             raise InputError(f"{given}: the file has no {part!r}.{hint}\nNames in it: {shown}.")
         module = getattr(module, part)
     return Own(given, found, module)
+
+
+def beside(given: str, name: str) -> Own:
+    """Another object of the file of FILE.py:NAME."""
+    return load_own(f"{_parts(given)[0]}:{name}")
 
 
 def _is_of(value: Any, path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..exit_codes import ExitCode
 from ..files import text_writer, write_all
 from ..run.finished import Parser, folder_of, is_comparison, read_result
 from .html import alert, figures, folded, page, paragraph, section, table
@@ -28,13 +29,13 @@ _SCORES = {
 }
 
 
-def report(given: Sequence[str]) -> int:
+def report(given: Sequence[str]) -> ExitCode:
     """Writes report.html into the folder; returns the exit code."""
     about = "Writes report.html into the folder of a run or a comparison: one file, to be opened or sent."
     parser = Parser("report", about, _DPI, "of the figures ", "RUN")
     arguments = parser.read(given)
     if arguments is None:
-        return 0
+        return ExitCode.DONE
     folder = folder_of(arguments.run_dir)
     text = (
         _of_comparison(folder, arguments.dpi)
@@ -42,7 +43,7 @@ def report(given: Sequence[str]) -> int:
         else _of_run(arguments.run_dir, folder, arguments.dpi)
     )
     print(write_all(folder, {_PAGE: text_writer(text)})[0])
-    return 0
+    return ExitCode.DONE
 
 
 def _of_run(path: Path, folder: Path, dpi: int) -> str:

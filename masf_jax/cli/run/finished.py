@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InputError
+from ..exit_codes import ExitCode
 from ..files import check_writable
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def parse_cycles(text: str, n_cycles: int) -> list[int]:
     return cycles
 
 
-def plot(given: Sequence[str]) -> int:
+def plot(given: Sequence[str]) -> ExitCode:
     """`masf-jax plot`: draws figures of a run, or of a comparison, anew; returns the exit code."""
     from .figures import DPI, OF_A_RUN, drawn, save
 
@@ -147,18 +148,18 @@ def plot(given: Sequence[str]) -> int:
     parser.add_argument("--components", help="those of series: 0,7 (the first four)")
     arguments = parser.read(given)
     if arguments is None:
-        return 0
+        return ExitCode.DONE
     folder = folder_of(arguments.run_dir)
     if is_comparison(folder) and not arguments.what:
         from ..compare.dataset import draw, read_comparison
 
         print(draw(folder, read_comparison(folder), arguments.dpi))
-        return 0
+        return ExitCode.DONE
     with read_result(arguments.run_dir) as data:
         options = _options(data, arguments)
         figures = drawn(data, arguments.what or OF_A_RUN, options, named=bool(arguments.what))
         print(*save(folder, figures, arguments.dpi), sep="\n")
-    return 0
+    return ExitCode.DONE
 
 
 def is_comparison(folder: Path) -> bool:
@@ -190,7 +191,7 @@ def _options(data: xr.Dataset, arguments: argparse.Namespace) -> dict[str, dict[
     return found
 
 
-def animate(given: Sequence[str]) -> int:
+def animate(given: Sequence[str]) -> ExitCode:
     """`masf-jax animate`: writes vorticity.gif or .mp4 of a flow's run; returns the exit code."""
     from .animate import FORMATS, write_animation
 
@@ -204,7 +205,7 @@ def animate(given: Sequence[str]) -> int:
     parser.add_argument("--no-points", action="store_true", help="do not mark the measured points")
     arguments = parser.read(given)
     if arguments is None:
-        return 0
+        return ExitCode.DONE
     from ...plots.flow_data import is_flow
 
     with read_result(arguments.run_dir) as data:
@@ -216,4 +217,4 @@ def animate(given: Sequence[str]) -> int:
         cycles, points = parse_cycles(arguments.cycles, data.sizes["cycle"]), not arguments.no_points
         how = (arguments.format, arguments.fps, points, arguments.dpi)
         print(write_animation(arguments.run_dir, data, cycles, *how))
-    return 0
+    return ExitCode.DONE

@@ -23,6 +23,7 @@ from ..config.builders.registry import SHA256
 from ..config.settings import Settings, flat
 from ..config.values import plain_keys, yaml_config
 from ..errors import InputError, RunError, WriteError
+from ..exit_codes import ended_by
 from ..files import check_writable, remedy, text_writer, write_all
 from .results import RESULT, configuration_text
 from .store import finish_store, is_unfinished
@@ -69,7 +70,7 @@ class Interrupted(RunError):
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.exit_code = ended_by(number)
 
 
 @contextlib.contextmanager

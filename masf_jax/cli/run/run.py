@@ -21,9 +21,11 @@ from ...processes import ProcessLostError, alone, first_tells
 from ...quality_control import GrossErrorCheck
 from ...results.cycles import Cycles
 from ..config.builders.smoothers import Smoothed
+from ..config.own_files import label
 from ..config.settings import Settings
 from ..errors import InputError, RunError
 from ..process import computing, precision
+from .cost import Work, tell
 from .estimating import estimated, estimated_numbers, keep
 from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
 from .metrics import summarize
@@ -166,6 +168,7 @@ def _compute(
                 filter = with_progress(problem.filter) if settings.progress else problem.filter
                 problem = problem._replace(filter=filter.prepare(problem.dynamics, problem.measurement))
                 seconds = time.perf_counter() - start
+            tell([_work(problem, settings)])
             if settings.estimate:
                 problem, found = estimated(problem, settings, **options)
             if found is not None and found.run is not None:
@@ -191,3 +194,17 @@ def _compute(
         except ValueError as error:
             raise InputError(str(error)) from error
     return problem, seconds, result, found
+
+
+def _work(problem: Problem, settings: Settings) -> Work:
+    held = jax.tree.leaves((problem.truth, problem.observations))
+    return Work(
+        label(settings.filter["name"]),
+        problem.filter,
+        problem.dynamics,
+        problem.measurement,
+        len(problem.ensemble),
+        settings.steps_per_cycle,
+        problem.observations.n_cycles,
+        sum(leaf.nbytes for leaf in held if isinstance(leaf, jax.Array | np.ndarray)),
+    )

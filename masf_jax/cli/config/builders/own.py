@@ -14,6 +14,7 @@ from ....ensemble.inflation import Inflation
 from ....filters import Filter
 from ....measurements import Measurement, Operator
 from ...errors import InputError
+from .model_options import MODEL_DOCS, MODEL_OPTIONS, model_options
 from .noise import UNIT_NOISE, Network, NoiseSettings, network
 from .registry import Entry
 
@@ -26,12 +27,13 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 def own_dynamics(given: str, found: Any) -> Entry:
     """A `Dynamics`; a function f(x), f(x, time) or f(x, time, key), or what makes a `Dynamics` of keys.
 
-    A function's parameters with defaults are keys, beside state_shape and dt; its numbers may be estimated.
+    A function's parameters with defaults are keys, beside state_shape, dt and `MODEL_OPTIONS`; its numbers
+    may be estimated.
     """
     if isinstance(found, Dynamics):
         return Entry(lambda: found)
     if _is_function(found):
-        return Entry(_model_of(found))
+        return Entry(_model_of(given, found))
     return Entry(_factory(given, found, (Dynamics,), "model (a masf_jax Dynamics, or a function f(x, time))"))
 
 
@@ -104,18 +106,24 @@ def _split(function: Callable[..., Any], keys: dict[str, Any]) -> tuple[Callable
     return function, {name: value for name, value in keys.items() if name in numbers}
 
 
-def _model_of(function: Callable[..., Any]) -> Callable[..., Dynamics]:
+def _model_of(given: str, function: Callable[..., Any]) -> Callable[..., Dynamics]:
     """Of a function with a parameter dt, that is the model's time step."""
     own = {each.name: each.default for each in _options(function)}
 
     def make(state_shape: tuple[int, ...], dt: float, **keys: Any) -> Dynamics:
+        more = {name: keys.pop(name) for name in beside if name not in own}
         alone, numbers = _split(function, keys | ({"dt": dt} if "dt" in own else {}))
-        return Function(alone, state_shape, dt, parameters=numbers)
+        options = model_options(given, state_shape, **more)
+        return Function(alone, state_shape, dt, parameters=numbers, **options)
 
     shape = inspect.Parameter("state_shape", _KEYWORD, annotation=tuple[int, ...])
     step = inspect.Parameter("dt", _KEYWORD, default=float(own.get("dt", 1.0)), annotation=float)
-    docs = "state_shape: of one member, [40] or [2,64,64].\n    dt: model time of one step."
-    return _signed(make, function, [shape, step], docs)
+    beside = {
+        name: inspect.Parameter(name, _KEYWORD, default=None, annotation=kind)
+        for name, kind in MODEL_OPTIONS.items()
+    }
+    first = [shape, step, *(each for name, each in beside.items() if name not in own)]
+    return _signed(make, function, first, MODEL_DOCS)
 
 
 def _operator_of(function: Callable[..., Any]) -> Callable[..., Operator]:
