@@ -2,96 +2,103 @@
 
 Lorenz-96 sakov2008 (n = 40, all observed, R = I, dt 0.05): EnKF Sqrt with rotation (our ETKF), N = 24; LETKF
 with rotation, N = 7 and 20, DAPPER's loc_rad 4 (our radius 7.28). DAPPER 1.8.1 (Python >= 3.12, its own venv)
-runs in a subprocess, in turn with ours. "same": both keep the same statistics of every forecast and analysis
-(suite/same_statistics.py); "once": DAPPER spared its second, identical pass over the analysis; "off": neither
-keeps any, and DAPPER's Stats.assess does nothing. DAPPER runs with its default number of BLAS threads and
-with one; the faster counts. So that noise meets both alike, DAPPER's time is that of its fastest 25 cycles in
-a row, ours that of the fastest run of 1000 (about as long). RMSE from cycle 100 to 500.
+is float64 throughout, ours runs in both precisions; all in processes of their own, in turn. "same": both keep
+the same statistics of every forecast and analysis (suite/same_statistics.py); "once": DAPPER spared its
+second, identical pass over the analysis; "off": neither keeps any, and DAPPER's Stats.assess does nothing.
+Each runs with its default number of threads and with one (ours: PJRT_NPROC and OPENBLAS_NUM_THREADS, which
+`masf-jax` sets for problems of this size); the faster counts. So that noise meets both alike, DAPPER's time
+is that of its fastest 25 cycles in a row, ours that of the fastest run of 1000 (about as long). RMSE from
+cycle 100 to 500. Whole processes: whole_process.py.
 
     python benchmarks/speed/against_dapper.py [--dapper-python PATH]
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
-import jax.numpy as jnp
 import numpy as np
 from suite.common import arguments, finish, header, table
-from suite.dapper_process import Worker, dapper_python
-from suite.sakov2008 import CASES, Run, twin
-from suite.same_statistics import SAVE, same_statistics
+from suite.dapper_process import dapper_python, dapper_worker
+from suite.sakov2008 import CASES
+from suite.worker import Worker
 
-from masf_jax.filters.base import EnsembleState
-
-TARGETS = {"ETKF N=24": (10, 3), "LETKF N=7": (15, 12), "LETKF N=20": (15, 12)}
+TARGETS = {"ETKF N=24": 20, "LETKF N=7": 60, "LETKF N=20": 30}
+"""Of mode "same", in float64."""
 MODES = {"all": "same", "once": "same", "off": "off"}
 BURN_IN, SEEDS, BLOCK = 100, 64, 25
+PRECISIONS = {"float32": "0", "float64": "1"}
+THREADS = ("default", "1")
+Workers = dict[str, dict[str, Worker]]
+"""By side ("dapper", "float32", "float64") and threads."""
 
 
-def largest_difference(worker: Worker, data: dict, path: str) -> float:
-    """Our statistics of one ensemble against DAPPER's, relative to the largest entry of each."""
+def our_worker(precision: str, threads: str) -> Worker:
+    count = None if threads == "default" else threads
+    settings = dict(JAX_ENABLE_X64=PRECISIONS[precision], PJRT_NPROC=count, OPENBLAS_NUM_THREADS=count)
+    settings["JAX_COMPILATION_CACHE_DIR"] = None  # compilations are counted
+    return Worker(sys.executable, "sakov_worker.py", needs="masf-jax", **settings)
+
+
+def largest_difference(workers: Workers, data: dict[str, np.ndarray], path: str) -> float:
+    """Our float64 statistics of one ensemble against DAPPER's, relative to the largest entry of each."""
     ensemble = data["start"] + 20 * (data["ensemble"] - data["start"])  # a spread of about 0.6
     np.savez(path, ensemble=ensemble, truth=data["truth"])
-    theirs = worker.ask(do="check", data=path)
-    state = EnsembleState(jnp.asarray(ensemble))
-    ours = same_statistics(True)["statistics"](state, jnp.asarray(data["truth"][0]), None)
-    ours |= {"mean": state.mean, "spread": jnp.sqrt(state.variance)}
-    pairs = {"mean": "mu", "spread": "spread", "error": "err", "gaussian_score": "gscore", "crps": "crps"}
-    pairs |= {"mean_absolute_deviation": "mad", "skewness": "skew", "kurtosis": "kurt", "rank": "rh"}
-    pairs |= {"singular_values": "svals", "error_in_singular_directions": "umisf"}
+    theirs = workers["dapper"]["1"].ask(do="check", data=path)
     worst = 0.0
-    for mine, name in pairs.items():
-        a, b = np.asarray(ours[mine], float), np.asarray(theirs[name])
+    for name, mine in workers["float64"]["1"].ask(do="check", path=path).items():
+        a, b = np.asarray(mine), np.asarray(theirs[name])
         if name == "umisf":  # signs are arbitrary, and the last direction carries no spread
             a, b = np.abs(a[:-1]), np.abs(b[:-1])
         worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
     return worst
 
 
-def compare(name: str, data: dict, path: str, workers: list[Worker], args: Any) -> dict[str, Any]:
-    """Best seconds per cycle of DAPPER (by statistics mode and threads) and of ours, and both RMSEs."""
+def compare(name: str, path: str, workers: Workers, args: Any) -> dict[str, Any]:
+    """Best seconds per cycle by mode, side and threads; RMSEs; seconds of compilation."""
     n_members, inflation = CASES[name]
     request = dict(do="run", data=path, name=name.split()[0], n_members=n_members, inflation=inflation)
     request |= dict(burn_in=BURN_IN, block=BLOCK)
-    extra = same_statistics(trace=name.startswith("ETKF"))
-    runs = {
-        "same": Run(name, data, save=SAVE, scores=(), extra_scores=extra),
-        "off": Run(name, data, save=(), scores=()),
-    }
-    theirs: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
-    ours = dict.fromkeys(runs, np.inf)
-    case: dict[str, Any] = {}
+    best: dict[str, dict[str, dict[str, float]]] = {}
+    rmse: dict[str, float] = {}
+    compiled = 0.0
     for turn in range(args.repeats):
-        for mode, seconds in theirs.items():
-            for worker in workers:
-                if turn > 0 and worker.threads != min(seconds, key=seconds.__getitem__):
-                    continue  # after the first turn the faster number of threads only
-                answer = worker.ask(
-                    **request, mode=mode, cycles=args.dapper_cycles if turn == 0 else 8 * BLOCK
-                )
-                seconds[worker.threads] = min(seconds.get(worker.threads, np.inf), answer.pop("seconds"))
-                if turn == 0:
-                    case |= {f"{k}_dapper": v for k, v in answer.items()}
-            for kind, run in runs.items():
-                ours[kind] = min(ours[kind], *(run() / args.cycles for _ in range(3)))
-    error = np.asarray(runs["same"].result.analysis_scores["statistics"]["error"])
-    case["rmse"] = float(np.sqrt((error**2).mean(1))[BURN_IN : args.dapper_cycles].mean())
-    for mode, kind in MODES.items():
-        best = min(theirs[mode].values())
-        case[mode] = {"ms_dapper": {t: 1e3 * s for t, s in theirs[mode].items()}, "ms": 1e3 * ours[kind]}
-        case[mode] |= {"ratio": best / ours[kind], "seconds_compile": runs[kind].seconds_compile}
-    short = {k: v[: args.seed_cycles] if k in ("truth", "observations") else v for k, v in data.items()}
-    many = Run(name, short, seeds=SEEDS, save=(), scores=())
-    seconds = {"one": np.inf, "many": np.inf}
-    for _ in range(3):
-        seconds["many"] = min(seconds["many"], many() / (SEEDS * args.seed_cycles))
-        seconds["one"] = min(seconds["one"], runs["off"]() / args.cycles)
-    case["cycles_per_second"] = {"one": 1 / seconds["one"], "vmapped": 1 / seconds["many"]}
-    return case
+        for mode, kind in MODES.items():
+            cycles = args.dapper_cycles if turn == 0 else 8 * BLOCK
+            asked = {"dapper": request | {"mode": mode, "cycles": cycles}}
+            if mode != "once":  # ours has no second pass to be spared
+                scored = [BURN_IN, args.dapper_cycles]
+                ours = dict(do="run", name=name, mode=kind, path=path, scored=scored)
+                asked |= {side: ours for side in PRECISIONS}
+            for side, job in asked.items():
+                seconds = best.setdefault(mode, {}).setdefault(side, {})
+                for threads, worker in workers[side].items():
+                    if turn > 0 and threads != min(seconds, key=seconds.__getitem__):
+                        continue  # after the first turn the faster number of threads only
+                    answer = worker.ask(**job)
+                    seconds[threads] = min(seconds.get(threads, np.inf), answer["seconds"])
+                    if turn == 0 and "rmse" in answer:
+                        rmse[side] = answer["rmse"]
+                    compiled = max(compiled, answer.get("compile", 0.0))
+    best["once"] |= {side: best["all"][side] for side in PRECISIONS}
+    return {"seconds": best, "rmse": rmse, "compile": compiled}
+
+
+def rows_of(name: str, case: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for mode, label in (("all", "same"), ("once", "same, DAPPER's once"), ("off", "off")):
+        seconds = case["seconds"][mode]
+        peer = min(seconds["dapper"].values())
+        row = [f"{name}, {label}", *(f"{1e3 * seconds['dapper'][t]:.2f}" for t in THREADS)]
+        for side in PRECISIONS:
+            ours = min(seconds[side].values())
+            row += [f"{1e3 * ours:.4f}", f"{peer / ours:.1f}"]
+        row.append(str(TARGETS[name]) if mode == "all" else "")
+        rows.append([*row, *(f"{case['rmse'][side]:.3f}" for side in ("dapper", *PRECISIONS))])
+    return rows
 
 
 def main() -> None:
@@ -109,50 +116,35 @@ def main() -> None:
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="against_dapper_") as folder:
-        workers = [Worker(dapper_python(args.dapper_python), threads, folder) for threads in (None, 1)]
-        data, path = twin(args.cycles), str(Path(folder) / "data.npz")
-        difference = largest_difference(workers[0], data, str(Path(folder) / "check.npz"))
+        python, path = dapper_python(args.dapper_python), f"{folder}/data.npz"
+        counts = {"default": None, "1": 1}
+        workers: Workers = {"dapper": {t: dapper_worker(python, counts[t], folder) for t in THREADS}}
+        workers |= {side: {t: our_worker(side, t) for t in THREADS} for side in PRECISIONS}
+        workers["float32"]["1"].ask(do="twin", cycles=args.cycles, path=path)
+        difference = largest_difference(workers, dict(np.load(path)), f"{folder}/check.npz")
         numbers: dict[str, Any] = {"largest_difference": difference}
-        np.savez(path, **data)
-        numbers |= {name: compare(name, data, path, workers, args) for name in CASES}
-        for worker in workers:
+        numbers |= {name: compare(name, path, workers, args) for name in CASES}
+        many = dict(do="seeds", path=path, cycles=args.seed_cycles, seeds=SEEDS)
+        for name in CASES:
+            numbers[name]["seeds"] = workers["float32"]["default"].ask(name=name, **many)["seconds"]
+        for worker in (w for side in workers.values() for w in side.values()):
             worker.close()
-
     rows, throughput = [], []
     for name in CASES:
-        case = numbers[name]
-        for mode, label in (("all", "same"), ("once", "same, DAPPER's once"), ("off", "off")):
-            now = case[mode]
-            blas = [f"{now['ms_dapper'][threads]:.2f}" for threads in ("default", "1")]
-            target = {"all": TARGETS[name][0], "off": TARGETS[name][1]}.get(mode, "")
-            row = [f"{name}, {label}", *blas, f"{now['ms']:.4f}", f"{now['ratio']:.1f}", target]
-            rows.append(
-                [*row, f"{now['seconds_compile']:.1f}", f"{case['rmse_dapper']:.3f}", f"{case['rmse']:.3f}"]
-            )
-        one, vmapped = case["cycles_per_second"].values()
-        throughput.append([name, f"{one:,.0f}", f"{vmapped:,.0f}", f"{vmapped / one:.1f}"])
-    head = [
-        "filter, statistics",
-        "DAPPER ms",
-        "1 thread",
-        "ours ms",
-        "ratio",
-        "target",
-        "compile s",
-        "RMSE DAPPER",
+        rows += rows_of(name, numbers[name])
+        one = min(numbers[name]["seconds"]["off"]["float32"].values())
+        many = numbers[name]["seeds"]
+        throughput.append([name, f"{1 / one:,.0f}", f"{1 / many:,.0f}", f"{one / many:.1f}"])
+    head = ["filter, statistics", "DAPPER ms", "1 thread", "float32 ms", "ratio", "float64 ms", "ratio"]
+    head += ["target", "RMSE DAPPER", "float32", "float64"]
+    notes = [
+        f"Ratio: DAPPER / ours, each with its faster number of threads. Best of {args.repeats} turns.",
+        f"Compilation: at most {max(numbers[n]['compile'] for n in CASES):.1f} s a program.",
+        f"Largest relative difference of the two codes' statistics in float64: {difference:.0e}.",
     ]
-    text = "\n".join(
-        [
-            header("Milliseconds per cycle, DAPPER 1.8.1 and ours, Lorenz-96 sakov2008"),
-            table(rows, [*head, "ours"]),
-            "",
-            f"Ratio: DAPPER with its faster number of BLAS threads / ours. Best of {args.repeats} turns.",
-            f"Largest relative difference of the two codes' statistics: {numbers['largest_difference']:.0e}.",
-            "",
-            table(throughput, ["cycles per second, off", "1 seed", f"{SEEDS} seeds vmapped", "gain"]),
-        ]
-    )
-    finish(args, "against_dapper", text, numbers)
+    title = header("Milliseconds per cycle, DAPPER 1.8.1 and ours, Lorenz-96 sakov2008")
+    many = table(throughput, ["cycles per second, off, float32", "1 seed", f"{SEEDS} seeds vmapped", "gain"])
+    finish(args, "against_dapper", "\n".join([title, table(rows, head), "", *notes, "", many]), numbers)
 
 
 if __name__ == "__main__":

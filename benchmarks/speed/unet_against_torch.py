@@ -16,13 +16,10 @@ torch's threads wait for each other at full speed, and both its numbers are many
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
@@ -31,31 +28,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from suite.common import arguments, finish, header, table
+from suite.worker import Worker
 
 from masf_jax.nn import UNet, parameter_count
 
-WORKER = Path(__file__).resolve().parents[1] / "suite" / "torch_unet_worker.py"
 STEPS = 4
-
-
-class Torch:
-    """The worker process."""
-
-    def __init__(self, python: str, threads: int):
-        command = [python, str(WORKER), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, job: str, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"job": job, **request}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(
-                "the torch worker ended: is torch installed in that Python? Try --torch-python PATH"
-            )
-        return json.loads(line)
 
 
 def ours(net: UNet, size: int, batch: int) -> tuple[int, dict[str, tuple[str, int, Callable[[], Any]]]]:
@@ -110,13 +87,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     args = parser.parse_args()
-    torch = Torch(args.torch_python, args.torch_threads)
-    version = torch.ask("version")["version"]
+    torch = Worker(args.torch_python, "torch_unet_worker.py", str(args.torch_threads), needs="torch")
+    version = torch.ask(job="version")["version"]
     rows, numbers = [], {}
     presets = {"small": (UNet.small(2), args.sizes[:1]), "paper": (UNet.paper(2), args.sizes)}
     for name, (net, sizes) in presets.items():
         embedding = net.embedding or 4 * net.channels
-        built = torch.ask("build", channels=net.channels, blocks=net.blocks, embedding=embedding)
+        built = torch.ask(job="build", channels=net.channels, blocks=net.blocks, embedding=embedding)
         for size in sizes:
             count, calls = ours(net, size, args.batch)
             if count != built["parameters"]:
@@ -127,7 +104,7 @@ def main() -> None:
                 for _ in range(args.repeats):
                     best["jax"] = min(best["jax"], timed(run, steps))
                     for layout in ("first", "last"):
-                        answer = torch.ask(job, size=size, batch=args.batch, layout=layout)
+                        answer = torch.ask(job=job, size=size, batch=args.batch, layout=layout)
                         best[layout] = min(best[layout], (answer["seconds"], answer["cpu"]))
                 peer = min(best["first"], best["last"])
                 numbers[f"{name} {size} {label}"] = best

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from suite.common import find_python
+from suite.worker import Worker
+
+__all__ = ["dapper_python", "dapper_settings", "dapper_worker"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,30 +34,13 @@ def dapper_python(given: str | None) -> str:
     return str(python)
 
 
-class Worker:
-    """A DAPPER process that answers requests."""
+def dapper_settings(folder: str, threads: int | None = None) -> dict[str, str | None]:
+    """The environment of a DAPPER without windows; so many threads of BLAS (None: its own default)."""
+    quiet = {"MPLBACKEND": "Agg", "DAPPER_LIVEPLOTTING": "false", "DAPPER_DATA_ROOT": folder}
+    count = None if threads is None else str(threads)
+    return {**quiet, "OPENBLAS_NUM_THREADS": count, "OMP_NUM_THREADS": count}
 
-    def __init__(self, python: str, threads: int | None, folder: str):
-        quiet = {"MPLBACKEND": "Agg", "DAPPER_LIVEPLOTTING": "false", "DAPPER_DATA_ROOT": folder}
-        one = (
-            {} if threads is None else {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        )
-        self.threads = "default" if threads is None else str(threads)
-        self.log = (Path(folder) / f"worker_{self.threads}.log").open("w+")
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        script = str(HERE / "dapper_worker.py")
-        self.process = subprocess.Popen([python, script], env=os.environ | quiet | one, cwd=folder, **pipes)
 
-    def ask(self, **request: Any) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            self.log.seek(0)
-            raise SystemExit(f"the DAPPER worker ended:\n{self.log.read()[-2000:]}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
+def dapper_worker(python: str, threads: int | None, folder: str) -> Worker:
+    settings = dapper_settings(folder, threads)
+    return Worker(python, "dapper_worker.py", needs="DAPPER 1.8", folder=folder, **settings)
