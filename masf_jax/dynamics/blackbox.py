@@ -12,11 +12,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
+from ..derivatives import without_derivative
 from ..numbers import positive
 from .base import Dynamics
 from .function import n_positional, names_of
 
 __all__ = ["BlackBox"]
+
+
+_NO_DERIVATIVE = (
+    "a BlackBox runs outside JAX and has no derivative, which 4D-Var, the extended Kalman filter and "
+    "gradients need: write the model in jax.numpy (dynamics.Function), or take an ensemble filter."
+)
 
 
 class BlackBox(Dynamics):
@@ -25,7 +32,7 @@ class BlackBox(Dynamics):
     `function(states)` or `function(states, time)` receives ALL members at once, a NumPy array (members,
     *state_shape), and the model time as a float; it returns an array of the same shape. Called through
     `jax.pure_callback`, so it must be deterministic in its arguments; an exception it raises stops
-    the run with its own message.
+    the run with its own message. It has no derivative (NoDerivativeError).
 
     Args:
         function: the host function, batched over members.
@@ -33,6 +40,7 @@ class BlackBox(Dynamics):
         dt: model time of one step.
         coordinates: needed for localisation only.
         variable_names: along the state's first axis, for results and figures.
+        climatology: a JAX function of a random key, which draws a state to start from.
     """
 
     function: Callable[..., np.ndarray] = eqx.field(static=True)
@@ -40,6 +48,7 @@ class BlackBox(Dynamics):
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
+    climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
     n_arguments: int = eqx.field(static=True)
 
     def __init__(
@@ -49,9 +58,10 @@ class BlackBox(Dynamics):
         dt: float = 1.0,
         coordinates: Coordinates | None = None,
         variable_names: Sequence[str] | None = None,
+        climatology: Callable[[PRNGKeyArray], Array] | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
-        self._coordinates = coordinates
+        self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
         self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)")
 
@@ -60,6 +70,7 @@ class BlackBox(Dynamics):
     ) -> Float[Array, "*state"]:
         host = _Host(self.function, self.state_shape, self.n_arguments)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        x = without_derivative(_NO_DERIVATIVE, x)
         return jax.pure_callback(host, result, x, jnp.asarray(time), vmap_method="expand_dims")
 
     @property
@@ -69,6 +80,9 @@ class BlackBox(Dynamics):
     @property
     def variable_names(self) -> tuple[str, ...] | None:
         return self._variable_names
+
+    def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
+        return super().initial_state(key) if self.climatology is None else self.climatology(key)
 
 
 @dataclasses.dataclass(frozen=True)

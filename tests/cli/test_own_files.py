@@ -17,7 +17,7 @@ from masf_jax.cli.config.builders.model_options import model_options
 from masf_jax.cli.config.compose import compose, repeat
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
-from masf_jax.cli.run import cost
+from masf_jax.cli.run import cost, train
 from masf_jax.coordinates import Coordinates
 
 MODEL = '''
@@ -242,16 +242,40 @@ def test_compare_and_dry_run_and_list(capsys, folder, monkeypatch):
     assert main(["run", *QUIET, *own, "--dry-run"]) == 0
     assert main(["list", "dynamics", "model.py:step"]) == 0
     assert "dynamics.state_shape=…" in capsys.readouterr().out
-    filters = "filters={mine:'model.py:keep',etkf:etkf}"
+    filters = "filters=[model.py:keep,etkf]"
     for limit in ("_WORTH_COUNTING", "_LARGE_OPERATIONS"):
         monkeypatch.setattr(cost, limit, 0)
     assert main(["compare", filters, "seeds=1", *QUIET, *own, "output_dir=cmp"]) == 0
     said = capsys.readouterr().err
     assert all(
         f"masf-jax: {name}: 4 members of 12 numbers, 6 measured, 6 cycles of" in said
-        for name in ("mine", "etkf")
+        for name in ("keep", "etkf")
     )
-    assert (folder / "cmp" / "mine.yaml").exists()
+    assert (folder / "cmp" / "keep.yaml").exists()
+
+
+def test_train_takes_them(folder, monkeypatch, capsys):
+    given = {}
+
+    def pretrain(settings, file, kept, overwrite, filter, dynamics, measurement):
+        given.update(file=file, dynamics=dynamics, measurement=measurement)
+        return file
+
+    monkeypatch.setattr(train, "_pretrain", pretrain)
+    own = ["dynamics=model.py:ring", "measurement=model.py:half", "filter=masf_paper"]
+    assert main(["train", *own]) == 0
+    assert given["file"].name == "ring-masf_paper.safetensors"
+    assert given["dynamics"].state_shape == (12,)
+    assert given["measurement"].output_shape((12,)) == (6,)
+    assert "masf-jax run dynamics=model.py:ring measurement=model.py:half" in capsys.readouterr().out
+
+
+def test_a_class_may_be_of_one_of_the_library_s(folder):
+    """Whose arguments have types by names that this file does not have."""
+    (folder / "filter.py").write_text("from masf_jax import filters\n\nclass Mine(filters.ETKF):\n    pass\n")
+    keys = FILTERS.keys("filter.py:Mine")
+    assert {"inflation", "rtps", "rotation"} <= set(keys)
+    assert keys["rotation"].kind is bool
 
 
 def test_a_file_by_hand_is_a_command_line(folder):

@@ -32,6 +32,9 @@ def test_mistakes_are_found_before_any_job_starts(tmp_path, capsys):
 def test_joblib_sweep_ends_with_a_table(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    text = "from masf_jax import dynamics\n\n\ndef ring(n: int = 40):\n    return dynamics.Lorenz96(n=n)\n"
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    launcher.append(f"dynamics={tmp_path}/mine.py:ring")
     code = main(["run", "-m", *launcher, *SMALL, "seed=3,4", f"output_dir={tmp_path}"])
     assert code == 0
     assert "2 runs" in capsys.readouterr().out

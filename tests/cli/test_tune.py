@@ -19,6 +19,16 @@ from masf_jax.cli.run.problem import build_models
 from masf_jax.filters import LETKF, EnSRF
 
 pytest.importorskip("optuna")
+OWN = """from masf_jax import dynamics, filters
+
+
+class Mine(filters.ETKF):
+    pass
+
+
+def ring(n: int = 8):
+    return dynamics.Lorenz96(n=n)
+"""
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
 
 
@@ -101,18 +111,23 @@ def test_runs_with_nan_count_as_climatology(tmp_path):
 
 
 def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
+    """Of a filter and a model in a file of one's own."""
     calls = []
+    (tmp_path / "mine.py").write_text(OWN, encoding="utf-8")
+    own = [f"filter={tmp_path}/mine.py:Mine", f"dynamics={tmp_path}/mine.py:ring"]
 
     def run(self, done=None):
         calls.append(float(self.filter.filter.inflation.multiplicative))
         return [{"seed": seed, "rmse_analysis": calls[-1]} for seed in self.problem.seeds]
 
     monkeypatch.setattr(SeedRuns, "__call__", run)
-    arguments = ["tune", "filter=etkf", "filter.inflation=1.5,1.25", "trials=6", "evaluation_seeds=0", *SMALL]
+    arguments = ["tune", *own, "filter.inflation=1.5,1.25", "trials=6", "evaluation_seeds=0", *SMALL]
     assert main([*arguments, f"output_dir={tmp_path}"]) == 0
     assert sorted(set(calls)) == sorted(calls)
     assert len(rows(tmp_path / "trials.csv")) == 6
-    assert read_filter_file(str(tmp_path / "etkf_tuned.yaml")).filter["inflation"] == min(calls)
+    file = read_filter_file(str(tmp_path / "Mine_tuned.yaml"))
+    assert file.filter["inflation"] == min(calls)
+    assert compose([f"filter={file.path}"]).filter == file.filter
 
 
 @pytest.mark.parametrize(

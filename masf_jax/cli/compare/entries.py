@@ -14,6 +14,7 @@ from ...filters import Filter
 from ..config.compose import compose
 from ..config.filter_file import FilterFile, is_filter_file, read_filter_file
 from ..config.overrides import items
+from ..config.own_files import label as of_own
 from ..config.settings import Settings
 from ..config.values import naming
 from ..errors import InputError, unknown
@@ -107,7 +108,9 @@ def _labelled(given: Override) -> dict[str, str]:
 
 def _label(choice: Any) -> str:
     text = str(choice)
-    return text.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] if is_filter_file(text) else text
+    if is_filter_file(text):
+        return text.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return of_own(text)
 
 
 def _quoted(choice: str) -> str:

@@ -19,6 +19,7 @@ from ...metrics.summary import mean_and_standard_error
 from ..config.compose import compose
 from ..config.filter_file import Tuning, filter_file_text
 from ..config.overrides import listed, seeds_of, split, whole
+from ..config.own_files import label
 from ..config.settings import Settings
 from ..errors import InputError, unknown
 from ..exit_codes import ExitCode
@@ -186,7 +187,7 @@ def _task(arguments: list[str]) -> _Task:
         seeds,
         evaluation_seeds,
         at_once,
-        output_folder("tune", settings, others, f"-{settings.filter['name']}"),
+        output_folder("tune", settings, others, f"-{label(settings.filter['name'])}"),
         objective,
     )
 
@@ -276,7 +277,7 @@ def _rows(task: _Task, trials: list[_Trial]) -> Iterator[dict[str, Any]]:
 
 def _write_best(task: _Task, best: _Trial, tuning: Tuning) -> Path:
     settings = compose([*task.overrides, *best.overrides])
-    name = f"{settings.filter['name']}_tuned.yaml"
+    name = f"{label(settings.filter['name'])}_tuned.yaml"
     path = task.folder / name
     header = [
         f"masf-jax {versions()['masf-jax']}: the best of {task.trials} trials of",

@@ -13,6 +13,7 @@ import importlib
 import inspect
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -222,7 +223,7 @@ def _choice(key: Key, optional: bool, choices: Mapping[str, str], section: str, 
 def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Type and default of each parameter; a field's own type where its converter hides it."""
     cls = make if isinstance(make, type) else None
-    hints = typing.get_type_hints(make.__init__ if cls else make)
+    hints = typing.get_type_hints(make) if cls is None else _init_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     found = {}
     for name, parameter in inspect.signature(make).parameters.items():
@@ -238,6 +239,14 @@ def _signature(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
             default = factory()
         found[name] = hint, MISSING if default is parameter.empty else default
     return found
+
+
+def _init_hints(cls: type) -> dict[str, Any]:
+    """Types of a constructor's parameters, which may be written with names of a base's module."""
+    names: dict[str, Any] = {}
+    for each in reversed(cls.__mro__):
+        names |= vars(sys.modules[each.__module__])
+    return typing.get_type_hints(cls.__init__, names)
 
 
 def _of_object(instance: Any, name: str, own: Any) -> Any:

@@ -17,6 +17,7 @@ from ...filters import MASF, Filter
 from ...measurements import Measurement
 from ..config.builders.amortised import OnPolicySettings
 from ..config.builders.filters import FILTERS
+from ..config.own_files import label
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, WriteError
 from ..files import check_writable, remedy
@@ -57,7 +58,7 @@ def train(
             diverges everywhere, or a checkpoint that is there already.
         WriteError: its folder cannot be written (found before training).
     """
-    file = Path(f"checkpoints/{settings.problem}-{settings.filter['name']}.safetensors")
+    file = Path(f"checkpoints/{settings.problem}-{label(settings.filter['name'])}.safetensors")
     if settings.output_dir not in (None, settings.automatic_output_dir):
         file = Path(str(settings.output_dir))
     if file.is_dir():
