@@ -35,8 +35,9 @@ def check(name, found, n_devices):
     assert found["repaired"] == (1 if name == "ETKF" else 0), name
 
 
-def test_eight_devices():
-    for name, found in run("quick").items():
+@pytest.mark.parametrize("cases", ["quick", pytest.param("counted", marks=pytest.mark.slow)])
+def test_eight_devices(cases):
+    for name, found in run(cases).items():
         check(name, found, 8)
         if name != "own":
             # of one device's; 1/8 but for what is small, on each, and what fusion counts twice
