@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
@@ -29,6 +28,7 @@ from .filters.likelihood import Likelihood
 from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
+from .plots.shown import Shown
 from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
@@ -39,8 +39,7 @@ from .training.trees import identity
 from .twin import Simulation
 
 if TYPE_CHECKING:
-    import xarray as xr
-    from matplotlib.figure import Figure
+    pass
 
 __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 
@@ -59,7 +58,7 @@ class FaultError(RuntimeError):
         self.result = result
 
 
-class Assimilation(eqx.Module):
+class Assimilation(eqx.Module, Shown):
     """What a run leaves: one entry per cycle along axis 0, forecast and analysis apart.
 
     Of a run with `save_to`, what has more than a number a cycle stays on disk: slices and `np.asarray`
@@ -100,40 +99,6 @@ class Assimilation(eqx.Module):
     def final(self) -> State:
         """The filter's state after the last cycle."""
         return self.end.state
-
-    def to_xarray(self, **options: Any) -> xr.Dataset:
-        """The run as a dataset with the names of the CF conventions (docs/results.md).
-
-        Dimension `cycle`, with `time` (model time), `step`, and space from the model's `coordinates`; truth,
-        observations and their mask, forecast, analysis, scores by stage, what the filter reported, and flags.
-        Pieces of one run (`start=`) join: `xarray.concat([...], "cycle")`.
-
-        Args:
-            dates: (K,) dates of the cycles: `time` has these then, and `model_time` the model's.
-            units: of the observations, and of the state where components are measured as they are.
-            title: what the run is, for figures.
-            burn_in: first cycles that averages leave out, for figures.
-
-        Raises:
-            ValueError: a run made inside jax.jit, vmap or grad, which does not know its model.
-        """
-        from .results.datasets import dataset
-
-        return dataset(self, **options)
-
-    def plot(self, what: str = "error_spread", burn_in: int = 0, **options: Any) -> Figure:
-        """A figure of `masf_jax.plots` by its name, of this run; options are the figure's own."""
-        from .plots.figures import FIGURES
-
-        if what not in FIGURES:
-            raise ValueError(f"there is no figure {what!r}; there are {', '.join(FIGURES)}.")
-        return FIGURES[what](self.to_xarray(burn_in=burn_in), **options)
-
-    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
-        from .results.datasets import to_netcdf
-
-        return to_netcdf(self, path, **options)
 
 
 class _Problem(eqx.Module):

@@ -9,7 +9,7 @@ from .components import series
 from .flow import vorticity
 from .flow_data import is_flow
 from .rings import hovmoeller
-from .style import require
+from .style import require, stage_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +35,8 @@ def suited(data: xr.Dataset) -> Callable[..., Figure]:
     Raises:
         MissingError: the means were not saved.
     """
-    require(data, "states", "analysis_mean")
+    stage = stage_of(data)
+    require(data, "states", f"{stage}_mean")
     if is_flow(data):
         return vorticity
-    return series if data["analysis_mean"][0].size <= _FEW else hovmoeller
+    return series if data[f"{stage}_mean"][0].size <= _FEW else hovmoeller

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import COLORS, broken, legend_below, new_figure, require, time_axis, times, with_units
+from .style import COLORS, broken, legend_below, new_figure, require, stage_of, time_axis, times, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,7 +23,7 @@ _EXACT = ("identity", "mask")
 
 
 def series(
-    data: xr.Dataset, components: Sequence[int] | None = None, last: int = 50, stage: str = "analysis"
+    data: xr.Dataset, components: Sequence[int] | None = None, last: int = 50, stage: str | None = None
 ) -> Figure:
     """Truth, observations, mean, ± 1 standard deviation (1σ) and the 90 % band, a panel for each component.
 
@@ -34,11 +34,12 @@ def series(
     Args:
         components: numbers in the raveled state; None: the first four at most.
         last: so many last cycles are shown.
-        stage: "analysis", "forecast" or "smoothed".
+        stage: "analysis", "forecast" or "smoothed"; None: the analysis, or what a smoother's result has.
 
     Raises:
         MissingError: the means were not saved.
     """
+    stage = stage_of(data) if stage is None else stage
     require(data, "series", f"{stage}_mean")
     data = data.isel(cycle=slice(-last, None))
     size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
@@ -115,7 +116,7 @@ def observed(data: xr.Dataset) -> np.ndarray | None:
     Missing or rejected values are NaN. None where measurements are not of components as they are, or it is
     not known of which.
     """
-    observation, state = data["observation"], data["analysis_mean"]
+    observation, state = data["observation"], data[f"{stage_of(data)}_mean"]
     if observation.attrs.get("structure") not in _EXACT:
         return None
     values = observation.values

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import COLORS, burn_in_of, heading, legend_below, new_figure, require
+from .style import COLORS, burn_in_of, heading, legend_below, new_figure, require, stage_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +32,7 @@ def rank_histogram(data: xr.Dataset, burn_in: int | None = None) -> Figure:
     """
     from matplotlib.ticker import MaxNLocator
 
-    require(data, "rank_histogram", "rank_counts_analysis")
+    require(data, "rank_histogram", f"rank_counts_{stage_of(data, 'rank_counts_{}')}")
     first = burn_in_of(data, burn_in)
     stages = [stage for stage in ("forecast", "analysis", "smoothed") if f"rank_counts_{stage}" in data]
     figure, axes = new_figure(data.attrs.get("title"), len(stages), height=1.05, sharex=True, sharey=True)

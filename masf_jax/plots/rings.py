@@ -8,7 +8,7 @@ import numpy as np
 
 from .components import observed
 from .flow import diverging
-from .style import heading, new_figure, require, time_axis, times, with_units
+from .style import heading, new_figure, require, stage_of, time_axis, times, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,20 +32,21 @@ def hovmoeller(data: xr.Dataset, last: int = 200) -> Figure:
     Raises:
         MissingError: the means were not saved.
     """
-    require(data, "hovmoeller", "analysis_mean")
-    size = int(np.prod(data["analysis_mean"].shape[1:]))
+    stage = stage_of(data)
+    require(data, "hovmoeller", f"{stage}_mean")
+    size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
     data = data.isel(cycle=slice(-min(last, max(1, _MOST_VALUES // size)), None))
-    field, (at, label) = data["analysis_mean"], times(data)
-    analysis, seen = field.values.reshape(len(field), -1), observed(data)
+    field, (at, label) = data[f"{stage}_mean"], times(data)
+    found, seen = field.values.reshape(len(field), -1), observed(data)
     dim = str(field.dims[-1]) if field.ndim == 2 else "component"
     x = data[dim].values if dim in data.coords and field.ndim == 2 else np.arange(size)
-    panels = {"truth": data["truth"].values.reshape(analysis.shape)} if "truth" in data else {}
+    panels = {"truth": data["truth"].values.reshape(found.shape)} if "truth" in data else {}
     if seen is not None:
         panels["observations"] = seen
-    panels["analysis mean"] = analysis
+    panels[f"{stage} mean"] = found
     if "truth" in data:
-        panels["analysis mean - truth"] = analysis - panels["truth"]
-    low, high = _limits(panels.get("truth", analysis))
+        panels[f"{stage} mean - truth"] = found - panels["truth"]
+    low, high = _limits(panels.get("truth", found))
     figure, axes = new_figure(data.attrs.get("title"), len(panels), height=0.9, sharex=True, sharey=True)
     shown = {}
     for axis, (name, values) in zip(axes[:, 0], panels.items(), strict=True):
@@ -58,7 +59,7 @@ def hovmoeller(data: xr.Dataset, last: int = 200) -> Figure:
         axis.set_ylabel(dim)
         shown[name] = (axis, image)
     same = [axis for name, (axis, _) in shown.items() if not name.endswith("- truth")]
-    bars = [(same, shown["analysis mean"][1])]
+    bars = [(same, shown[f"{stage} mean"][1])]
     bars += [([axis], image) for name, (axis, image) in shown.items() if name.endswith("- truth")]
     for where, image in bars:
         bar = figure.colorbar(image, ax=where, pad=0.01, aspect=12 * len(where), extend="both")

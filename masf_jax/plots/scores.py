@@ -15,6 +15,7 @@ from .style import (
     new_figure,
     require,
     shade_burn_in,
+    stage_of,
     time_axis,
     times,
     with_units,
@@ -44,7 +45,7 @@ def error_spread(data: xr.Dataset, burn_in: int | None = None, climatology: floa
     Raises:
         MissingError: no RMSE, since no truth was given.
     """
-    require(data, "error_spread", "rmse_analysis")
+    require(data, "error_spread", f"rmse_{stage_of(data, 'rmse_{}')}")
     first, (at, label) = burn_in_of(data, burn_in), times(data)
     stages = [stage for stage in _STAGES if f"rmse_{stage}" in data]
     figure, axes = new_figure(data.attrs.get("title"), len(stages), height=1.15, sharex=True, sharey=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import COLORS, burn_in_of, legend_below, new_figure, require, with_units
+from .style import COLORS, burn_in_of, legend_below, new_figure, require, stage_of, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +29,8 @@ def spread_skill(data: xr.Dataset, burn_in: int | None = None, bins: int = 12) -
     Raises:
         MissingError: means or spreads were not saved, or there is no truth.
     """
-    require(data, "spread_skill", "truth", "analysis_mean", "analysis_spread")
+    shown = stage_of(data)
+    require(data, "spread_skill", "truth", f"{shown}_mean", f"{shown}_spread")
     first = burn_in_of(data, burn_in)
     figure, axes = new_figure(data.attrs.get("title"), height=2.4)
     axis = axes[0, 0]
@@ -47,8 +48,8 @@ def spread_skill(data: xr.Dataset, burn_in: int | None = None, bins: int = 12) -
     if ends[1] > 0:
         line = np.array([0.9 * ends[0], 1.1 * ends[1]])
         axis.plot(line, line, color=COLORS["reference"], lw=0.9, ls="--", label="reliable")
-    axis.set_xlabel(with_units("spread (standard deviation)", data["analysis_spread"].attrs))
-    axis.set_ylabel(with_units("RMSE of the mean", data["analysis_mean"].attrs))
+    axis.set_xlabel(with_units("spread (standard deviation)", data[f"{shown}_spread"].attrs))
+    axis.set_ylabel(with_units("RMSE of the mean", data[f"{shown}_mean"].attrs))
     legend_below(figure, [axis])
     return figure
 

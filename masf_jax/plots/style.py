@@ -23,6 +23,7 @@ __all__ = [
     "new_figure",
     "require",
     "shade_burn_in",
+    "stage_of",
     "time_axis",
     "times",
     "with_units",
@@ -46,6 +47,12 @@ _SAVE = {"mean": "mean", "spread": "spread", "ensemble": "ensemble"}
 
 class MissingError(ValueError):
     """A dataset that lacks what a figure shows; the message says what to save."""
+
+
+def stage_of(data: xr.Dataset, name: str = "{}_mean") -> str:
+    """Whose states a figure shows: "analysis", or "smoothed" of a result that has these alone."""
+    alone = name.format("analysis") not in data and name.format("smoothed") in data
+    return "smoothed" if alone else "analysis"
 
 
 def require(data: xr.Dataset, figure: str, *names: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ..driver import Assimilation
+    from ..plots.shown import Shown
     from ..smoothers.smoothing import Smoothing
 
 __all__ = ["Times", "dataset", "frame", "to_netcdf"]
@@ -34,7 +35,7 @@ class Times(NamedTuple):
     units: str | None = None
 
 
-def dataset(result: Assimilation | Smoothing, **options: Any) -> xr.Dataset:
+def dataset(result: Assimilation | Smoothing | Shown, **options: Any) -> xr.Dataset:
     """The result with its observations, truth, scores and flags; options: see `Assimilation.to_xarray`."""
     _, made, found = _described(result, **options)
     for name, each in found.items():
@@ -42,7 +43,7 @@ def dataset(result: Assimilation | Smoothing, **options: Any) -> xr.Dataset:
     return made
 
 
-def to_netcdf(result: Assimilation | Smoothing, path: str | os.PathLike[str], **options: Any) -> Path:
+def to_netcdf(result: Assimilation | Smoothing | Shown, path: str | os.PathLike[str], **options: Any) -> Path:
     """Writes the dataset, whole or not at all, some cycles at a time, and returns the path."""
     cycles, made, found = _described(result, **options)
     target = Path(path)
@@ -56,7 +57,7 @@ def to_netcdf(result: Assimilation | Smoothing, path: str | os.PathLike[str], **
 
 
 def _described(
-    result: Assimilation | Smoothing,
+    result: Assimilation | Smoothing | Shown,
     *,
     dates: Any = None,
     units: str | None = None,

@@ -7,5 +7,6 @@ from .ienks import ienks as ienks
 from .rts import rts as rts
 from .sda import SDA as SDA
 from .smoothing import Smoothing as Smoothing
+from .trajectories import from_draws as from_draws
 from .weak_four_d_var import WeakFourDVar as WeakFourDVar, WeakVariational as WeakVariational
 from .windows import Reshaped as Reshaped, TrajectoryDenoiser as TrajectoryDenoiser

@@ -24,6 +24,8 @@ from ..filters.faults import ROUNDING_LIMIT
 from ..loops import kept_seldom
 from ..measurements.measurement import Measurement, Observations
 from ..numbers import number
+from ..results.given import Given
+from .trajectories import Trajectory, given_of
 
 __all__ = [
     "Found",
@@ -38,8 +40,8 @@ __all__ = [
 ]
 
 
-class Variational(NamedTuple):
-    """What 4D-Var finds.
+class Variational(eqx.Module, Trajectory):
+    """What 4D-Var finds: a dataset, a file, a figure too (`to_xarray`, `to_netcdf`, `plot`).
 
     Attributes:
         start: x0, the state at step 0; trajectory: the states at the measurements' steps.
@@ -47,6 +49,7 @@ class Variational(NamedTuple):
         gradient_norm: |∇J| in the control v.
         iterations: L-BFGS steps taken.
         rounding: estimated round-off of x0 in posterior standard deviations (see `FourDVar`).
+        steps: model step numbers of the trajectory's states; given: model, sensor and observations.
     """
 
     start: Float[Array, "*state"]
@@ -56,6 +59,8 @@ class Variational(NamedTuple):
     gradient_norm: Float[Array, ""]
     iterations: Int[Array, ""]
     rounding: Float[Array, ""]
+    steps: Int[Array, " K"]
+    given: Given | None = None
 
 
 class InexactWarning(RuntimeWarning):
@@ -161,7 +166,8 @@ class FourDVar(eqx.Module):
         return told(
             Variational(
                 found.start, found.trajectory, found.cost, background_cost, norm(found.gradient),
-                found.iterations, found.stored + lost,
+                found.iterations, found.stored + lost, observations.steps,
+                given_of(dynamics, measurement, observations, found),
             )
         )  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -19,15 +17,16 @@ from ..filters.base import EnsembleState, Filter, Info, State
 from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
+from ..plots.shown import Shown
 from ..results.given import Given
 
 if TYPE_CHECKING:
-    import xarray as xr
+    pass
 
 __all__ = ["Kept", "Smoothing", "in_place", "result", "run_arrays"]
 
 
-class Smoothing(eqx.Module):
+class Smoothing(eqx.Module, Shown):
     """What a smoother leaves: one entry per cycle along axis 0.
 
     smoothed, analysis: saved arrays by name (mean, spread, ensemble), after and before the use of later
@@ -48,18 +47,6 @@ class Smoothing(eqx.Module):
     faults: Int[Array, " K"]
     steps: Int[Array, " K"]
     given: Given | None = None
-
-    def to_xarray(self, **options: Any) -> xr.Dataset:
-        """The result as a dataset; see `Assimilation.to_xarray`."""
-        from ..results.datasets import dataset
-
-        return dataset(self, **options)
-
-    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Writes `to_xarray(**options)` as NetCDF 4, whole or not at all, and returns the path."""
-        from ..results.datasets import to_netcdf
-
-        return to_netcdf(self, path, **options)
 
 
 class Kept(eqx.Module):

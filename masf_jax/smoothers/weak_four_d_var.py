@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -20,7 +20,9 @@ from ..dynamics.function import as_dynamics
 from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
 from ..measurements.measurement import Measurement, Observations
+from ..results.given import Given
 from .four_d_var import Found, FourDVar, minimised, norm, round_off_of, told, trajectory, whitened_misfits
+from .trajectories import Trajectory, given_of
 
 __all__ = ["WeakFourDVar", "WeakVariational"]
 
@@ -29,12 +31,12 @@ _DECREASE, _HALVINGS = 1e-4, 20
 """Of a Gauss-Newton step: the share of the promised decrease that it must reach; most halvings."""
 
 
-class WeakVariational(NamedTuple):
+class WeakVariational(eqx.Module, Trajectory):
     """What weak-constraint 4D-Var finds.
 
     Attributes:
-        start, trajectory, cost, background_cost, gradient_norm, iterations, rounding: see `Variational`;
-            iterations are Gauss-Newton steps, and the gradient is that in (v, η).
+        start, trajectory, cost, background_cost, gradient_norm, iterations, rounding, steps, given: see
+            `Variational`; iterations are Gauss-Newton steps, and the gradient is that in (v, η).
         error_cost: the second term of J.
         errors: q of each model step, by cycles: (K, most steps of a cycle, *state), zero past a cycle's end.
     """
@@ -48,6 +50,8 @@ class WeakVariational(NamedTuple):
     gradient_norm: Float[Array, ""]
     iterations: Int[Array, ""]
     rounding: Float[Array, ""]
+    steps: Int[Array, " K"]
+    given: Given | None = None
 
 
 class WeakFourDVar(FourDVar):
@@ -126,6 +130,8 @@ class WeakFourDVar(FourDVar):
                 norm(found.gradient),
                 found.iterations,
                 found.stored + lost,
+                observations.steps,
+                given_of(dynamics, measurement, observations, found),
             )
         )
 

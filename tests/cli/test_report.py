@@ -8,7 +8,9 @@ import shutil
 import pytest
 import xarray as xr
 
+from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
+from masf_jax.cli.observations import dataset_files
 from masf_jax.cli.pages import html
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
@@ -115,6 +117,24 @@ def test_mistakes(run_dir, compared, tmp_path, capsys):
         message = capsys.readouterr().err
         assert part in message
         assert "Traceback" not in message
+
+
+def test_a_file_is_read_through_once_while_it_stays_the_same(run_dir, tmp_path, monkeypatch):
+    """In a process of its own (HDF5 may end it); never one that this process wrote."""
+    read, header = [], dataset_files._header
+    monkeypatch.setattr(dataset_files, "_header", lambda *given: (read.append(given[0]), header(*given))[1])
+    dataset_files.check_readable(run_dir / "result.nc")
+    assert not read, "written by a run of this process"
+    copy = tmp_path / "copy.nc"
+    shutil.copyfile(run_dir / "result.nc", copy)
+    for _ in range(2):
+        dataset_files.check_readable(copy)
+    assert read == [copy]
+    copy.write_bytes(copy.read_bytes()[:-1000])
+    for count in (2, 3):
+        with pytest.raises(InputError, match="cannot read"):
+            dataset_files.check_readable(copy)
+        assert len(read) == count
 
 
 def test_control_characters_are_shown_as_such():

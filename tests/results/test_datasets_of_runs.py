@@ -129,6 +129,7 @@ def test_smoothers_share_the_kind(tmp_path):
     np.testing.assert_allclose(data["rmse_smoothed"], error, rtol=1e-5)
     assert {"analysis_mean", "smoothed_spread", "observation", "faults"} <= set(data)
     found.to_netcdf(tmp_path / "smoothed.nc")
+    assert found.plot("series", stage="smoothed") is not None
     model = dynamics.Linear(0.9 * np.eye(2, dtype=np.float32))
     twin, members = problem(model, EVERY)
     first = jnp.eye(2)

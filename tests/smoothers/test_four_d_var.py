@@ -71,6 +71,7 @@ def test_on_lorenz63_it_finds_what_scipy_finds():
     twin = simulate(jax.random.key(1), dynamics, measurement, 4, 5, truth)
     background = truth + jnp.asarray([0.4, -0.3, 0.5])
     found = FourDVar(std=0.5, tolerance=1e-6)(background, dynamics, measurement, twin.observations)
+    np.testing.assert_array_equal(found.to_xarray()["smoothed_mean"], found.trajectory)
     z = np.asarray(twin.observations.values)
 
     def states(x0):

@@ -69,6 +69,7 @@ def test_it_is_the_rauch_tung_striebel_smoother():
     method = WeakFourDVar(columns=COLUMNS, q=0.3**2, tolerance=1e-11)
     found = method(jnp.asarray(MEAN), Linear(A), MEASUREMENT, observations)
     np.testing.assert_allclose(found.trajectory, wanted.smoothed["mean"], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(found.to_xarray()["step"], STEPS)
 
 
 @pytest.mark.usefixtures("x64")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError, printable
 from .flags import valid_by_flags
+from .known_files import is_known, remember
 from .safety import memory_limit
 from .table import Table, of_rows
 from .times import Clock
@@ -120,12 +121,14 @@ def read_dataset(path: Path) -> Table:
 
 
 def check_readable(path: Path) -> None:
-    """Reads every variable of a NetCDF file in a process of its own.
+    """Reads every variable of a NetCDF file in a process of its own, if this one does not know it already.
 
     Raises:
         InputError: that does not come to a good end.
     """
-    _header(path, "*")
+    if not is_known(path):
+        _header(path, "*")
+        remember(path)
 
 
 def _header(path: Path, *names: str) -> tuple[dict[str, Any], io.BytesIO]:

@@ -21,6 +21,7 @@ from ..config.builders.smoothers import Smoothed
 from ..config.own_files import label
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
+from ..observations.known_files import remember
 from .estimating import courses
 from .metrics import versions
 from .problem import Problem
@@ -98,6 +99,7 @@ def write_results(
         (folder / RESULT["netcdf"]).unlink(missing_ok=True)
         return [store, *written]
     shutil.rmtree(store, ignore_errors=True)
+    remember(folder / RESULT["netcdf"])
     return written
 
 

@@ -142,10 +142,8 @@ def _variational(kind: str, std: float | None, **keys: Any) -> Smoother:
     ) -> Smoothed:
         background = ensemble.mean(0)
         deviations = ensemble.std(0, ddof=1) if std is None else std
-        found = make(std=deviations)(background, dynamics, measurement, observations).trajectory
-        error = (
-            {} if truth is None else {"rmse": ((found - truth) ** 2).reshape(len(found), -1).mean(1) ** 0.5}
-        )
-        return Smoothed({"mean": found} if "mean" in save else {}, error if "rmse" in scores else {})
+        found = make(std=deviations)(background, dynamics, measurement, observations).smoothing(truth)
+        states, errors = found.smoothed, found.smoothed_scores
+        return Smoothed(states if "mean" in save else {}, errors if "rmse" in scores else {})
 
     return run
