@@ -148,30 +148,34 @@ COUNTED = {
     "EnSF": lambda: (EnSF(), *ring(80)),
 }
 """As QUICK, these too have their operations, room and messages counted, but compile for longer."""
-ALL = QUICK | COUNTED | {
-    "EnKF": lambda: (EnKF(), *ring(272)),
-    "EnKF-N": lambda: (EnKFN(), *ring(272)),
-    "EnSRF": lambda: (EnSRF(), *ring(270)),
-    "EnSRF, localised": lambda: (EnSRF(radius=4.0), *ring(270)),
-    "IEnKF": lambda: (IEnKF(), *ring(272)),
-    "particle filter": lambda: (ParticleFilter(), *ring(40)),
-    "LETKF with a dense taper": lambda: (LETKF(8.0, rotation=True), *ring(40)),
-    "MASF, localised": lambda: (MASF(GaussianPrior(radius=4.0)), *ring(48)),
-    "MASF, localised, by dense weights": lambda: (MASF(GaussianPrior(radius=60.0)), *ring(520)),
-    "MASF, localised, perturbed": lambda: (MASF(GaussianPrior(4.0, "perturbed")), *ring(1040)),
-    "MASF, kernel": lambda: (MASF(KernelPrior()), *ring(40)),
-    "MASF, nonlinear": lambda: (MASF(), *ring(40, Log())),
-    "MASF, conditional": lambda: (MASF(route=ConditionalKernel()), *ring(40)),
-    "EnFF": lambda: (EnFF(), *ring(40)),
-    "EnFF from the last analysis": lambda: (EnFF(path="f2p"), *ring(40)),
-    "EnSF-LR": lambda: (EnSFLR(), *ring(40)),
-    "IEnSF": lambda: (IEnSF(n_steps=50), *ring(40)),
-    "ETKF of a flow": lambda: (ETKF(), *flow(half_of_the_flow())),
-    "LETKF of a flow": lambda: (LETKF(0.5), *flow(half_of_the_flow())),
-    "EnSF of a blurred flow": lambda: (EnSF(), *flow(blur())),
-    "MASF of a blurred flow": lambda: (MASF(), *flow(blur())),
-    "amortised MASF of a flow": lambda: (AmortisedMASF(LETKF(0.5)), *flow(half_of_the_flow())),
-}
+ALL = (
+    QUICK
+    | COUNTED
+    | {
+        "EnKF": lambda: (EnKF(), *ring(272)),
+        "EnKF-N": lambda: (EnKFN(), *ring(272)),
+        "EnSRF": lambda: (EnSRF(), *ring(270)),
+        "EnSRF, localised": lambda: (EnSRF(radius=4.0), *ring(270)),
+        "IEnKF": lambda: (IEnKF(), *ring(272)),
+        "particle filter": lambda: (ParticleFilter(), *ring(40)),
+        "LETKF with a dense taper": lambda: (LETKF(8.0, rotation=True), *ring(40)),
+        "MASF, localised": lambda: (MASF(GaussianPrior(radius=4.0)), *ring(48)),
+        "MASF, localised, by dense weights": lambda: (MASF(GaussianPrior(radius=60.0)), *ring(520)),
+        "MASF, localised, perturbed": lambda: (MASF(GaussianPrior(4.0, "perturbed")), *ring(1040)),
+        "MASF, kernel": lambda: (MASF(KernelPrior()), *ring(40)),
+        "MASF, nonlinear": lambda: (MASF(), *ring(40, Log())),
+        "MASF, conditional": lambda: (MASF(route=ConditionalKernel()), *ring(40)),
+        "EnFF": lambda: (EnFF(), *ring(40)),
+        "EnFF from the last analysis": lambda: (EnFF(path="f2p"), *ring(40)),
+        "EnSF-LR": lambda: (EnSFLR(), *ring(40)),
+        "IEnSF": lambda: (IEnSF(n_steps=50), *ring(40)),
+        "ETKF of a flow": lambda: (ETKF(), *flow(half_of_the_flow())),
+        "LETKF of a flow": lambda: (LETKF(0.5), *flow(half_of_the_flow())),
+        "EnSF of a blurred flow": lambda: (EnSF(), *flow(blur())),
+        "MASF of a blurred flow": lambda: (MASF(), *flow(blur())),
+        "amortised MASF of a flow": lambda: (AmortisedMASF(LETKF(0.5)), *flow(half_of_the_flow())),
+    }
+)
 
 if __name__ == "__main__":
     counted = {"quick": QUICK, "counted": COUNTED}
