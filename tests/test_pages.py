@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import jax
 import pytest
 
 from masf_jax.cli.config.compose import compose
@@ -19,14 +20,37 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(("page", "count"), [("docs/conventions.md", 1), ("CONTRIBUTING.md", 2)])
-def test_blocks_run(page, count, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == count
+QUICK = ("docs/conventions.md", "docs/measurements.md", "CONTRIBUTING.md")
+SLOW = ("README.md", *(f"docs/{name}.md" for name in ("amortised", "devices", "estimation", "gradients")))
+SLOW += tuple(f"docs/{name}.md" for name in ("noise", "runs", "smoothers"))
+OTHERS = {  # each has a test of its own
+    "docs/extending.md": "tests/cli/test_extending.py",
+    "docs/models.md": "tests/dynamics/test_models_page.py",
+    "docs/online.md": "tests/test_online.py",
+    "docs/results.md": "tests/results/test_results_page.py",
+}
+
+
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_page_with_a_block_is_run_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    having = {str(page.relative_to(ROOT)) for page in pages if blocks_of(page)}
+    assert having == {*QUICK, *SLOW, *OTHERS}
+    for page, test in OTHERS.items():
+        assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [*QUICK, *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW)])
+def test_blocks_run(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), vars(module))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as a user runs them
+        for number, block in enumerate(blocks_of(ROOT / page)):
+            exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), vars(module))
 
 
 @pytest.mark.parametrize("page", ["choosing", "troubleshooting", "conventions"])
