@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -53,7 +56,7 @@ def test_blocks_run(page, monkeypatch, tmp_path):
             exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), vars(module))
 
 
-@pytest.mark.parametrize("page", ["choosing", "troubleshooting", "conventions"])
+@pytest.mark.parametrize("page", ["choosing", "troubleshooting", "conventions", "kalman"])
 def test_what_is_typed_is_taken(page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     for line in re.findall(r"^masf-jax run ([^#\n]+)", text, re.MULTILINE):
@@ -69,3 +72,23 @@ def test_what_is_typed_is_taken(page):
     assert typed <= known | own, typed - known
     for key, value in re.findall(r"`(filter|smoother|experiment|dynamics)=([a-z_0-9]+)`", text):
         assert compose([f"{key}={value}"]) is not None
+
+
+def test_every_public_name_says_what_it_is():
+    """Those of the API's pages (.ci/site.py, which needs mkdocs to be imported)."""
+    tree = ast.parse((ROOT / ".ci" / "site.py").read_text(encoding="utf-8"))
+    assigned = {
+        str(ast.unparse(node.targets[0])): node.value for node in tree.body if isinstance(node, ast.Assign)
+    }
+    silent, seen = [], 0
+    for package in ast.literal_eval(assigned["PACKAGES"]):
+        module = importlib.import_module(package)
+        public = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+        for name, value in public.items():
+            kind = inspect.isclass(value) or inspect.isfunction(value)
+            if kind and value.__module__.startswith("masf_jax"):
+                seen += 1
+                said = value.__doc__ or ""  # dataclasses make one of their own
+                silent += [] if said and not said.startswith(f"{value.__name__}(") else [f"{package}.{name}"]
+    assert not silent
+    assert seen > 150
