@@ -12,11 +12,13 @@ import pytest
 import xarray as xr
 
 from masf_jax.amortised import load_amortised, pretrained_file, pretrained_folder, pretrained_names
+from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run import pretrained
 from masf_jax.cli.run.away import differences
+from masf_jax.cli.run.pretrained import coarsening_for
 from masf_jax.cli.run.problem import build_filter, build_models
 from masf_jax.dynamics import Function
 from masf_jax.ensemble.normalization import Moments
@@ -165,6 +167,24 @@ def test_a_state_that_no_network_fits_is_refused():
     ring = Function(lambda x, t: x, (12,), 1.0)
     with pytest.raises(InputError, match="sees the climate of its model, and lorenz96 says no state"):
         build_filter(compose(["dynamics=lorenz96", "dynamics.forcing=9", "filter=masf_amortised"]), ring)
+
+
+@pytest.mark.parametrize(
+    ("given", "cells"),
+    [
+        (["dynamics.shape=[64,64]"], 1),
+        (["dynamics=kolmogorov_128"], 2),
+        (["dynamics=kolmogorov_256"], 4),
+        (["dynamics.shape=[96,192]"], 2),
+        (["dynamics=kolmogorov_128", "dynamics.length=12.566370614359172"], 1),
+        (["dynamics=kolmogorov_128", "filter.n_steps=2"], 1),
+        (["dynamics=kolmogorov_128", "filter.coarsening=4"], 4),
+    ],
+)
+def test_a_finer_flow_is_seen_in_blocks_of_the_cells_of_the_training(given, cells):
+    settings = compose(["experiment=kolmogorov_masks", "filter=masf_amortised", *given])
+    dynamics = DYNAMICS.build(settings.dynamics)
+    assert coarsening_for(pretrained_file("kolmogorov_masks"), settings, dynamics) == cells
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])

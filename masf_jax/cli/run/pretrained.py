@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from ...diffusion import VP
 from ...dynamics import Dynamics
@@ -28,6 +30,7 @@ F = TypeVar("F", bound=Filter)
 __all__ = [
     "AMORTISED",
     "climate_for",
+    "coarsening_for",
     "description",
     "flat",
     "network_file",
@@ -131,6 +134,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
         n_steps=filter.n_steps,
         members=filter.members,
         centred=filter.centred,
+        coarsening=coarsening_for(path, settings, dynamics),
     )
     return Gate(made) if gate or (away and gate is None) else made
 
@@ -180,7 +184,7 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
             found["trained_on"].get("models", 1),
         )
         size = _shape(each) == dynamics.state_shape
-        return *same, models, size, each == settings.experiment.name, high / low
+        return *same, models, size, size and each == settings.experiment.name, high / low
 
     fitting = [name for name, (layout, shape) in kinds.items() if fits(layout, shape, dynamics.state_shape)]
     if fitting:
@@ -226,6 +230,33 @@ def climate_for(
         return None
     arrays = load(path).normaliser
     return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:])
+
+
+def coarsening_for(path: str | Path, settings: Settings, dynamics: Dynamics) -> int:
+    """How many cells each way make a block of the size of the cells that a network was trained on.
+
+    `filter.coarsening` where it is given; 1 with several steps, and where the model is another or has no
+    `length`. Only numbers that divide the sizes of the grid, the one nearest in the logarithm.
+    """
+    from ...training import inspect
+
+    if (given := settings.filter["coarsening"]) is not None:
+        return given
+    trained = inspect(path)["fingerprint"].get("trained_on", {})
+    before, now = trained.get("dynamics", {}), settings.dynamics
+    related = before.get("name") in (now["name"], *FAMILIES.get(now["name"], ()))
+    if not related or settings.filter["n_steps"] > 1 or "length" not in before or "length" not in now:
+        return 1
+    sides = np.atleast_1d(before["length"]) / np.atleast_1d(before.get("shape", before.get("n")))
+    grid = dynamics.state_shape[-len(sides) :]
+    cells = np.atleast_1d(now["length"]) / grid
+    wanted = float(np.log(sides / cells).mean()) + math.log(trained.get("filter", {}).get("coarsening") or 1)
+    dividing = [c for c in range(1, min(grid) + 1) if all(size % c == 0 for size in grid)]
+    return min(dividing, key=lambda c: abs(math.log(c) - wanted))
+
+
+FAMILIES = {"kolmogorov": ("flows",)}
+"""Names that networks trained on several models of a kind say, by the name of the kind's model."""
 
 
 def description(settings: Settings, filter: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from .folder import claimed
 from .pretrained import (
     AMORTISED,
     climate_for,
+    coarsening_for,
     description,
     flat,
     network_file,
@@ -104,6 +105,7 @@ def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynam
     print("\n".join(differences(path, settings, dynamics.state_shape)) or f"from {path}")
     options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
     climate = climate_for(path, settings, dynamics)
+    options["coarsening"] = coarsening_for(path, settings, dynamics)
     return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
 
 
@@ -212,6 +214,7 @@ def _train_on_policy(
     )
     best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
     groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}
+    groups["filter"] = {**groups["filter"], "coarsening": trained.coarsening}  # what null came to
     where = save_amortised(
         file,
         trained,

@@ -11,11 +11,14 @@ from jaxtyping import Array, Bool, Float
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance
 from ...measurements.measurement import Measurement
+from .coarse import block_mean, block_sum
 
-__all__ = ["Layout", "Scaled", "analysis_features", "scaled"]
+__all__ = ["SPACE", "Layout", "Scaled", "analysis_features", "scaled"]
 
 Layout: TypeAlias = Literal["vector", "ring", "field"]
 
+SPACE: dict[Layout, int] = {"vector": 0, "ring": 1, "field": 2}
+"""Number of a layout's space axes."""
 _SHIFTS = (1, 2)  # distances in cells at which correlations of the forecast are looked at
 _TEMPERATURES = (1.0, 0.3)  # powers of the likelihood that weight the members of a small state
 _TINY = 1e-6  # of the climatological deviation: no spread is smaller
@@ -44,6 +47,7 @@ def analysis_features(
     measurement: Measurement,
     climate: Moments,
     layout: Layout,
+    coarsening: int = 1,
 ) -> Float[Array, "..."]:
     """Features of about unit size: (f,) for "vector", (f, *space) for "ring" and "field".
 
@@ -56,7 +60,13 @@ def analysis_features(
     - the forecast's skewness;
     - its correlations between neighbours along each axis and between channels ("ring", "field"), or all of
       them, the analysis's too, and mean and spread of the members weighted by the likelihood ("vector").
+
+    `coarsening` c > 1: all of this of the means over blocks of c cells along each space axis, ∇l and Jᵀ1 by a
+    value that a block shares, taken at the means on the cells.
     """
+    space, on_cells = SPACE[layout], (member_mean(forecast), member_mean(analysis))
+    forecast, analysis = (block_mean(x, coarsening, space) for x in (forecast, analysis))
+    climate = Moments(*(block_mean(x, coarsening, space) for x in climate))
     f, a = scaled(forecast, climate), scaled(analysis, climate)
     deviation = jnp.sqrt(climate.variance)
 
@@ -66,23 +76,23 @@ def analysis_features(
     def whitened(x: Array) -> Array:
         return measurement.noise.whiten(measurement.operator(x), mask)
 
-    value, pull_back = jax.vjp(whitened, a.mean)
-    score = jax.grad(log_likelihood)
+    value, pull_back = jax.vjp(whitened, on_cells[1])
+    gradients = (*map(jax.grad(log_likelihood), on_cells), pull_back(jnp.ones_like(value))[0])
+    score_f, score_a, sensitivity = (block_sum(each, coarsening, space) for each in gradients)
     states = [
         (a.mean - f.mean) / f.spread,
         jnp.log(f.spread / deviation),
         jnp.log(a.spread / f.spread),
         (a.mean - climate.mean) / deviation,
         climate.mean / jnp.mean(deviation),
-        jnp.arcsinh(f.spread * score(f.mean)),
-        jnp.arcsinh(a.spread * score(a.mean)),
-        jnp.arcsinh(a.spread * pull_back(jnp.ones_like(value))[0]),
+        jnp.arcsinh(f.spread * score_f),
+        jnp.arcsinh(a.spread * score_a),
+        jnp.arcsinh(a.spread * sensitivity),
         member_mean(f.deviations**3),
     ]
     if layout == "vector":
         weights = jax.vmap(log_likelihood)(forecast)
         return jnp.concatenate([*states, *_vector_features(forecast, weights, f, a)])
-    space = 1 if layout == "ring" else 2
     states += [member_mean(f.deviations * jnp.roll(f.deviations, k, axis)) for k, axis in _pairs(space)]
     grid = forecast.shape[-space:]
     channels = [state.reshape(-1, *grid) for state in states]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ...ensemble.normalization import Moments
 from ...filters.base import MemberFilter
 from ...training.checkpoint import CheckpointError, fingerprint as with_data, load, save
 from ...training.history import History
+from .features import SPACE, Layout
 from .filter import AmortisedMASF
 
 __all__ = [
@@ -26,8 +28,6 @@ __all__ = [
     "save_amortised",
 ]
 
-_SPACE = {"vector": 0, "ring": 1, "field": 2}
-"""Number of a layout's space axes."""
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
@@ -53,9 +53,9 @@ pretrained_folder = pretrained_file
 """The same by its older name, of when each was a folder."""
 
 
-def fits(layout: str, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def fits(layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether a network trained on states of one shape can run on those of another."""
-    space = _SPACE[layout]
+    space = SPACE[layout]
     if space == 0 or len(shape) != len(trained):
         return shape == trained
     return shape[:-space] == trained[:-space]
@@ -112,7 +112,7 @@ def load_amortised(
         calibration: instead of the stored one.
         climate: moments of the model it is to run with; "stored": those of the training (of another size,
             None); None: `prepare` draws them from the model.
-        options: further arguments of `AmortisedMASF`, as `n_steps`, `members`.
+        options: further arguments of `AmortisedMASF`, as `n_steps`, `members`, `coarsening`.
 
     Raises:
         FileNotFoundError, CheckpointError: see `load`; or states that the network cannot take.
@@ -126,13 +126,9 @@ def load_amortised(
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
         )
     denoiser = stored.denoiser
-    if shape != trained and denoiser.features is not None:
-        space = _SPACE[denoiser.layout]
-        seen = (*denoiser.features.shape[:-space], *shape[-space:])
-        denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
     if isinstance(climate, str):
         climate = Moments(arrays["mean"], arrays["variance"]) if shape == trained else None
-    return AmortisedMASF(
+    made = AmortisedMASF(
         base,
         denoiser,
         climate,
@@ -140,3 +136,9 @@ def load_amortised(
         architecture=Architecture(layout=denoiser.layout),
         **options,
     )
+    if denoiser.features is None or SPACE[denoiser.layout] == 0:
+        return made
+    space = SPACE[denoiser.layout]
+    seen = (*denoiser.features.shape[:-space], *made.seen_shape(shape)[-space:])
+    denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
+    return dataclasses.replace(made, denoiser=denoiser)

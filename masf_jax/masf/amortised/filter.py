@@ -30,7 +30,8 @@ from ...filters.around import FilterAround
 from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
-from .features import Scaled, analysis_features, scaled
+from .coarse import block_mean, interpolated
+from .features import SPACE, Scaled, analysis_features, scaled
 
 __all__ = ["AmortisedMASF", "Context"]
 
@@ -76,12 +77,14 @@ class Context(NamedTuple):
 
     Attributes:
         base: the base filter's state after its analysis.
-        analysis: the same ensemble in the denoiser's units.
+        analysis: the same ensemble in its units.
+        blocks: the means of its members over blocks of cells, in theirs: the units of the network.
         features: what the network sees.
     """
 
     base: EnsembleState
     analysis: Scaled
+    blocks: Scaled
     features: Float[Array, "..."]
 
 
@@ -108,6 +111,9 @@ class AmortisedMASF(FilterAround):
         members: see above.
         centred: with several steps, shift the members to the mean that the first step knows.
         calibration: factor on the learned spread.
+        coarsening: on a ring or a field, the network sees blocks of so many cells along each space axis, and
+            what it makes of them, b D and the factor on the spread, is interpolated to the cells: for grids
+            finer than that of its training. Takes n_steps=1 and sizes that it divides.
     """
 
     placement: ClassVar[Placement] = "components"
@@ -122,6 +128,7 @@ class AmortisedMASF(FilterAround):
     centred: bool = eqx.field(static=True)
     climatology: int = eqx.field(static=True)
     seed: int = eqx.field(static=True)
+    coarsening: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -137,6 +144,7 @@ class AmortisedMASF(FilterAround):
         architecture: Architecture = Architecture(),
         climatology: int = 1000,
         seed: int = 1,
+        coarsening: int = 1,
     ):
         if members not in ("transported", "fresh"):
             raise ValueError(f'members must be "transported" or "fresh"; got {members!r}.')
@@ -144,12 +152,18 @@ class AmortisedMASF(FilterAround):
             raise ValueError(f"calibration must be positive; got {calibration}.")
         if climatology < 2:
             raise ValueError(f"climatology must be at least 2 model states; got {climatology}.")
+        if coarsening < 1 or (coarsening > 1 and n_steps > 1):
+            raise ValueError(
+                f"coarsening must be at least 1, and 1 with several steps; got {coarsening} for "
+                f"n_steps={n_steps}."
+            )
         time_grid(n_steps, grid)
         self.base = LETKF(7.28) if base is None else base
         self.denoiser, self.climate = denoiser, climate
         self.calibration = jnp.asarray(calibration, dtype=float)
         self.architecture, self.n_steps, self.grid = architecture, n_steps, grid
         self.members, self.centred, self.climatology, self.seed = members, centred, climatology, seed
+        self.coarsening = coarsening
 
     @property
     def inner(self) -> MemberFilter:
@@ -161,6 +175,7 @@ class AmortisedMASF(FilterAround):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
+        shape = self.seen_shape(dynamics.state_shape)
 
         def keys() -> Array:
             """Of the states and of the network; a trained filter needs neither."""
@@ -176,9 +191,8 @@ class AmortisedMASF(FilterAround):
             lambda f: (f.base, f.climate), self, (base, climate), is_leaf=lambda leaf: leaf is None
         )
         if denoiser is None:
-            shape = dynamics.state_shape
-            pair = jax.ShapeDtypeStruct((2, *shape), climate.mean.dtype)
-            z = jax.ShapeDtypeStruct(measurement.output_shape(shape), climate.mean.dtype)
+            pair = jax.ShapeDtypeStruct((2, *dynamics.state_shape), climate.mean.dtype)
+            z = jax.ShapeDtypeStruct(measurement.output_shape(dynamics.state_shape), climate.mean.dtype)
             mask = jax.ShapeDtypeStruct(z.shape, bool)
             seen = eqx.filter_eval_shape(ready.features, pair, pair, z, mask, measurement)
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
@@ -222,7 +236,30 @@ class AmortisedMASF(FilterAround):
         assert self.climate is not None
         measurement = with_one_noise_law(EnsembleState(forecast), measurement)
         layout = self.architecture.form(forecast.shape[1:])[0]
-        return analysis_features(forecast, analysis, z, mask, measurement, self.climate, layout)
+        return analysis_features(
+            forecast, analysis, z, mask, measurement, self.climate, layout, self.coarsening
+        )
+
+    def seen_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a state's block means.
+
+        Raises:
+            ValueError: `coarsening` does not divide the sizes, or the state has no space axes.
+        """
+        c, space = self.coarsening, SPACE[self.architecture.form(state_shape)[0]]
+        if c == 1:
+            return state_shape
+        grid = state_shape[len(state_shape) - space :]
+        if space == 0 or any(size % c for size in grid):
+            raise ValueError(
+                f"coarsening={c} needs states on a ring or a field whose sizes it divides; got {state_shape}."
+            )
+        return *state_shape[: len(state_shape) - space], *(size // c for size in grid)
+
+    def blocks(self, x: Float[Array, "*batch_and_x"], ndim: int) -> Float[Array, "*batch_and_blocks"]:
+        """Means over blocks of states of `ndim` axes, as the network sees them."""
+        layout = self.architecture.form(x.shape[x.ndim - ndim :])[0]
+        return block_mean(x, self.coarsening, SPACE[layout])
 
     def context(
         self,
@@ -241,7 +278,13 @@ class AmortisedMASF(FilterAround):
         base, info = self.base.update(key, state, z, mask, measurement)
         assert isinstance(base, EnsembleState)
         features = self.features(state.ensemble, base.ensemble, z, mask, measurement)
-        return Context(base, scaled(base.ensemble, self.climate), features), info
+        ndim = base.ensemble.ndim - 1
+        climate = Moments(*(self.blocks(x, ndim) for x in self.climate))
+        analysis, blocks = (
+            scaled(base.ensemble, self.climate),
+            scaled(self.blocks(base.ensemble, ndim), climate),
+        )
+        return Context(base, analysis, blocks, features), info
 
     def sample(self, key: PRNGKeyArray, context: Context) -> tuple[Float[Array, "N *x"], Float[Array, ""]]:
         """The analysis members, and the factor on the base's spread (mean over components)."""
@@ -258,7 +301,14 @@ class AmortisedMASF(FilterAround):
             measured=jnp.zeros_like(mean),
             observed=jnp.zeros(mean.shape, bool),
         )
-        centre, factor = denoiser.moments(jnp.zeros_like(mean), start.theta)
+        blocks, c = context.blocks, self.coarsening
+        centre, factor = denoiser.moments(
+            jnp.zeros_like(blocks.mean), jnp.full_like(blocks.mean, 0.5 * math.pi)
+        )
+        if c > 1:
+            space = SPACE[self.architecture.form(mean.shape)[0]]
+            centre = interpolated(blocks.spread * centre, c, space) / spread
+            factor = interpolated(factor, c, space)
         drawn = recentre(centre, factor[None] * deviations)
         if self.n_steps > 1:
             times = time_grid(self.n_steps, self.grid)

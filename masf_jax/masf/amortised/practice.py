@@ -64,7 +64,7 @@ class Simulated(NamedTuple):
     """What simulated cycles leave, (runs, cycles, …)."""
 
     truth: Float[Array, "runs K *x"]
-    """In the units of the base filter's analysis."""
+    """In the units of the base filter's analysis, as the network sees it (`Context.blocks`)."""
     features: Float[Array, "runs K ..."]
     rmse: Float[Array, "runs K"]
     spread: Float[Array, "runs K"]
@@ -102,7 +102,7 @@ def practise(
             context, _ = filter.context(keys[4], state, jnp.where(mask, z, 0.0), mask, own)
             ensemble, _ = filter.sample(keys[5], context)
             out = Simulated(
-                (truth - context.analysis.mean) / context.analysis.spread,
+                (filter.blocks(truth, truth.ndim) - context.blocks.mean) / context.blocks.spread,
                 context.features,
                 jnp.sqrt(jnp.mean((member_mean(ensemble) - truth) ** 2)),
                 jnp.sqrt(jnp.mean(member_variance(ensemble))),

@@ -77,6 +77,7 @@ def masf_amortised(
     calibration: float | None = None,
     checkpoint: str | None = None,
     gate: bool | None = None,
+    coarsening: int | None = None,
     network: Architecture = _NETWORK,
     practice: PracticeSettings = PracticeSettings(),
     training: OnPolicySettings = OnPolicySettings(),
@@ -95,6 +96,8 @@ def masf_amortised(
         checkpoint: a file of masf-jax train; null: the one in the package for this experiment.
         gate: run the base filter beside, and use the network where its forecasts are nearer to what is
             measured (see `Gate`; twice the cost); null: where the run is not one that it was trained for.
+        coarsening: the network sees blocks of so many cells each way; null: as many as make its cells as
+            large as those of its training, for the same model on a finer grid.
         seed: of the climatology and of a fresh network.
     """
     from ....masf.amortised.filter import AmortisedMASF
@@ -114,4 +117,5 @@ def masf_amortised(
         centred=centred,
         calibration=1.0 if calibration is None else calibration,
         seed=seed,
+        coarsening=1 if coarsening is None else coarsening,
     )

@@ -1,0 +1,41 @@
+"""Blocks of cells: what a network made for larger cells sees of a finer grid, and its answer on that grid."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["block_mean", "block_sum", "interpolated"]
+
+
+def block_sum(x: Float[Array, "*x"], c: int, space: int) -> Float[Array, "*blocks"]:
+    """Sums over blocks of c cells along each of the last `space` axes.
+
+    Of a gradient by cells, the gradient by a value that all cells of a block share.
+    """
+    if c == 1:
+        return x
+    lead, grid = x.shape[: x.ndim - space], x.shape[x.ndim - space :]
+    parts = [size for each in grid for size in (each // c, c)]
+    return x.reshape(*lead, *parts).sum(tuple(len(lead) + 2 * i + 1 for i in range(space)))
+
+
+def block_mean(x: Float[Array, "*x"], c: int, space: int) -> Float[Array, "*blocks"]:
+    """Means over blocks of c cells along each of the last `space` axes."""
+    return x if c == 1 else block_sum(x, c, space) / c**space
+
+
+def interpolated(blocks: Float[Array, "*blocks"], c: int, space: int) -> Float[Array, "*x"]:
+    """Values at the centres of the cells, linear along each axis between the centres of blocks, periodic."""
+    if c == 1:
+        return blocks
+    x = blocks
+    for axis in range(x.ndim - space, x.ndim):
+        before, after = jnp.roll(x, 1, axis), jnp.roll(x, -1, axis)
+        parts = []
+        for i in range(c):
+            away = (i + 0.5) / c - 0.5  # of a cell from its block's centre, in blocks
+            parts.append((1 - abs(away)) * x + abs(away) * (after if away > 0 else before))
+        x = jnp.stack(parts, axis + 1)
+        x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+    return x
