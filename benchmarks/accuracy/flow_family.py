@@ -18,7 +18,6 @@ from typing import Any
 
 import _path  # noqa: F401
 import jax
-import numpy as np
 from suite.common import arguments
 
 from masf_jax import dynamics as d, filters as f, measurements as m
@@ -139,7 +138,7 @@ def main() -> None:
         fine_tune=True,
         others=courses[1:],
     )
-    best = int(np.nanargmin([each.rmse for each in rounds]))
+    best = next(number for number, each in enumerate(rounds) if each.chosen)
     about = {
         "filter": "masf_amortised",
         "dynamics": "flows",

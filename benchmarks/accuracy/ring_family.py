@@ -129,7 +129,7 @@ def main() -> None:
         fine_tune=True,
         others=courses[1:],
     )
-    best = int(np.nanargmin([each.rmse for each in rounds]))
+    best = next(number for number, each in enumerate(rounds) if each.chosen)
     about = {
         "filter": "masf_amortised",
         "dynamics": "rings",

@@ -122,6 +122,12 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
             "so its base filter runs beside it, at the cost of both, and it is used where its forecasts are "
             "nearer to what is measured; filter.gate=false runs the network alone."
         )
+    coarsening = coarsening_for(path, settings, dynamics)
+    if coarsening > 1 and settings.filter["coarsening"] is None:
+        _say(
+            f"the network of {path.name} was trained on larger cells: it sees blocks of {coarsening} cells "
+            "each way (filter.coarsening)."
+        )
     climate = climate_for(path, settings, dynamics)
     if climate is None:
         _check_climatology(dynamics, settings)
@@ -134,7 +140,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
         n_steps=filter.n_steps,
         members=filter.members,
         centred=filter.centred,
-        coarsening=coarsening_for(path, settings, dynamics),
+        coarsening=coarsening,
     )
     return Gate(made) if gate or (away and gate is None) else made
 

@@ -212,7 +212,7 @@ def _train_on_policy(
         kept=kept,
         fine_tune=further,
     )
-    best = int(np.nanargmin([found.rmse for found in rounds]))  # measured after the round before it
+    best = next(number for number, found in enumerate(rounds) if found.chosen)  # by the round before it
     groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}
     groups["filter"] = {**groups["filter"], "coarsening": trained.coarsening}  # what null came to
     where = save_amortised(

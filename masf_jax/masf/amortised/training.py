@@ -39,12 +39,13 @@ class Course(NamedTuple):
 
 
 class Round(NamedTuple):
-    """How well a filter did in its own cycles, and the training on them."""
+    """How well a filter did in its own cycles, and the training on them; `chosen`: it is the one returned."""
 
     rmse: float
     spread: float
     samples: int
     history: History | None
+    chosen: bool = False
 
 
 def train_on_policy(
@@ -71,9 +72,9 @@ def train_on_policy(
     one takes a share `replay` of its pairs from those of the round before, so that these fade, and the rest
     from the filter's own cycles; it starts from the last one's parameters, at half the learning rate times
     cooling^(k - 1) in round k. Some runs are held back for validation. At the end `calibration` becomes the
-    factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: what is returned
-    is the filter with the smallest error in cycles of its own, be it the last, that of an earlier round, or
-    (a network of zeros) the base.
+    factor among `factors` with the smallest error in cycles of its own. Rounds may do harm: the last filter
+    and the one that had the smallest error in cycles of its own, that of an earlier round or (a network of
+    zeros) the base, are run on the same cycles, and the better is returned.
 
     `fine_tune`: the filter's network is a trained one. Round 0 learns from the filter's own cycles, at the
     rate of later rounds, and what is returned may be the filter as it was.
@@ -160,9 +161,12 @@ def train_on_policy(
     chosen = int(np.argmin(errors))
     results.append(Round(*tried[chosen], 0, None))
     report(rounds, results[-1])
-    if errors[chosen] < smallest:
+    again = _collect(simulate, key_factors, best, courses)[2]
+    number = next((i for i, each in enumerate(results[:-1]) if each.rmse == smallest), 0)
+    if errors[chosen] < np.nan_to_num(again, nan=np.inf):
         factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
-        best = eqx.tree_at(lambda f: f.calibration, filter, factor)
+        best, number = eqx.tree_at(lambda f: f.calibration, filter, factor), rounds
+    results[number] = results[number]._replace(chosen=True)
     return best, results
 
 
