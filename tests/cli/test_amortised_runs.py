@@ -206,14 +206,14 @@ def test_the_climate_of_a_flow_goes_to_another_grid(shape):
 
 def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     file, _ = trained
-    further = ["train", *PROBLEM, *TRAINING, f"from={file}", "filter.training.rounds=2"]
+    further = ["train", *PROBLEM, *TRAINING, "from=lorenz63_sakov2012", "filter.training.rounds=2"]
     assert main([*further, f"output_dir={tmp_path / 'more'}"]) == 0
     said = capsys.readouterr().out
     assert "as it was: RMSE" in said
     before, after = (inspect(each)["fingerprint"] for each in (file, tmp_path / "more"))
     assert len(after["rounds"]) == 3
     assert before["rounds"][0]["rmse"] != after["rounds"][0]["rmse"], "not of the base filter"
-    known = load(file).normaliser, load(tmp_path / "more").normaliser
+    known = load(pretrained_file("lorenz63_sakov2012")).normaliser, load(tmp_path / "more").normaliser
     np.testing.assert_array_equal(known[0]["mean"], known[1]["mean"])
     assert main(["train", "filter=masf_paper", "dynamics=lorenz63", f"from={file}"]) == 2
     assert "only filter=masf_amortised is trained further" in capsys.readouterr().err
