@@ -28,8 +28,8 @@ complete -o default -F _masf_jax masf-jax
 _OPTIONS = {
     "run": ("-m", "--config", "--dry-run", "--quiet", "--log-file", "--traceback", "--help"),
     "train": ("--config", "--overwrite", "--quiet", "--log-file", "--traceback", "--help"),
-    "compare": ("--quiet", "--log-file", "--traceback", "--help"),
-    "tune": ("--quiet", "--log-file", "--traceback", "--help"),
+    "compare": ("--config", "--quiet", "--log-file", "--traceback", "--help"),
+    "tune": ("--config", "--quiet", "--log-file", "--traceback", "--help"),
 }
 _OTHERS = ("plot", "report", "animate", "list", "doctor", "init")
 _OWN = {

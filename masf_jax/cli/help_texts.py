@@ -88,6 +88,7 @@ Runs every filter on the same truths, observations and first members, once for e
 table: RMSE of analysis and forecast with standard errors, spread/RMSE, CRPS, seconds per cycle, diverged
 runs, and where each filter's values come from. Writes into output_dir (default outputs/compare-EXPERIMENT):
 comparison.csv, runs.csv (each run), comparison.tex, comparison.png, LABEL.yaml (a filter's configuration).
+--config FILE: keys of a file by hand come first, but for its filter, output_dir and seed.
 --quiet and --log-file PATH as with masf-jax run.
 
   filters=[letkf,masf]            by name, as masf-jax list filter has them
@@ -113,7 +114,7 @@ Looks for the values of a filter's keys with the lowest RMSE of the analysis, or
 the observations, with Optuna
 (pip install 'masf-jax[tune]'). Writes into output_dir (default outputs/tune-EXPERIMENT-FILTER) trials.csv
 and FILTER_tuned.yaml, the best values as a file for filter=FILE.yaml. --quiet and --log-file PATH as with
-masf-jax run.
+masf-jax run. --config FILE: keys of a file by hand come first, but for its output_dir.
 
   filter.KEY=interval(1.0,1.3)    any number between; int(interval(2,9)): any integer
   filter.KEY=tag(log,interval(0.01,1))   on a logarithmic scale

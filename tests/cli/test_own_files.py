@@ -14,7 +14,7 @@ from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.builders.filters import FILTERS
 from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.builders.model_options import model_options
-from masf_jax.cli.config.compose import compose, repeat
+from masf_jax.cli.config.compose import compose, repeat, with_file
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run import cost, train
@@ -245,7 +245,9 @@ def test_compare_and_dry_run_and_list(capsys, folder, monkeypatch):
     filters = "filters=[model.py:keep,etkf]"
     for limit in ("_WORTH_COUNTING", "_LARGE_OPERATIONS"):
         monkeypatch.setattr(cost, limit, 0)
-    assert main(["compare", filters, "seeds=1", *QUIET, *own, "output_dir=cmp"]) == 0
+    lines = ["dynamics: model.py:ring", "measurement: model.py:half", "filter: letkf", "filter.radius: 3"]
+    (folder / "run.yaml").write_text("\n".join([*lines, "output_dir: x"]), encoding="utf-8")
+    assert main(["compare", filters, "seeds=1", "--config", "run.yaml", *QUIET, "output_dir=cmp"]) == 0
     said = capsys.readouterr().err
     assert all(
         f"masf-jax: {name}: 4 members of 12 numbers, 6 measured, 6 cycles of" in said
@@ -276,6 +278,25 @@ def test_a_class_may_be_of_one_of_the_library_s(folder):
     keys = FILTERS.keys("filter.py:Mine")
     assert {"inflation", "rtps", "rotation"} <= set(keys)
     assert keys["rotation"].kind is bool
+
+
+def test_a_file_by_hand_of_tune_and_compare(folder, capsys):
+    (folder / "run.yaml").write_text(
+        "filter: letkf\nfilter.radius: 3\nseed: 4\noutput_dir: x\n", encoding="utf-8"
+    )
+    given = ["--config=run.yaml", "filter.radius=2,4", "trials=3"]
+    assert with_file(given, ("output_dir",)) == [
+        "filter='letkf'",
+        "filter.radius=3",
+        "seed=4",
+        *given[1:],
+    ]
+    assert with_file(given, ("filter", "seed", "output_dir")) == given[1:]
+    assert with_file(["seeds=3"]) == ["seeds=3"]
+    (folder / "saved.yaml").write_text("filter: {name: letkf}\n", encoding="utf-8")
+    for command in ("compare", "tune"):
+        assert main([command, "--config", "saved.yaml"]) == 2
+        assert "saved.yaml: a saved configuration is of one run" in capsys.readouterr().err
 
 
 def test_a_file_by_hand_is_a_command_line(folder):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ...filters import Filter
 from ...progress import cycle_bar
+from ..config.compose import with_file
 from ..config.overrides import seeds_of, split, whole
 from ..errors import InputError, RunError
 from ..exit_codes import ExitCode
@@ -34,6 +35,8 @@ from .seed_runs import SeedRuns, SharedProblem, prepared, share, work
 __all__ = ["compare"]
 
 _OWN = ("filters", "seeds", "seeds_at_once")
+_NOT_OF_THE_FILE = ("filter", "output_dir", "seed")
+"""Keys of `--config FILE` that are those of a single run."""
 _WIDTH = 120
 _TRACEBACK = ".error.txt"
 """Behind a filter's label: the file with the traceback of what made it fail."""
@@ -49,7 +52,8 @@ def compare(overrides: list[str]) -> ExitCode:
         InputError: settings that do not make a comparison.
         WriteError: the output folder cannot be written.
     """
-    own, others = split(overrides, _OWN)
+    command = shlex.join(["masf-jax", "compare", *overrides])
+    own, others = split(with_file(overrides, _NOT_OF_THE_FILE), _OWN)
     entries = read_entries(own.get("filters"), others)
     settings = dataclasses.replace(
         entries[0].settings, ensemble_size=max(entry.settings.ensemble_size for entry in entries)
@@ -76,7 +80,6 @@ def compare(overrides: list[str]) -> ExitCode:
         ]
         to_do = zip(entries, filters, runs, strict=True)
         tell([work(problem, entry, filter) for entry, filter, each in to_do if each is not None])
-        command = shlex.join(["masf-jax", "compare", *overrides])
         comparison = Comparison(settings, problem, min(at_once, len(seeds)), command, [])
         files: list[Path] = []
         for number, entry in enumerate(entries):

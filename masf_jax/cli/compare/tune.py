@@ -16,7 +16,7 @@ from typing import Any
 
 from ...dynamics import Dynamics
 from ...metrics.summary import mean_and_standard_error
-from ..config.compose import compose
+from ..config.compose import compose, with_file
 from ..config.filter_file import Tuning, filter_file_text
 from ..config.overrides import listed, seeds_of, split, whole
 from ..config.own_files import label
@@ -153,7 +153,7 @@ def tune(arguments: list[str]) -> ExitCode:
 def _task(arguments: list[str]) -> _Task:
     if importlib.util.find_spec("optuna") is None:
         raise InputError("tuning needs Optuna: pip install 'masf-jax[tune]'")
-    own, others = split(arguments, _OWN)
+    own, others = split(with_file(arguments, ("output_dir",)), _OWN)
     swept = [override for override in others if override.is_sweep_override()]
     overrides = [override.input_line or "" for override in others if not override.is_sweep_override()]
     settings = compose(overrides)

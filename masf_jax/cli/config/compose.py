@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError, unknown
 from ..groups import GROUPS, OWN_GROUPS, choices, config_folder
+from ..output import option_and_rest
 from .builders.model_options import MODEL_OPTIONS
 from .builders.registry import SHA256
 from .filter_file import FilterFile, is_filter_file, read_filter_file
@@ -20,7 +22,17 @@ from .own_files import is_own
 from .settings import REGISTRIES, Settings, flat, read_settings, write_settings
 from .values import MISSING, naming, plain_keys, words, yaml_config
 
-__all__ = ["GROUPS", "choices", "chosen", "compose", "config_folder", "key_rows", "preset", "repeat"]
+__all__ = [
+    "GROUPS",
+    "choices",
+    "chosen",
+    "compose",
+    "config_folder",
+    "key_rows",
+    "preset",
+    "repeat",
+    "with_file",
+]
 
 _HARMLESS = (
     "seed",
@@ -165,6 +177,29 @@ def repeat(path: str, overrides: list[str]) -> Settings:
     if saved.experiment.tuning is not None:
         config["experiment"]["tuning"] = _with_given(saved.experiment.tuning, parsed)
     return read_settings(plain_keys(config))
+
+
+def with_file(arguments: list[str], without: tuple[str, ...] = ()) -> list[str]:
+    """Arguments with those of `--config FILE` before them, FILE being one by hand (see `repeat`).
+
+    Args:
+        without: keys of the file that are not taken, with all below them.
+
+    Raises:
+        InputError: a saved configuration, which is of one run and one filter.
+    """
+    path, rest = option_and_rest(arguments, "--config", "a file: --config run.yaml")
+    if path is None:
+        return rest
+    with naming(path):
+        config = yaml_config(path)
+        if not any(isinstance(config.get(group), str) for group in GROUPS):
+            raise InputError(
+                "a saved configuration is of one run; here a file by hand is taken, in which each KEY: VALUE "
+                "is KEY=VALUE of the command line (masf-jax init makes one)."
+            )
+        given = as_overrides(plain_keys(config))
+    return [*(each for each in given if re.split(r"[.=]", each)[0] not in without), *rest]
 
 
 def _forget_expected(config: DictConfig, overrides: list[Override], changed: bool) -> None:
