@@ -9,7 +9,8 @@ the faster counts. A training step is loss, gradient, clipping and AdamW: one co
 of a compiled loop of STEPS, which is how `masf_jax.training` runs them (torch's is a loop in Python both
 times). The lone call gets its memory from the system anew each time: about 0.2 s of page faults at the
 paper's size, most of which GLIBC_TUNABLES=glibc.malloc.hugetlb=1 takes away. Calls of both take turns; best
-wall clock of the repeats, and the CPU seconds of the best call. On a machine that does other things too,
+wall clock of the repeats, and the CPU seconds of the best call; wall clock of the compilation of ours (no
+cache). On a machine that does other things too,
 torch's threads wait for each other at full speed, and both its numbers are many times too large: give
 --torch-threads 1 there and compare CPU seconds only.
 """
@@ -24,51 +25,11 @@ from typing import Any
 
 import _path  # noqa: F401
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from suite.common import arguments, finish, header, table
+from suite.unet_calls import unet_calls
 from suite.worker import Worker
 
-from masf_jax.nn import UNet, parameter_count
-
-STEPS = 4
-
-
-def ours(net: UNet, size: int, batch: int) -> tuple[int, dict[str, tuple[str, int, Callable[[], Any]]]]:
-    """Number of parameters, and by name: the job of torch to compare with, steps in a call, and the call."""
-    x = jax.random.normal(jax.random.key(0), (batch, size, size, 2))
-    t = jnp.full(batch, 0.5)
-    rng, shapes = np.random.default_rng(0), jax.eval_shape(net.init, jax.random.key(1), x[0], t[0])
-    params = jax.tree.map(lambda s: jnp.asarray(0.02 * rng.standard_normal(s.shape), s.dtype), shapes)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-6, weight_decay=0.01))
-    apply = jax.vmap(net.apply, (None, 0, 0))
-
-    def step(params: Any, state: Any, x: Any, t: Any) -> tuple[Any, Any]:
-        gradient = jax.grad(lambda params: jnp.mean((apply(params, x, t) - x) ** 2))(params)
-        updates, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
-    def loop(params: Any, state: Any, x: Any, t: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(lambda c, _: (step(*c, x, t), None), (params, state), None, length=STEPS)[0]
-
-    forward = jax.jit(apply).lower(params, x, t).compile()
-
-    def training(steps: Callable[..., Any]) -> Callable[[], None]:
-        call = jax.jit(steps, donate_argnums=(0, 1)).lower(params, optimiser.init(params), x, t).compile()
-        held = [jax.tree.map(jnp.copy, params), optimiser.init(params)]
-
-        def train() -> None:
-            held[:] = call(*held, x, t)
-            jax.block_until_ready(held)
-
-        return train
-
-    return parameter_count(params), {
-        "forward": ("forward", 1, lambda: jax.block_until_ready(forward(params, x, t))),
-        "training": ("training", 1, training(step)),
-        "training in a loop": ("training", STEPS, training(loop)),
-    }
+from masf_jax.nn import UNet
 
 
 def timed(run: Callable[[], Any], steps: int) -> tuple[float, float]:
@@ -85,26 +46,29 @@ def main() -> None:
     parser.add_argument("--torch-threads", type=int, default=cores)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="small: the first only")
+    parser.add_argument("--networks", nargs="+", default=["small", "paper"], choices=["small", "paper"])
     args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", None)
     torch = Worker(args.torch_python, "torch_unet_worker.py", str(args.torch_threads), needs="torch")
     version = torch.ask(job="version")["version"]
     rows, numbers = [], {}
     presets = {"small": (UNet.small(2), args.sizes[:1]), "paper": (UNet.paper(2), args.sizes)}
-    for name, (net, sizes) in presets.items():
+    for name in args.networks:
+        net, sizes = presets[name]
         embedding = net.embedding or 4 * net.channels
         built = torch.ask(job="build", channels=net.channels, blocks=net.blocks, embedding=embedding)
         for size in sizes:
-            count, calls = ours(net, size, args.batch)
+            count, calls = unet_calls(net, size, args.batch)
             if count != built["parameters"]:
                 raise SystemExit(f"not the same network: {count} and {built['parameters']} parameters")
-            for label, (job, steps, run) in calls.items():
-                run()
+            for label, call in calls.items():
+                call.run()
                 best = {"jax": (float("inf"),) * 2, "first": (float("inf"),) * 2, "last": (float("inf"),) * 2}
                 for _ in range(args.repeats):
-                    best["jax"] = min(best["jax"], timed(run, steps))
+                    best["jax"] = min(best["jax"], timed(call.run, call.steps))
                     for layout in ("first", "last"):
-                        answer = torch.ask(job=job, size=size, batch=args.batch, layout=layout)
+                        answer = torch.ask(job=call.job, size=size, batch=args.batch, layout=layout)
                         best[layout] = min(best[layout], (answer["seconds"], answer["cpu"]))
                 peer = min(best["first"], best["last"])
                 numbers[f"{name} {size} {label}"] = best
@@ -117,10 +81,13 @@ def main() -> None:
                         f"{best['jax'][0] / peer[0]:.2f}",
                         f"{best['jax'][1]:.3f}",
                         f"{peer[1]:.3f}",
+                        f"{best['jax'][1] / peer[1]:.2f}",
+                        f"{call.compilation:.0f}",
                     ]
                 )
                 print(" ".join(rows[-1]), flush=True)
     head = ["", "ours", "torch NCHW", "torch NHWC", "ours/torch", "ours CPU s", "torch CPU s"]
+    head += ["ratio", "compilation s"]
     title = f"U-Net, batch {args.batch}: seconds a call (torch {version})"
     finish(args, "unet_against_torch", header(title) + "\n" + table(rows, head), numbers)
 

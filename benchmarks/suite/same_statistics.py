@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from masf_jax.filters.base import EnsembleState
+from masf_jax.metrics.scores import crps_ensemble
 
 __all__ = ["SAVE", "same_statistics"]
 
@@ -34,10 +35,8 @@ def _statistics(state: EnsembleState, truth: Array, trace: bool) -> dict[str, Ar
     square = deviations**2
     cube = square * deviations
 
-    between = sum(jnp.abs(ensemble - jnp.roll(ensemble, k, 0)).sum(0) for k in range(1, n_members // 2 + 1))
-    if n_members % 2 == 0:  # the shift by N/2 meets every pair twice
-        between = between - 0.5 * jnp.abs(ensemble - jnp.roll(ensemble, n_members // 2, 0)).sum(0)
-    crps = jnp.abs(ensemble - truth[None]).mean(0) - between / n_members**2
+    distance = jnp.abs(ensemble - truth[None]).mean(0)  # the fair CRPS is distance - pairs / (2 N (N-1))
+    crps = distance - (distance - crps_ensemble(ensemble, truth)) * (n_members - 1) / n_members
     gaussian = jnp.log(variance) + error**2 / variance
 
     # Singular values and right singular vectors of the anomalies, from the N x N Gram matrix.

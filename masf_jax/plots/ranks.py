@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,8 +84,16 @@ def effective_number(counts: np.ndarray) -> float:
 
 def sampling_band(n: float, p: float) -> tuple[float, float]:
     """5 % and 95 % quantiles of the share of n independent values that have a property of probability p."""
-    from scipy.stats import binom
-
     n = max(round(n), 1)
-    low, high = binom.ppf((0.05, 0.95), n, p)
-    return float(low / n), float(high / n)
+    low, high = (_binomial_quantile(q, n, p) for q in (0.05, 0.95))
+    return low / n, high / n
+
+
+def _binomial_quantile(q: float, n: int, p: float) -> int:
+    """The least k with P(X ≤ k) ≥ q. (SciPy's own, in scipy.stats, takes a second to import.)"""
+    from scipy.special import bdtr, bdtrik
+
+    if not 0 < p < 1:
+        return n if p >= 1 else 0
+    k = math.ceil(bdtrik(q, n, p))
+    return k - 1 if k > 0 and bdtr(k - 1, n, p) >= q else k
