@@ -53,12 +53,11 @@ def folder_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def read_result(folder: Path, own: bool = False) -> Iterator[xr.Dataset]:
+def read_result(folder: Path) -> Iterator[xr.Dataset]:
     """The dataset of a finished run, whose values are read as they are needed.
 
     Args:
         folder: of the run, or the path of its result.
-        own: whether this process has just written it; any other file is first read by a process of its own.
 
     Raises:
         InputError: there is none, or it is damaged, or not of this program.
@@ -72,21 +71,20 @@ def read_result(folder: Path, own: bool = False) -> Iterator[xr.Dataset]:
         raise InputError(
             f"{folder} holds no {' or '.join(RESULT.values())}: give the output folder of a finished run."
         )
-    with _damaged(path), _opened(path, own) as data:
+    with _damaged(path), _opened(path) as data:
         if int(data.attrs["burn_in"]) < 0:
             raise ValueError(f"burn_in {data.attrs['burn_in']}")
         yield data
 
 
-def _opened(path: Path, own: bool) -> xr.Dataset:
+def _opened(path: Path) -> xr.Dataset:
     if path.is_dir():
         from .store import open_store
 
         return open_store(path)
     from ..observations.dataset_files import check_readable
 
-    if not own:
-        check_readable(path)
+    check_readable(path)
     import xarray as xr
 
     return xr.open_dataset(path, engine="h5netcdf", cache=False)

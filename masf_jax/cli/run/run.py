@@ -110,7 +110,7 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
                 folder, settings, problem, cycles, metrics, command, smoothed, record.path, found
             )
     clear_partial(folder)
-    figures = _draw(folder, settings, own=True)
+    figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
     said += described(faults, diverged, skipped)
     if settings.faults.action == "error" and faults.any():
@@ -131,13 +131,13 @@ def _earlier(folder: Path, settings: Settings) -> Outcome:
     return Outcome(metrics, folder, [folder / name for name in files_of(settings)], figures, said, unusable)
 
 
-def _draw(folder: Path, settings: Settings, own: bool = False) -> list[Path]:
-    """Draws the figures; those of an earlier run that this one does not have go. own: see `read_result`."""
+def _draw(folder: Path, settings: Settings) -> list[Path]:
+    """Draws the figures; those of an earlier run that this one does not have go."""
     from .figures import file_names, write_figures
     from .finished import read_result
 
     if settings.figures:
-        with read_result(folder, own) as data:
+        with read_result(folder) as data:
             return write_figures(folder, data)
     for name in file_names():
         (folder / name).unlink(missing_ok=True)
