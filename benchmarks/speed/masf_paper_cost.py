@@ -61,7 +61,7 @@ def main() -> None:
     rows, numbers = [], {}
     for size in args.sizes:
         whole = amortised(size)
-        _, calls = unet_calls(UNet.paper(2), size, MEMBERS)
+        _, calls = unet_calls(UNet.paper(2), size, MEMBERS, lone=False)
         runs = {"analysis": (whole, 1)}
         runs |= {name: (calls[name].run, calls[name].steps) for name in ("forward", "training in a loop")}
         for run, _ in runs.values():

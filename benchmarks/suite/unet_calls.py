@@ -30,8 +30,8 @@ class Call:
     compilation: float
 
 
-def unet_calls(net: UNet, size: int, batch: int) -> tuple[int, dict[str, Call]]:
-    """Number of parameters, and calls by name: forward, training, training in a loop of STEPS."""
+def unet_calls(net: UNet, size: int, batch: int, lone: bool = True) -> tuple[int, dict[str, Call]]:
+    """Number of parameters, and calls by name: forward, training in a loop of STEPS, a lone training step."""
     x = jax.random.normal(jax.random.key(0), (batch, size, size, 2))
     t = jnp.full(batch, 0.5)
     rng, shapes = np.random.default_rng(0), jax.eval_shape(net.init, jax.random.key(1), x[0], t[0])
@@ -64,8 +64,7 @@ def unet_calls(net: UNet, size: int, batch: int) -> tuple[int, dict[str, Call]]:
         return Call("training", count, train, compiled)
 
     run = lambda: jax.block_until_ready(forward(params, x, t))  # noqa: E731
-    return parameter_count(params), {
-        "forward": Call("forward", 1, run, compiled),
-        "training": training(step, 1),
-        "training in a loop": training(loop, STEPS),
-    }
+    calls = {"forward": Call("forward", 1, run, compiled)}
+    if lone:
+        calls["training"] = training(step, 1)
+    return parameter_count(params), calls | {"training in a loop": training(loop, STEPS)}
