@@ -15,7 +15,7 @@ one with the least RMSE over the 51 states is reported on the others; at 256² a
 minutes, LARGE candidates on the one seed that is reported, and a start at 512² is spun up at 256² and for 10
 transitions there. masf_paper: a smaller network (SMALLER), one seed, nothing chosen; what the full one costs:
 speed/masf_paper_cost.py. The amortised filter: the network of the preset, trained at 64² and Re = 1000; from
-128² on kolmogorov_masks_128 (or --checkpoint N=FILE).
+128² on it sees blocks of cells, and is kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 
@@ -76,6 +76,9 @@ CANDIDATES: dict[str, Callable[[float], list[list[str]]]] = {
     "enff": lambda r: [[f"filter.guidance={g}"] for g in (0.3, 1.0)],
     "free": lambda r: [[]],
     "masf_paper": lambda r: [SMALLER],
+}
+FINE: dict[str, Callable[[float], list[list[str]]]] = {
+    "masf_amortised": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in FACTORS],
 }
 LARGE: dict[str, Callable[[float], list[list[str]]]] = {
     "letkf": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],

@@ -142,7 +142,7 @@ def test_away_from_its_training_a_network_runs_beside_its_base(changes, said):
     assert isinstance(built(settings), AmortisedMASF if said is None else Gate)
 
 
-HOMES = sorted(set(pretrained_names()) - {"kolmogorov_masks_128", "rings"})
+HOMES = sorted(set(pretrained_names()) - {"rings"})
 
 
 @pytest.mark.parametrize("name", HOMES)

@@ -12,14 +12,19 @@ from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
-__all__ = ["differences", "model_changes"]
+__all__ = ["differences", "model_changes", "outside_practice"]
 
 _PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "random_mask"}
 """Measurements of some of the state's values: a practice of many densities has seen others of them."""
 
 
-def differences(path: str | Path, settings: Settings, state_shape: tuple[int, ...]) -> list[str]:
-    """What a checkpoint was trained for and the run is not, a line each, for the user."""
+def differences(
+    path: str | Path, settings: Settings, state_shape: tuple[int, ...], coarsening: int = 1
+) -> list[str]:
+    """What a checkpoint was trained for and the run is not, a line each, for the user.
+
+    Of `coarsening` cells each way is a cell of the training made.
+    """
     from ...training import inspect
 
     about, name = inspect(path)["fingerprint"], Path(path).name
@@ -35,7 +40,7 @@ def differences(path: str | Path, settings: Settings, state_shape: tuple[int, ..
             f"the network of {name} was trained on analyses of filter.base={about['base']}; this run's base "
             f"is {settings.filter['base']}."
         )
-    if outside := _outside_practice(about.get("trained_on", {}), settings, state_shape):
+    if outside := outside_practice(about.get("trained_on", {}), settings, state_shape, coarsening):
         lines.append(f"the network of {name} was trained with {'; '.join(outside)}.")
     return lines
 
@@ -49,11 +54,15 @@ def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[
     return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
 
 
-def _outside_practice(trained: dict[str, Any], settings: Settings, state_shape: tuple[int, ...]) -> list[str]:
+def outside_practice(
+    trained: dict[str, Any], settings: Settings, state_shape: tuple[int, ...], coarsening: int = 1
+) -> list[str]:
     """Measurement, noise, interval and members that its practice had and the run has not."""
     if not {"practice", "measurement"} <= trained.keys():
         return []
-    practice, before = trained["practice"], trained["measurement"]
+    practice, before = trained["practice"], dict(trained["measurement"])
+    if "stride" in before:
+        before["stride"] *= coarsening  # as far apart, in cells of this grid
     now = write_plain(dict(settings.measurement))
     varied = practice["density"][0] < practice["density"][1] and {before["name"], now["name"]} <= _PARTS
     same = varied and _law(before) == _law(now)

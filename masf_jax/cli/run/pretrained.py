@@ -19,7 +19,7 @@ from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, warn
-from .away import differences, model_changes
+from .away import differences, model_changes, outside_practice
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -114,7 +114,8 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
 
     given, gate = settings.filter["checkpoint"], settings.filter["gate"]
     path = _nearest(settings, dynamics) if given is None else network_file(given)
-    away = differences(path, settings, dynamics.state_shape)
+    coarsening = coarsening_for(path, settings, dynamics)
+    away = differences(path, settings, dynamics.state_shape, coarsening)
     for line in away:
         _say(line)
     if away and gate is None:
@@ -122,7 +123,6 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
             "so its base filter runs beside it, at the cost of both, and it is used where its forecasts are "
             "nearer to what is measured; filter.gate=false runs the network alone."
         )
-    coarsening = coarsening_for(path, settings, dynamics)
     if coarsening > 1 and settings.filter["coarsening"] is None:
         _say(
             f"the network of {path.name} was trained on larger cells: it sees blocks of {coarsening} cells "
@@ -170,8 +170,8 @@ def network_file(given: str) -> Path:
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     """The package's network that fits and is nearest: of the same model, of the same base, trained on most
-    models, of the same size, in this order, then the experiment's, then the one trained for most densities
-    of measurements.
+    models, of the same size, in this order, then the experiment's where it was trained for such measurements,
+    then the one trained for most densities of measurements.
 
     Raises:
         InputError: none fits.
@@ -190,7 +190,13 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
             found["trained_on"].get("models", 1),
         )
         size = _shape(each) == dynamics.state_shape
-        return *same, models, size, size and each == settings.experiment.name, high / low
+        alike = each == settings.experiment.name and not outside_practice(
+            found["trained_on"],
+            settings,
+            dynamics.state_shape,
+            coarsening_for(pretrained_file(each), settings, dynamics),
+        )
+        return *same, models, size, alike, high / low
 
     fitting = [name for name, (layout, shape) in kinds.items() if fits(layout, shape, dynamics.state_shape)]
     if fitting:

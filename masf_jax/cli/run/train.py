@@ -102,10 +102,11 @@ def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynam
     from ...masf.amortised import load_amortised
 
     path = network_file(start)
-    print("\n".join(differences(path, settings, dynamics.state_shape)) or f"from {path}")
+    coarsening = coarsening_for(path, settings, dynamics)
+    print("\n".join(differences(path, settings, dynamics.state_shape, coarsening)) or f"from {path}")
     options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
     climate = climate_for(path, settings, dynamics)
-    options["coarsening"] = coarsening_for(path, settings, dynamics)
+    options["coarsening"] = coarsening
     return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
 
 
