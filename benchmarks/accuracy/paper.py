@@ -11,7 +11,8 @@ analysis and of one transition of the ensemble (compiled, the least of 3; CPU se
 ensemble without measurements.
 
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
-one with the least RMSE over the 51 states is reported on the others; at 256² and 512², where a run takes many
+one with the least RMSE over the 51 states is reported on the others (of the amortised filter a third radius
+at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run takes many
 minutes, LARGE candidates on the one seed that is reported, and a start at 512² is spun up at 256² and for 10
 transitions there. masf_paper: a smaller network (SMALLER), one seed, nothing chosen; what the full one costs:
 speed/masf_paper_cost.py. The amortised filter: the network of the preset, trained at 64² and Re = 1000; from
@@ -239,7 +240,8 @@ def rmse(found: dict[str, Any]) -> float:
 def row(setting: str, filter: str, args: Any, networks: dict[str, str]) -> list[str]:
     what, n = setting.split(":")[:2]
     large = int(n) > 128
-    candidates = (CANDIDATES | LARGE if large else CANDIDATES)[filter](RADII[what][n])
+    own = LARGE if large else FINE if n == "128" else {}
+    candidates = (CANDIDATES | own)[filter](RADII[what][n])
     seeds = range(1 if large or filter == "masf_paper" else args.seeds)
     chosen = candidates[0]
     if len(candidates) > 1:
