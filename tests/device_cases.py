@@ -140,10 +140,10 @@ def case(filter, model, measurement, x, devices, broken=False, fused=True):
 QUICK = {
     "ETKF": lambda: (ETKF(rotation=True), *ring(272)),
     "LETKF of a size that 8 does not divide": lambda: (LETKF(1.0), *ring(270)),
-    "MASF": lambda: (MASF(), *ring(272)),
     "own": lambda: (Own(), *ring(40)),
 }
 COUNTED = {
+    "MASF": lambda: (MASF(), *ring(272)),
     "MASF, localised, by lists": lambda: (MASF(GaussianPrior(radius=4.0)), *ring(1036)),
     "EnSF": lambda: (EnSF(), *ring(80)),
 }

@@ -135,6 +135,7 @@ class SecondOrder(Linear):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.filterwarnings("error")  # that it has not settled
+@pytest.mark.slow
 def test_coefficients_and_noise_where_a_component_has_no_error():
     """No step lowers the likelihood; the maximum is near the truth, by what it says of itself."""
     rng, n, true = np.random.default_rng(3), 400, np.array([1.2, -0.6])

@@ -56,18 +56,18 @@ def amortised(number, **settings):
 FILTERS = {
     "enkf": (lambda a: filters.EnKF(once(a)), FEW),
     "etkf, low rank": (lambda a: filters.ETKF(Inflation(adaptive=True)), LOW_RANK),
-    "enkf-n": (lambda a: filters.EnKFN(certainty=a), FEW),
     "ienkf": (lambda a: filters.IEnKF(once(a)), FEW),
     "ensrf": (lambda a: filters.EnSRF(radius=2.0 * a), FEW),
     "letkf": (lambda a: filters.LETKF(2.0 * a), FEW),
-    "masf": (lambda a: filters.MASF(inflation=once(a)), FEW),
     "masf, localised": (lambda a: filters.MASF(prior(a)), Identity()),
     "amortised": (amortised, FEW),
-    "kalman": (lambda a: filters.KalmanFilter(inflation=a), FEW),
     "ensf": (lambda a: filters.EnSF(once(a), sampler=EnSFSampler(n_steps=10)), FEW),
-    "enff": (lambda a: filters.EnFF(once(a), n_steps=10), FEW),
 }
 SLOW = {
+    "enkf-n": (lambda a: filters.EnKFN(certainty=a), FEW),
+    "masf": (lambda a: filters.MASF(inflation=once(a)), FEW),
+    "kalman": (lambda a: filters.KalmanFilter(inflation=a), FEW),
+    "enff": (lambda a: filters.EnFF(once(a), n_steps=10), FEW),
     "iensf": (lambda a: filters.IEnSF(once(a), n_steps=10, iterations=2), FEW),
     "enkf, low rank": (lambda a: filters.EnKF(Inflation(rtps=a / 2)), LOW_RANK),
     "etkf": (lambda a: filters.ETKF(once(a)), FEW),
@@ -195,7 +195,11 @@ def test_through_smoothers(name):
     check(lambda numbers: smoothed(name, *given, numbers))
 
 
-@pytest.mark.parametrize("guidance", [InflatedNoise, lambda gamma: MMPS(2)], ids=["inflated noise", "mmps"])
+@pytest.mark.parametrize(
+    "guidance",
+    [InflatedNoise, pytest.param(lambda gamma: MMPS(2), marks=pytest.mark.slow)],
+    ids=["inflated noise", "mmps"],
+)
 def test_through_draws_of_a_trajectory(guidance):
     """By the prior's variance, the noise's standard deviation, and a number of the guidance."""
     lags = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
@@ -339,6 +343,7 @@ class TestLongRuns:
         np.testing.assert_array_equal(plain[0][1].state.ensemble, kept[0][1].state.ensemble)
         assert float(kept[1]) == pytest.approx(float(plain[1]), rel=1e-12)
 
+    @pytest.mark.slow
     def test_memory_grows_as_the_root_of_the_cycles(self, at):
         def held(n_cycles):
             slope = jax.grad(lambda c: self.loss(n_cycles, checkpoint=True)[0](c)[0])

@@ -103,7 +103,8 @@ RING = Measurement(Speed(), Gaussian(0.15)), 1.6
 CONDITIONAL = {"kernel": lambda: MASF(route=ConditionalKernel()), "network": network}
 
 
-@pytest.mark.parametrize("case", ["signs", pytest.param("ring", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["signs", "ring"])
 def test_several_modes_have_their_weights(case):
     """Against 60 000 weighted draws: tangents find the modes of x², but not how likely they are."""
     measurement, z = SIGNS if case == "signs" else RING

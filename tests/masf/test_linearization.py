@@ -69,7 +69,12 @@ POSTERIORS = {
 }
 
 
-@pytest.mark.parametrize("name", POSTERIORS)
+QUICK = ("arctan", "square, two modes")
+
+
+@pytest.mark.parametrize(
+    "name", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in POSTERIORS]
+)
 def test_distance_to_the_posterior(name):
     """The forecast is 1 wide; a linear filter is .3 to 2 away (`test_more_iterations…`)."""
     operator, h, noise, mean, deviation, truth, by_member, by_mean = POSTERIORS[name]
@@ -112,6 +117,7 @@ def test_proposals_take_a_noise_that_is_not_gaussian():
     assert abs(corrected.std() - deviation) < 0.5 * abs(plain.std() - deviation)
 
 
+@pytest.mark.slow
 def test_both_signs_of_a_flow_speed():
     """One cell, forecast N(0, 1) in both directions: the posterior is a ring, with members on all sides."""
     members = np.random.default_rng(1).normal(size=(800, 2, 1, 1))
@@ -166,6 +172,7 @@ def test_a_saturated_sensor_leaves_the_forecast_alone():
     assert np.isfinite(float(info["last_step"]))
 
 
+@pytest.mark.slow
 def test_lorenz96_through_an_arctan():
     """Some 40 cycles with 20 members: errors far below the climatology's 3.6, and a spread of their size."""
     model = Lorenz96(40, dt=0.01)
