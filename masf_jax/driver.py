@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,9 +37,6 @@ from .results.given import Given
 from .run_state import RunState
 from .training.trees import identity
 from .twin import Simulation
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", "begin"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,9 +19,6 @@ from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
 from ..plots.shown import Shown
 from ..results.given import Given
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Kept", "Smoothing", "in_place", "result", "run_arrays"]
 

@@ -247,28 +247,31 @@ def climate_for(
 def coarsening_for(path: str | Path, settings: Settings, dynamics: Dynamics) -> int:
     """How many cells each way make a block of the size of the cells that a network was trained on.
 
-    `filter.coarsening` where it is given; 1 with several steps, and where the model is another or has no
-    `length`. Only numbers that divide the sizes of the grid, the one nearest in the logarithm.
+    `filter.coarsening` where it is given; 1 with several steps, and where the model is another or none whose
+    `length` is that of its domain. Only numbers that divide the sizes of the grid, the one nearest in the
+    logarithm.
     """
+    from ...masf.amortised.features import SPACE
     from ...training import inspect
 
     if (given := settings.filter["coarsening"]) is not None:
         return given
-    trained = inspect(path)["fingerprint"].get("trained_on", {})
+    about = inspect(path)
+    trained, space = about["fingerprint"].get("trained_on", {}), SPACE[about["denoiser"]["layout"]]
     before, now = trained.get("dynamics", {}), settings.dynamics
-    related = before.get("name") in (now["name"], *FAMILIES.get(now["name"], ()))
-    if not related or settings.filter["n_steps"] > 1 or "length" not in before or "length" not in now:
+    related = now["name"] in _OF_A_LENGTH and before.get("name") == now["name"]
+    if not related or space == 0 or settings.filter["n_steps"] > 1:
         return 1
-    sides = np.atleast_1d(before["length"]) / np.atleast_1d(before.get("shape", before.get("n")))
-    grid = dynamics.state_shape[-len(sides) :]
-    cells = np.atleast_1d(now["length"]) / grid
+    grid = dynamics.state_shape[-space:]
+    sides = np.asarray(before["length"]) / about["state_shape"][-space:]
+    cells = np.asarray(now["length"]) / grid
     wanted = float(np.log(sides / cells).mean()) + math.log(trained.get("filter", {}).get("coarsening") or 1)
     dividing = [c for c in range(1, min(grid) + 1) if all(size % c == 0 for size in grid)]
     return min(dividing, key=lambda c: abs(math.log(c) - wanted))
 
 
-FAMILIES = {"kolmogorov": ("flows",)}
-"""Names that networks trained on several models of a kind say, by the name of the kind's model."""
+_OF_A_LENGTH = {"kolmogorov", "kuramoto_sivashinsky"}
+"""Models whose `length` is that of their domain: a finer grid has smaller cells of the same field."""
 
 
 def description(settings: Settings, filter: Any) -> dict[str, Any]:
