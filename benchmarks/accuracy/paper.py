@@ -13,8 +13,8 @@ ensemble without measurements.
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
 one with the least RMSE over the 51 states is reported on the others (of the amortised filter a third radius
 at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run takes many
-minutes, LARGE candidates on the one seed that is reported, and a start at 512² is spun up at 256² and for 10
-transitions there. masf_paper: a smaller network (SMALLER), one seed, nothing chosen; what the full one costs:
+minutes, LARGE candidates (at 512² LARGEST: the radius that won at 256², in strides) on the one seed that is
+reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a smaller network (SMALLER), one seed, nothing chosen; what the full one costs:
 speed/masf_paper_cost.py. The amortised filter: the network of the preset, trained at 64² and Re = 1000; from
 128² on it sees blocks of cells, and is kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
 
@@ -84,7 +84,11 @@ FINE: dict[str, Callable[[float], list[list[str]]]] = {
 LARGE: dict[str, Callable[[float], list[list[str]]]] = {
     "letkf": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
     "masf": lambda r: [[f"filter.radius={0.7 * r:.3g}", "filter.inflation=1.1"]],
-    "masf_amortised": lambda r: [[f"filter.radius={0.7 * r:.3g}", "filter.inflation=1.1"]],
+    "masf_amortised": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
+}
+LARGEST: dict[str, Callable[[float], list[list[str]]]] = {
+    name: lambda r: [[f"filter.radius={r:.3g}", "filter.inflation=1.1"]]
+    for name in ("letkf", "masf", "masf_amortised")
 }
 RADII = {"grid": {"64": 5.0, "128": 7.0, "256": 12.0, "512": 17.0}, "center": {"64": 3.5, "128": 5.0}}
 RADII |= {"sigmoid": {"64": 3.0, "128": 4.0}, "speed": {"64": 0.8, "128": 1.0}}
@@ -240,7 +244,7 @@ def rmse(found: dict[str, Any]) -> float:
 def row(setting: str, filter: str, args: Any, networks: dict[str, str]) -> list[str]:
     what, n = setting.split(":")[:2]
     large = int(n) > 128
-    own = LARGE if large else FINE if n == "128" else {}
+    own = {"128": FINE, "256": LARGE, "512": LARGEST}.get(n, {})
     candidates = (CANDIDATES | own)[filter](RADII[what][n])
     seeds = range(1 if large or filter == "masf_paper" else args.seeds)
     chosen = candidates[0]
