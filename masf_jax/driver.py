@@ -190,17 +190,22 @@ def begin(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    ensemble: Shaped[Array | np.ndarray, "N *state"],
+    ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
 ) -> RunState:
     """A run before its first cycle: members at step 0, and what the filter remembers before it has seen any.
 
     Raises:
         ValueError: see `assimilate`.
     """
-    members = real_array("ensemble", ensemble)
-    dynamics = as_dynamics(dynamics, members.shape[1:])
-    check_members(members, dynamics)
-    state = as_filter(filter).prepare(dynamics, measurement).init(jax.random.fold_in(key, _FIRST), members)
+    if ensemble is None:
+        dynamics = as_dynamics(dynamics, None)
+        state = as_filter(filter).prepare(dynamics, measurement).init_alone(dynamics)
+    else:
+        members = real_array("ensemble", ensemble)
+        dynamics = as_dynamics(dynamics, members.shape[1:])
+        check_members(members, dynamics)
+        prepared = as_filter(filter).prepare(dynamics, measurement)
+        state = prepared.init(jax.random.fold_in(key, _FIRST), members)
     step, cycle = (jax.device_put(np.zeros((), kind)) for kind in (np.int32, np.uint32))
     return RunState(key, state, step, cycle)
 
@@ -248,7 +253,8 @@ def assimilate(
             dt = 1 (see `dynamics.Function`).
         observations: K cycles; see `Observations` for gaps and irregular times. Or a twin experiment that is
             made along the way, truth and all (`Simulation`): with `save_to`, memory does not grow with K.
-        ensemble: (N, *state_shape) members at step 0; not with `start`.
+        ensemble: (N, *state_shape) members at step 0; not with `start`. A `KalmanFilter` that has a mean and
+            a covariance needs none.
         start: where another call ended (`Assimilation.end`), or what `begin` made. Observations that are n
             steps apart go on from there; step numbers given one by one are those of the whole run.
         truth: (K, *state_shape) true states at the observation steps, for scores.
@@ -282,13 +288,12 @@ def assimilate(
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
     """
-    if (ensemble is None) == (start is None):
+    if ensemble is not None and start is not None:
         raise ValueError("give either the first ensemble, or start: where another run ended.")
     dynamics = as_dynamics(dynamics, _state_shape(ensemble, start))
     unspread = as_filter(filter).prepare(dynamics, measurement)  # a run that goes on may have other devices
     filter = unspread.spread(layout)
     if start is None:
-        assert ensemble is not None
         if key is None:
             raise ValueError("a run needs a random key: jax.random.key(SEED); only `start` brings one along.")
         start = begin(key, filter, dynamics, measurement, ensemble)
@@ -374,8 +379,10 @@ def for_reverse_mode(
     return layout if most is None else dataclasses.replace(layout, most_steps=most)
 
 
-def _state_shape(ensemble: Any, start: RunState | None) -> tuple[int, ...]:
-    return np.shape(ensemble)[1:] if start is None else start.shape
+def _state_shape(ensemble: Any, start: RunState | None) -> tuple[int, ...] | None:
+    if start is not None:
+        return start.shape
+    return None if ensemble is None else np.shape(ensemble)[1:]
 
 
 def _first_fault(result: Assimilation) -> str:

@@ -14,6 +14,17 @@
 # ---
 
 # %% [markdown]
+# [![Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+#
+# In Colab: upload this file, and the wheel of `python -m build --wheel` beside it.
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("masf_jax") is None:  # in Colab
+    get_ipython().system("pip install -q masf_jax-*.whl")
+
+# %% [markdown]
 # # A score-based filter that trains before the run, not in it
 #
 # `AmortisedMASF` lets a Kalman filter make its analysis, and corrects it with a denoiser that was trained
@@ -21,7 +32,6 @@
 # docs/amortised.md.
 
 # %%
-# In Colab, first: !pip install -q masf-jax
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt

@@ -14,6 +14,17 @@
 # ---
 
 # %% [markdown]
+# [![Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+#
+# In Colab: upload this file, and the wheel of `python -m build --wheel` beside it.
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("masf_jax") is None:  # in Colab
+    get_ipython().system("pip install -q masf_jax-*.whl")
+
+# %% [markdown]
 # # Why the measurement-aware filter needs no guidance
 #
 # A score-based filter draws the analysis by running a noising process backwards. The measurement-aware
@@ -27,7 +38,6 @@
 # physical time stands still.
 
 # %%
-# In Colab, first: !pip install -q masf-jax
 import equinox as eqx
 import jax
 import jax.numpy as jnp

@@ -14,13 +14,23 @@
 # ---
 
 # %% [markdown]
+# [![Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+#
+# In Colab: upload this file, and the wheel of `python -m build --wheel` beside it.
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("masf_jax") is None:  # in Colab
+    get_ipython().system("pip install -q masf_jax-*.whl")
+
+# %% [markdown]
 # # Quickstart: estimate a chaotic state from noisy measurements
 #
 # A twin experiment on Lorenz-96: a simulated truth, every second variable measured every 0.2 time units with
 # error 1, and two filters of 20 members.
 
 # %%
-# In Colab, first: !pip install -q masf-jax
 import jax
 import matplotlib.pyplot as plt
 

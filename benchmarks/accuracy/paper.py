@@ -14,9 +14,10 @@ Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on s
 one with the least RMSE over the 51 states is reported on the others (of the amortised filter a third radius
 at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run takes many
 minutes, LARGE candidates (at 512² LARGEST: the radius that won at 256², in strides) on the one seed that is
-reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a smaller network (SMALLER), one seed, nothing chosen; what the full one costs:
-speed/masf_paper_cost.py. The amortised filter: the network of the preset, trained at 64² and Re = 1000; from
-128² on it sees blocks of cells, and is kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
+reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a smaller network
+(SMALLER), one seed, nothing chosen; what the full one costs: speed/masf_paper_cost.py. The amortised filter:
+the network of the preset, trained at 64² and Re = 1000; from 128² on it sees blocks of cells, and is
+kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 

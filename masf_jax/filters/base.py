@@ -120,6 +120,17 @@ class Filter(eqx.Module):
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> State:
         """The filter's state from an initial ensemble."""
 
+    def init_alone(self, dynamics: Dynamics) -> State:
+        """The state at step 0 of a filter that has its own, as a `KalmanFilter(mean, covariance)` does.
+
+        Raises:
+            ValueError: it has none.
+        """
+        raise ValueError(
+            "give either the first ensemble, or start: where another run ended. Only a "
+            f"KalmanFilter(mean=…, covariance=…) needs neither; the filter is {type(self).__name__}."
+        )
+
     @abc.abstractmethod
     def forecast(
         self,

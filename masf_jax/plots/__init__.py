@@ -9,6 +9,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "MissingError": ".style",
+        "animation": ".frames",
         "comparison": ".bars",
         "error_spread": ".scores",
         "estimates": ".unknowns",

@@ -35,7 +35,7 @@ def comparison(
     Raises:
         MissingError: no RMSE.
     """
-    from matplotlib.figure import Figure
+    from .displayed import DisplayedFigure
 
     if "rmse_analysis" not in data:
         raise MissingError(
@@ -43,7 +43,7 @@ def comparison(
         )
     names, n_seeds = [str(name) for name in data["filter"].values], data.sizes["seed"]
     height = 0.34 * len(names)
-    figure = Figure(figsize=(WIDTH, 1.4 + 1.55 * height), layout="constrained")
+    figure = DisplayedFigure(figsize=(WIDTH, 1.4 + 1.55 * height), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[1, 0.55])
     places = np.arange(len(names))[::-1].astype(float)
     main = figure.add_subplot(grid[0, :])

@@ -84,9 +84,9 @@ def new_figure(
         height: of a row, inches.
         options: of `Figure.subplots`.
     """
-    from matplotlib.figure import Figure
+    from .displayed import DisplayedFigure
 
-    figure = Figure(figsize=(WIDTH, 0.75 + height * rows), layout="constrained")
+    figure = DisplayedFigure(figsize=(WIDTH, 0.75 + height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.ravel():
         tidy(axis)

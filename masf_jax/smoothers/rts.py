@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -31,7 +30,6 @@ from ..filters.kalman.exact import (
     linear_step,
     linearize,
     over_steps,
-    square_root,
     with_noise,
 )
 from ..loops import ReverseMode
@@ -245,15 +243,4 @@ def _first(filter: KalmanFilter, ensemble: Any, dynamics: Dynamics) -> GaussianS
         members = real_array("ensemble", ensemble)
         check_members(members, dynamics)
         return filter.init(jax.random.key(0), members)
-    shape, n = dynamics.state_shape, math.prod(dynamics.state_shape)
-    if filter.mean is None or filter.covariance is None:
-        raise ValueError(
-            "the smoother needs the Gaussian at step 0: KalmanFilter(mean=…, covariance=…), or an ensemble."
-        )
-    if filter.covariance.shape != (n, n):
-        raise ValueError(
-            f"the first covariance must be {n} × {n} for states of shape {shape}; got "
-            f"{filter.covariance.shape}."
-        )
-    mean = jnp.broadcast_to(filter.mean, shape)
-    return gaussian_state(mean, square_root(filter.covariance).astype(mean.dtype))
+    return filter.init_alone(dynamics)

@@ -10,8 +10,9 @@ from PIL import Image
 
 from masf_jax.cli.errors import InputError, WriteError
 from masf_jax.cli.main import main
-from masf_jax.cli.run.animate import ffmpeg, write_animation
+from masf_jax.cli.run.animate import write_animation
 from masf_jax.cli.run.finished import parse_cycles
+from masf_jax.plots.frames import ffmpeg
 
 TINY = ["dynamics=kolmogorov_64", "dynamics.shape=[16,16]", "dynamics.n_inner=2", "measurement=grid_mask"]
 TINY += ["measurement.noise.std=0.1", "filter=etkf", "n_cycles=3", "burn_in=1", "ensemble_size=4"]
@@ -77,7 +78,7 @@ def test_an_ffmpeg_that_fails_leaves_no_file_and_says_why(flow, tmp_path, monkey
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\n/bin/cat > /dev/null\necho 'Unknown encoder h264' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr("masf_jax.cli.run.animate.ffmpeg", lambda: str(program))
+    monkeypatch.setattr("masf_jax.plots.frames.ffmpeg", lambda: str(program))
     folder = tmp_path / "run"
     with pytest.raises(WriteError, match="Unknown encoder h264"):
         write_animation(folder, flow, [0], "mp4", dpi=30)

@@ -55,6 +55,13 @@ def test_kalman_filter_is_exact_over_cycles_with_gaps(problem, textbook, key):
         np.testing.assert_allclose(out.analysis["spread"][k], np.sqrt(np.diag(covariance)), atol=1e-10)
     np.testing.assert_allclose(out.final.covariance, covariance, atol=1e-10)
     assert out.final.mean.dtype == jnp.float64
+    alone = assimilate(key, filter, dynamics, measurement, Observations(z, 3), scores=())  # it has a start
+    np.testing.assert_array_equal(alone.analysis["mean"], out.analysis["mean"])
+    np.testing.assert_array_equal(alone.final.covariance, out.final.covariance)
+    with pytest.raises(ValueError, match="the first covariance must be"):
+        assimilate(key, KalmanFilter(problem.mean, np.eye(2)), dynamics, measurement, Observations(z, 3))
+    with pytest.raises(ValueError, match="give KalmanFilter"):
+        assimilate(key, KalmanFilter(), dynamics, measurement, Observations(z, 3))
 
 
 def test_kalman_filter_starts_from_the_ensemble_by_default(problem, key):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from masf_jax.plots import spectra as spectra_figure, vorticity as vorticity_figure
+from masf_jax.plots import MissingError, animation, spectra as spectra_figure, vorticity as vorticity_figure
 from masf_jax.plots.flow import ANCHORS, default_cycles, diverging
 from masf_jax.plots.flow_data import energy_spectra, is_flow, measured_points, vorticity_fields
 
@@ -198,3 +201,22 @@ def test_colour_maps_are_even_and_symmetric_in_lightness(name):
     np.testing.assert_allclose(values, values[::-1], atol=0.5)
     np.testing.assert_allclose(values[:128], np.linspace(20, 97, 128), atol=1.0)
     assert np.ptp(diverging(name)(127)[:3]) == 0.0, "zero has no hue"
+
+
+def test_an_animation_of_a_dataset(flow, tmp_path):
+    """Through the command line: tests/cli/test_animate.py."""
+    flow.attrs.pop("title", None)  # of a run in Python
+    path = animation(flow, tmp_path / "a.gif", dpi=30)
+    with Image.open(path) as gif:
+        assert gif.n_frames == flow.sizes["cycle"] == 4
+    with pytest.raises(ValueError, match="got 'png'"):
+        animation(flow, tmp_path / "a.png")
+    with pytest.raises(MissingError, match="is of flows"):
+        animation(flow.drop_vars("channel"), tmp_path / "b.gif")
+
+
+def test_figures_are_shown_where_pyplot_is_not_imported(flow):
+    shown = vorticity_figure(flow, [0])._repr_png_()
+    with Image.open(io.BytesIO(shown)) as picture:
+        assert picture.format == "PNG"
+        assert picture.width == round(3.3 * 160)

@@ -242,6 +242,21 @@ class KalmanFilter(SquareRootFilter):
             factor = square_root(self.covariance).astype(mean.dtype)
         return gaussian_state(mean, factor)
 
+    def init_alone(self, dynamics: Dynamics) -> GaussianState:
+        shape, n = dynamics.state_shape, math.prod(dynamics.state_shape)
+        if self.mean is None or self.covariance is None:
+            raise ValueError(
+                "it needs the Gaussian at step 0: give KalmanFilter(mean=…, covariance=…), or the first "
+                "ensemble."
+            )
+        if self.covariance.shape != (n, n):
+            raise ValueError(
+                f"the first covariance must be {n} × {n} for states of shape {shape}; got "
+                f"{self.covariance.shape}."
+            )
+        mean = jnp.broadcast_to(self.mean, shape)
+        return gaussian_state(mean, square_root(self.covariance).astype(mean.dtype))
+
     def forecast(
         self,
         key: PRNGKeyArray,
