@@ -1,6 +1,7 @@
 """Checks every notebook, two at a time: the .ipynb matches its jupytext .py pair, and it runs to its end.
 
-    python .ci/notebooks.py [NAME …]            # CI's check
+    python .ci/notebooks.py                     # CI's check, which does not run the SLOW ones
+    python .ci/notebooks.py NAME …              # of these; --all: of all
     python .ci/notebooks.py --write [NAME …]    # runs them, and stores their outputs in the .ipynb
 
 The first two cells, the badge and the installation in Colab, are the same in all of them and are written
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NEEDS = {"real_data": " statsmodels"}
 """What a notebook needs beside the package."""
+SLOW = ("estimate_parameter", "fair_comparison")
+"""Some twenty CPU seconds each, nearly all of it compilation: outside CI, as the slow tests are."""
 COLAB = "https://colab.research.google.com/"
 BADGE = "[![Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link}){how}"
 INSTALL = """\
@@ -59,7 +62,7 @@ def run(notebook: nbformat.NotebookNode) -> None:
         nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
 
 
-def check(script: Path) -> str:
+def check(script: Path, to_its_end: bool) -> str:
     notebook, pair = jupytext.read(script), jupytext.read(script.with_suffix(".ipynb"))
     again = f"run `python .ci/notebooks.py --write {script.stem}`"
     if sources(notebook) != sources(pair):
@@ -68,12 +71,14 @@ def check(script: Path) -> str:
         raise SystemExit(f"the first two cells of {script.name} are not those of .ci/notebooks.py: {again}")
     if any(cell.cell_type == "code" and cell.execution_count is None for cell in pair.cells):
         raise SystemExit(f"{script.stem}.ipynb has no outputs: {again}")
+    if not to_its_end:
+        return f"{script.name}: its pair matches, not run"
     start = time.perf_counter()
     run(notebook)
     return f"{script.name}: ran in {time.perf_counter() - start:.0f} s"
 
 
-def write(script: Path) -> str:
+def write(script: Path, _: bool) -> str:
     """Puts the first two cells in their place, runs all, and stores both files of the pair."""
     notebook = jupytext.read(script)
     own = [cell for cell in notebook.cells if not _is_head(cell)]
@@ -99,7 +104,8 @@ def _cell(kind: str, source: str) -> nbformat.NotebookNode:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", help="without .py; all of them where none is given")
+    parser.add_argument("names", nargs="*", help="without .py; where none is given, all but the slow ones")
+    parser.add_argument("--all", action="store_true", help="run the slow ones, too")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     scripts = sorted(FOLDER.glob("*.py"))
@@ -108,5 +114,6 @@ if __name__ == "__main__":
     if arguments.names:
         scripts = [FOLDER / f"{name}.py" for name in arguments.names]
     with concurrent.futures.ProcessPoolExecutor(1 if arguments.write else 2) as pool:
-        for line in pool.map(write if arguments.write else check, scripts):
+        to_their_ends = [bool(arguments.names) or arguments.all or s.stem not in SLOW for s in scripts]
+        for line in pool.map(write if arguments.write else check, scripts, to_their_ends):
             print(line, flush=True)
