@@ -116,8 +116,8 @@ for name, each in {"base filter": filter.base, "trained here": trained}.items():
 # %% [markdown]
 # ## Fine-tune it
 #
-# The sensor is replaced by a worse one, of error 3 instead of 1.4. The filter runs with it as it is; two rounds
-# of training, which start from its network, make it fit.
+# The sensor is replaced by a worse one, of error 3 instead of 1.4. The filter runs with it as it is; two
+# rounds of training, which start from its network, make it fit.
 
 # %%
 worse = measurements.Measurement(measurements.Identity(), measurements.Gaussian(std=3.0))
