@@ -72,7 +72,7 @@ figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
 for name, run in runs.items():
     axis.plot(run.analysis_scores["rmse"], label=name)
 axis.set(xlabel="cycle", ylabel="analysis RMSE")
-axis.legend()
+axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
 plt.show()
 
 # %% [markdown]

@@ -70,10 +70,11 @@ figure, axes = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrain
 for name, run in runs.items():
     axes[0].plot(run.analysis_scores["rmse"], label=name)
 axes[0].set_ylabel("analysis RMSE")
-axes[0].legend()
 axes[1].plot(twin.truth[:, 1], "k", label="truth, unobserved variable 1")
 axes[1].plot(runs["LETKF"].analysis["mean"][:, 1], label="LETKF mean")
 axes[1].set_xlim(0, 150)
 axes[1].set_xlabel("cycle")
-axes[1].legend()
+axes[1].set_ylabel("state")
+for axis in axes:
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
 plt.show()
