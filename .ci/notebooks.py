@@ -21,8 +21,11 @@ import jupytext
 import nbclient
 import nbformat
 
+from masf_jax.cli.xla_flags import known_flags
+
 # Most of the time is compilation: emitters without MLIR, and one LLVM module a program, take less of it.
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+FLAGS = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_parallel_codegen_split_count": 1}
+os.environ["XLA_FLAGS"] = " ".join(f"--{name}={FLAGS[name]}" for name in known_flags(FLAGS))
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NEEDS = {"real_data": " statsmodels"}

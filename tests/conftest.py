@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import mmap
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before the imports that lo
 
 import absl.logging
 import jax
-import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
@@ -62,20 +60,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # Emitters without MLIR, and one LLVM module a program, compile in some 60 % of the time. XLA ends the process
-# for a flag that it does not know, so each is looked up in the library first.
+# for a flag that it does not know, so each is looked up first.
 _QUICK_TO_COMPILE = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": "false",
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-
-
-def _quick_to_compile():
-    """Those of the flags above that this jaxlib knows, as a value of XLA_FLAGS."""
-    library = max(Path(jaxlib.__file__).parent.glob("*.so"), key=lambda path: path.stat().st_size)
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        known = [name for name in _QUICK_TO_COMPILE if content.find(name.encode()) >= 0]
-    return " ".join(f"--{name}={_QUICK_TO_COMPILE[name]}" for name in known)
 
 
 def pytest_configure(config):
@@ -88,7 +78,10 @@ def pytest_configure(config):
     """
     config.addinivalue_line("filterwarnings", "error::masf_jax.FilterDivergedWarning")
     if config.option.markexpr == "not slow":
-        os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
+        from masf_jax.cli.xla_flags import known_flags  # after the hook above
+
+        known = known_flags(_QUICK_TO_COMPILE)
+        os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={_QUICK_TO_COMPILE[name]}" for name in known))
 
 
 def pytest_collection_finish():

@@ -15,6 +15,7 @@ from .compilations import keep_compilations
 from .config.own_files import is_own
 from .errors import InputError, RunError
 from .exit_codes import ExitCode
+from .xla_flags import known_flags
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -129,7 +130,7 @@ def spare_threads(settings: Settings, runs_at_once: int = 1) -> None:
     if small and not any(name in os.environ for name in _OF_XLA):
         os.environ["PJRT_NPROC"] = "1"
     flags = os.environ.get("XLA_FLAGS", "")
-    if runs_at_once > _LAPACK_AT_ONCE and _SCHEDULER not in flags:
+    if runs_at_once > _LAPACK_AT_ONCE and _SCHEDULER not in flags and known_flags([_SCHEDULER]):
         os.environ["XLA_FLAGS"] = f"{flags} --{_SCHEDULER}=false".strip()
 
 

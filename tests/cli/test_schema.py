@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+from typing_extensions import TypeAliasType
 
 from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.builders.filters import FILTERS
@@ -32,6 +34,8 @@ REQUIRED = {
     "quantised": {"step": 0.5},
     "censored": {"upper": 3.0},
 }
+Number = TypeAliasType("Number", float | None)
+Alike = TypeAliasType("Alike", ArrayLike)
 GROUPS = {"dynamics": DYNAMICS, "measurement": MEASUREMENTS, "filter": FILTERS}
 CONSTRUCTORS = [
     (group, name)
@@ -89,6 +93,23 @@ def test_every_key_of_every_choice_can_be_said_in_words(group):
             assert path
             assert value
             assert not kind.startswith("<"), (choice, path, kind)
+
+
+def test_a_named_type_is_what_it_names():
+    """As NumPy's ArrayLike is from Python 3.12 on."""
+
+    class Made(eqx.Module):
+        one: Any
+        other: Any
+
+        def __init__(self, one: Number | str = None, other: Alike | None = None):
+            self.one, self.other = one, other
+
+    kinds = {name: words(key.kind) for name, key in read(Made, {}, section="").parameters.items()}
+    assert kinds == {
+        "one": "a number or text or null",
+        "other": "a number or a list, each item a number, e.g. [0.1,0.2] or null",
+    }
 
 
 def test_values():

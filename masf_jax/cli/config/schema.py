@@ -281,14 +281,26 @@ def _plain(hint: Any) -> Any:
     if origin is tuple:
         items = [each if each is ... else _plain(each) for each in arguments]
         return None if None in items else tuple[tuple(items)]
-    if origin not in (Union, types.UnionType):
+    members = list(_members(hint))
+    if members == [hint]:
         return None
-    arrays = set(typing.get_args(ArrayLike))
-    given = arrays <= set(arguments)
+    arrays = set(_members(ArrayLike))
+    given = arrays <= set(members)
     kinds = [_NUMBERS] if given else []
-    kinds += [kind for each in arguments if not (given and each in arrays) and (kind := _plain(each))]
-    none = [each for each in arguments if each is type(None)]
+    kinds += [kind for each in members if not (given and each in arrays) and (kind := _plain(each))]
+    none = [each for each in members if each is type(None)]
     return Union[tuple(kinds + none)] if kinds else None  # noqa: UP007
+
+
+def _members(hint: Any) -> Iterator[Any]:
+    """The types of a union; of a named one (`type X = …`, as NumPy's ArrayLike from Python 3.12 on) too."""
+    if hasattr(hint, "__value__"):
+        yield from _members(hint.__value__)
+    elif typing.get_origin(hint) in (Union, types.UnionType):
+        for each in typing.get_args(hint):
+            yield from _members(each)
+    else:
+        yield hint
 
 
 def _scalar(value: Any) -> Any:
