@@ -47,6 +47,7 @@ _ROWS = {
     "seconds_compile": "seconds to compile",
     "seconds_per_cycle": "seconds per cycle",
 }
+_MOST_VARIABLES = 8
 _ONLY_NONZERO = ("repaired_members", "skipped_cycles", "seconds_train")
 _COLUMNS = {
     "job": "#",
@@ -85,11 +86,26 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
             of_values = units and key.startswith("innovation_rms")
             rows.append((f"{label} ({units})" if of_values else label, shown))
+        if key == "rmse_unobserved_analysis":
+            rows += _variable_rows(metrics.get("by_variable", {}))
     for key in metrics:
         if key.startswith("estimated_") and f"{key}_std" in metrics:
             spread = _shown(metrics[f"{key}_std"])
             shown = f"{_shown(metrics[key])} ± {spread}" if spread else _shown(metrics[key])
             rows.append((f"{key.removeprefix('estimated_')}, estimated", shown))
+    return rows
+
+
+def _variable_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """RMSE and spread of each variable, which have a unit where their sum has none."""
+    rows = []
+    for name, numbers in list(found.items())[:_MOST_VARIABLES]:
+        kinds = [kind for kind in ("rmse", "spread") if _shown(numbers.get(f"{kind}_analysis"))]
+        told = " | ".join("RMSE" if kind == "rmse" else kind for kind in kinds)
+        units = f" ({numbers['units']})" if numbers.get("units", "1") not in ("1", "") else ""
+        rows.append((f"  {name}{units}: {told}", " | ".join(_shown(numbers[f"{k}_analysis"]) for k in kinds)))
+    if len(found) > len(rows):
+        rows.append((f"  {len(found) - len(rows)} more variables", "in metrics.json"))
     return rows
 
 

@@ -66,6 +66,21 @@ class Dynamics(eqx.Module):
         return None
 
     @property
+    def variable_units(self) -> tuple[str, ...] | None:
+        """Units along the state's first axis ("m", "m/s"), for results and figures."""
+        return None
+
+    @property
+    def time_units(self) -> str | None:
+        """Units of `dt` ("s", "days"), for results and figures."""
+        return None
+
+    @property
+    def length_units(self) -> str | None:
+        """Units of `coordinates` times `unit_length` ("km"), for results and figures."""
+        return None
+
+    @property
     def cached_members(self) -> int | None:
         """How many members, at most, a CPU computes fastest together; None: all (`members_in_cache`)."""
         return None

@@ -15,7 +15,7 @@ from ..coordinates import Coordinates
 from ..derivatives import without_derivative
 from ..numbers import positive
 from .base import Dynamics
-from .function import n_positional, names_of
+from .function import Units, n_positional, names_of, units_of
 
 __all__ = ["BlackBox"]
 
@@ -40,6 +40,7 @@ class BlackBox(Dynamics):
         dt: model time of one step.
         coordinates: needed for localisation only.
         variable_names: along the state's first axis, for results and figures.
+        variable_units, time_units, length_units: as of `Function`.
         climatology: a JAX function of a random key, which draws a state to start from.
     """
 
@@ -48,6 +49,7 @@ class BlackBox(Dynamics):
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
+    _units: Units = eqx.field(static=True)
     climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
     n_arguments: int = eqx.field(static=True)
 
@@ -59,10 +61,14 @@ class BlackBox(Dynamics):
         coordinates: Coordinates | None = None,
         variable_names: Sequence[str] | None = None,
         climatology: Callable[[PRNGKeyArray], Array] | None = None,
+        variable_units: str | Sequence[str] | None = None,
+        time_units: str | None = None,
+        length_units: str | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
+        self._units = units_of(variable_units, time_units, length_units, self.state_shape)
         self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)")
 
     def __call__(
@@ -80,6 +86,18 @@ class BlackBox(Dynamics):
     @property
     def variable_names(self) -> tuple[str, ...] | None:
         return self._variable_names
+
+    @property
+    def variable_units(self) -> tuple[str, ...] | None:
+        return self._units.variables
+
+    @property
+    def time_units(self) -> str | None:
+        return self._units.time
+
+    @property
+    def length_units(self) -> str | None:
+        return self._units.length
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         return super().initial_state(key) if self.climatology is None else self.climatology(key)

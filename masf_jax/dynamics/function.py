@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,9 +16,17 @@ from ..coordinates import Coordinates
 from ..numbers import number, positive
 from .base import Dynamics
 
-__all__ = ["Function", "as_dynamics", "check_traceable", "n_positional", "names_of"]
+__all__ = ["Function", "Units", "as_dynamics", "check_traceable", "n_positional", "names_of", "units_of"]
 
 T = TypeVar("T")
+
+
+class Units(NamedTuple):
+    """Of a model: of each entry of the state's first axis, of dt, and of coordinates."""
+
+    variables: tuple[str, ...] | None
+    time: str | None
+    length: str | None
 
 
 class Function(Dynamics):
@@ -34,6 +42,9 @@ class Function(Dynamics):
         parameters: numbers that the function takes by name (`f(x, time, *, forcing)`); leaves, which may
             change without a new compilation and be estimated.
         variable_names: along the state's first axis, for results and figures.
+        variable_units: of the state ("m"), or one for each entry of its first axis ("m", "m/s"); of results
+            and figures, as `time_units` (of dt) and `length_units` (of the coordinates). Nothing is
+            converted.
 
     Raises:
         ValueError: arguments of another number, a result that is no state, or a function that computes with
@@ -45,6 +56,7 @@ class Function(Dynamics):
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
+    _units: Units = eqx.field(static=True)
     climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
     parameters: dict[str, Float[Array, "..."]]
     n_arguments: int = eqx.field(static=True)
@@ -60,10 +72,14 @@ class Function(Dynamics):
         random: bool | None = None,
         parameters: Mapping[str, ArrayLike] | None = None,
         variable_names: Sequence[str] | None = None,
+        variable_units: str | Sequence[str] | None = None,
+        time_units: str | None = None,
+        length_units: str | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
+        self._units = units_of(variable_units, time_units, length_units, self.state_shape)
         given = {} if parameters is None else parameters
         self.parameters = {name: number(name, value) for name, value in given.items()}
         if random is None:
@@ -97,6 +113,18 @@ class Function(Dynamics):
     def variable_names(self) -> tuple[str, ...] | None:
         return self._variable_names
 
+    @property
+    def variable_units(self) -> tuple[str, ...] | None:
+        return self._units.variables
+
+    @property
+    def time_units(self) -> str | None:
+        return self._units.time
+
+    @property
+    def length_units(self) -> str | None:
+        return self._units.length
+
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         if self.climatology is None:
             return super().initial_state(key)
@@ -109,6 +137,27 @@ def names_of(names: Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple
             f"variable_names must name each entry of the state's first axis ({state_shape}); got {names}."
         )
     return None if names is None else tuple(names)
+
+
+def units_of(
+    variables: str | Sequence[str] | None, time: str | None, length: str | None, state_shape: tuple[int, ...]
+) -> Units:
+    """Units as a model has them; one text for the state is that of every entry of its first axis.
+
+    Raises:
+        ValueError: not one for each entry, or no texts.
+    """
+    n = (state_shape or (1,))[0]
+    each = (variables,) * n if isinstance(variables, str) else variables
+    if each is not None and (len(each) != n or not all(isinstance(unit, str) for unit in each)):
+        raise ValueError(
+            f"variable_units must be one text, or one for each entry of the state's first axis "
+            f"({state_shape}); got {variables}."
+        )
+    for name, unit in (("time_units", time), ("length_units", length)):
+        if unit is not None and not isinstance(unit, str):
+            raise ValueError(f'{name} must be a text such as "s" or "km"; got {unit!r}.')
+    return Units(None if each is None else tuple(each), time, length)
 
 
 def n_positional(function: Callable[..., Any], most: int, form: str, named: Collection[str] = ()) -> int:

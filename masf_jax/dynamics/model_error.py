@@ -71,6 +71,18 @@ class ModelError(Dynamics):
         return self.dynamics.variable_names
 
     @property
+    def variable_units(self) -> tuple[str, ...] | None:
+        return self.dynamics.variable_units
+
+    @property
+    def time_units(self) -> str | None:
+        return self.dynamics.time_units
+
+    @property
+    def length_units(self) -> str | None:
+        return self.dynamics.length_units
+
+    @property
     def cached_members(self) -> int | None:
         return self.dynamics.cached_members
 

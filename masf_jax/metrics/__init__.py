@@ -1,5 +1,6 @@
 """Scores: pure functions, and the set `assimilate` computes each cycle."""
 
+from .by_variable import rmse_by_variable as rmse_by_variable, spread_by_variable as spread_by_variable
 from .cycle import DEFAULT_SCORES as DEFAULT_SCORES, SCORES as SCORES
 from .desroziers import Desroziers as Desroziers, desroziers as desroziers
 from .fields import (

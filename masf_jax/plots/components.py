@@ -98,16 +98,25 @@ def _component(values: xr.DataArray, number: int) -> np.ndarray:
 
 def _name(data: xr.Dataset, stage: str, number: int) -> str:
     """What the component is called: its name, or where it is; with units."""
-    field = data[f"{stage}_mean"]
+    field, about = data[f"{stage}_mean"], data[f"{stage}_mean"].attrs
     index = np.unravel_index(number, field.shape[1:])
     if len(index) == 1 and field.dims[1] == "component":
         name = "state" if field.shape[1] == 1 else f"component {number}"
         return with_units(name, field.attrs).replace(" (", "\n(")
-    parts = []
+    if "variable_units" in data.coords:
+        about = {"units": str(data["variable_units"].values[index[0]])}
+    names, places = [], []
     for dim, i in zip(field.dims[1:], index, strict=True):
         value = data[dim].values[i] if dim in data.coords else i
-        parts.append(str(value) if isinstance(value, str) else f"{dim} = {value:.4g}")
-    return with_units(", ".join(parts), field.attrs).replace(" (", "\n(")
+        units = str(data[dim].attrs.get("units", "1")) if dim in data.coords else "1"
+        if isinstance(value, str):
+            names.append(value)
+        else:
+            places.append(f"{dim} = {value:.4g}" + (f" {units}" if units not in ("1", "") else ""))
+    if not names:
+        return with_units(", ".join(places), about).replace(" (", "\n(")
+    lines = [with_units(", ".join(names), about), ", ".join(places)]
+    return "\n".join(lines) if places else lines[0].replace(" (", "\n(")
 
 
 def observed(data: xr.Dataset) -> np.ndarray | None:
@@ -124,6 +133,10 @@ def observed(data: xr.Dataset) -> np.ndarray | None:
         values = np.where(data["observation_rejected"].values == 0, values, np.nan)
     if observation.dims == state.dims:
         return values.reshape(len(values), -1)
+    if "observation_component" in data.coords and values.ndim == 2:
+        found = np.full((len(values), int(np.prod(state.shape[1:]))), np.nan)
+        found[:, data["observation_component"].values] = values
+        return found
     if "observation_x" not in data.coords or state.dims[1:] != ("x",) or values.ndim != 2:
         return None
     away = np.abs(data["x"].values[:, None] - data["observation_x"].values[None])

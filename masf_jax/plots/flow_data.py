@@ -37,7 +37,8 @@ class Vorticity(NamedTuple):
 def is_flow(data: xr.Dataset) -> bool:
     """Whether states are velocities (u, v) on a grid, and analysis means were saved."""
     channels = data["channel"].values.tolist() if "channel" in data.coords else []
-    return channels == ["u", "v"] and "analysis_mean" in data
+    found = channels == ["u", "v"] and "analysis_mean" in data
+    return found and data["analysis_mean"].dims == ("cycle", "channel", "y", "x")
 
 
 def moments(data: xr.Dataset) -> list[str]:

@@ -42,6 +42,7 @@ COLORS = {
 }
 """Okabe & Ito (2008): told apart with every kind of colour vision. By what is drawn."""
 _SMALL, _NORMAL, _TITLE = 6.5, 7.0, 7.5
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SAVE = {"mean": "mean", "spread": "spread", "ensemble": "ensemble"}
 
 
@@ -136,13 +137,28 @@ def heading(axis: Axes, text: str) -> None:
 
 
 def times(data: xr.Dataset) -> tuple[np.ndarray, str]:
-    """Of each cycle, and what to call the axis: dates, those of the observation file, or the model's."""
+    """Of each cycle, and what to call the axis: dates, those of the observation file, or the model's.
+
+    A model's long times in seconds are in minutes, hours or days.
+    """
     if np.issubdtype(data["time"].dtype, np.datetime64):
         return data["time"].values, "date"
     if "observation_time" in data.coords:
         counted = str(data["observation_time"].attrs.get("long_name", "")).partition(", ")[2]
         return data["observation_time"].values, f"time ({counted})" if counted else "time"
-    return data["time"].values, with_units("model time", data["time"].attrs)
+    values, units = data["time"].values, str(data["time"].attrs.get("units", "1"))
+    if units in _SECONDS:
+        values, units = _readable(values * _SECONDS[units], values, units)
+    return values, with_units("model time", {"units": units})
+
+
+def _readable(seconds: np.ndarray, values: np.ndarray, units: str) -> tuple[np.ndarray, str]:
+    """Times in days, hours or minutes where they span three of them and more, in the model's units else."""
+    span = float(np.ptp(seconds)) if seconds.size else 0.0
+    for name in ("d", "h", "min"):
+        if _SECONDS[name] > _SECONDS[units] and span >= 3 * _SECONDS[name]:
+            return seconds / _SECONDS[name], name
+    return values, units
 
 
 def broken(at: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -168,6 +184,8 @@ def time_axis(axis: Axes, values: np.ndarray, label: str) -> None:
         locator = AutoDateLocator(minticks=3, maxticks=6)
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    elif values.size and np.abs(values).max() >= 1e5:
+        axis.locator_params(axis="x", nbins=4)
 
 
 def with_units(name: str, about: Mapping[str, Any]) -> str:

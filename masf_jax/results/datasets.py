@@ -11,7 +11,7 @@ import numpy as np
 
 from .cycles import Cycles
 from .netcdf import write_netcdf
-from .places import measured_axes, space_axes
+from .places import measured_axes, measured_components, model_name, space_axes
 from .variables import Variable, variables
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ..smoothers.smoothing import Smoothing
 
 __all__ = ["Times", "dataset", "frame", "to_netcdf"]
+
+
+_SYMBOLS = {"seconds": "s", "minutes": "min", "hours": "h", "days": "d"}
+"""Of UDUNITS: what xarray, which reads numbers in units of the long names as differences of dates, leaves."""
 
 
 class Times(NamedTuple):
@@ -65,7 +69,7 @@ def _described(
     burn_in: int = 0,
 ) -> tuple[Cycles, xr.Dataset, dict[str, Variable]]:
     cycles = Cycles(result)
-    called = type(cycles.given.dynamics).__name__
+    called = model_name(cycles.given.dynamics)
     found = None if dates is None else np.asarray(dates, "datetime64[ns]")
     if found is not None and found.shape != (cycles.n,):
         raise ValueError(f"dates must be one for each of the {cycles.n} cycles; got shape {found.shape}.")
@@ -93,19 +97,23 @@ def frame(cycles: Cycles, times: Times = Times()) -> xr.Dataset:
     model_time = steps * float(
         str(np.asarray(given.dynamics.dt))
     )  # 0.05, not 0.0500000007 of single precision
+    units = given.dynamics.time_units or "1"
+    units = _SYMBOLS.get(units, units)
     told = "model time since the first ensemble"
     if times.dates is None:
-        add("time", "cycle", model_time, told, axis="T")
+        add("time", "cycle", model_time, told, units, axis="T")
     else:
         date = np.asarray(times.dates, "datetime64[ns]")
         add("time", "cycle", date, "time", None, standard_name="time", axis="T")
         made["time"].encoding = _encoding(date)
-        add("model_time", "cycle", model_time, told)
+        add("model_time", "cycle", model_time, told, units)
     add("step", "cycle", steps, "model step number")
     if times.observed is not None:
         counted = f", {times.units}" if times.units else ""
         add("observation_time", "cycle", times.observed, f"time in the observation file{counted}")
-    for axis in (*space_axes(given.dynamics), *measured_axes(given.dynamics, given.measurement)[1]):
+    measured = measured_axes(given.dynamics, given.measurement)[1]
+    measured += measured_components(given.dynamics, given.measurement)
+    for axis in (*space_axes(given.dynamics), *measured):
         made.coords[axis.name] = (axis.dim, axis.values, {"units": "1"} | axis.about)
     members = getattr(cycles.result, "analysis", {}).get("ensemble")
     if members is not None:

@@ -8,10 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ..dynamics.base import Dynamics
+from ..dynamics.blackbox import BlackBox
+from ..dynamics.function import Function
 from ..measurements.base import places
 from ..measurements.measurement import Measurement
 
-__all__ = ["Axis", "measured_axes", "space", "space_axes"]
+__all__ = [
+    "Axis",
+    "measured_axes",
+    "measured_components",
+    "model_name",
+    "space",
+    "space_axes",
+    "state_units",
+    "variable_labels",
+]
 
 _AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
@@ -30,13 +41,13 @@ def space(dynamics: Dynamics) -> tuple[str, ...]:
 
     Those of its grid are x, (y, x) or (z, y, x), those before it channels; points that are no grid are
     `point`; the one dimension of a model without coordinates is `variable` where it has names, else
-    `component`.
+    `component`. Of more dimensions, the first of a model with names is `channel`.
     """
-    shape, points = dynamics.state_shape, dynamics.coordinates
+    shape, points, names = dynamics.state_shape, dynamics.coordinates, dynamics.variable_names
     if points is None:
         if len(shape) == 1:
-            return ("component" if dynamics.variable_names is None else "variable",)
-        grid = _AXES.get(min(len(shape), 2), ())
+            return ("component" if names is None else "variable",)
+        grid = _AXES.get(min(len(shape) - (names is not None), 2), ())
     elif _grid(dynamics) is not None:
         grid = _AXES[points.positions.shape[1]]
     else:
@@ -49,14 +60,15 @@ def space_axes(dynamics: Dynamics) -> list[Axis]:
     """Coordinates of the state: positions in the model's unit of length, and names of variables."""
     dims, points = space(dynamics), dynamics.coordinates
     shape = list(dynamics.state_shape)
+    length = _units(dynamics.length_units)
     axes: list[Axis] = []
     axes_of_grid = _grid(dynamics)
     if axes_of_grid is not None:
         for name, values in axes_of_grid.items():
-            axes.append(Axis(name, name, values, _position(name)))
+            axes.append(Axis(name, name, values, _position(name) | length))
     elif points is not None:
         for name, values in zip(_AXES[points.positions.shape[1]], points.positions.T, strict=True):
-            axes.append(Axis(name, "point", values * dynamics.unit_length, _position(name)))
+            axes.append(Axis(name, "point", values * dynamics.unit_length, _position(name) | length))
     elif dynamics.variable_names is None or len(shape) > 1:
         last = dims[-1]
         about = _position(last) if last == "x" else {"long_name": "component of the state"}
@@ -65,6 +77,9 @@ def space_axes(dynamics: Dynamics) -> list[Axis]:
         names = dynamics.variable_names
         labels = np.arange(shape[0]) if names is None else np.asarray(names)
         axes.append(Axis(dims[0], dims[0], labels, {"long_name": "component of the state"}))
+        if dynamics.variable_units is not None:
+            units = np.asarray(dynamics.variable_units)
+            axes.append(Axis("variable_units", dims[0], units, {"long_name": "units of the component"}))
     return axes
 
 
@@ -82,11 +97,48 @@ def measured_axes(dynamics: Dynamics, measurement: Measurement) -> tuple[tuple[s
     if place is None or len(shape) != 1:
         return dims, []
     names = (f"observation_{name}" for name in _AXES[place.positions.shape[1]])
-    about = {"long_name": "position of the observed value"}
+    about = {"long_name": "position of the observed value"} | _units(dynamics.length_units)
     return dims, [
         Axis(name, dims[0], positions * dynamics.unit_length, about)
         for name, positions in zip(names, place.wrapped().T, strict=True)
     ]
+
+
+def measured_components(dynamics: Dynamics, measurement: Measurement) -> list[Axis]:
+    """Which component of the raveled state each value is, of a list of components measured as they are."""
+    shape = measurement.output_shape(dynamics.state_shape)
+    exact = measurement.operator.structure in ("identity", "mask")
+    if not exact or len(shape) != 1 or shape == dynamics.state_shape:
+        return []
+    sources = measurement.operator.sources(dynamics.state_shape)
+    about = {"long_name": "component of the raveled state that is measured"}
+    found = [] if sources is None else [np.asarray(sources, np.int64)]
+    return [Axis("observation_component", "observation", values, about) for values in found]
+
+
+def variable_labels(dynamics: Dynamics) -> list[str]:
+    """Names along the state's first axis, or its numbers."""
+    names = dynamics.variable_names
+    return list(map(str, range(dynamics.state_shape[0]) if names is None else names))
+
+
+def model_name(dynamics: Dynamics) -> str:
+    """What a model is called: its class, or the function that a `Function` or `BlackBox` is made of."""
+    while isinstance(inner := getattr(dynamics, "dynamics", None), Dynamics):
+        dynamics = inner  # that another wraps
+    function = dynamics.function if isinstance(dynamics, (Function, BlackBox)) else None
+    name = getattr(function, "__name__", "<")
+    return type(dynamics).__name__ if name.startswith("<") else name
+
+
+def state_units(dynamics: Dynamics) -> str | None:
+    """The one unit of all variables; None where they have several, "1" where the model says none."""
+    units = set(dynamics.variable_units or ("1",))
+    return units.pop() if len(units) == 1 else None
+
+
+def _units(units: str | None) -> dict[str, str]:
+    return {} if units is None else {"units": units}
 
 
 def _position(name: str) -> dict[str, str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..filters.faults import Fault, fault_counts
+from ..metrics.by_variable import rmse_by_variable, spread_by_variable
 from .cycles import Cycles
-from .places import measured_axes, space
+from .places import measured_axes, space, state_units
 
-__all__ = ["Variable", "of_cycle", "variables"]
+__all__ = ["Variable", "by_variable", "of_cycle", "variables"]
 
 _STAGES = ("forecast", "analysis", "smoothed")
 _KINDS = {
@@ -21,6 +22,9 @@ _KINDS = {
     "ensemble": ("members", {}),
     "covariance": ("covariance of the raveled state", {}),
 }
+
+
+_DIMENSIONLESS = ("csi", "ssim")
 
 
 class Variable(NamedTuple):
@@ -32,11 +36,12 @@ class Variable(NamedTuple):
 
 
 def of_cycle(
-    values: Any, long_name: str, units: str = "1", dims: tuple[str, ...] = (), **more: Any
+    values: Any, long_name: str, units: str | None = "1", dims: tuple[str, ...] = (), **more: Any
 ) -> Variable:
-    """Of an array (K, …), or of a function that gives a part of it."""
+    """Of an array (K, …), or of a function that gives a part of it; units: None of values with several."""
     read: Any = values if callable(values) else lambda part: np.asarray(values[part])
-    return Variable(("cycle", *dims), read, {"long_name": long_name, "units": units} | more)
+    about = {"long_name": long_name} | ({} if units is None else {"units": units})
+    return Variable(("cycle", *dims), read, about | more)
 
 
 def variables(
@@ -54,13 +59,29 @@ def variables(
     """
     given = cycles.given
     structure = given.measurement.operator.structure
-    state_units = (units or "1") if structure in ("identity", "mask") else "1"
+    own = given.dynamics.variable_units is not None
+    of_state = units or "1" if structure in ("identity", "mask") else "1"
+    of_state = state_units(given.dynamics) if own else of_state
+    of_values = units or _units_of_values(cycles) or "1"
     called = operator or type(given.measurement.operator).__name__
     return (
-        _measured(cycles, units or "1", state_units, called, structure or "nonlinear")
-        | _states(cycles, units or "1", state_units, smoothed)
+        _measured(cycles, of_values, of_state, called, structure or "nonlinear")
+        | _states(cycles, of_values, of_state, smoothed)
         | _reported(cycles)
     )
+
+
+def _units_of_values(cycles: Cycles) -> str | None:
+    """Those of the variables that are measured as they are, where these have one."""
+    given, of_each = cycles.given, cycles.given.dynamics.variable_units
+    operator, shape = given.measurement.operator, given.dynamics.state_shape
+    if of_each is None or operator.structure not in ("identity", "mask"):
+        return None
+    sources = operator.sources(shape)
+    if sources is None:
+        return state_units(given.dynamics)
+    found = {of_each[i] for i in np.unravel_index(np.unique(np.asarray(sources)), shape)[0]}
+    return found.pop() if len(found) == 1 else None
 
 
 def _flag(
@@ -71,13 +92,13 @@ def _flag(
 
 
 def _measured(
-    cycles: Cycles, units: str, state_units: str, operator: str, structure: str
+    cycles: Cycles, units: str, of_state: str | None, operator: str, structure: str
 ) -> dict[str, Variable]:
     given, rejected = cycles.given, cycles.rejected
     dims, _ = measured_axes(given.dynamics, given.measurement)
     found: dict[str, Variable] = {}
     if given.truth is not None:
-        found["truth"] = of_cycle(given.truth, "true state", state_units, space(given.dynamics))
+        found["truth"] = of_cycle(given.truth, "true state", of_state, space(given.dynamics))
     about = {"operator": operator, "structure": structure, "ancillary_variables": "observation_mask"}
     found["observation"] = of_cycle(cycles.observation, "observed value", units, dims, **about)
     quality = {"standard_name": "quality_flag"}
@@ -95,7 +116,7 @@ def _measured(
 
 
 def _states(
-    cycles: Cycles, units: str, state_units: str, smoothed: tuple[dict[str, Any], dict[str, Any]]
+    cycles: Cycles, units: str, of_state: str | None, smoothed: tuple[dict[str, Any], dict[str, Any]]
 ) -> dict[str, Variable]:
     given, result = cycles.given, cycles.result
     dims, (measured, _) = space(given.dynamics), measured_axes(given.dynamics, given.measurement)
@@ -108,9 +129,10 @@ def _states(
         for name, values in arrays.items():
             kind, more = _KINDS[name]
             of = own.get(name, dims)
-            found[f"{stage}_{name}"] = of_cycle(values, f"{stage} {kind}", state_units, of, **more)
+            found[f"{stage}_{name}"] = of_cycle(values, f"{stage} {kind}", of_state, of, **more)
         for name, values in scores.items():
-            found |= _score(stage, name, values, state_units)
+            found |= _score(stage, name, values, of_state)
+        found |= by_variable(cycles, stage, arrays)
         if given.truth is None and "mean" in arrays and stage != "smoothed":
             residual = functools.partial(cycles.residual, stage)
             what = f"observation minus {stage} mean"
@@ -118,14 +140,45 @@ def _states(
     return found
 
 
-def _score(stage: str, name: str, values: Any, units: str) -> dict[str, Variable]:
+def by_variable(cycles: Cycles, stage: str, arrays: Mapping[str, Any]) -> dict[str, Variable]:
+    """RMSE and spread of each variable apart, (K, V), from the saved means and spreads of a stage.
+
+    Of states whose first axis counts variables, two or more; else empty.
+    """
+    given, found = cycles.given, {}
+    dim = space(given.dynamics)[0] if given.dynamics.state_shape else ""
+    if dim not in ("variable", "channel") or given.dynamics.state_shape[0] < 2:
+        return {}
+    truth, units = given.truth, state_units(given.dynamics)
+    if truth is not None and "mean" in arrays:
+        rmse = functools.partial(_rmse_of, arrays["mean"], truth)
+        what = f"RMSE of the {stage}, each variable apart"
+        found[f"rmse_by_variable_{stage}"] = of_cycle(rmse, what, units, (dim,))
+    if "spread" in arrays:
+        spread = functools.partial(_spread_of, arrays["spread"])
+        what = f"spread of the {stage}, each variable apart"
+        found[f"spread_by_variable_{stage}"] = of_cycle(spread, what, units, (dim,))
+    return found
+
+
+def _rmse_of(mean: Any, truth: Any, part: slice) -> np.ndarray:
+    return rmse_by_variable(mean[part], truth[part])
+
+
+def _spread_of(spread: Any, part: slice) -> np.ndarray:
+    return spread_by_variable(spread[part])
+
+
+def _score(stage: str, name: str, values: Any, units: str | None) -> dict[str, Variable]:
     if values.shape[1:] == (1,):  # a single bin: no members, no ranks
         return {}
     ranks = name == "rank_histogram"
     name, dims = ("rank_counts" if ranks else name), tuple(f"{name}_{i}" for i in range(values.ndim - 1))
     dims = ("rank",) if ranks else dims
     what = f"{name.replace('_', ' ')} of the {stage}"
-    return {f"{name}_{stage}": of_cycle(values, what, "1" if ranks else units, dims)}
+    return {
+        f"{name}_{stage}": of_cycle(values, what, "1" if ranks or name in _DIMENSIONLESS else units, dims)
+    }
 
 
 def _reported(cycles: Cycles) -> dict[str, Variable]:

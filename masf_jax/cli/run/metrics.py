@@ -15,6 +15,8 @@ from ...filters.faults import fault_counts
 from ...measurements import Gaussian
 from ...metrics import time_average
 from ...results.cycles import Cycles
+from ...results.places import variable_labels
+from ...results.variables import by_variable
 from ..config.settings import Settings
 from .problem import Problem
 
@@ -57,6 +59,7 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
         metrics["values_outside_range"] = problem.outside
     if problem.units is not None:
         metrics["observation_units"] = problem.units
+    metrics |= _of_variables(cycles, burn_in)
     seconds = result.seconds_assimilate or math.nan
     return metrics | {
         "ensemble_size": members,
@@ -74,6 +77,20 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
         "precision": settings.precision,
         "versions": versions(),
     }
+
+
+def _of_variables(cycles: Cycles, burn_in: int) -> dict[str, Any]:
+    """By name of a variable: RMSE and spread, root mean squares over points and cycles, and its units."""
+    units, found = cycles.given.dynamics.variable_units, {}
+    for stage in _STAGES:
+        for name, each in by_variable(cycles, stage, getattr(cycles.result, stage)).items():
+            squares = cycles.each(each.read)[burn_in:] ** 2
+            key = f"{name.partition('_')[0]}_{stage}"
+            for i, value in enumerate(np.sqrt(squares.mean(0)) if len(squares) else []):
+                found.setdefault(variable_labels(cycles.given.dynamics)[i], {})[key] = float(value)
+    for i, of_variable in enumerate(found.values()):
+        of_variable |= {} if units is None else {"units": units[i]}
+    return {"by_variable": found} if found else {}
 
 
 def _flat(values: Any) -> np.ndarray:

@@ -17,6 +17,9 @@ MODEL_OPTIONS: dict[str, Any] = {
     "coordinates": str | None,
     "climatology": str | None,
     "variable_names": tuple[str, ...] | None,
+    "variable_units": tuple[str, ...] | None,
+    "time_units": str | None,
+    "length_units": str | None,
 }
 """Keys beside state_shape and dt, and what each may be."""
 MODEL_DOCS = """state_shape: of one member, [40] or [2,64,64].
@@ -24,7 +27,10 @@ MODEL_DOCS = """state_shape: of one member, [40] or [2,64,64].
     coordinates: where the components are, for localisation: ring or line (one apart), or the NAME of a
         masf_jax Coordinates in the same file.
     climatology: NAME of a function in the same file, key -> state, that draws a state near the attractor.
-    variable_names: along the state's first axis, for results and figures."""
+    variable_names: along the state's first axis, for results and figures.
+    variable_units: along the state's first axis: [m,m/s]; of results and figures, as the next two.
+    time_units: of dt: s, hours, days.
+    length_units: of the coordinates: km."""
 
 
 def model_options(
@@ -32,12 +38,13 @@ def model_options(
     state_shape: tuple[int, ...],
     coordinates: str | None = None,
     climatology: str | None = None,
-    variable_names: tuple[str, ...] | None = None,
+    **about: Any,
 ) -> dict[str, Any]:
     """Arguments of `dynamics.Function`.
 
     Args:
         given: FILE.py:NAME of the function.
+        about: variable_names and units, which are handed on.
 
     Raises:
         InputError: names of something else, or a climatology of states of another shape.
@@ -46,7 +53,7 @@ def model_options(
     if draw is not None:
         _check_climatology(f"dynamics.climatology={climatology}", draw, state_shape)
     places = None if coordinates is None else _places(given, coordinates, state_shape)
-    return {"coordinates": places, "climatology": draw, "variable_names": variable_names}
+    return {"coordinates": places, "climatology": draw, **about}
 
 
 def _places(given: str, name: str, state_shape: tuple[int, ...]) -> Coordinates:
