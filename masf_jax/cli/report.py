@@ -23,6 +23,7 @@ __all__ = ["over_seeds", "print_outcome", "print_sweep", "score_rows"]
 
 _ROWS = {
     "route": "route to the analysis",
+    "network": "network",
     "rmse_analysis": "RMSE of the analysis",
     "expected_rmse_analysis": "  expected",
     "rmse_observed_analysis": "RMSE of the analysis, observed",
@@ -125,7 +126,7 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
 
     metrics = outcome.metrics
     table = Table(
-        title=f"{settings.problem}: {short(settings.filter['name'])}", title_justify="left", show_header=False
+        title=f"{settings.called}: {short(settings.filter['name'])}", title_justify="left", show_header=False
     )
     table.add_column()
     table.add_column(justify="right")

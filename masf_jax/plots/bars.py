@@ -17,6 +17,7 @@ __all__ = ["comparison"]
 
 _STAGES = (("rmse_analysis", "analysis"), ("rmse_forecast", "forecast"))
 _FONT = 6.5
+_WIDE = 5.0
 
 
 def comparison(
@@ -25,7 +26,8 @@ def comparison(
     """RMSE of analysis and forecast, spread over RMSE and, where measured, seconds a cycle, by filter.
 
     Bars are means over the seeds, with their standard errors s/√S; dots are the single seeds. Seeds with NaN
-    are left out.
+    are left out. Where filters differ by more than a factor of 5 the axis is logarithmic, with marks
+    for bars.
 
     Args:
         data: of `masf_jax.results.comparison`, dimensions filter and seed.
@@ -53,11 +55,15 @@ def comparison(
         tidy(axis)
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set_yticks(places, shown)
-    for number, (key, stage) in enumerate(_STAGES):
-        if key in data:
-            _bars(main, places + 0.2 - 0.4 * number, data[key].values, COLORS[stage], stage)
+    shown = [(key, stage) for key, stage in _STAGES if key in data]
+    logarithmic = _wide([data[key].values for key, _ in shown])
+    for number, (key, stage) in enumerate(shown):
+        _means(main, places + 0.2 - 0.4 * number, data[key].values, stage, logarithmic)
     _climatology(main, climatology)
-    main.set_xlim(0, main.get_xlim()[1] * 1.3)
+    if logarithmic:
+        _log_axis(main)
+    else:
+        main.set_xlim(0, main.get_xlim()[1] * 1.3)
     main.set_xlabel(
         with_units(f"RMSE, mean ± standard error over {n_seeds} seeds", data["rmse_analysis"].attrs)
     )
@@ -76,18 +82,51 @@ def comparison(
     return figure
 
 
-def _bars(axis: Any, places: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
-    for number, (place, row) in enumerate(zip(places, values, strict=True)):
+def _wide(values: list[np.ndarray]) -> bool:
+    """Whether means of filters differ by more than a factor of 5: one would hide how the others differ."""
+    means = [np.mean(row[np.isfinite(row)]) for each in values for row in each if np.isfinite(row).any()]
+    return bool(means) and min(means) > 0 and max(means) > _WIDE * min(means)
+
+
+def _means(axis: Any, places: np.ndarray, values: np.ndarray, stage: str, logarithmic: bool) -> None:
+    """A bar for each filter, or a mark where the axis has no zero that it could begin at."""
+    analysis, color, named = stage == "analysis", COLORS[stage], False
+    for place, row in zip(places, values, strict=True):
         kept = row[np.isfinite(row)]
         if not kept.size:
             continue
         mean, error = mean_and_standard_error(kept)
-        axis.barh(place, mean, 0.36, color=color, alpha=0.8, label=None if number else label)
+        label, named = (None if named else stage), True
+        if logarithmic:
+            mark = {"marker": "o" if analysis else "s", "mfc": color if analysis else "white", "mec": color}
+            axis.plot(mean, place, ls="", ms=4.5, label=label, zorder=5, **mark)
+        elif analysis:
+            axis.barh(place, mean, 0.36, color=color, alpha=0.8, label=label)
+        else:
+            axis.barh(
+                place, mean, 0.36, facecolor="white", edgecolor=color, hatch="////", lw=0.6, label=label
+            )
         axis.plot(kept, np.full(kept.size, place), ".", color=COLORS["truth"], ms=2, zorder=3)
-        axis.errorbar(mean, place, xerr=error, color=COLORS["truth"], lw=0.9, capsize=1.5, zorder=4)
+        low = min(error, 0.9 * mean) if logarithmic else error
+        style = {"color": COLORS["truth"], "lw": 0.9, "capsize": 1.5, "zorder": 4}
+        axis.errorbar(mean, place, xerr=[[low], [error]], **style)
         said = f" {mean:.3g}" if np.isnan(error) else f" {mean:.3g} ± {error:.2g}"
         at = (max(kept.max(), mean + np.nan_to_num(error)), place)
-        axis.annotate(said, at, va="center", fontsize=_FONT - 0.5)
+        offset = {"xytext": (2, 0), "textcoords": "offset points"}
+        axis.annotate(said, at, va="center", fontsize=_FONT - 0.5, **offset)
+
+
+def _log_axis(axis: Any) -> None:
+    """Logarithmic, with plain numbers, and room for what stands beside the marks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.dataLim.intervalx
+    low = axis.dataLim.minposx if low <= 0 else low
+    axis.set_xscale("log")
+    axis.set_xlim(low / 1.3, high * (1.3 * high / low) ** 0.45)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 3.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _dots(axis: Any, places: np.ndarray, values: np.ndarray) -> None:

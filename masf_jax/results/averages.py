@@ -22,6 +22,7 @@ _LONG = {
     "crps_forecast": "CRPS of the forecast",
     "seconds_per_cycle": "wall clock of a cycle",
 }
+_IN_STATE_UNITS = ("rmse", "spread", "crps", "energy_score")
 _UNITS = {"seconds_per_cycle": "s"}
 
 
@@ -40,7 +41,12 @@ def comparison(runs: Mapping[str, Sequence[xr.Dataset]], burn_in: int | None = N
         numbers[label] = [_averages(data, burn_in) for data in each]
     if not numbers or not next(iter(numbers.values())):
         raise ValueError("a comparison needs at least one filter and one run of it.")
-    return of_numbers(numbers)
+    units = {data["rmse_analysis"].attrs.get("units") for data in _all(runs) if "rmse_analysis" in data}
+    return of_numbers(numbers, units=units.pop() if len(units) == 1 else None)
+
+
+def _all(runs: Mapping[str, Sequence[xr.Dataset]]) -> list[xr.Dataset]:
+    return [data for each in runs.values() for data in each]
 
 
 def _averages(data: xr.Dataset, burn_in: int | None) -> dict[str, float]:
@@ -59,9 +65,14 @@ def _averages(data: xr.Dataset, burn_in: int | None) -> dict[str, float]:
 
 
 def of_numbers(
-    numbers: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int] | None = None
+    numbers: Mapping[str, Sequence[Mapping[str, Any]]],
+    seeds: Sequence[int] | None = None,
+    units: str | None = "1",
 ) -> xr.Dataset:
     """A dataset (filter, seed) of numbers by filter, seed and name; what is not there is NaN.
+
+    Args:
+        units: of errors and spreads; None: of variables with several.
 
     Raises:
         ValueError: filters with other numbers of seeds (an empty one failed).
@@ -76,6 +87,8 @@ def of_numbers(
     made = xr.Dataset(coords={"filter": list(numbers), "seed": list(range(n) if seeds is None else seeds)})
     for name in names:
         values = [[float(row.get(name, np.nan)) for row in rows] or [np.nan] * n for rows in numbers.values()]
-        about = {"long_name": _LONG.get(name, name.replace("_", " ")), "units": _UNITS.get(name, "1")}
+        own = units if name.startswith(_IN_STATE_UNITS) and "ratio" not in name else _UNITS.get(name, "1")
+        about = {"long_name": _LONG.get(name, name.replace("_", " "))}
+        about |= {} if own is None else {"units": own}
         made[name] = (("filter", "seed"), np.array(values), about)
     return made

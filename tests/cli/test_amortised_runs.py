@@ -53,6 +53,30 @@ def test_training_says_what_it_found_and_how_to_use_it(trained):
     assert np.isfinite([found["rmse"] for found in about["rounds"]]).all()
 
 
+def test_a_network_of_zeros_is_said_to_be_its_base(trained, tmp_path, capsys):
+    """This training does no good (its last word is the base), and every run with it says so."""
+    file, said = trained
+    assert "the network is zero" in said
+    assert "Use it" not in said
+    run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}"]
+    assert main(run) == 0
+    assert "its network is zero" in capsys.readouterr().out
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["network"]
+    assert told.endswith("the filter equals its base, EnSRF")
+    problem = [word for word in PROBLEM if not word.startswith("filter")]
+    own = [
+        f"zero.checkpoint={file}",
+        "zero.base=ensrf",
+        "zero.network.width=8",
+        f"output_dir={tmp_path / 'cmp'}",
+    ]
+    both = "filters={base: ensrf, zero: masf_amortised}"
+    assert main(["compare", both, *problem, *own, "seeds=1"]) == 0
+    assert "zero: its network is zero" in capsys.readouterr().out
+    with xr.open_dataset(tmp_path / "cmp" / "comparison.nc", engine="h5netcdf") as data:
+        assert json.loads(data.attrs["said_of"])["zero"] == "network is zero"
+
+
 def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
     file, _ = trained
     run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}"]

@@ -122,6 +122,7 @@ def test_a_run_of_functions_names_their_file(capsys, folder):
     with xr.open_dataset(out / "result.nc", engine="h5netcdf") as data:
         assert data["observation"].shape == (6, 4)
         np.testing.assert_allclose(data["time"], 0.01 * np.arange(1, 7))
+        assert data.attrs["title"] == "model.py:step; filter keep"
         np.testing.assert_array_equal(data["analysis_mean"], data["forecast_mean"])
     capsys.readouterr()
     assert main(command) == 0
@@ -161,6 +162,8 @@ def test_a_function_gets_places_a_climatology_and_names(folder):
     model = built(coordinates="ring", climatology="drawn")
     assert model.coordinates == Coordinates(np.arange(8), (8.0,))
     assert model.variable_names == tuple("abcdefgh")
+    about = built(variable_units=["m"] * 8, time_units="s", length_units="km")
+    assert (about.variable_units, about.time_units, about.length_units) == (("m",) * 8, "s", "km")
     assert float(model.sample_climatology(jax.random.key(0)).mean()) == pytest.approx(8, abs=1)
     assert built(coordinates="line").coordinates.period == (0.0,)
     assert built(coordinates="places").coordinates.positions[1, 0] == 0.5

@@ -24,7 +24,7 @@ from ..process import computing
 from ..run.cost import tell
 from ..run.figures import DPI
 from ..run.folder import claimed, deciding
-from ..run.pretrained import pretraining_fit
+from ..run.pretrained import network_remark, pretraining_fit
 from ..run.problem import build_models
 from ..run.results import configuration_text
 from .comparison import Comparison, Result, csv_text, latex, notes, run_rows, table_rows
@@ -89,6 +89,7 @@ def compare(overrides: list[str]) -> ExitCode:
                 _keep(parts, result, seeds, at_once)
             else:
                 print(f"{entry.label}: from before (overwrite=true: anew)", flush=True)
+            result = dataclasses.replace(result, remark=network_remark(filters[number]))
             runs[number] = None  # its compiled program, and the device memory with it
             comparison = dataclasses.replace(comparison, results=[*comparison.results, result])
             files = _write(folder, comparison)
@@ -178,7 +179,7 @@ def _write(folder: Path, comparison: Comparison) -> list[Path]:
 def _print(comparison: Comparison, files: list[Path]) -> None:
     settings = comparison.settings
     counts = f"{len(comparison.results)} filters, {len(comparison.problem.seeds)} seeds"
-    table = Table(title=f"{settings.problem}: {counts}", title_justify="left")
+    table = Table(title=f"{settings.called}: {counts}", title_justify="left")
     head, rows = table_rows(comparison)
     for number, label in enumerate(head):
         table.add_column(label, justify="left" if number == 0 else "right", overflow="fold")

@@ -56,6 +56,8 @@ class Result:
     has_members: bool = True
     seconds_prepare: float = math.nan
     seconds_compile: float = math.nan
+    remark: str | None = None
+    """What else is to be known of the filter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +148,7 @@ def notes(comparison: Comparison) -> list[str]:
         for row in comparison.summaries
         if row["skipped_cycles"]
     ]
+    lines += [f"{r.entry.label}: {r.remark}." for r in comparison.results if r.remark is not None]
     lines += [f"{r.entry.label} failed: {r.failure}" for r in comparison.results if r.failure is not None]
     return lines
 

@@ -23,20 +23,23 @@ _NAME = "comparison.nc"
 def comparison_dataset(comparison: Comparison) -> xr.Dataset:
     """The numbers of all runs along filter and seed, with what the comparison was."""
     from ...results.averages import of_numbers
+    from ...results.places import state_units
     from ..run.metrics import versions
     from .comparison import notes
 
     results, problem, settings = comparison.results, comparison.problem, comparison.settings
     rows = {each.entry.label: [_without_seed(run) for run in each.runs] for each in results}
-    data = of_numbers(rows, problem.seeds)
+    data = of_numbers(rows, problem.seeds, state_units(problem.dynamics))
     said = {}
     for result, row in zip(results, comparison.summaries, strict=True):
         if result.failure is not None:
             said[row["filter"]] = "failed"
         elif row["diverged"]:
             said[row["filter"]] = f"{row['diverged']} of {row['runs']} diverged"
+        elif result.remark is not None:
+            said[row["filter"]] = "network is zero"
     data.attrs = {
-        "title": settings.experiment.description or settings.problem,
+        "title": settings.experiment.description or settings.called,
         "problem": settings.problem,
         "references": settings.experiment.reference or "",
         "command": comparison.command,

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["Own", "beside", "digest", "is_own", "label", "load_own", "own_fault"]
+__all__ = ["Own", "beside", "digest", "file_label", "is_own", "label", "load_own", "own_fault"]
 
 _FORM = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 _LARGEST = 10_000_000
@@ -50,6 +50,12 @@ def label(choice: str) -> str:
     """A choice in names of files and titles: of FILE.py:NAME the NAME."""
     found = _FORM.fullmatch(choice)
     return choice if found is None else found["name"]
+
+
+def file_label(choice: str) -> str:
+    """A choice in titles: FILE.py:NAME without the folders, any other as it is."""
+    found = _FORM.fullmatch(choice)
+    return choice if found is None else f"{Path(found['file']).name}:{found['name']}"
 
 
 def digest(given: str) -> str:

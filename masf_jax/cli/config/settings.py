@@ -14,7 +14,7 @@ from .builders.filters import FILTERS
 from .builders.measurement import MEASUREMENTS
 from .builders.smoothers import SMOOTHERS
 from .overrides import parse
-from .own_files import label
+from .own_files import file_label, label
 from .schema import read
 from .values import checked_keys
 
@@ -160,6 +160,11 @@ class Settings:
     def problem(self) -> str:
         """The experiment, or the model where there is none."""
         return self.experiment.name or label(self.dynamics["name"])
+
+    @property
+    def called(self) -> str:
+        """`problem` for titles: a model of a file with the file's name, as it was given."""
+        return self.experiment.name or file_label(self.dynamics["name"])
 
     @property
     def automatic_output_dir(self) -> str:

@@ -142,7 +142,22 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
         centred=filter.centred,
         coarsening=coarsening,
     )
+    if told := network_remark(made):
+        _say(f"{path.name}: {told}.")
     return Gate(made) if gate or (away and gate is None) else made
+
+
+def network_remark(filter: Filter) -> str | None:
+    """What there is to say of a filter whose network does nothing; None of any other."""
+    from ...masf.amortised import AmortisedMASF
+
+    alone = filter.filter if isinstance(filter, Gate) else filter
+    if not isinstance(alone, AmortisedMASF) or not alone.network_is_zero:
+        return None
+    base = type(alone.base).__name__
+    same = alone.n_steps == 1 and alone.members == "transported" and float(alone.calibration) == 1
+    told = f"the filter equals its base, {base}" if same else f"it has learnt nothing beyond its base, {base}"
+    return f"its network is zero (no round of training did better): {told}"
 
 
 def _check_climatology(dynamics: Dynamics, settings: Settings) -> None:

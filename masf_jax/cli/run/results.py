@@ -47,7 +47,7 @@ def _variables(
 
 def _global_attributes(settings: Settings, metrics: dict[str, Any], command: str) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    title = settings.experiment.description or f"{label(settings.dynamics['name'])} experiment"
+    title = settings.experiment.description or settings.called
     return {
         "title": f"{title}; filter {label(settings.filter['name'])}",
         "history": f"{now}: {command or 'masf_jax.cli.run'}",

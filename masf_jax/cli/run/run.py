@@ -29,7 +29,7 @@ from .cost import Work, tell
 from .estimating import estimated, estimated_numbers, keep
 from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
 from .metrics import summarize
-from .pretrained import pretraining_fit, with_progress
+from .pretrained import network_remark, pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
 from .results import write_results
 from .smoothing import check_smoother, smooth
@@ -101,6 +101,8 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
                 metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
             if isinstance(problem.filter, MASF):
                 metrics["route"] = problem.filter.route_of(problem.measurement)
+            if told := network_remark(problem.filter):
+                metrics["network"] = told
             whole = settings.faults.action != "error" or not np.any(result.faults)
             smoothed, said = smooth(settings, problem) if whole else (Smoothed({}, {}), [])
             for name, values in smoothed.scores.items():

@@ -70,8 +70,8 @@ def train(
     kept = file.with_name(f"{file.name}.training")
     if settings.resume == "never":
         shutil.rmtree(kept, ignore_errors=True)
-    how = _train_on_policy if settings.filter["name"] == AMORTISED else _pretrain
-    if start is not None and how is _pretrain:
+    on_policy = settings.filter["name"] == AMORTISED
+    if start is not None and not on_policy:
         raise InputError(
             f"from={start}: only filter={AMORTISED} is trained further; a network that pretrains belongs to "
             "one model."
@@ -82,7 +82,8 @@ def train(
         try:
             if start is not None:
                 filter = _trained_before(start, settings, filter, dynamics)
-            where = how(settings, file, kept, overwrite, filter, dynamics, network.measurement)
+            given = (settings, file, kept, overwrite, filter, dynamics, network.measurement)
+            where, useless = _train_on_policy(*given) if on_policy else (_pretrain(*given), False)
         except (ValueError, NotImplementedError, FileExistsError) as error:
             raise InputError(str(error)) from error
         except OSError as error:
@@ -93,6 +94,12 @@ def train(
     shutil.rmtree(kept, ignore_errors=True)
     print(f"Checkpoint: {where}")
     kept = [argument for argument in arguments if not argument.startswith("output_dir=")]
+    if useless:
+        print(
+            f"A run with filter.checkpoint={where} is one of its base filter alone, at more cost. Train "
+            "longer (filter.training.rounds, filter.training.steps), or run the base filter."
+        )
+        return where
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
     return where
 
@@ -174,8 +181,9 @@ def _train_on_policy(
     filter: Any,
     dynamics: Dynamics,
     measurement: Measurement,
-) -> Path:
-    """Trains the amortised filter on simulated cycles; the checkpoint has its scores in them."""
+) -> tuple[Path, bool]:
+    """Trains the amortised filter on simulated cycles; returns the checkpoint, which has its scores in them,
+    and whether it is of no use: its network is zero."""
     from ...masf.amortised import save_amortised, train_on_policy
     from ...nn import parameter_count
     from ...training import FitConfig
@@ -239,7 +247,7 @@ def _train_on_policy(
         print("No round did better than the network as it was: that is what is kept.")
     elif not best:
         print("No round did better than the base filter: the network is zero, the filter is its base.")
-    return where
+    return where, trained.network_is_zero
 
 
 def _practice(settings: Settings) -> Practice:

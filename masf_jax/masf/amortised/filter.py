@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ...bases import IdentityBasis
@@ -172,6 +173,15 @@ class AmortisedMASF(FilterAround):
     @property
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return False  # its features are made with the forecast's mean law
+
+    @property
+    def network_is_zero(self) -> bool:
+        """Whether all parameters of the network are 0, as training leaves them where the base did better.
+
+        With n_steps=1, transported members and a calibration of 1 the filter is its base then.
+        """
+        leaves = [] if self.denoiser is None else jax.tree.leaves(self.denoiser.params)
+        return bool(leaves) and not any(np.any(np.asarray(leaf)) for leaf in leaves)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
