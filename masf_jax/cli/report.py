@@ -101,12 +101,14 @@ def _variable_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """RMSE and spread of each variable, which have a unit where their sum has none."""
     rows = []
     for name, numbers in list(found.items())[:_MOST_VARIABLES]:
-        kinds = [kind for kind in ("rmse", "spread") if _shown(numbers.get(f"{kind}_analysis"))]
-        told = " | ".join("RMSE" if kind == "rmse" else kind for kind in kinds)
+        shown = {
+            kind: text for kind in ("rmse", "spread") if (text := _shown(numbers.get(f"{kind}_analysis")))
+        }
         units = f" ({numbers['units']})" if numbers.get("units", "1") not in ("1", "") else ""
-        rows.append((f"  {name}{units}: {told}", " | ".join(_shown(numbers[f"{k}_analysis"]) for k in kinds)))
-    if len(found) > len(rows):
-        rows.append((f"  {len(found) - len(rows)} more variables", "in metrics.json"))
+        told = " | ".join("RMSE" if kind == "rmse" else kind for kind in shown)
+        rows += [(f"  {name}{units}: {told}", " | ".join(shown.values()))] if shown else []
+    if rows and len(found) > _MOST_VARIABLES:
+        rows.append((f"  {len(found) - _MOST_VARIABLES} more variables", "in metrics.json"))
     return rows
 
 

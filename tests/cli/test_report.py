@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 
@@ -12,6 +13,7 @@ from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.observations import dataset_files
 from masf_jax.cli.pages import html
+from masf_jax.cli.report import score_rows
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
 OUTSIDE = re.compile(r"(?:src|href)\s*=\s*[\"'](?!data:)|url\(|@import|<script|<link|<iframe", re.IGNORECASE)
@@ -139,3 +141,15 @@ def test_a_file_is_read_through_once_while_it_stays_the_same(run_dir, tmp_path, 
 
 def test_control_characters_are_shown_as_such():
     assert html.escaped("a\x1b[31m<b>\u202e") == r"a\x1b[31m&lt;b&gt;\u202e"
+
+
+def test_the_scores_have_a_row_for_each_variable():
+    numbers = {"ensemble_size": 3, "n_cycles": 9, "burn_in": 0, "rmse_analysis": 1.0}
+    own = {"rmse_analysis": 0.5, "spread_analysis": 0.25}
+    lost = {"rmse_analysis": math.nan, "spread_analysis": math.nan}
+    numbers["by_variable"] = {"h": own | {"units": "m"}, "u": own, "lost": lost}
+    rows = dict(score_rows(numbers))
+    assert rows["  h (m): RMSE | spread"] == rows["  u: RMSE | spread"] == "0.5 | 0.25"
+    assert not [name for name in rows if "lost" in name]
+    numbers["by_variable"] = {f"v{i}": own for i in range(11)}
+    assert dict(score_rows(numbers))["  3 more variables"] == "in metrics.json"
