@@ -95,7 +95,8 @@ def _parts(field: xr.DataArray, data: xr.Dataset, variables: Sequence[str] | Non
         i = names.index(name)
         own = "variable_units" in data.coords
         about = {"units": str(data["variable_units"].values[i])} if own else dict(field.attrs)
-        parts.append(_Part(name, about, slice(i * n, (i + 1) * n)))
+        called = f"channel {name}" if name.isdecimal() else name
+        parts.append(_Part(called, about, slice(i * n, (i + 1) * n)))
     return parts
 
 

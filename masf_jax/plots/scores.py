@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,22 @@ _MANY = 150
 """From so many cycles on a running mean is drawn over the values."""
 
 
-def error_spread(data: xr.Dataset, burn_in: int | None = None, climatology: float | None = None) -> Figure:
+class _Row(NamedTuple):
+    """A panel: of a stage, over all components or of one variable."""
+
+    stage: str
+    label: str
+    rmse: np.ndarray
+    spread: np.ndarray | None
+    level: float | None
+
+
+def error_spread(
+    data: xr.Dataset,
+    burn_in: int | None = None,
+    climatology: float | None = None,
+    by_variable: bool | None = None,
+) -> Figure:
     """RMSE of the mean and spread of each stage against time, on a logarithmic axis.
 
     A good filter's spread lies on its RMSE, far below the climatology's level: the error of one who knows
@@ -41,43 +56,77 @@ def error_spread(data: xr.Dataset, burn_in: int | None = None, climatology: floa
     Args:
         burn_in: first cycles that averages leave out; None: the dataset's.
         climatology: its level; None: the root of the truth's variance in time, mean over components.
+        by_variable: a panel for each variable, each with its own level; None: where they have several units
+            and no level is given.
 
     Raises:
-        MissingError: no RMSE, since no truth was given.
+        MissingError: no RMSE, since no truth was given; or (by_variable) no means.
+        ValueError: by_variable with one level for all.
     """
     require(data, "error_spread", f"rmse_{stage_of(data, 'rmse_{}')}")
     first, (at, label) = burn_in_of(data, burn_in), times(data)
-    stages = [stage for stage in _STAGES if f"rmse_{stage}" in data]
-    figure, axes = new_figure(data.attrs.get("title"), len(stages), height=1.15, sharex=True, sharey=True)
-    level = climatology_level(data) if climatology is None else climatology
+    rows = _rows(data, climatology, by_variable)
+    whole = len(rows) == len({row.stage for row in rows})
+    options = {"height": 1.15 if whole else 0.9, "sharex": True, "sharey": whole}
+    figure, axes = new_figure(data.attrs.get("title"), len(rows), **options)
     window = max(5, data.sizes["cycle"] // 40) if data.sizes["cycle"] >= _MANY else 1
-    lows = []
-    for stage, axis in zip(stages, axes[:, 0], strict=True):
-        if f"spread_{stage}" in data:
-            _curve(
-                axis,
-                at,
-                data[f"spread_{stage}"].values,
-                window,
-                color=COLORS["truth"],
-                ls="--",
-                label="spread",
-            )
-        rmse = data[f"rmse_{stage}"]
-        _curve(axis, at, rmse.values, window, color=COLORS[stage], label=f"RMSE, {stage}")
-        lows += [np.nanpercentile(rmse.values, 1)] if np.isfinite(rmse.values).any() else []
-        if level is not None:
-            axis.axhline(level, color=COLORS["reference"], lw=0.9, ls="-.", label="climatology")
+    lows = [np.nanpercentile(row.rmse, 1) if np.isfinite(row.rmse).any() else np.inf for row in rows]
+    for row, axis in zip(rows, axes[:, 0], strict=True):
+        if row.spread is not None:
+            style = {"color": COLORS["truth"], "ls": "--", "label": "spread"}
+            _curve(axis, at, row.spread, window, **style)
+        _curve(axis, at, row.rmse, window, color=COLORS[row.stage], label=f"RMSE, {row.stage}")
+        if row.level is not None:
+            axis.axhline(row.level, color=COLORS["reference"], lw=0.9, ls="-.", label="climatology")
         shade_burn_in(axis, at, first)
         axis.set_yscale("log")
-        axis.set_ylabel(with_units(stage, rmse.attrs))
-    if lows and min(lows) > 0:
-        axes[0, 0].set_ylim(bottom=0.8 * min(lows))
+        axis.set_ylabel(row.label)
+    for low, axis in [(min(lows), axes[0, 0])] if whole else zip(lows, axes[:, 0], strict=True):
+        if 0 < low < np.inf:
+            axis.set_ylim(bottom=0.8 * low)
     for axis in axes[:, 0]:
         _log_ticks(axis)
     time_axis(axes[-1, 0], at, label if window == 1 else f"{label}; thick: mean of {window} cycles")
     legend_below(figure, list(axes[:, 0]))
     return figure
+
+
+def _rows(data: xr.Dataset, climatology: float | None, by_variable: bool | None) -> list[_Row]:
+    stages = [stage for stage in _STAGES if f"rmse_{stage}" in data]
+    if by_variable is None:
+        units = set(data["variable_units"].values.tolist()) if "variable_units" in data.coords else set()
+        by_variable = climatology is None and len(units) > 1 and f"rmse_by_variable_{stages[-1]}" in data
+    if not by_variable:
+        level = climatology_level(data) if climatology is None else climatology
+        rows = []
+        for stage in stages:
+            spread = data[f"spread_{stage}"].values if f"spread_{stage}" in data else None
+            rmse = data[f"rmse_{stage}"]
+            rows.append(_Row(stage, with_units(stage, rmse.attrs), rmse.values, spread, level))
+        return rows
+    if climatology is not None:
+        raise ValueError(
+            "climatology is one level, and by_variable has one for each variable: give one of them."
+        )
+    require(data, "error_spread", *(f"rmse_by_variable_{stage}" for stage in stages))
+    return [
+        row for i in range(data[f"rmse_by_variable_{stages[0]}"].shape[1]) for row in _of(data, stages, i)
+    ]
+
+
+def _of(data: xr.Dataset, stages: list[str], number: int) -> list[_Row]:
+    """The panels of one variable."""
+    rows, dim = [], str(data[f"rmse_by_variable_{stages[0]}"].dims[1])
+    own = data.isel({dim: number})
+    about = {"units": str(own["variable_units"].values)} if "variable_units" in own.coords else {}
+    level = climatology_level(own)
+    name = str(own[dim].values) if dim in own.coords else f"{dim} {number}"
+    for stage in stages:
+        spread = f"spread_by_variable_{stage}"
+        values = own[spread].values if spread in own else None
+        label = f"{with_units(name, about)}\n{stage}"
+        rows.append(_Row(stage, label, own[f"rmse_by_variable_{stage}"].values, values, level))
+    return rows
 
 
 def _curve(axis: Any, at: np.ndarray, values: np.ndarray, window: int, **style: Any) -> None:

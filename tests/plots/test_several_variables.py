@@ -104,3 +104,22 @@ def test_one_bad_filter_does_not_hide_how_the_others_differ(worst, scale):
         assert {bar.get_hatch() for bar in axis.patches} == {None, "////"}
     else:
         assert {"o", "s"} <= {line.get_marker() for line in axis.lines}
+
+
+def test_errors_of_variables_in_several_units_have_panels_of_their_own(waves):
+    rmse = np.abs(np.random.default_rng(1).normal(size=(K, 2))) + 0.1
+    more = {"rmse_analysis": ("cycle", np.ones(K)), "rmse_by_variable_analysis": (("cycle", "channel"), rmse)}
+    data = waves.assign(more | {"spread_by_variable_analysis": (("cycle", "channel"), 2 * rmse)})
+    figure = plots.error_spread(data)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["h (m)\nanalysis", "u (m/s)\nanalysis"]
+    for i, axis in enumerate(figure.axes):
+        lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+        np.testing.assert_allclose(lines["RMSE, analysis"], rmse[:, i])
+        np.testing.assert_allclose(lines["spread"], 2 * rmse[:, i])
+        level = np.sqrt(data["truth"][:, i].var("cycle", ddof=1).mean())
+        np.testing.assert_allclose(lines["climatology"], level)
+    assert len(plots.error_spread(data, by_variable=False).axes) == 1
+    with pytest.raises(ValueError, match="one level"):
+        plots.error_spread(data, climatology=1.0, by_variable=True)
+    alike = data.assign_coords(variable_units=("channel", ["m", "m"]))
+    assert len(plots.error_spread(alike).axes) == 1
