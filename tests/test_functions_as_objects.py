@@ -83,6 +83,10 @@ def test_numbers_of_a_function_are_leaves_and_estimated(key):
         (lambda x: x[1:] + x[:-1], (8,), None),
         (lambda x: 0.0 * x, (8,), None),
         (lambda x: x[1, 2], (8,), None),
+        (lambda x: jnp.sqrt(9.81 * x[0, ::5]), (2, 10), [0, 5]),  # not finite at most states
+        (lambda x: jnp.log(x[1:] - 5.0), (4,), [1, 2, 3]),
+        (lambda x: jnp.arccos(x[:2]), (40,), [0, 1]),
+        (lambda x: jnp.sqrt(-1.0 - x[:2] ** 2), (40,), None),
     ],
 )
 def test_sources_are_found_from_derivatives(function, shape, expected):

@@ -16,6 +16,9 @@ from .network import NetworkDenoiser, Preconditioning
 __all__ = ["Architecture"]
 
 
+_FEW = 8  # places of an axis: as many are variables rather than a side of a grid
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """A network by the shape of the state: an MLP for vectors, a circular U-Net for rings and fields.
@@ -23,8 +26,9 @@ class Architecture:
     Args:
         width, depth: of the MLP.
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
-        layout: "vector" (any state, flattened), "ring", "field"; None: by the state's shape,
-            "vector" for fewer than 16 components.
+        layout: "vector" (any state, flattened), "ring" (n,) or (C, n), "field" (ny, nx) or (C, ny, nx);
+            None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
+            two axes "ring" where the first has fewer than 8 places (variables on one axis).
         noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
     """
 
@@ -81,8 +85,14 @@ class Architecture:
 
     def form(self, shape: Sequence[int]) -> tuple[Literal["vector", "ring", "field"], int, int]:
         """Layout, number of space axes and number of channels."""
-        layout = self.layout or ("field" if len(shape) > 1 else "vector" if shape[0] < 16 else "ring")
+        layout = self.layout or _layout(shape)
         if layout == "vector":
             return layout, 0, math.prod(shape)
         space = {"ring": 1, "field": 2}[layout]
         return layout, space, shape[0] if len(shape) == space + 1 else 1
+
+
+def _layout(shape: Sequence[int]) -> Literal["vector", "ring", "field"]:
+    if math.prod(shape) < 16 or len(shape) > 3:
+        return "vector"
+    return "ring" if len(shape) == 1 or (len(shape) == 2 and shape[0] < _FEW) else "field"

@@ -109,7 +109,8 @@ def _looked_at(
     """The one component that each value depends on (None: on several), and whether derivatives are constant.
 
     Of a value that depends on component s alone with slope a, J 1 = a, J (1, 2, …, n) = a (s + 1), and
-    J r = a r_s for random r.
+    J r = a r_s for random r. Where a derivative is not finite (√x at x < 0), the state is another one: of its
+    absolute values, smaller, or larger.
     """
     n, random = math.prod(state_shape), np.random.default_rng(0)
     ones, index = np.ones(n), np.arange(1.0, n + 1)
@@ -118,17 +119,25 @@ def _looked_at(
     with jax.ensure_compile_time_eval():
         kind = jnp.result_type(float)
         for _ in range(_POINTS):
-            x = jnp.asarray(random.standard_normal(state_shape), kind)
-            linearized: Any = jax.linearize(lambda x: jnp.ravel(function(x, **dict(numbers))), x)[1]
-            a, high, low, r = (np.asarray(linearized(jnp.asarray(p, kind)), float) for p in probes)
+            x = random.standard_normal(state_shape)
+            for state in (x, np.abs(x), 0.1 * x, 10 + np.abs(x)):  # a root, a logarithm, an arcsine
+                linearized: Any = jax.linearize(
+                    lambda x: jnp.ravel(function(x, **dict(numbers))), jnp.asarray(state, kind)
+                )[1]
+                a, high, low, r = (np.asarray(linearized(jnp.asarray(p, kind)), float) for p in probes)
+                if np.isfinite(r).all():
+                    break
             with np.errstate(divide="ignore", invalid="ignore"):
                 s = 1024 * np.round(high / a) + np.round(low / a) - 1
             s = np.where(np.isfinite(s) & (s >= 0) & (s < n), s, 0).astype(int)
             expected = a * probes[3].reshape(-1)[s]
-            fits = np.isfinite(r) & (a != 0) & np.isclose(r, expected, rtol=1e-4, atol=1e-6 * np.abs(a).max())
+            atol = 1e-6 * np.abs(a).max(initial=0.0, where=np.isfinite(a))
+            fits = np.isfinite(r) & (a != 0) & np.isclose(r, expected, rtol=1e-4, atol=atol)
             found.append(s if fits.all() else None)
             slopes.append(r)
     same = found[0] is not None and all(s is not None and np.array_equal(s, found[0]) for s in found)
+    if not np.isfinite(slopes).all():
+        return (found[0] if same else None), False
     size = max(1.0, float(np.abs(slopes[0]).max(initial=0.0)))
     affine = all(np.allclose(each, slopes[0], rtol=1e-3, atol=1e-4 * size) for each in slopes)
     return (found[0] if same else None), affine

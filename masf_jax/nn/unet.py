@@ -179,3 +179,9 @@ class UNet(nn.Module):
             raise ValueError(
                 f"heads={self.heads} must divide the channels where attention is, {sorted(used)}"
             )
+        if any(size < 2 * factor for size in sizes):
+            raise ValueError(
+                f"{len(self.multipliers)} levels halve the grid {len(self.multipliers) - 1} times and need 2 "
+                f"cells at least at the last, but the sizes are {sizes}; use fewer multipliers or, where one "
+                "of these counts variables, another layout"
+            )

@@ -91,8 +91,9 @@ def analysis_features(
         member_mean(f.deviations**3),
     ]
     if layout == "vector":
-        weights = jax.vmap(log_likelihood)(forecast)
-        return jnp.concatenate([*states, *_vector_features(forecast, weights, f, a)])
+        weights, flat = jax.vmap(log_likelihood)(forecast), forecast.reshape(len(forecast), -1)
+        f, a = (Scaled(x.mean.ravel(), x.spread.ravel(), x.deviations.reshape(flat.shape)) for x in (f, a))
+        return jnp.concatenate([*map(jnp.ravel, states), *_vector_features(flat, weights, f, a)])
     states += [member_mean(f.deviations * jnp.roll(f.deviations, k, axis)) for k, axis in _pairs(space)]
     grid = forecast.shape[-space:]
     channels = [state.reshape(-1, *grid) for state in states]

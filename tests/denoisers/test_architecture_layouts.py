@@ -1,0 +1,50 @@
+"""Which network suits a state by its shape alone."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.ensemble.normalization import Moments
+from masf_jax.masf.amortised.features import analysis_features
+from masf_jax.measurements import Gaussian, Identity, Measurement
+
+
+@pytest.mark.parametrize(
+    ("shape", "form"),
+    [
+        ((3,), ("vector", 0, 3)),
+        ((40,), ("ring", 1, 1)),
+        ((2, 5), ("vector", 0, 10)),
+        ((2, 100), ("ring", 1, 2)),  # two variables on one axis, not a grid of two rows
+        ((8, 64), ("field", 2, 1)),
+        ((2, 64, 64), ("field", 2, 2)),
+        ((2, 3, 16, 16), ("vector", 0, 1536)),
+    ],
+)
+def test_layout_by_shape(shape, form):
+    network = Architecture(channels=4, width=8)
+    assert network.form(shape) == form
+    if len(shape) < 3:
+        denoiser = network.create(jax.random.key(0), shape)
+        assert denoiser(jnp.ones(shape), jnp.full(shape, 0.3)).shape == shape
+
+
+def test_an_axis_too_short_for_the_levels_is_said():
+    with pytest.raises(ValueError, match=r"2 cells at least at the last, but the sizes are \(2, 100\)"):
+        Architecture(layout="field").create(jax.random.key(0), (2, 100))
+
+
+def test_features_of_a_vector_are_those_of_the_state_flattened(key):
+    shape = (2, 3, 2)
+    before, after = jax.random.normal(key, (2, 7, *shape))
+    z, mask = jnp.arange(12.0).reshape(shape), jnp.arange(12).reshape(shape) % 3 > 0
+    measurement = Measurement(Identity(), Gaussian(0.5))
+
+    def features(*shape):
+        climate = Moments(jnp.zeros(shape), jnp.full(shape, 2.0))
+        ensembles = (x.reshape(7, *shape) for x in (before, after))
+        values = (x.reshape(shape) for x in (z, mask))
+        return analysis_features(*ensembles, *values, measurement, climate, "vector")
+
+    assert jnp.allclose(features(*shape), features(12), rtol=1e-6)
