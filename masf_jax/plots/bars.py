@@ -37,7 +37,7 @@ def comparison(
     Raises:
         MissingError: no RMSE.
     """
-    from .displayed import DisplayedFigure
+    from .displayed import displayed_figure
 
     if "rmse_analysis" not in data:
         raise MissingError(
@@ -45,7 +45,7 @@ def comparison(
         )
     names, n_seeds = [str(name) for name in data["filter"].values], data.sizes["seed"]
     height = 0.34 * len(names)
-    figure = DisplayedFigure(figsize=(WIDTH, 1.4 + 1.55 * height), layout="constrained")
+    figure = displayed_figure(figsize=(WIDTH, 1.4 + 1.55 * height), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[1, 0.55])
     places = np.arange(len(names))[::-1].astype(float)
     main = figure.add_subplot(grid[0, :])

@@ -130,12 +130,12 @@ class Panels:
         Args:
             width: inches.
         """
-        from .displayed import DisplayedFigure
+        from .displayed import displayed_figure
 
         box = sides(data)
         height = 0.89 * width / 3 * min(max(box[0] / box[1], 0.25), 3.0)
         size = width, rows * (height + 0.06) + 0.85 + 0.08 * width
-        figure = DisplayedFigure(figsize=size, layout="constrained")
+        figure = displayed_figure(figsize=size, layout="constrained")
         if width < _NARROW:
             figure.set_layout_engine("constrained", w_pad=0.01, wspace=0.0, h_pad=0.02, hspace=0.0)
         grid = np.asarray(figure.subplots(rows, 3, sharex=True, sharey=True)).reshape(rows, 3)

@@ -85,9 +85,9 @@ def new_figure(
         height: of a row, inches.
         options: of `Figure.subplots`.
     """
-    from .displayed import DisplayedFigure
+    from .displayed import displayed_figure
 
-    figure = DisplayedFigure(figsize=(WIDTH, 0.75 + height * rows), layout="constrained")
+    figure = displayed_figure(figsize=(WIDTH, 0.75 + height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.ravel():
         tidy(axis)

@@ -146,13 +146,14 @@ found = {"devices": len(devices)}
 def forecast(x, layout):
     return advance(model, x, zero, key, 2, layout)
 
-def collectives(x, layout):
-    text = forecast.lower(x, layout).compile().as_text()
+def collectives(x, layout, function=forecast):
+    text = function.lower(x, layout).compile().as_text()
     return sorted(set(re.findall(r" (all-[a-z]+|collective-[a-z]+|reduce-scatter)(?:-start)?[(]", text)))
 
 whole = forecast(x, MemberLayout())
 spread = MemberLayout(devices=devices)
-found["plain"] = collectives(spread.place(x), MemberLayout())
+mean = jax.jit(lambda x, layout: x.mean(0), static_argnums=1)
+found["mean"] = collectives(spread.place(x), MemberLayout(), mean)
 for name, layout in {"all": spread, "batches": MemberLayout(1, devices)}.items():
     found[name] = collectives(spread.place(x), layout)
     y = forecast(spread.place(x), layout)
@@ -192,11 +193,14 @@ def four_devices():
 
 @pytest.mark.parametrize("name", ["all", "batches"])
 def test_members_spread_over_devices(four_devices, name):
-    """The same results, members where they were, and no communication, which plain jit does need."""
+    """The same results, members where they were, and no communication, which their mean does need.
+
+    (Plain `jit` of the forecast, without a layout, gathers all members with jaxlib 0.10, not with 0.12.)
+    """
     assert four_devices[f"{name} error"] < 1e-13
     assert four_devices[f"{name} kept"]
     assert four_devices[name] == []
-    assert "all-gather" in four_devices["plain"]
+    assert "all-reduce" in four_devices["mean"]
 
 
 def test_assimilation_on_several_devices(four_devices):
