@@ -69,6 +69,11 @@ class Normalization(eqx.Module):
                 f'normalisation must be "cycle", "moving", "history", "fixed" or "raw"; got {self.kind!r}.'
             )
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is by mean and standard deviation of each component of this forecast: the default."""
+        return self.kind == "cycle" and self.affine and not self.uniform
+
     def init(self, ensemble: Float[Array, "N *x"]) -> Any:
         """What is remembered before the first cycle."""
         if self.kind == "history":

@@ -13,7 +13,6 @@ from ..diffusion.process import ProcessFamily
 from ..diffusion.samplers import Sampler
 from ..diffusion.vp_bridge import VP
 from ..ensemble.double import exactly_where, in_double
-from ..ensemble.normalization import Normalization
 from ..ensemble.statistics import anomalies
 from ..filters.base import whitened_innovations
 from ..filters.rounding import of_algebra
@@ -64,7 +63,6 @@ def masf_analysis(
     """
     first, second = jax.random.split(key) if isinstance(key, jax.Array) else key
     route = (Automatic() if route is None else route).of(measurement)
-    centre, scale = Normalization()(members, None)[:2] if units is None else units
     inputs = Inputs(
         prior=GaussianPrior() if prior is None else prior,
         process=VP() if process is None else process,
@@ -73,8 +71,7 @@ def masf_analysis(
         measurement=measurement,
         z=z,
         mask=jnp.ones(z.shape, bool) if mask is None else mask,
-        centre=centre,
-        scale=scale,
+        units=units,
     )
     keys = first, second
     found = route.draw(keys, inputs, memory)

@@ -167,7 +167,10 @@ class MASF(InflatedFilter):
         memory: Any,
     ) -> tuple[Float[Array, "N *x"], Any, Info]:
         units_memory, memory = memory
-        centre, scale, units_memory = self.normalization(members, units_memory)
+        units = None
+        if not self.normalization.plain:
+            centre, scale, units_memory = self.normalization(members, units_memory)
+            units = centre, scale
         drawn, memory, info = masf_analysis(
             key,
             members,
@@ -178,7 +181,7 @@ class MASF(InflatedFilter):
             process=self.process,
             sampler=self.sampler,
             route=self.route,
-            units=(centre, scale),
+            units=units,
             memory=memory,
         )
         return drawn, (units_memory, memory), info

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from masf_jax.diffusion.vp_bridge import VP
-from masf_jax.ensemble.normalization import Normalization
 from masf_jax.masf import Bridge, GaussianPrior
 from masf_jax.masf.routes.base import Inputs
 from masf_jax.masf.routes.linear import Linear
@@ -43,9 +42,8 @@ def inputs(measurement, n_members, missing=True, rotation=False):
     measured = jax.vmap(measurement.operator)(members)
     z = measured[0] + 0.5
     mask = jnp.ones(z.shape, bool).at[1].set(not missing)
-    centre, scale, _ = Normalization()(members, None)
     prior = GaussianPrior(rotation=rotation)
-    return Inputs(prior, VP(), Bridge(), members, measurement, z, mask, centre, scale)
+    return Inputs(prior, VP(), Bridge(), members, measurement, z, mask, None)
 
 
 def both(given):

@@ -19,6 +19,7 @@ from ...diffusion.samplers import Bridge, Sampler
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import ALL_AT_ONCE, current
 from ...ensemble.keys import member_keys
+from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, recentre
 from ...ensemble.transforms import mean_preserving_rotation
 from ...measurements.measurement import Measurement
@@ -35,7 +36,8 @@ class Inputs(NamedTuple):
         prior, process, sampler: see `MASF`.
         members: of the forecast, in the state's units.
         measurement, z, mask: the measured values, and which of them are there.
-        centre, scale: of the normalisation.
+        units: centre and scale of the normalisation; None: mean and standard deviations of the members, made
+            where they are asked for, so that a branch which does without them has no cost of theirs.
     """
 
     prior: Prior
@@ -45,12 +47,14 @@ class Inputs(NamedTuple):
     measurement: Measurement
     z: Float[Array, "*z"]
     mask: Bool[Array, "*z"]
-    centre: Float[Array, "*x"]
-    scale: Float[Array, "..."]
+    units: tuple[Float[Array, "*x"], Float[Array, "..."]] | None
+
+    def centre_and_scale(self) -> tuple[Float[Array, "*x"], Float[Array, "..."]]:
+        return Normalization()(self.members, None)[:2] if self.units is None else self.units
 
     def process_at(self, at: Float[Array, "*x"] | None = None, tempering: Any = 1.0) -> Process:
         """The process of this measurement, or of its tangent at a state; noise variance times a factor."""
-        return self.process(self.measurement, self.z, self.mask, self.centre, self.scale, at, tempering)
+        return self.process(self.measurement, self.z, self.mask, *self.centre_and_scale(), at, tempering)
 
 
 class Route(eqx.Module):

@@ -121,7 +121,7 @@ class DualHead(Route):
         assert isinstance(prior, NetworkPrior)
         assert isinstance(sampler, Guided)
         key_fit, key_sample = jax.random.split(keys[1])
-        process = lifted_process(inputs.measurement, inputs.z, inputs.mask, inputs.centre, inputs.scale)
+        process = lifted_process(inputs.measurement, inputs.z, inputs.mask, *inputs.centre_and_scale())
         states = jax.vmap(process.frame.encode)(inputs.members)
         network, info = prior.network, {}
         if prior.training is not None:

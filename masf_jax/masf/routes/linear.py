@@ -86,7 +86,7 @@ class Linear(Route):
         drawn = draws(key_draws, process, denoiser, members, inputs.sampler)
         coordinates, drawn = drawn, of_each(process.frame.decode, drawn)
         if "rounding" in info and isinstance(basis := process.frame.basis, MatrixBasis):
-            spread = jnp.sqrt(member_variance(drawn)) / inputs.scale
+            spread = jnp.sqrt(member_variance(drawn)) / inputs.centre_and_scale()[1]
             info = info | {"rounding": info["rounding"] + _mixing(basis, coordinates, spread)}
         if inputs.prior.rotates and inputs.sampler.moves_members:
             drawn = rotated(key_draws, drawn)
@@ -149,5 +149,6 @@ def moved(
     analysis' deviations: nothing small is a difference of large numbers.
     """
     origin, denoiser = denoiser.moved(*known(process), inputs.process.keeps_levels)
-    process = inputs._replace(centre=process.frame.decode(origin)).process_at()
+    units = process.frame.decode(origin), inputs.centre_and_scale()[1]
+    process = inputs._replace(units=units).process_at()
     return process, denoiser, denoiser.rounding(*known(process))

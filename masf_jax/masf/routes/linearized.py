@@ -53,7 +53,7 @@ class _Tangents(NamedTuple):
 
     def change(self, new: Array, old: Array) -> Float[Array, ""]:
         """In typical deviations (RMS)."""
-        return jnp.sqrt(jnp.mean(((new - old) / self.inputs.scale) ** 2))
+        return jnp.sqrt(jnp.mean(((new - old) / self.inputs.centre_and_scale()[1]) ** 2))
 
 
 class Linearized(Route):
