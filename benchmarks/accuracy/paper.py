@@ -11,13 +11,13 @@ analysis and of one transition of the ensemble (compiled, the least of 3; CPU se
 ensemble without measurements.
 
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
-one with the least RMSE over the 51 states is reported on the others (of the amortised filter a third radius
-at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run takes many
-minutes, LARGE candidates (at 512² LARGEST: the radius that won at 256², in strides) on the one seed that is
-reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a smaller network
-(SMALLER), one seed, nothing chosen; what the full one costs: speed/masf_paper_cost.py. The amortised filter:
-the network of the preset, trained at 64² and Re = 1000; from 128² on it sees blocks of cells, and is
-kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
+one with the least RMSE over the 51 states is reported on the others (of the amortised filter as many as of
+the LETKF at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run
+takes many minutes, LARGE candidates (at 512² LARGEST: the radius that won at 256², in strides) on the one
+seed that is reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a
+smaller network (SMALLER), one seed, nothing chosen; what the full one costs: speed/masf_paper_cost.py. The
+amortised filter: the network of the preset, trained at 64² and Re = 1000; from 128² on it sees blocks of
+cells, and is kolmogorov_masks where the stride is another (or --checkpoint N=FILE).
 
 Every run is kept in --kept, and is not made again: the command may be ended and goes on.
 
@@ -66,13 +66,18 @@ SMALLER = [f"filter.{key}" for key in ("network.channels=16", "network.blocks=1"
 SMALLER += [f"filter.pretraining.{key}" for key in ("states=256", "epochs=20", "batch_size=16")]
 SMALLER += ["filter.pretraining.learning_rate=1e-3", "filter.training.epochs=40"]
 """A network of 2.8 M parameters in place of 17 M, trained for minutes in place of hours."""
+
+
+def settings_of(radius: float, *each: tuple[float, float]) -> list[list[str]]:
+    """By factor of the radius and inflation."""
+    return [[f"filter.radius={f * radius:.3g}", f"filter.inflation={i}"] for f, i in each]
+
+
 FACTORS, INFLATIONS = (0.7, 1.0, 1.4), (1.1, 1.3)
 CANDIDATES: dict[str, Callable[[float], list[list[str]]]] = {
-    "letkf": lambda r: [
-        [f"filter.radius={f * r:.3g}", f"filter.inflation={i}"] for f in FACTORS for i in INFLATIONS
-    ],
-    "masf": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
-    "masf_amortised": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
+    "letkf": lambda r: settings_of(r, *((f, i) for f in FACTORS for i in INFLATIONS)),
+    "masf": lambda r: settings_of(r, (0.7, 1.1), (1.0, 1.1)),
+    "masf_amortised": lambda r: settings_of(r, (0.7, 1.1), (1.0, 1.1)),
     "enkf": lambda r: [[f"filter.inflation={i}"] for i in (1.05, 1.4)],
     "ensf": lambda r: [[f"filter.rtps={a}"] for a in ("null", "0.8")],
     "enff": lambda r: [[f"filter.guidance={g}"] for g in (0.3, 1.0)],
@@ -80,16 +85,15 @@ CANDIDATES: dict[str, Callable[[float], list[list[str]]]] = {
     "masf_paper": lambda r: [SMALLER],
 }
 FINE: dict[str, Callable[[float], list[list[str]]]] = {
-    "masf_amortised": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in FACTORS],
+    "masf_amortised": CANDIDATES["letkf"],
 }
 LARGE: dict[str, Callable[[float], list[list[str]]]] = {
-    "letkf": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
-    "masf": lambda r: [[f"filter.radius={0.7 * r:.3g}", "filter.inflation=1.1"]],
-    "masf_amortised": lambda r: [[f"filter.radius={f * r:.3g}", "filter.inflation=1.1"] for f in (0.7, 1.0)],
+    "letkf": lambda r: settings_of(r, (0.7, 1.1), (1.0, 1.1), (1.0, 1.02), (1.4, 1.02)),
+    "masf": lambda r: settings_of(r, (0.7, 1.1)),
+    "masf_amortised": lambda r: settings_of(r, (1.0, 1.1), (1.0, 1.02), (1.4, 1.02)),
 }
 LARGEST: dict[str, Callable[[float], list[list[str]]]] = {
-    name: lambda r: [[f"filter.radius={r:.3g}", "filter.inflation=1.1"]]
-    for name in ("letkf", "masf", "masf_amortised")
+    name: lambda r: settings_of(r, (1.0, 1.1)) for name in ("letkf", "masf", "masf_amortised")
 }
 RADII = {"grid": {"64": 5.0, "128": 7.0, "256": 12.0, "512": 17.0}, "center": {"64": 3.5, "128": 5.0}}
 RADII |= {"sigmoid": {"64": 3.0, "128": 4.0}, "speed": {"64": 0.8, "128": 1.0}}
