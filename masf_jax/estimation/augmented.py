@@ -16,8 +16,10 @@ from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
 from ..filters.around import FilterAround
 from ..filters.base import EnsembleState, Filter, Info, MemberFilter
+from ..filters.particle import ParticleFilter
 from ..measurements.base import Coupling, Operator, Structure
 from ..measurements.measurement import Measurement
+from .acts import acts_on_mean
 from .unknown import Problem, Unknowns
 
 __all__ = ["AugmentedFilter", "Layout", "augmented"]
@@ -233,17 +235,7 @@ def augmented(
         ValueError: an unknown that moves no state and no measurement: noise, or a number of the filter; or a
             localised filter and a model without coordinates.
     """
-    for name, shape, put, prior in zip(
-        unknowns.names, unknowns.shapes, unknowns.puts, unknowns.priors, strict=True
-    ):
-        other = put(problem, prior.value(jnp.ones(shape)))
-        if not (
-            _same(other.measurement.noise, problem.measurement.noise) and _same(other.filter, problem.filter)
-        ):
-            raise ValueError(
-                f"{name} moves no state and no measured value, so it cannot be part of the state: estimate "
-                "it by Gradient() or, of a noise level, EM()."
-            )
+    _check_seen(problem, unknowns)
     inner, dynamics = problem.filter, problem.dynamics
     copies = 1
     if inner.localization_radius is not None:
@@ -265,6 +257,28 @@ def augmented(
     )
     model = AugmentedDynamics(problem, unknowns, walk, layout)
     return Problem(model, Measurement(operator, problem.measurement.noise), filter), layout
+
+
+def _check_seen(problem: Problem, unknowns: Unknowns) -> None:
+    """Raises ValueError for an unknown that has no part in what members forecast.
+
+    Particles are weighted by their likelihood, so that they find the size of model error too.
+    """
+    for name, shape, put, prior in zip(
+        unknowns.names, unknowns.shapes, unknowns.puts, unknowns.priors, strict=True
+    ):
+        other = put(problem, prior.value(jnp.ones(shape)))
+        moved = _same(other.measurement.noise, problem.measurement.noise) and _same(
+            other.filter, problem.filter
+        )
+        if not moved or not (
+            isinstance(problem.filter, ParticleFilter) or acts_on_mean(put, prior, shape, problem)
+        ):
+            raise ValueError(
+                f"{name} moves no state and no measured value, so it cannot be part of the state: a number of "
+                "random noise or of the filter has no covariance with what is measured. Estimate it by "
+                "engine=Gradient() or, of a noise level, EM() (docs/estimation.md)."
+            )
 
 
 def _same(one: object, other: object) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from masf_jax import Likelihood, filters, masf, simulate
-from masf_jax.dynamics import Kolmogorov, KuramotoSivashinsky, Linear as LinearModel, Lorenz96, ModelError
+from masf_jax.dynamics import Function, Kolmogorov, KuramotoSivashinsky, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.estimation import (
     AugmentedState,
@@ -23,6 +23,7 @@ from masf_jax.estimation import (
     estimate,
     gradient,
 )
+from masf_jax.estimation.acts import acts_on_mean
 from masf_jax.estimation.unknown import scalars
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
 
@@ -32,7 +33,7 @@ FORCING = {"dynamics.forcing": Normal(5.0, 1.0)}
 
 
 class Drift(LinearModel):
-    """x ← x + b: linear in x and b together."""
+    """x ← x + b: linear in x and b together; `unused` is there and changes nothing."""
 
     bias: jax.Array
     unused: jax.Array
@@ -42,7 +43,7 @@ class Drift(LinearModel):
         self.bias, self.unused = jnp.asarray(bias, dtype=float), jnp.zeros(())
 
     def __call__(self, x, time, key):
-        return x + self.bias
+        return x + self.bias + 0.0 * self.unused.astype(x.dtype)
 
 
 def posterior_of_drift(values, std, x0, x0_std, prior_mean, prior_std):
@@ -197,6 +198,46 @@ class Scaled(Identity):
 
     def __call__(self, x):
         return self.gain.astype(x.dtype) * x
+
+
+def test_numbers_that_only_scale_noise_are_told_from_others():
+    """By what the mean step and the measured value are computed from, however the model is wrapped."""
+    def jitted(x, time, *, factor, unused):
+        return jax.jit(lambda x, factor, unused: (factor * x, unused))(x, factor, unused)[0]
+
+    model = Function(jitted, (3,), parameters={"factor": 0.9, "unused": 1.0})
+    problem = Problem(
+        ModelError(ModelError(model, 0.1), 0.2), Measurement(Scaled(jnp.asarray(2.0)), Gaussian(1.0)), filters.ETKF()
+    )
+    seen = {
+        "dynamics.std": False,
+        "dynamics.dynamics.std": False,
+        "dynamics.dynamics.dynamics.parameters.factor": True,
+        "dynamics.dynamics.dynamics.parameters.unused": False,
+        "measurement.operator.gain": True,
+        "measurement.noise.std": False,
+    }
+    unknowns = Unknowns.of(problem, {name: LogNormal(1.0) for name in seen})
+    for name, put, prior, expected in zip(
+        unknowns.names, unknowns.puts, unknowns.priors, seen.values(), strict=True
+    ):
+        assert acts_on_mean(put, prior, (), problem) == expected, name
+
+
+def test_particles_find_the_size_of_model_error_with_the_state():
+    """Weights are likelihoods; a transform of members would learn from chance correlations alone."""
+    rng = np.random.default_rng(0)
+    x = np.zeros(2)
+    values = [(x := 0.9 * x + rng.normal(size=2)) + 0.3 * rng.normal(size=2) for _ in range(200)]
+    model = ModelError(LinearModel(0.9 * np.eye(2)), 3.0)
+    given = (model, Measurement(Identity(), Gaussian(0.3)), Observations(np.array(values), 1))
+    unknown = {"dynamics.std": LogNormal(3.0, 0.7)}
+    members = rng.normal(size=(1000, 2))
+    found = estimate(jax.random.key(0), filters.ParticleFilter(), *given, members, unknown=unknown)
+    assert found.mean["dynamics.std"] == pytest.approx(1.0, abs=0.35)
+    for filter in (filters.ETKF(), filters.KalmanFilter()):
+        with pytest.raises(ValueError, match=r"dynamics.std moves no state(.|\n)*Gradient\(\)"):
+            estimate(jax.random.key(0), filter, *given, members[:40], unknown=unknown)
 
 
 def test_priors_hold_their_bounds_and_medians():
