@@ -21,7 +21,7 @@ from ..measurements.noise import Gaussian
 from ..smoothers.rts import rts
 from .engine import Engine, Estimate
 from .fixed import Fixed, Given, parted
-from .gradient import _SETTLED, _inverse_hessian, log_likelihood
+from .gradient import _SETTLED, _inverse_hessian, log_likelihood, not_finite
 from .unknown import Normal, Prior, Problem, Unknowns
 
 __all__ = ["EM"]
@@ -98,6 +98,8 @@ class EM(Engine):
         draws = [jnp.zeros_like(part.start) if part.draws is None else part.draws for part in parts]
         first = _raveled([part.start for part in parts])
         w, course, found = _steps(fixed, given, first, _raveled(draws), self.steps)
+        if not np.isfinite(w).all():
+            raise ValueError(_not_finite(maximum, course, found, first))
         covariance = jnp.full((w.size, w.size), jnp.nan)
         if self.laplace:
             covariance = _laplace(lambda w: _slope(fixed, given, w), w, observations.n_cycles, self.steps)
@@ -197,6 +199,14 @@ class _Maximum(eqx.Module):
         return model.mean_step(
             x.reshape(model.state_shape), (j.astype(model.dt.dtype) * model.dt).astype(x.dtype)
         ).reshape(-1)
+
+
+def _not_finite(maximum: _Maximum, course: Array, found: Array, first: Array) -> str:
+    """Of steps that became NaN: which one, and at which values."""
+    step = int(np.argmin(np.isfinite(course).all(1)))
+    w = first if step == 0 else course[step - 1]
+    values = dict(zip(maximum.unknowns.names, maximum.values(w), strict=True))
+    return not_finite(step, found[step], values)
 
 
 def _terms(step: Callable[[Array, Array], Array], a: Array, x: Array) -> tuple[Array, Array]:

@@ -79,6 +79,9 @@ class Gradient(Engine):
         optimizer: of Optax (a GradientTransformation), instead of that.
         likelihood: see `Likelihood`.
         laplace: whether to find the covariance (4 p gradients); else it is NaN.
+
+    Raises:
+        ValueError: a likelihood or gradient that is not finite, which no later step would mend.
     """
 
     steps: int = eqx.field(static=True, default=100)
@@ -104,8 +107,10 @@ class Gradient(Engine):
         fixed = Fixed((problem, unknowns, steps, self.likelihood, options))
         u = jnp.zeros(unknowns.size)
         memory, likelihoods, course = _optimizer(self).init(u), [], []
-        for _ in range(self.steps):
+        for step in range(self.steps):
             found, slope = _slope(fixed, given, u)
+            if not np.isfinite(slope).all():
+                raise ValueError(not_finite(step, found, unknowns.values(u)))
             u, memory = _changed(self, slope, memory, u)
             likelihoods.append(found)
             course.append(u)
@@ -165,6 +170,23 @@ def _changed(engine: Gradient, slope: Array, memory: Any, u: Array) -> tuple[Arr
         return u + step, memory
 
 
+def not_finite(step: int, found: Array, values: dict[str, Array]) -> str:
+    """What is said of a gradient that is NaN or infinite at some values of the unknowns."""
+    at = ", ".join(f"{name} = {np.array2string(np.asarray(x), precision=4)}" for name, x in values.items())
+    if not np.isfinite(found):
+        return (
+            f"the log-likelihood is {float(found):g} at step {step}, {at}: the filter has broken down there. "
+            "Take a narrower prior, a smaller rate, or a filter that runs at the prior's median."
+        )
+    return (
+        f"the gradient of the log-likelihood is not finite from step {step} on ({at}), though the "
+        f"log-likelihood is ({float(found):.6g}). A function in the model or the sensor has no derivative at "
+        "some state: √x, log(x), x**p or a norm at 0, or jnp.where(x > 0, jnp.sqrt(x), 0), whose unused "
+        "branch counts too. Keep the argument away from 0: jnp.sqrt(jnp.maximum(x, 1e-6)), not "
+        "jnp.sqrt(jnp.maximum(x, 0)) (docs/gradients.md)."
+    )
+
+
 def _inverse_hessian(
     slope: Callable[[Array], Array], u: Float[Array, " p"], n_cycles: int
 ) -> Float[Array, "p p"]:
@@ -180,7 +202,14 @@ def _inverse_hessian(
 
     near = hessian(np.full(u.size, 0.1))
     found = hessian(np.clip(0.5 / np.sqrt(np.maximum(np.diagonal(near), 1.0)), 1e-3, 0.5))
-    if not np.isfinite(found).all() or np.linalg.eigvalsh(found)[0] <= 0:
+    if not np.isfinite(found).all():
+        warnings.warn(
+            "the gradient is not finite near the estimate, so its covariance is not known (NaN): a function in "
+            "the model or the sensor, or the filter, has no derivative there.",
+            stacklevel=2,
+        )
+        return jnp.full_like(jnp.asarray(found, u.dtype), jnp.nan)
+    if np.linalg.eigvalsh(found)[0] <= 0:
         warnings.warn(
             "the posterior is not concave at the estimate, so its covariance is not known (NaN): take more "
             "steps, or a smaller rate.",

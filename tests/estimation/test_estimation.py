@@ -12,6 +12,7 @@ from masf_jax import Likelihood, filters, masf, simulate
 from masf_jax.dynamics import Function, Kolmogorov, KuramotoSivashinsky, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.estimation import (
+    EM,
     AugmentedState,
     Gradient,
     LogitNormal,
@@ -238,6 +239,19 @@ def test_particles_find_the_size_of_model_error_with_the_state():
     for filter in (filters.ETKF(), filters.KalmanFilter()):
         with pytest.raises(ValueError, match=r"dynamics.std moves no state(.|\n)*Gradient\(\)"):
             estimate(jax.random.key(0), filter, *given, members[:40], unknown=unknown)
+
+
+@pytest.mark.parametrize("engine", [Gradient(steps=3), EM(steps=3)], ids=["gradient", "EM"])
+def test_a_derivative_that_does_not_exist_is_said_to_be_one(engine):
+    """√max(x, 0) of a member below 0; and a likelihood that is not finite is another matter."""
+    sensor = Measurement(lambda x: jnp.sqrt(jnp.maximum(x, 0.0)), Gaussian(0.1))
+    members = np.array([[-0.5], [0.2], [1.0], [0.7], [0.4]])
+    given = ModelError(LinearModel(np.eye(1)), 0.1), sensor, Observations(np.full((4, 1), 0.8), 1), members
+    unknown = {"dynamics.std": LogNormal(0.1)}
+    with pytest.raises(ValueError, match=r"not finite from step 0 on \(dynamics.std = 0.1\)(.|\n)*√x"):
+        estimate(jax.random.key(0), filters.ETKF(), *given, unknown=unknown, engine=engine)
+    told = gradient.not_finite(3, jnp.asarray(jnp.nan), {"dynamics.std": jnp.asarray(7.0)})
+    assert told.startswith("the log-likelihood is nan at step 3, dynamics.std = 7.: the filter has broken")
 
 
 def test_priors_hold_their_bounds_and_medians():
