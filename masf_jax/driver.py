@@ -20,6 +20,7 @@ from .arrays import real_array
 from .checks import check_members, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
+from .dynamics.host import host_errors
 from .dynamics.layout import ALL_AT_ONCE, MemberLayout
 from .filters.base import EnsembleState, Filter, State
 from .filters.faults import FaultPolicy, FilterDivergedWarning, described, warn_of_faults
@@ -351,8 +352,9 @@ def assimilate(
             save,
         )
     run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed, simulated)
-    with others_may_end():
+    with others_may_end(), host_errors():
         end, out, seconds = _execute(run, now)
+        jax.block_until_ready(out["faults"])  # of programs that run on when they were called
     kept = out.pop("cycles", None)
     if isinstance(observations, Observations) and kept is None and not isinstance(out["faults"], Tracer):
         kept = given_arrays(observations, truth, len(out["faults"]))

@@ -31,7 +31,7 @@ def flow():
             "truth": (space, truth),
             "analysis_mean": (space, truth + error),
             "forecast_mean": (space, truth + 2 * error),
-            "observation_mask": (("cycle", "observation"), mask),
+            "observation_mask": (("cycle", "measured"), mask),
         },
         {
             "cycle": np.arange(CYCLES),
@@ -39,8 +39,8 @@ def flow():
             "channel": ["u", "v"],
             "y": y,
             "x": x,
-            "observation_y": ("observation", np.tile(rows, 2)),
-            "observation_x": ("observation", np.tile(columns, 2)),
+            "observation_y": ("measured", np.tile(rows, 2)),
+            "observation_x": ("measured", np.tile(columns, 2)),
         },
         {"title": "two modes; filter none", "burn_in": 1},
     )

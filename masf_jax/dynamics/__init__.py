@@ -4,6 +4,7 @@ from .base import Dynamics as Dynamics
 from .blackbox import BlackBox as BlackBox
 from .courant import cfl_violations as cfl_violations, check_cfl as check_cfl
 from .function import Function as Function
+from .host import BlackBoxError as BlackBoxError
 from .kolmogorov import EnergyBudget as EnergyBudget, Kolmogorov as Kolmogorov
 from .kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from .layout import MemberLayout as MemberLayout

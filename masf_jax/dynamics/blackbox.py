@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
 from ..derivatives import without_derivative
-from ..numbers import positive
+from ..numbers import number, positive
 from .base import Dynamics
-from .function import Units, n_positional, names_of, units_of
+from .function import Units, n_positional, names_of, units_of, with_parameters
+from .host import Host
 
 __all__ = ["BlackBox"]
 
@@ -32,7 +37,10 @@ class BlackBox(Dynamics):
     `function(states)` or `function(states, time)` receives ALL members at once, a NumPy array (members,
     *state_shape), and the model time as a float; it returns an array of the same shape. Called through
     `jax.pure_callback`, so it must be deterministic in its arguments; an exception it raises stops
-    the run with its own message. It has no derivative (NoDerivativeError).
+    the run (`BlackBoxError`). It has no derivative (NoDerivativeError).
+
+    Members may differ in `parameters`, which an augmented state estimates (`masf_jax.estimation`): so each
+    is an array with one entry a member along axis 0, in a plain run all the same.
 
     Args:
         function: the host function, batched over members.
@@ -42,6 +50,11 @@ class BlackBox(Dynamics):
         variable_names: along the state's first axis, for results and figures.
         variable_units, time_units, length_units: as of `Function`.
         climatology: a JAX function of a random key, which draws a state to start from.
+        parameters: numbers that the function takes by name, `f(states, time, *, drag)`, each as a NumPy array
+            (members, *shape of the number).
+
+    Raises:
+        ValueError: arguments of another number, or a function that holds a number which JAX is tracing.
     """
 
     function: Callable[..., np.ndarray] = eqx.field(static=True)
@@ -52,6 +65,7 @@ class BlackBox(Dynamics):
     _units: Units = eqx.field(static=True)
     climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
     n_arguments: int = eqx.field(static=True)
+    parameters: dict[str, Float[Array, "..."]]
 
     def __init__(
         self,
@@ -64,20 +78,26 @@ class BlackBox(Dynamics):
         variable_units: str | Sequence[str] | None = None,
         time_units: str | None = None,
         length_units: str | None = None,
+        parameters: Mapping[str, ArrayLike] | None = None,
     ):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
         self._units = units_of(variable_units, time_units, length_units, self.state_shape)
-        self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)")
+        given = {} if parameters is None else parameters
+        self.parameters = {name: number(name, value) for name, value in given.items()}
+        self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)", given)
+        _refuse_traced(function)
 
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
     ) -> Float[Array, "*state"]:
-        host = _Host(self.function, self.state_shape, self.n_arguments)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        x = without_derivative(_NO_DERIVATIVE, x)
-        return jax.pure_callback(host, result, x, jnp.asarray(time), vmap_method="expand_dims")
+        numbers = {name: value.astype(x.dtype) for name, value in self.parameters.items()}
+        x, numbers = without_derivative(_NO_DERIVATIVE, (x, numbers))
+        shapes = {name: value.shape for name, value in numbers.items()}
+        host = Host(self.function, self.state_shape, self.n_arguments, tuple(shapes.items()))
+        return jax.pure_callback(host, result, x, jnp.asarray(time), numbers, vmap_method="expand_dims")
 
     @property
     def coordinates(self) -> Coordinates | None:
@@ -99,27 +119,27 @@ class BlackBox(Dynamics):
     def length_units(self) -> str | None:
         return self._units.length
 
+    def with_numbers(self, **numbers: ArrayLike) -> Self:
+        """The model with other `parameters` (or another dt), which may be traced."""
+        self, rest = with_parameters(self, numbers)
+        return super().with_numbers(**rest)
+
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         return super().initial_state(key) if self.climatology is None else self.climatology(key)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Host:
-    """The function as JAX calls it; hashable, as the parameters of a traced program must be."""
-
-    function: Callable[..., np.ndarray]
-    state_shape: tuple[int, ...]
-    n_arguments: int
-
-    def __call__(self, x: Array, time: Array) -> np.ndarray:
-        states, times = np.asarray(x), np.unique(np.asarray(time))
-        if times.size != 1:
-            raise ValueError(f"BlackBox advances all members from one model time; got {times}.")
-        members = states.reshape(-1, *self.state_shape).copy()  # may be changed in place
-        out = np.asarray(self.function(*(members, float(times[0]))[: self.n_arguments]))
-        if out.shape != members.shape:
-            raise ValueError(
-                f"the black-box function must return shape {members.shape} (members, *state_shape), "
-                f"the shape it was given; got {out.shape}."
-            )
-        return out.astype(states.dtype).reshape(states.shape)
+def _refuse_traced(function: Callable[..., np.ndarray]) -> None:
+    """Raises ValueError where a host function has closed over a number that JAX is tracing."""
+    held: dict[str, object] = {}
+    if inspect.isfunction(function):
+        held = dict(inspect.getclosurevars(function).nonlocals)
+    elif isinstance(function, functools.partial):
+        held = {str(i): value for i, value in enumerate(function.args)} | function.keywords
+    traced = [name for name, value in held.items() if isinstance(value, Tracer)]
+    if traced:
+        raise ValueError(
+            f"the black-box function holds {', '.join(traced)}, a number that JAX is tracing and NumPy "
+            "cannot use. Numbers that change (unknown=…, vmap) are BlackBox(f, …, parameters={"
+            f'"{traced[0]}": value}}), which f takes by name: f(states, time, *, {traced[0]}), one entry a '
+            "member."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,9 +16,25 @@ from ..coordinates import Coordinates
 from ..numbers import number, positive
 from .base import Dynamics
 
-__all__ = ["Function", "Units", "as_dynamics", "check_traceable", "n_positional", "names_of", "units_of"]
+__all__ = [
+    "Function",
+    "Units",
+    "as_dynamics",
+    "check_traceable",
+    "n_positional",
+    "names_of",
+    "units_of",
+    "with_parameters",
+]
 
 T = TypeVar("T")
+M = TypeVar("M", bound="HasParameters")
+
+
+class HasParameters(Protocol):
+    """A model with numbers by name."""
+
+    parameters: dict[str, Float[Array, "..."]]
 
 
 class Units(NamedTuple):
@@ -100,10 +116,8 @@ class Function(Dynamics):
 
     def with_numbers(self, **numbers: ArrayLike) -> Self:
         """The model with other `parameters` (or another dt), which may be traced."""
-        for name in numbers.keys() & self.parameters.keys():
-            value = jnp.asarray(numbers.pop(name), self.parameters[name].dtype)
-            self = eqx.tree_at(lambda model, n=name: model.parameters[n], self, value)
-        return super().with_numbers(**numbers)
+        self, rest = with_parameters(self, numbers)
+        return super().with_numbers(**rest)
 
     @property
     def coordinates(self) -> Coordinates | None:
@@ -129,6 +143,15 @@ class Function(Dynamics):
         if self.climatology is None:
             return super().initial_state(key)
         return self.climatology(key)
+
+
+def with_parameters(model: M, numbers: Mapping[str, ArrayLike]) -> tuple[M, dict[str, ArrayLike]]:
+    """The model with those of the numbers that are its `parameters`, and the others."""
+    rest, old = dict(numbers), model.parameters
+    for name in rest.keys() & old.keys():
+        value = jnp.asarray(rest.pop(name), old[name].dtype)
+        model = eqx.tree_at(lambda model, n=name: model.parameters[n], model, value)
+    return model, rest
 
 
 def names_of(names: Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple[str, ...] | None:

@@ -33,7 +33,9 @@ def acts_on_mean(
         return _mean_step(now.dynamics, x, time), now.measurement.operator(x)
 
     x = jax.ShapeDtypeStruct(problem.dynamics.state_shape, number)
-    program = jax.make_jaxpr(outcome)(jax.ShapeDtypeStruct(shape, number), x, jax.ShapeDtypeStruct((), number))
+    program = jax.make_jaxpr(outcome)(
+        jax.ShapeDtypeStruct(shape, number), x, jax.ShapeDtypeStruct((), number)
+    )
     used = _used(program.jaxpr, [True] * len(program.jaxpr.outvars))
     return used[0]
 

@@ -275,8 +275,8 @@ def _check_seen(problem: Problem, unknowns: Unknowns) -> None:
             isinstance(problem.filter, ParticleFilter) or acts_on_mean(put, prior, shape, problem)
         ):
             raise ValueError(
-                f"{name} moves no state and no measured value, so it cannot be part of the state: a number of "
-                "random noise or of the filter has no covariance with what is measured. Estimate it by "
+                f"{name} moves no state and no measured value, so it cannot be part of the state: a number "
+                "of random noise or of the filter has no covariance with what is measured. Estimate it by "
                 "engine=Gradient() or, of a noise level, EM() (docs/estimation.md)."
             )
 

@@ -204,8 +204,8 @@ def _inverse_hessian(
     found = hessian(np.clip(0.5 / np.sqrt(np.maximum(np.diagonal(near), 1.0)), 1e-3, 0.5))
     if not np.isfinite(found).all():
         warnings.warn(
-            "the gradient is not finite near the estimate, so its covariance is not known (NaN): a function in "
-            "the model or the sensor, or the filter, has no derivative there.",
+            "the gradient is not finite near the estimate, so its covariance is not known (NaN): a function "
+            "in the model or the sensor, or the filter, has no derivative there.",
             stacklevel=2,
         )
         return jnp.full_like(jnp.asarray(found, u.dtype), jnp.nan)

@@ -86,12 +86,13 @@ def space_axes(dynamics: Dynamics) -> list[Axis]:
 def measured_axes(dynamics: Dynamics, measurement: Measurement) -> tuple[tuple[str, ...], list[Axis]]:
     """Names of the dimensions of what is measured, and where its values are, if that can be said.
 
-    What has the state's shape has the state's dimensions.
+    What has the state's shape has the state's dimensions. No variable has the name of a dimension, which
+    xarray would take for a coordinate.
     """
     shape = measurement.output_shape(dynamics.state_shape)
     if shape == dynamics.state_shape:
         return space(dynamics), []
-    dims = ("observation", *(f"observation_{i}" for i in range(1, len(shape))))
+    dims = ("measured", *(f"measured_{i}" for i in range(1, len(shape))))
     points = dynamics.coordinates
     place = None if points is None else places(measurement.operator, dynamics.state_shape, points)
     if place is None or len(shape) != 1:
@@ -113,7 +114,7 @@ def measured_components(dynamics: Dynamics, measurement: Measurement) -> list[Ax
     sources = measurement.operator.sources(dynamics.state_shape)
     about = {"long_name": "component of the raveled state that is measured"}
     found = [] if sources is None else [np.asarray(sources, np.int64)]
-    return [Axis("observation_component", "observation", values, about) for values in found]
+    return [Axis("observation_component", "measured", values, about) for values in found]
 
 
 def variable_labels(dynamics: Dynamics) -> list[str]:

@@ -13,6 +13,7 @@ from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
+from ..dynamics.host import host_errors
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import (
@@ -171,5 +172,7 @@ def enks(
     assert isinstance(prepared, EnsembleFilter)
     way = ReverseMode(checkpoint, truncate)
     problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout, way)
-    out = _run(problem, ensemble, xs)
+    with host_errors():
+        out = _run(problem, ensemble, xs)
+        jax.block_until_ready(out["faults"])
     return result(out, dynamics, measurement, observations, truth)

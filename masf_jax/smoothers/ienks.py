@@ -13,6 +13,7 @@ from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
+from ..dynamics.host import host_errors
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import advance
 from ..filters.base import EnsembleState, Filter, Info, where_measured, with_one_noise_law
@@ -180,5 +181,7 @@ def ienks(
         layout = for_reverse_mode(layout, observations, 0, lag)
     way = ReverseMode(checkpoint, truncate)
     problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout, way)
-    out = _run(problem, ensemble, xs, lag)
+    with host_errors():
+        out = _run(problem, ensemble, xs, lag)
+        jax.block_until_ready(out["faults"])
     return result(out, dynamics, measurement, observations, truth)

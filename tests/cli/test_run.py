@@ -55,7 +55,7 @@ def test_dataset_follows_cf(finished):
     data = load(finished)
     assert data.attrs["Conventions"].startswith("CF-")
     assert "masf-jax run dynamics.n=8" in data.attrs["history"]
-    assert dict(data.sizes) == {"cycle": 30, "x": 8, "observation": 4, "rank": 7}
+    assert dict(data.sizes) == {"cycle": 30, "x": 8, "measured": 4, "rank": 7}
     for variable in data.variables.values():
         assert variable.attrs["long_name"]
         assert variable.attrs["units"]

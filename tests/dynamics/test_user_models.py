@@ -3,15 +3,19 @@
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from masf_jax import assimilate, simulate
+from masf_jax.derivatives import NoDerivativeError
 from masf_jax.dynamics import BlackBox, Function, advance
+from masf_jax.dynamics.host import BlackBoxError
+from masf_jax.estimation import LogNormal, Unknown, estimate
 from masf_jax.filters import ETKF
-from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
 
 MEASUREMENT = Measurement(Identity(), Gaussian(0.5))
 
@@ -87,8 +91,77 @@ def test_an_exception_of_the_host_reaches_the_user(key):
     def host(states, time):
         raise RuntimeError("pressure solver did not converge at level 7")
 
-    with pytest.raises(Exception, match="pressure solver did not converge at level 7"):
-        run(BlackBox(host, (4,)), key).final.ensemble.block_until_ready()
+    with pytest.raises(BlackBoxError, match="pressure solver did not converge at level 7") as raised:
+        run(BlackBox(host, (4,)), key)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    assert "test_user_models.py, line" in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_a_function_of_one_member_is_told_what_it_is_given(key):
+    """By its shape, where it returns one; by what it was given, where it fails."""
+
+    def one(x, time):
+        return x[:4] if max(x[0], 0.0) > 0 else -x
+
+    with pytest.raises(
+        BlackBoxError, match=r"one raised ValueError(.|\n)*all members at once(.|\n)*\(6, 4\)"
+    ):
+        run(BlackBox(one, (4,)), key)
+    with pytest.raises(BlackBoxError, match=r"got \(4,\). It was written for one member"):
+        run(BlackBox(lambda states: states[0], (4,)), key)
+
+
+def test_members_have_parameters_of_their_own(key):
+    """One entry a member, whichever of state and number is batched; an array as it is."""
+    seen = []
+
+    def host(states, time, *, drag, weights):
+        seen.append((states.shape, drag.shape, weights.shape))
+        return states * drag[:, None] + weights
+
+    model = BlackBox(host, (2,), parameters={"drag": 0.5, "weights": [1.0, 2.0]})
+    x = jax.random.normal(key, (3, 2))
+    out = advance(model, x, jnp.asarray(0, jnp.int32), key, 1)
+    np.testing.assert_allclose(out, 0.5 * np.asarray(x) + [1.0, 2.0], rtol=1e-5)
+    drags = jnp.array([1.0, 2.0, 3.0], x.dtype)
+    for of in (x, x[0]):
+        moved = jax.vmap(
+            lambda x, d: model.with_numbers(drag=d)(x, 0.0, None), (0 if of.ndim > 1 else None, 0)
+        )
+        expected = np.asarray(drags)[:, None] * np.asarray(of) + [1.0, 2.0]
+        np.testing.assert_allclose(moved(of, drags), expected, rtol=1e-5)
+    assert set(seen) == {((3, 2), (3,), (3, 2))}
+    with pytest.raises(NoDerivativeError):
+        jax.grad(lambda d: model.with_numbers(drag=d)(x[0], 0.0, None).sum())(0.5)
+
+
+def test_a_number_of_a_host_model_is_estimated_with_the_state():
+    """As it is of the same model in jax.numpy; a number that is closed over is named."""
+    rng = np.random.default_rng(0)
+    truth = np.cumprod(np.full((30, 3), 0.93), 0) * 5.0
+    values, members = truth + 0.05 * rng.normal(size=truth.shape), 5.0 + 0.1 * rng.normal(size=(30, 3))
+    given = Measurement(Identity(), Gaussian(0.05)), Observations(values, 1), members
+
+    def host(states, time, *, factor):
+        return factor[:, None] * states
+
+    models = (
+        BlackBox(host, (3,), parameters={"factor": 1.0}),
+        Function(lambda x, time, *, factor: factor * x, (3,), parameters={"factor": 1.0}),
+    )
+    unknown = {"dynamics.parameters.factor": LogNormal(1.0, 0.1)}
+    ours, theirs = (estimate(jax.random.key(0), ETKF(), model, *given, unknown=unknown) for model in models)
+    (name,) = unknown
+    assert ours.mean[name] == pytest.approx(0.93, abs=0.01)
+    assert ours.mean[name] == pytest.approx(float(theirs.mean[name]), rel=1e-4)
+
+    def put(problem, factor):
+        return eqx.tree_at(lambda p: p.dynamics, problem, BlackBox(lambda states: factor * states, (3,)))
+
+    unknown = {"factor": Unknown(LogNormal(1.0, 0.1), put=put)}
+    with pytest.raises(ValueError, match=r"holds factor, a number that JAX is tracing(.|\n)*parameters="):
+        estimate(jax.random.key(0), ETKF(), models[0], *given, unknown=unknown)
 
 
 def test_random_function_gets_one_key_per_member_and_step(key):

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from masf_jax import Likelihood, filters, masf, simulate
-from masf_jax.dynamics import Function, Kolmogorov, KuramotoSivashinsky, Linear as LinearModel, Lorenz96, ModelError
+from masf_jax.dynamics import (
+    Function,
+    Kolmogorov,
+    KuramotoSivashinsky,
+    Linear as LinearModel,
+    Lorenz96,
+    ModelError,
+)
 from masf_jax.ensemble import Inflation
 from masf_jax.estimation import (
     EM,
@@ -203,12 +210,15 @@ class Scaled(Identity):
 
 def test_numbers_that_only_scale_noise_are_told_from_others():
     """By what the mean step and the measured value are computed from, however the model is wrapped."""
+
     def jitted(x, time, *, factor, unused):
         return jax.jit(lambda x, factor, unused: (factor * x, unused))(x, factor, unused)[0]
 
     model = Function(jitted, (3,), parameters={"factor": 0.9, "unused": 1.0})
     problem = Problem(
-        ModelError(ModelError(model, 0.1), 0.2), Measurement(Scaled(jnp.asarray(2.0)), Gaussian(1.0)), filters.ETKF()
+        ModelError(ModelError(model, 0.1), 0.2),
+        Measurement(Scaled(jnp.asarray(2.0)), Gaussian(1.0)),
+        filters.ETKF(),
     )
     seen = {
         "dynamics.std": False,

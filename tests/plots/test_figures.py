@@ -43,9 +43,9 @@ def ring():
         data[f"rank_counts_{stage}"] = (("cycle", "rank"), counts.astype(float))
     data["truth"] = (("cycle", "x"), truth, units)
     about = {"structure": "mask", "units": "K"}
-    data["observation"] = (("cycle", "observation"), truth[:, ::2] + 0.1, about)
-    data["observation_mask"] = (("cycle", "observation"), np.ones((K, X // 2), np.int8))
-    data = data.assign_coords(observation_x=("observation", np.arange(0.0, X, 2)), x=np.arange(float(X)))
+    data["observation"] = (("cycle", "measured"), truth[:, ::2] + 0.1, about)
+    data["observation_mask"] = (("cycle", "measured"), np.ones((K, X // 2), np.int8))
+    data = data.assign_coords(observation_x=("measured", np.arange(0.0, X, 2)), x=np.arange(float(X)))
     return data.assign_coords(cycle=np.arange(K), time=("cycle", 0.1 * np.arange(K), {"units": "1"}))
 
 

@@ -20,11 +20,11 @@ def waves():
     truth = np.stack([10 + 0.1 * rng.normal(size=(K, X)), rng.normal(size=(K, X))], 1)
     dims = ("cycle", "channel", "x")
     data = xr.Dataset({"truth": (dims, truth), "analysis_mean": (dims, truth + 0.01)})
-    data["observation"] = (("cycle", "observation"), truth[:, 0, ::5], {"structure": "mask", "units": "m"})
+    data["observation"] = (("cycle", "measured"), truth[:, 0, ::5], {"structure": "mask", "units": "m"})
     coords = {"channel": ["h", "u"], "variable_units": ("channel", ["m", "m/s"])}
     coords |= {
         "x": ("x", 10.0 * np.arange(X), {"units": "km"}),
-        "observation_component": ("observation", [0, 5]),
+        "observation_component": ("measured", [0, 5]),
     }
     time = ("cycle", 14400.0 * np.arange(1, K + 1), {"units": "s"})
     return data.assign_coords(coords).assign_coords(time=time)

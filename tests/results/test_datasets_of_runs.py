@@ -39,7 +39,7 @@ def run():
 def test_a_dataset_holds_what_the_run_has(run):
     run, observations = run
     data = run.to_xarray(title="a ring", burn_in=2)
-    assert dict(data.sizes) == {"cycle": 6, "x": 8, "observation": 4, "member": 5, "rank": 6}
+    assert dict(data.sizes) == {"cycle": 6, "x": 8, "measured": 4, "member": 5, "rank": 6}
     np.testing.assert_array_equal(data["analysis_ensemble"], run.analysis["ensemble"])
     np.testing.assert_array_equal(data["forecast_spread"], run.forecast["spread"])
     np.testing.assert_array_equal(data["rmse_unobserved_analysis"], run.analysis_scores["rmse_unobserved"])
@@ -77,6 +77,13 @@ def test_dates_are_times(run, tmp_path):
     with xr.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as read:
         np.testing.assert_array_equal(read["time"], dates)
         assert read["time"].encoding["units"] == "seconds since 1970-01-01"
+        by_time = read.swap_dims(cycle="time")
+        assert by_time.sel(time="2000-02-01")["observation"].shape == (3, 4)
+        assert by_time["observation_x"].dims == ("measured",)
+    assert data.sel(time="2000-02-01")["cycle"].values.tolist() == [3, 4, 5]
+    assert data.sel(time=slice("2000-01-31T12", "2000-01-31T18")).sizes["cycle"] == 2
+    assert data.swap_dims(cycle="time")["analysis_mean"].dims == ("time", "x")
+    assert run[0].to_xarray().sel(time=0.31, method="nearest")["cycle"] == 2
     assert data["observation"].attrs["units"] == data["analysis_mean"].attrs["units"] == "K"
     with pytest.raises(ValueError, match=r"one for each of the 6 cycles; got shape \(2,\)"):
         run[0].to_xarray(dates=dates[:2])
@@ -161,7 +168,7 @@ def test_names_and_places_of_dimensions():
     assert axes["channel"].values.tolist() == ["u", "v"]
     picked = measurements.Measurement(measurements.Subset([17, 128 + 17]), measurements.Gaussian(1.0))
     dims, places = measured_axes(flow, picked)
-    assert dims == ("observation",)
+    assert dims == ("measured",)
     np.testing.assert_allclose([axis.values[1] for axis in places], [np.pi / 8, np.pi / 4])
     assert space(function((4,))) == ("component",)
     assert space(function((2,), variable_names=["T", "S"])) == ("variable",)
