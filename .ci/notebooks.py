@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NEEDS = {"real_data": " statsmodels"}
 """What a notebook needs beside the package."""
-SLOW = ("estimate_parameter", "fair_comparison")
-"""Some twenty CPU seconds each, nearly all of it compilation: outside CI, as the slow tests are."""
+SLOW = ("amortised", "estimate_parameter", "fair_comparison")
+"""Twenty CPU seconds and more each, most of it compilation: outside CI, as the slow tests are."""
 COLAB = "https://colab.research.google.com/"
 BADGE = "[![Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link}){how}"
 INSTALL = """\

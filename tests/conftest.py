@@ -47,7 +47,8 @@ install_import_hook([f"masf_jax.{name}" for name in _CHECKED], "shape_checks.arr
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 # Compiled programs stay between runs, and the workers of one run share them, in a folder of the checkout.
-# JAX_COMPILATION_CACHE_DIR, if set, wins, and JAX_ENABLE_COMPILATION_CACHE=false does without.
+# JAX_COMPILATION_CACHE_DIR, if set, wins, and JAX_ENABLE_COMPILATION_CACHE=false does without: as CI does,
+# whose folder is empty (to write each program takes longer than it saves within one run).
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).resolve().parents[1] / ".cache" / "xla")
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -57,6 +58,7 @@ for name, value in (("min_compile_time_secs", 0.0), ("min_entry_size_bytes", -1)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # of every operation; errors keep theirs
 
 
 # Emitters without MLIR, and one LLVM module a program, compile in some 60 % of the time. XLA ends the process
@@ -87,6 +89,7 @@ def pytest_configure(config):
 def pytest_collection_finish():
     """Garbage is looked for among what tests make, not in modules and tests themselves again and again."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # tracing makes so many objects that looking at every 700 takes 3 to 6 %
     gc.enable()
 
 
