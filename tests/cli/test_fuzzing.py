@@ -11,8 +11,8 @@ from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 
 CASES = {
-    **{"overrides": 30, "configuration": 20, "csv": 100, "netcdf": 10, "zarr": 6},
-    **{"network": 60, "result": 6},
+    **{"overrides": 30, "configuration": 20, "csv": 100, "netcdf": 6, "zarr": 4},
+    **{"network": 60, "result": 3},
 }
 
 

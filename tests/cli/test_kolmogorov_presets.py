@@ -101,7 +101,7 @@ def test_the_measurements_are_the_papers():
     ("preset", "filter"),
     [
         ("grid", "letkf"),
-        ("grid", "enkf"),
+        pytest.param("grid", "enkf", marks=pytest.mark.slow),
         ("speed", "letkf"),
         *(pytest.param(p, "letkf", marks=pytest.mark.slow) for p in PRESETS[1:3]),
     ],

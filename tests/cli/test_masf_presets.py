@@ -34,7 +34,7 @@ RUNS = {
 }
 
 
-QUICK = ("masf_paper", "network")  # tests/cli/test_masf_routes.py has filter=masf
+QUICK = ("masf_paper",)  # tests/cli/test_masf_routes.py has filter=masf, also with a network
 
 
 @pytest.mark.parametrize(

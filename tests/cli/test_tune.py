@@ -134,7 +134,7 @@ def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
     ("filter", "cls", "space"),
     [
         ("letkf", LETKF, ["filter.inflation=interval(1.0,1.3)", "filter.radius=interval(1,3.5)"]),
-        ("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"]),
+        pytest.param("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"], marks=pytest.mark.slow),
     ],
 )
 def test_one_program_for_all_trials(filter, cls, space, monkeypatch, tmp_path):

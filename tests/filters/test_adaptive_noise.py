@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import assimilate, simulate
 from masf_jax.dynamics import Lorenz96
@@ -148,8 +149,8 @@ AROUND = {
 }
 
 
-@pytest.mark.parametrize("alone", AROUND.values(), ids=AROUND)
-def test_a_factor_of_one_changes_nothing(alone):
+@pytest.mark.parametrize("name", often(AROUND, ("ienkf", "ensf")))
+def test_a_factor_of_one_changes_nothing(name):
     """Of filters that forecast in a way of their own, or weigh each state by its own law of the noise."""
     keys = jax.random.split(jax.random.key(3), 3)
     sensor = Measurement(Identity(), Multiplicative(0.3, 0.2))
@@ -158,6 +159,6 @@ def test_a_factor_of_one_changes_nothing(alone):
     members = start[None] + jax.random.normal(keys[2], (8, 10))
     runs = [
         assimilate(jax.random.key(4), filter, MODEL, sensor, twin.observations, members)
-        for filter in (alone, AdaptiveNoise(alone, lower=1.0, upper=1.0))
+        for filter in (AROUND[name], AdaptiveNoise(AROUND[name], lower=1.0, upper=1.0))
     ]
     np.testing.assert_allclose(runs[1].analysis["mean"], runs[0].analysis["mean"], rtol=1e-4, atol=1e-4)

@@ -296,6 +296,7 @@ def _difference(law: str, case: Case, now: dict[str, np.ndarray], then: dict[str
 
 
 SELDOM = ("etkf rotated", "particle resampled", "climatology", "optimal interpolation", "ssls")
+SELDOM += ("ensf, all members", "iensf, ensemble", "enff, f2p")
 
 
 @pytest.mark.parametrize("name", often(FILTERS, [name for name in FILTERS if name not in SELDOM]))

@@ -91,7 +91,10 @@ FORMS = [
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "form"),
-    [pytest.param(*each, marks=[pytest.mark.slow] * ("eigh" in each[0])) for each in FORMS],
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] * (each[0] not in ("letkf reach", "ensrf")))
+        for each in FORMS
+    ],
 )
 def test_a_list_of_radii_is_as_many_runs(name, form, problem, request, key):
     if form == "sparse":

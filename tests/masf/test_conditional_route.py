@@ -299,7 +299,9 @@ def test_which_route(filter, measurement, route):
     filter.prepare(Lorenz96(6), measurement)
 
 
-@pytest.mark.parametrize(("at", "kind"), [("member", "perturbed"), ("mean", "transported")])
+@pytest.mark.parametrize(
+    ("at", "kind"), [("member", "perturbed"), pytest.param("mean", "transported", marks=pytest.mark.slow)]
+)
 def test_a_linear_measurement_linearised_is_the_linear_route(at, kind, x64):
     members, z = np.random.default_rng(0).normal(2.0, 1.5, size=(5, 6)), np.arange(6.0)
     prior, tangents = GaussianPrior(members=kind), Linearized(at, iterations=1)

@@ -88,7 +88,7 @@ def test_distance_to_the_posterior(name):
         assert wasserstein(drawn[:, 0], quantiles) < bound, linearization.at
 
 
-@pytest.mark.parametrize("name", ["arctan", "sigmoid"])
+@pytest.mark.parametrize("name", ["arctan", pytest.param("sigmoid", marks=pytest.mark.slow)])
 def test_weighted_proposals_are_exact(name):
     """To the sampling error of the share that carries weight: W2 of some 2 % of the forecast's spread."""
     operator, h, noise, mean, deviation, truth, *_ = POSTERIORS[name]
@@ -151,7 +151,8 @@ def test_more_iterations_and_annealing_bring_it_closer():
 
 
 @pytest.mark.parametrize(
-    ("at", "kind"), [("member", "perturbed"), ("mean", "fresh"), ("mean", "transported")]
+    ("at", "kind"),
+    [("member", "perturbed"), pytest.param("mean", "fresh", marks=pytest.mark.slow), ("mean", "transported")],
 )
 def test_a_linear_function_is_treated_as_the_linear_operator_it_is(at, kind, x64):
     """The same draws as without linearisation, whatever the iterations."""

@@ -51,9 +51,15 @@ def both(given):
     return [jax.jit(draw)(keys(), given, None) for draw in (route.draw, route._by_process)]
 
 
+FORMS = [("all", 4, False), ("some", 12, True), ("any linear", 12, False), ("correlated", 4, True)]
+SELDOM = ("all", "any linear")  # in float32, where the program is that of float64
+
+
 @pytest.mark.parametrize(
-    ("name", "n_members", "rotation"),
-    [("all", 4, False), ("some", 12, True), ("any linear", 12, False), ("correlated", 4, True)],
+    ("name", "n_members", "rotation", "dtype"),
+    [(*form, "float64") for form in FORMS]
+    + [pytest.param(*form, "float32", marks=[pytest.mark.slow] * (form[0] in SELDOM)) for form in FORMS],
+    indirect=["dtype"],
 )
 def test_the_same_members_as_by_the_bridge(name, n_members, rotation, dtype):
     given = inputs(CASES[name](), n_members, rotation=rotation)

@@ -13,7 +13,7 @@ from masf_jax.measurements import Gaussian, Measurement, arctan
 N = 72
 
 
-@pytest.mark.parametrize("at", ["member", "mean"])
+@pytest.mark.parametrize("at", ["member", pytest.param("mean", marks=pytest.mark.slow)])
 def test_the_same_analysis_without_a_matrix(at, x64, monkeypatch):
     random = np.random.default_rng(0)
     members = jnp.asarray(random.normal(1.0, 0.3, size=(10, N)))
