@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count
+from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count, products
 from masf_jax.nn.attention import dot_product_attention
-from masf_jax.nn.convolution import CircularConv, circular_convolution, pad_circular, upsampled_convolution
+from masf_jax.nn.convolution import CircularConv, circular_convolution, upsampled_convolution
 from masf_jax.nn.embedding import fourier_features, scale_and_shift
 from masf_jax.nn.norm import GroupNorm
+from masf_jax.nn.products import pad_circular
 
 TINY = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2}
 
@@ -154,6 +155,17 @@ def test_kernel_gradient_of_a_vmapped_batch_is_one_convolution():
     text = jax.jit(jax.grad(loss)).lower(kernel).as_text()
     assert text.count("stablehlo.convolution") == 2
     assert "7x3x3x3x2" not in text
+
+
+@pytest.mark.parametrize(
+    ("stride", "before", "taps"), [(1, (1, 1), (3, 3)), (2, (1, 1), (3, 3)), (1, (1, 0), (2, 2))]
+)
+def test_the_kernel_gradient_of_large_arrays_is_that_of_small_ones(stride, before, taps, monkeypatch):
+    gradient, x = noise((2, 6 // stride, 4 // stride, 2)), noise((2, 6, 4, 3))
+    expected = products._by_kernel(gradient, x, stride, before, taps)
+    monkeypatch.setattr(products, "_CACHE", 0)
+    got = jax.jit(products._by_kernel_on_cpu, static_argnums=(2, 3, 4))(gradient, x, stride, before, taps)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_circular_convolution_refusals():
