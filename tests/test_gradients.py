@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import assimilate, filters, masf
 from masf_jax.bases import IdentityBasis
@@ -126,7 +127,7 @@ def check(loss, at=(7.0, 0.9, 1.0), rel=1e-5, h=1e-5):
     assert float(slopes[0] @ along) == pytest.approx(float(values[1] - values[2]) / (2 * h), rel=rel)
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", often(FILTERS, ("etkf, low rank", "letkf", "masf, localised", "ensf")))
 def test_through_a_run(name):
     check(loss_of(*FILTERS[name]))
 
@@ -144,6 +145,7 @@ def test_through_a_baseline_prepared_beforehand():
     check(loss_of(lambda a: eqx.tree_at(lambda f: f.scale, known, 0.1 * a), FEW))
 
 
+@pytest.mark.slow
 def test_through_forecasts_of_irregular_lengths_in_forward_mode_too():
     make = SLOW["etkf"]
     loss, at = loss_of(*make, steps=[1, 3, 4]), jnp.asarray([7.0, 0.9, 1.0])
@@ -180,16 +182,10 @@ def smoothed(name, seen, members, numbers):
     return (found.smoothed["mean"] ** 2).sum()
 
 
-SMOOTHERS = ["4d-var", "rts", "enks, letkf"]
+SMOOTHERS = "4d-var", "rts", *ENSEMBLE_SMOOTHERS
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *SMOOTHERS,
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("enks", "enks, ensrf", "ienks", "ienks, local")),
-    ],
-)
+@pytest.mark.parametrize("name", often(SMOOTHERS, ("rts", "enks, letkf")))
 def test_through_smoothers(name):
     given = problem(FEW, steps=[1, 3, 4] if name == "rts" else 2)
     check(lambda numbers: smoothed(name, *given, numbers))
@@ -287,6 +283,7 @@ def test_what_has_no_derivative_says_so(name):
             jax.eval_shape(mode(loss_of(make, FEW)), jnp.asarray([7.0, 0.9, 1.0]))
 
 
+@pytest.mark.slow
 def test_what_is_prepared_of_a_known_model_is_the_same_inside_a_program():
     sensor = Measurement(FEW, Gaussian(1.0))
     filter = filters.MASF(normalization=Normalization("fixed"), climatology=10)
@@ -295,6 +292,7 @@ def test_what_is_prepared_of_a_known_model_is_the_same_inside_a_program():
     np.testing.assert_array_equal(filter.prepare(model, sensor).normalization.moments.mean, inside.mean)
 
 
+@pytest.mark.slow
 def test_of_particles_are_those_of_expectations():
     """Resampled twice: without what goes on through the weights it would be far off."""
     members = jnp.asarray(np.random.default_rng(0).normal(size=(50, 1)))
@@ -351,6 +349,7 @@ class TestLongRuns:
 
         assert held(400) < 4 * held(25)
 
+    @pytest.mark.slow
     def test_truncated_after_every_cycle_is_the_sum_over_runs_of_one(self, at):
         loss, seen = self.loss(3, truncate=1)
         slope = jax.jit(jax.value_and_grad(loss, has_aux=True))

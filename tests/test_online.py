@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import RunState, assimilate, begin, filters
 from masf_jax.denoisers.architecture import Architecture
@@ -47,7 +48,7 @@ def run(filter, first, last, start=None, key=KEY, steps=2):
     return assimilate(key, filter, MODEL, SENSOR, z, MEMBERS if start is None else None, start=start)
 
 
-@pytest.mark.parametrize("remembering", FILTERS)
+@pytest.mark.parametrize("remembering", often(FILTERS, [name for name in FILTERS if name != "a network"]))
 def test_cycles_one_by_one_are_those_of_one_call(remembering, tmp_path):
     """Through a file after each cycle; what a filter remembers goes on too."""
     filter = FILTERS[remembering]
@@ -107,6 +108,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         RunState.load(path, end)
 
 
+@pytest.mark.slow
 def test_the_example_follows_a_growing_file(tmp_path):
     """docs/online.md: two processes after each other, with lines added between them, are one run."""
     script = os.path.join(os.path.dirname(__file__), "..", "docs", "examples", "online.py")

@@ -14,12 +14,20 @@ CASES = {
     **{"overrides": 30, "configuration": 20, "csv": 100, "netcdf": 6, "zarr": 4},
     **{"network": 60, "result": 3},
 }
+MORE = {"netcdf": 10, "zarr": 6, "result": 6}
+"""Inputs of kinds that each take a process: with the slow tests."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_input_is_read_rightly_or_refused(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "cases"),
+    [
+        *((kind, CASES[kind]) for kind in KINDS),
+        *(pytest.param(kind, cases, marks=pytest.mark.slow) for kind, cases in MORE.items()),
+    ],
+)
+def test_damaged_input_is_read_rightly_or_refused(kind, cases, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzzing, "SLOWEST", 60.0)  # of a machine that runs other tests too
-    counts, faults = fuzz(kind, CASES[kind], 0, tmp_path)
+    counts, faults = fuzz(kind, cases, 0, tmp_path)
     assert not faults, "\n".join(faults)
     assert counts["refused"] > 0
 

@@ -102,8 +102,7 @@ def test_the_measurements_are_the_papers():
     [
         ("grid", "letkf"),
         pytest.param("grid", "enkf", marks=pytest.mark.slow),
-        ("speed", "letkf"),
-        *(pytest.param(p, "letkf", marks=pytest.mark.slow) for p in PRESETS[1:3]),
+        *(pytest.param(p, "letkf", marks=pytest.mark.slow) for p in PRESETS[1:]),
     ],
 )
 def test_a_tiny_run_of_each(preset, filter, tmp_path):

@@ -10,6 +10,7 @@ from masf_jax.record import BUFFER
 SMALL = ["dynamics.n=4000", "n_cycles=100", "burn_in=0", "ensemble_size=30"]
 
 
+@pytest.mark.slow
 def test_the_parts_grow_as_they_should():
     one, more, many = (
         memory_by_part(compose([*SMALL, f"n_cycles={n}", "chunk=2"])) for n in (100, 200, 9000)

@@ -55,6 +55,7 @@ def test_without_truth_scores_are_those_of_innovations(kalman, exact):
     assert data["observation"].attrs["units"] == "1e8 m3"
 
 
+@pytest.mark.slow
 def test_large_ensemble_is_within_one_percent(tmp_path, exact):
     data, metrics = run(tmp_path, "filter=enkf", "figures=false", "scores=[rmse]")
     assert metrics["ensemble_size"] == 10_000

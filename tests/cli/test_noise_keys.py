@@ -59,6 +59,7 @@ def test_a_run_finds_it_and_its_configuration_is_kept(tmp_path):
     assert repeat(str(path), []).filter["adaptive_noise"] is None
 
 
+@pytest.mark.slow
 def test_tuning_without_a_truth(tmp_path, capsys):
     """Of real observations, and by the same likelihood as a run of its own has."""
     pytest.importorskip("optuna")

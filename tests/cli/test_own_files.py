@@ -225,6 +225,7 @@ def test_an_error_in_the_file_has_its_line(capsys, folder):
     assert "model.py, line 1: SyntaxError" in refused(capsys, "dynamics=model.py:step")
 
 
+@pytest.mark.slow
 def test_numbers_of_a_function_are_estimated(folder):
     own = ["dynamics=model.py:step", "dynamics.state_shape=[8]", "estimate.forcing={prior:[7,1]}"]
     assert main(["run", *QUIET, *NORMAL, *own, "output_dir=out"]) == 0
@@ -240,6 +241,7 @@ def test_a_file_is_run_where_it_is_named_only(folder):
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.slow
 def test_compare_and_dry_run_and_list(capsys, folder, monkeypatch):
     own = ["dynamics=model.py:ring", "measurement=model.py:half"]
     assert main(["run", *QUIET, *own, "--dry-run"]) == 0

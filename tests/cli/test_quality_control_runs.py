@@ -59,6 +59,7 @@ def test_faulty_values_are_counted_and_left_out(tmp_path, capsys):
     assert int(expected["rejected_values"].sum()) == 0
 
 
+@pytest.mark.slow
 def test_figures_of_values_between_and_beyond_grid_points(tmp_path):
     arguments = ["run", "measurement=line_average", "measurement.starts=[[38.2],[-5]]", "n_cycles=3"]
     arguments += ["measurement.ends=[[41],[-4.5]]", "burn_in=0", f"output_dir={tmp_path}/a"]
@@ -70,6 +71,7 @@ def test_figures_of_values_between_and_beyond_grid_points(tmp_path):
     assert (tmp_path / "a" / "states.png").is_file()
 
 
+@pytest.mark.slow
 def test_several_instruments_from_the_command_line(tmp_path):
     parts = "[{name:subset,indices:[0,2],noise:{std:0.5}},{name:arctan,stride:2,noise:{std:0.1}}]"
     overrides = ["n_cycles=4", "burn_in=0", "measurement=several", f"measurement.parts={parts}"]

@@ -69,6 +69,7 @@ def test_a_report_is_one_file_and_escapes_what_it_is_given(run_dir, capsys):
     assert "No cycle was lost; nothing was flagged." in text
 
 
+@pytest.mark.slow
 def test_a_report_says_what_was_flagged(run_dir, tmp_path):
     shutil.copytree(run_dir, tmp_path / "run")
     with xr.open_dataset(run_dir / "result.nc", engine="h5netcdf") as data:

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import xarray as xr
+from often import often
 
 from masf_jax.cli.compare.seed_runs import SeedRuns
 from masf_jax.cli.main import main
@@ -70,6 +71,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, tmp_path, monk
     assert not list(tmp_path.glob("partial*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_real_observations_goes_on(tmp_path, monkeypatch):
     command = ["run", "experiment=nile", "filter=kalman", "quality_control.threshold=6", "figures=false"]
     assert main([*command, f"output_dir={tmp_path}/whole"]) == 0
@@ -83,7 +85,9 @@ def test_a_killed_run_of_real_observations_goes_on(tmp_path, monkeypatch):
     assert metrics[0]["log_likelihood"] == metrics[1]["log_likelihood"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_after_its_chunk(whole, tmp_path, monkeypatch, capsys, number, code):
     again = ["run", *SMALL, f"output_dir={tmp_path}"]
     with monkeypatch.context() as patch:
@@ -107,7 +111,7 @@ def test_a_finished_run_is_not_made_again_unless_asked(whole, monkeypatch, capsy
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
 
-@pytest.mark.parametrize("placed", [0, 1, 2])
+@pytest.mark.parametrize("placed", often(range(3), [0]))
 def test_a_kill_while_results_are_put_in_place(whole, tmp_path, monkeypatch, placed):
     """Also over results of another configuration, which then are no longer whole."""
     again = ["run", *SMALL, f"output_dir={tmp_path}"]
@@ -162,6 +166,7 @@ def test_a_folder_in_use_is_locked_and_a_stale_lock_is_seen_through(tmp_path, ca
         pass
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_at_its_finished_filters(tmp_path, monkeypatch, capsys):
     def call(*more, filters="etkf,enkf"):
         return main(["compare", f"filters=[{filters}]", "seeds=2", *SMALL, f"output_dir={tmp_path}", *more])
@@ -184,6 +189,7 @@ def test_a_comparison_goes_on_at_its_finished_filters(tmp_path, monkeypatch, cap
     assert len(made) == 3
 
 
+@pytest.mark.slow
 def test_a_tuning_goes_on_at_its_finished_trials(tmp_path, monkeypatch):
     pytest.importorskip("optuna")
 
@@ -216,6 +222,7 @@ def test_a_tuning_goes_on_at_its_finished_trials(tmp_path, monkeypatch):
     assert trials(tmp_path / "killed") == trials(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_at_its_finished_jobs(tmp_path, monkeypatch, capsys):
     command = ["run", "-m", *SMALL, "seed=0,1", f"output_dir={tmp_path}"]
     with monkeypatch.context() as patch:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import filters as f
 from masf_jax.cli.config.builders.filters import FILTERS
@@ -38,7 +39,7 @@ def test_presets_name_every_key_and_build(name):
     assert type(FILTERS.build(FILTERS.check(section))) is KINDS[name]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", often(RUNS, ["enff"]))
 def test_two_cycles(name, tmp_path):
     problem = ["dynamics.n=8", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]
     arguments = [*problem, f"filter={name}", *RUNS[name], "figures=false", "scores=[rmse]"]

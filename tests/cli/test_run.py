@@ -116,6 +116,7 @@ def test_a_write_that_fails_leaves_earlier_results_intact(finished, tmp_path, ca
     (finished / "partial.yaml").unlink()
 
 
+@pytest.mark.slow
 def test_results_that_went_over_the_disk_are_those_in_memory(tmp_path, monkeypatch):
     """Truth, observations and mask made along the way too; pieces that do not divide the cycles."""
     arguments = ["run", *SMALL, "measurement=moving", "measurement.width=3", "quality_control.threshold=3"]
@@ -186,6 +187,7 @@ def test_settings_the_library_refuses_exit_with_code_2(tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_moving_network_with_gaps_in_double_precision(tmp_path):
     overrides = ["measurement=moving", "measurement.width=3", "precision=float64", "save=[mean,ensemble]"]
     overrides += ["figures=false", "initial.spread=null"]
@@ -198,11 +200,15 @@ def test_moving_network_with_gaps_in_double_precision(tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == []
 
 
-def test_the_layout_of_members_changes_no_result(finished, tmp_path, capsys):
+@pytest.mark.slow
+def test_the_layout_of_members_changes_no_result(finished, tmp_path):
     arguments = ["run", *SMALL, "measurement=every_second", "figures=false", f"output_dir={tmp_path}"]
     assert main([*arguments, "layout.batch_size=4", "layout.devices=1"]) == 0
     np.testing.assert_allclose(load(tmp_path)["analysis_mean"], load(finished)["analysis_mean"], atol=1e-2)
-    assert main([*arguments, "layout.devices=1000", "overwrite=true"]) == 2
+
+
+def test_more_devices_than_there_are(tmp_path, capsys):
+    assert main(["run", *SMALL, f"output_dir={tmp_path}", "layout.devices=1000"]) == 2
     assert "layout.devices = 1000, but this machine has" in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+from often import often
 
 from masf_jax.cli.config.builders.smoothers import SMOOTHERS
 from masf_jax.cli.config.compose import choices, compose, repeat
@@ -21,7 +22,6 @@ RUNS = {
     "four_d_var": ["smoother.std=0.2"],
     "weak_four_d_var": ["smoother.q=1e-4", "precision=float64"],
 }
-SLOW = ("ienks", "four_d_var")
 
 
 @pytest.mark.parametrize("choice", choices("smoother"))
@@ -30,9 +30,7 @@ def test_every_smoother_builds(choice):
     assert callable(built) == (choice != "none")
 
 
-@pytest.mark.parametrize(
-    "name", ["enks", "rts", "weak_four_d_var", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
-)
+@pytest.mark.parametrize("name", often(RUNS, ["rts"]))
 def test_it_runs(name, tmp_path):
     """What is smoothed lies beside the analyses, and is nearer to the truth."""
     arguments = [*SMALL, f"smoother={name}", *RUNS[name], f"output_dir={tmp_path}"]

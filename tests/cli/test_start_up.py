@@ -109,6 +109,7 @@ def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_cache_has_the_same_results_and_leaves_nothing(first, tmp_path):
     """And two threads change nothing."""
     expected, *_ = first

@@ -97,6 +97,7 @@ def test_tuning_and_evaluation_seeds_must_not_meet(capsys):
     assert "seed(s) 1000, 1001" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_with_nan_count_as_climatology(tmp_path):
     lost = ["initial.spread=1e5", "evaluation_seeds=0", "trials=3"]
     arguments = ["tune", "filter=etkf", "filter.inflation=1.0,1.1", *SMALL, *lost, f"output_dir={tmp_path}"]
@@ -134,9 +135,10 @@ def test_values_that_were_run_are_not_run_again(tmp_path, monkeypatch):
     ("filter", "cls", "space"),
     [
         ("letkf", LETKF, ["filter.inflation=interval(1.0,1.3)", "filter.radius=interval(1,3.5)"]),
-        pytest.param("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"], marks=pytest.mark.slow),
+        ("ensrf", EnSRF, ["filter.radius=interval(1,3.5)"]),
     ],
 )
+@pytest.mark.slow
 def test_one_program_for_all_trials(filter, cls, space, monkeypatch, tmp_path):
     traced, transform = [], cls.transform
     monkeypatch.setattr(cls, "transform", lambda *a: (traced.append(0), transform(*a))[1])

@@ -3,30 +3,34 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from often import often
 
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.masf.amortised.features import analysis_features
 from masf_jax.measurements import Gaussian, Identity, Measurement
 
+FORMS = {
+    (3,): ("vector", 0, 3),
+    (40,): ("ring", 1, 1),
+    (2, 5): ("vector", 0, 10),
+    (2, 100): ("ring", 1, 2),  # two variables on one axis, not a grid of two rows
+    (8, 64): ("field", 2, 1),
+    (2, 64, 64): ("field", 2, 2),
+    (2, 3, 16, 16): ("vector", 0, 1536),
+}
+NETWORK = Architecture(channels=4, width=8)
 
-@pytest.mark.parametrize(
-    ("shape", "form"),
-    [
-        ((3,), ("vector", 0, 3)),
-        ((40,), ("ring", 1, 1)),
-        ((2, 5), ("vector", 0, 10)),
-        ((2, 100), ("ring", 1, 2)),  # two variables on one axis, not a grid of two rows
-        ((8, 64), ("field", 2, 1)),
-        ((2, 64, 64), ("field", 2, 2)),
-        ((2, 3, 16, 16), ("vector", 0, 1536)),
-    ],
-)
+
+@pytest.mark.parametrize(("shape", "form"), FORMS.items())
 def test_layout_by_shape(shape, form):
-    network = Architecture(channels=4, width=8)
-    assert network.form(shape) == form
+    assert NETWORK.form(shape) == form
+
+
+@pytest.mark.parametrize("shape", often(list(FORMS), ((3,), (2, 64, 64))), ids=str)
+def test_estimates_have_the_shape_of_the_state(shape):
     estimate = jax.eval_shape(
-        lambda key, x: network.create(key, shape)(x, x), jax.random.key(0), jnp.ones(shape)
+        lambda key, x: NETWORK.create(key, shape)(x, x), jax.random.key(0), jnp.ones(shape)
     )
     assert estimate.shape == shape
 

@@ -191,6 +191,7 @@ def four_devices():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all", "batches"])
 def test_members_spread_over_devices(four_devices, name):
     """The same results, members where they were, and no communication, which their mean does need.
@@ -203,11 +204,13 @@ def test_members_spread_over_devices(four_devices, name):
     assert "all-reduce" in four_devices["mean"]
 
 
+@pytest.mark.slow
 def test_assimilation_on_several_devices(four_devices):
     assert four_devices["assimilate error"] < 1e-10
     assert four_devices["assimilate devices"] == 4
 
 
+@pytest.mark.slow
 def test_members_that_cannot_be_spread_are_refused(four_devices):
     message = "6 members cannot be spread evenly over 4 devices: use 3 of them, or a multiple of 4 members."
     assert four_devices["uneven"] == message

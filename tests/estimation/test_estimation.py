@@ -105,8 +105,7 @@ def start(twin, n):
     "name",
     [
         "etkf",
-        "letkf",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("masf", "masf localised", "ensrf")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("letkf", "masf", "masf localised", "ensrf")),
     ],
 )
 def test_the_forcing_with_the_state(name, twin):
@@ -131,6 +130,7 @@ def test_the_forcing_with_the_state(name, twin):
     assert np.isfinite(found.log_likelihood).all()
 
 
+@pytest.mark.slow
 def test_the_forcing_by_the_gradient(twin):
     """Another run's values compile nothing."""
     seen = Observations(twin.observations.values[:40], 1)

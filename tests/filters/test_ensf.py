@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 from scipy.stats import norm
 
 from masf_jax.denoisers import KernelDenoiser
@@ -51,7 +52,7 @@ def analysed(filter, members, measurement, z, seed=0):
     return jax.jit(lambda s: filter.analysis(jax.random.key(seed), s, z, measurement)[0].ensemble)(state)
 
 
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("own", often([True, False], [True]))
 def test_its_law_for_a_gaussian_forecast_is_that_of_its_linear_steps(own, x64):
     n = 4096 if own else 1024
     sampler = EnSFSampler(SCHEDULE, STEPS, 1 if own else None, start="noise")

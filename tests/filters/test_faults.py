@@ -183,9 +183,11 @@ def quick(name):
     return [fault for fault in FAULTS if fault != "two members" or name not in VARIANTS]
 
 
-SELDOM = ("etkf rotation", "letkf eigh", "enff f2p", "masf perturbed", "oi", "amortised ienkf", "ensf_lr")
-"""Of another filter's make: when slow tests are."""
-CASES = [pytest.param(name, quick(name), marks=[pytest.mark.slow] * (name in SELDOM)) for name in FILTERS] + [
+OFTEN = ("etkf", "ienkf", "kalman", "3dvar", "climatology", "particle", "ensf", "enff", "masf localised")
+"""One of each make; the others with the slow tests."""
+CASES = [
+    pytest.param(name, quick(name), marks=[pytest.mark.slow] * (name not in OFTEN)) for name in FILTERS
+] + [
     pytest.param(name, ["two members"], marks=pytest.mark.slow, id=f"{name}, two members")
     for name in VARIANTS
 ]

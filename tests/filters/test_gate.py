@@ -63,6 +63,7 @@ def test_noise_is_never_let_in_and_the_run_is_the_base_filters_bit_for_bit(twin)
     np.testing.assert_array_equal(gated.info["innovation"], alone.info["innovation"])
 
 
+@pytest.mark.slow
 def test_the_better_filter_is_found_whichever_is_trusted(twin):
     tuned, poor = error(run(TUNED, twin)), error(run(POOR, twin))
     assert poor > 1.2 * tuned  # else the test says nothing
@@ -70,6 +71,7 @@ def test_the_better_filter_is_found_whichever_is_trusted(twin):
         assert error(run(gate, twin)) < 1.02 * tuned
 
 
+@pytest.mark.slow
 def test_the_spread_of_the_run_is_made_honest_and_the_filters_do_not_see_it(twin):
     wide = LETKF(6.5, Inflation(1.4))
     as_it_is, calibrated = (run(Gate(Noise(wide, 3.0), calibrated=c), twin) for c in (False, True))

@@ -296,7 +296,7 @@ def _difference(law: str, case: Case, now: dict[str, np.ndarray], then: dict[str
 
 
 SELDOM = ("etkf rotated", "particle resampled", "climatology", "optimal interpolation", "ssls")
-SELDOM += ("ensf, all members", "iensf, ensemble", "enff, f2p")
+SELDOM += ("ensf, all members", "iensf, ensemble", "enff, f2p", "score filter")
 
 
 @pytest.mark.parametrize("name", often(FILTERS, [name for name in FILTERS if name not in SELDOM]))
@@ -365,7 +365,7 @@ RINGS = {
 }
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", often(LOCAL, ("letkf", "ensrf")))
 def test_what_must_not_change_a_localised_analysis(name, x64, key):
     """Members the same to 1e-6 deviations; places go along with components and sensors. One program."""
     (filter, unlike), rng, model = LOCAL[name], np.random.default_rng(4), Lorenz96(8)

@@ -60,7 +60,7 @@ FILTERS = {
 }
 
 
-@pytest.mark.parametrize("name", often(FILTERS, ("letkf reach", "ensrf")))
+@pytest.mark.parametrize("name", often(FILTERS, ["letkf reach"]))
 def test_another_radius_compiles_nothing(name, problem, traces, key):
     run(FILTERS[name](3.0), problem, key)
     traces.clear()
@@ -91,10 +91,7 @@ FORMS = [
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "form"),
-    [
-        pytest.param(*each, marks=[pytest.mark.slow] * (each[0] not in ("letkf reach", "ensrf")))
-        for each in FORMS
-    ],
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each[0] != "letkf reach")) for each in FORMS],
 )
 def test_a_list_of_radii_is_as_many_runs(name, form, problem, request, key):
     if form == "sparse":
@@ -109,6 +106,7 @@ def test_a_list_of_radii_is_as_many_runs(name, form, problem, request, key):
         np.testing.assert_allclose(each, alone, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_no_localisation_among_the_radii(problem, key):
     """inf within an infinite reach has weight 1 everywhere."""
@@ -188,6 +186,7 @@ def test_tapers_of_traced_radii(name, dtype):
             np.testing.assert_allclose(one[k], number, atol=1e-12 if dtype == "float64" else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_derivative_with_respect_to_the_radius(problem, key):
     observations, members = problem

@@ -70,6 +70,7 @@ def test_a_fresh_network_leaves_the_base_filter_as_it_is(key):
     assert float(info["spread_factor"]) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_base_that_needs_the_model_and_its_window(key):
     """The iterative filter keeps the start of the window: a run with a network of zeros is its run."""
     dynamics, measurement = Lorenz63(), Measurement(Identity(), Gaussian(2**0.5))
@@ -107,6 +108,7 @@ def test_members_keep_their_deviations_and_the_calibration_scales_them(key):
     np.testing.assert_allclose(drawn - drawn.mean(0), 1.5 * (base - base.mean(0)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_steps_keep_the_mean_of_the_first(key):
     dynamics, measurement, filter = l63(n_steps=3)
     rng = np.random.default_rng(0)

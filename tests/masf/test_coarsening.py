@@ -49,6 +49,7 @@ def test_features_of_blocks_are_those_of_the_coarser_grid(key):
     np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fresh_network_leaves_the_base_filter_as_it_is(key):
     dynamics = Lorenz96(16)
     measurement = Measurement(Subset(np.arange(0, 16, 3)), Gaussian(1.0))

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 from scipy.stats import norm, qmc
 
 from masf_jax import assimilate
@@ -150,7 +151,11 @@ def test_the_regression_is_that_of_the_enkf(x64):
     assert np.abs(np.corrcoef(both.T)[:3, 3:]).max() < 0.03, "nothing linear is left"
 
 
-@pytest.mark.parametrize("noise", [StudentT(3.0, 0.2), Multiplicative(0.3, 0.05)], ids=["t", "of the state"])
+@pytest.mark.parametrize(
+    "noise",
+    [StudentT(3.0, 0.2), pytest.param(Multiplicative(0.3, 0.05), marks=pytest.mark.slow)],
+    ids=["t", "of the state"],
+)
 def test_noise_of_any_law(noise):
     """p(z | x) itself is used, not a covariance at the forecast's mean."""
     measurement = Measurement(Identity(), noise)
@@ -169,7 +174,7 @@ def _masked(filter, key, state, z, mask):
     return filter.analysis(key, state, z, DIAGONAL, mask)
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+@pytest.mark.parametrize("name", often(CONDITIONAL, ["kernel"]))
 def test_missing_values(name):
     """None at all: the forecast. One: whatever stands there, and its component keeps the forecast's law.
 
@@ -194,6 +199,7 @@ def test_missing_values(name):
     np.testing.assert_allclose(one.std(0) / [np.sqrt(0.2), 2.0], 1.0, atol=0.06)
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_the_last_cycle_ended():
     """A run with moving gaps, one program."""
     model, short = Lorenz96(6), FitConfig(batch_size=2, validation_fraction=0.0)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import assimilate
 from masf_jax.denoisers import Denoiser, ensemble_gaussian, ensemble_kernel
@@ -110,8 +111,8 @@ def test_a_gaussian_denoiser_gives_the_analysis_of_the_enkf(filter, measurement,
 @pytest.mark.parametrize(
     ("measurement", "missing", "inflation"),
     [
-        (DENSE, [], Inflation()),
-        (HALF, [1], Inflation()),
+        pytest.param(DENSE, [], Inflation(), marks=pytest.mark.slow),
+        pytest.param(HALF, [1], Inflation(), marks=pytest.mark.slow),
         (HALF, [1], Inflation(1.2, rtps=0.3)),
     ],
 )
@@ -131,13 +132,13 @@ def test_transported_members_are_those_of_the_symmetric_etkf(measurement, missin
             np.testing.assert_allclose(mine, theirs, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["coupled", "transported", "kernel"])
+@pytest.mark.parametrize("name", often(("coupled", "transported", "kernel"), ("coupled", "transported")))
 def test_without_a_valid_value_the_analysis_is_the_forecast_bit_for_bit(name, key):
     before, after, _ = analyse(FILTERS[name](), key, WHOLE, np.full(N, np.nan))
     chex.assert_trees_all_equal(after, before)
 
 
-@pytest.mark.parametrize("name", ["fixed", "transported", "guided"])
+@pytest.mark.parametrize("name", often(["fixed", "transported", "guided"], ("transported", "guided")))
 def test_analysis_in_double_precision(name, key, x64):
     z = np.full(N, 2.5)
     before, after, info = analyse(FILTERS[name](), key, WHOLE, z, dynamics=Lorenz96(N))
@@ -152,6 +153,7 @@ def problem(n_cycles=3):
     return Observations(values, 1), jnp.asarray(MEMBERS, dtype=float)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_as_one_of_a_batch():
     observations, ensemble = problem()
     filter = FILTERS["coupled"]().prepare(RING, WHOLE)

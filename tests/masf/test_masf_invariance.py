@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from often import often
 
 from masf_jax.dynamics import Lorenz96
 from masf_jax.masf import (
@@ -69,7 +70,7 @@ STD = np.array([0.3, 0.5, 0.4])
 Z = np.array([1.4, 0.2, 2.1])
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", often(FILTERS, ("transported", "kernel")))
 def test_units_and_origin_change_nothing(name, x64):
     filter, half = FILTERS[name], Subset(ROWS)
     base = analyse(filter, MEMBERS, half, STD, Z)
@@ -81,6 +82,7 @@ def test_units_and_origin_change_nothing(name, x64):
     np.testing.assert_allclose(moved - origin, base, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_order_repetition_splitting_and_blind_sensors(x64):
     """Of transported members: in the order of sensors, components, and members, and in law."""
     filter, h = FILTERS["transported"], np.eye(N)[ROWS]
@@ -169,7 +171,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", often(OTHERS, ["kernel"]))
 def test_what_is_not_factored_is_exact_in_float32_too(name):
     """Against itself in double, .1 deviations in the mean and 10 % in the spread; and no flag."""
     filter, operator = OTHERS[name]

@@ -45,6 +45,7 @@ class Counted(GaussianPrior):
 TRACES: list[int] = []
 
 
+@pytest.mark.slow
 def test_a_run_with_training_in_it_is_one_program_traced_once():
     hybrid = HybridPrior(gaussian=Counted(members="fresh"), training=SHORT, architecture=NET)
     prepared = MASF(hybrid).prepare(RING, WHOLE)
@@ -67,6 +68,7 @@ def test_a_run_with_training_in_it_is_one_program_traced_once():
     chex.assert_tree_all_finite((one.analysis, two.analysis))
 
 
+@pytest.mark.slow
 def test_training_can_go_on_where_the_last_cycle_left_it():
     training = FitConfig(batch_size=2, validation_fraction=0.2)
     prior = NetworkPrior(training=training, epochs=3, restart=False, architecture=SPREAD)

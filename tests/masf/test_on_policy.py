@@ -40,6 +40,7 @@ def simulated():
     )
 
 
+@pytest.mark.slow
 def test_simulated_cycles_are_those_of_a_run(simulated):
     """Error and spread of a fresh filter's cycles agree with `assimilate` of its base filter."""
 
@@ -82,6 +83,7 @@ class Killed(BaseException):
     """Nothing in the library catches this."""
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
     """In each round's fit, and between rounds; the state is written after each validation here."""
     config = FitConfig(steps=12, batch_size=32, validate_every=4)
@@ -115,6 +117,7 @@ def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_training_that_does_harm_is_not_kept():
     practice = dataclasses.replace(PRACTICE, runs=16, cycles=20)
     config = FitConfig(steps=5, batch_size=8, learning_rate=100.0, validation_fraction=0.0, clip=None)

@@ -83,6 +83,7 @@ def test_the_analysis_alone_is_that_of_the_filter(key):
     np.testing.assert_allclose(drawn, expected, atol=2e-6)  # two programs: in round-off
 
 
+@pytest.mark.slow
 def test_one_program_for_a_list_of_values(x64):
     """Radii, and annealing factors of tangents, under vmap: the separate runs."""
     observations = Observations(VALUES, 1)

@@ -52,13 +52,16 @@ def both(given):
 
 
 FORMS = [("all", 4, False), ("some", 12, True), ("any linear", 12, False), ("correlated", 4, True)]
-SELDOM = ("all", "any linear")  # in float32, where the program is that of float64
+OFTEN = ("some", "float64"), ("correlated", "float64"), ("correlated", "float32")
 
 
 @pytest.mark.parametrize(
     ("name", "n_members", "rotation", "dtype"),
-    [(*form, "float64") for form in FORMS]
-    + [pytest.param(*form, "float32", marks=[pytest.mark.slow] * (form[0] in SELDOM)) for form in FORMS],
+    [
+        pytest.param(*form, dtype, marks=[pytest.mark.slow] * ((form[0], dtype) not in OFTEN))
+        for form in FORMS
+        for dtype in ("float64", "float32")
+    ],
     indirect=["dtype"],
 )
 def test_the_same_members_as_by_the_bridge(name, n_members, rotation, dtype):
@@ -71,6 +74,7 @@ def test_the_same_members_as_by_the_bridge(name, n_members, rotation, dtype):
     assert float(jnp.abs(slow - given.members).max()) > 0.1
 
 
+@pytest.mark.slow
 def test_their_derivatives_too(x64):
     given = inputs(CASES["any linear"](), 12)
 
@@ -99,6 +103,7 @@ def test_nothing_measured_leaves_the_members():
     np.testing.assert_array_equal(Linear().draw(keys(), given, None)[0], given.members)
 
 
+@pytest.mark.slow
 def test_other_samplers_and_members_go_by_the_bridge():
     given = inputs(CASES["all"](), 4)
     others = [

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax.dynamics import Lorenz96
 from masf_jax.masf import MASF, Automatic, GaussianPrior, Linearized
@@ -13,7 +14,7 @@ from masf_jax.measurements import Gaussian, Measurement, arctan
 N = 72
 
 
-@pytest.mark.parametrize("at", ["member", pytest.param("mean", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("at", often(["member", "mean"], ["mean"]))
 def test_the_same_analysis_without_a_matrix(at, x64, monkeypatch):
     random = np.random.default_rng(0)
     members = jnp.asarray(random.normal(1.0, 0.3, size=(10, N)))

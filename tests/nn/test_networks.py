@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count, products
 from masf_jax.nn.attention import dot_product_attention
@@ -265,7 +266,7 @@ def test_attention():
     assert np.isfinite(np.asarray(large)).all()
 
 
-@pytest.mark.parametrize("places", [520, 521])  # 20 blocks of 26, and none, 521 being prime
+@pytest.mark.parametrize("places", often([520, 521], [520]))  # 20 blocks of 26, and none, 521 being prime
 def test_attention_over_many_places(places):
     q, k, v, weights = noise((4, 2, places, 3))
 

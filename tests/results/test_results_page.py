@@ -11,6 +11,7 @@ import pytest
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PAGE.is_file(), reason="the docs are not part of the installed package")
 def test_every_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

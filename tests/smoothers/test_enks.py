@@ -65,6 +65,7 @@ def test_many_members_reach_the_kalman_smoother():
     assert np.abs(filtered[0] - mean[0]).max() > 0.2  # later measurements matter here
 
 
+@pytest.mark.slow
 def test_lag_zero_is_the_filter_and_analyses_never_depend_on_the_lag(key):
     measurement = Measurement(Identity(), Gaussian(1.0))
     dynamics = Lorenz63(dt=0.01)

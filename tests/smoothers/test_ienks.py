@@ -69,6 +69,7 @@ def lorenz63(key, cycles, every=10):
     return twin, dynamics, measurement, twin.observations, ensemble
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_lag_one_is_the_filter(key):
     """With rotation, inflation and relaxation."""
@@ -84,6 +85,7 @@ def test_lag_one_is_the_filter(key):
     np.testing.assert_allclose(smooth.smoothed_scores["rmse"], np.sqrt((error**2).mean(1)), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_first_state_is_that_of_four_d_var(key):
     """One measurement at the end of a window of Lorenz-63, members so close that differences are tangents."""
@@ -126,6 +128,7 @@ def test_a_longer_window_helps_on_a_chaotic_model(key):
     assert (mean["ienks"] < 0.85 * mean["enks"]).all(), rmse
 
 
+@pytest.mark.slow
 def test_model_noise_is_drawn_once(key):
     """A second pass over the same steps is the same forecast, so that J has a minimum to find."""
     _, dynamics, *problem = lorenz63(key, 6)

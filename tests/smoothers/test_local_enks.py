@@ -47,6 +47,7 @@ def test_without_a_radius_it_is_the_exact_smoother(filter):
     np.testing.assert_allclose(run.smoothed["spread"] ** 2, variance, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_taper_of_ones_changes_nothing(key):
     given, _ = problem(key, 60, 12)
@@ -61,7 +62,7 @@ def test_a_taper_of_ones_changes_nothing(key):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("filter", [LETKF, EnSRF])
+@pytest.mark.parametrize("filter", [pytest.param(LETKF, marks=pytest.mark.slow), EnSRF])
 def test_at_lag_0_it_is_the_filter(key, filter):
     given, _ = problem(key, 20, 8)
     local = filter(radius=4.0, inflation=Inflation(1.02))
@@ -84,6 +85,7 @@ def test_values_out_of_reach_move_no_past_state(key):
     np.testing.assert_allclose(moved[~near], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_few_members_only_the_localised_one_stays_with_the_truth():
     """N = 10, half of Lorenz-96 measured: the other loses the truth; lag 5 is better than the filter."""
 
@@ -98,6 +100,7 @@ def test_with_few_members_only_the_localised_one_stays_with_the_truth():
     assert lost.min() > 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_taper_of_ones_leaves_the_iterative_smoother(key):
     """To round-off, where the model is linear."""
@@ -112,6 +115,7 @@ def test_a_taper_of_ones_leaves_the_iterative_smoother(key):
         np.testing.assert_allclose(getattr(local, stage)["ensemble"], wanted, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_iterative_smoother_of_lag_1_is_the_filter_and_few_members_do(key):
     """N = 10, half of Lorenz-96 measured."""
     given, truth = problem(key, 10, 120)

@@ -96,6 +96,7 @@ def test_analyses_are_the_filter_s_and_an_ensemble_may_begin():
         np.testing.assert_allclose(run.smoothed["spread"][k] ** 2, np.diag(p), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_on_lorenz63_later_values_help(key):
     """The extended smoother."""
     measurement, dynamics = Measurement(Identity(), Gaussian(1.0)), ModelError(Lorenz63(dt=0.01), 0.3)

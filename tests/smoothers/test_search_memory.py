@@ -27,6 +27,7 @@ def test_four_d_var_keeps_the_root_of_the_cycles():
     assert long < 220  # of 400 cycles, 800 model steps
 
 
+@pytest.mark.slow
 def test_weak_constraints_hold_the_errors_nine_times():
     short, long = (states_held(WeakFourDVar(std=1.0, q=0.1), k, 10) for k in (10, 20))
     assert 8 < (long - short) / (10 * 10) < 9.5

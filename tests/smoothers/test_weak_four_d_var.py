@@ -72,6 +72,7 @@ def test_it_is_the_rauch_tung_striebel_smoother():
     np.testing.assert_array_equal(found.to_xarray()["step"], STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_without_error_it_is_strong_4d_var_and_with_it_what_scipy_finds():
     """A nonlinear model and measurement."""

@@ -9,7 +9,12 @@ from real_records import exact, hourly, kalman, monthly, run, weekly
 
 
 @pytest.mark.parametrize(
-    ("make", "n", "tolerance"), [(hourly, 50, 2e-4), (weekly, 50, 2e-4), (monthly, 80, 1e-10)]
+    ("make", "n", "tolerance"),
+    [
+        pytest.param(hourly, 50, 2e-4, marks=pytest.mark.slow),
+        (weekly, 50, 2e-4),
+        pytest.param(monthly, 80, 1e-10, marks=pytest.mark.slow),
+    ],
 )
 def test_record(tmp_path, make, n, tolerance):
     pytest.importorskip("statsmodels")
