@@ -40,6 +40,7 @@ _ROWS = {
     "log_likelihood": "log-likelihood",
     "mean_gate": "gate: weight of the network",
     "values_outside_range": "values outside the valid range",
+    "outlying_cycles": "cycles with a value 6 forecast std off",
     "rejected_values": "values rejected by quality control",
     "rejected_fraction": "  of all that were measured",
     "repaired_members": "repaired members",
@@ -49,7 +50,7 @@ _ROWS = {
     "seconds_per_cycle": "seconds per cycle",
 }
 _MOST_VARIABLES = 8
-_ONLY_NONZERO = ("repaired_members", "skipped_cycles", "seconds_train")
+_ONLY_NONZERO = ("outlying_cycles", "repaired_members", "skipped_cycles", "seconds_train")
 _COLUMNS = {
     "job": "#",
     "overrides": "overrides",

@@ -11,19 +11,20 @@ from .style import COLORS, broken, legend_below, new_figure, require, stage_of, 
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["observed", "series"]
 
 _Z90 = 1.6448536269514722
 """The 95 % quantile of a standard normal law."""
-_MOST = 4
+_MOST, _LAST = 4, 50
 _EXACT = ("identity", "mask")
 """Structures of measurements that give components of the state as they are."""
 
 
 def series(
-    data: xr.Dataset, components: Sequence[int] | None = None, last: int = 50, stage: str | None = None
+    data: xr.Dataset, components: Sequence[int] | None = None, last: int | None = _LAST, stage: str | None = None
 ) -> Figure:
     """Truth, observations, mean, ± 1 standard deviation (1σ) and the 90 % band, a panel for each component.
 
@@ -33,7 +34,7 @@ def series(
 
     Args:
         components: numbers in the raveled state; None: the first four at most.
-        last: so many last cycles are shown.
+        last: so many last cycles are shown, and the axis says so where there are more; None: all.
         stage: "analysis", "forecast" or "smoothed"; None: the analysis, or what a smoother's result has.
 
     Raises:
@@ -41,7 +42,8 @@ def series(
     """
     stage = stage_of(data) if stage is None else stage
     require(data, "series", f"{stage}_mean")
-    data = data.isel(cycle=slice(-last, None))
+    n_cycles = data.sizes["cycle"]
+    data = data.isel(cycle=slice(None if last is None else -last, None))
     size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
     chosen = list(range(min(size, _MOST))) if components is None else list(components)
     bad = [each for each in chosen if not 0 <= each < size]
@@ -53,7 +55,7 @@ def series(
     height = (0.62 if with_error else 1.05) if len(chosen) > 1 else 0.9
     options = {"sharex": True, "height_ratios": ratios * len(chosen)}
     figure, axes = new_figure(data.attrs.get("title"), rows * len(chosen), height=height, **options)
-    seen = observed(data)
+    seen, rejected = observed(data), observed(data, rejected=True)
     for number, pair in zip(chosen, axes[:, 0].reshape(len(chosen), rows), strict=True):
         mean = _component(data[f"{stage}_mean"], number)
         _band(pair[0], data, stage, at, number, 0.0)
@@ -61,6 +63,8 @@ def series(
         if seen is not None and np.isfinite(seen[:, number]).any():
             style = {"color": COLORS["observations"], "ms": 2.5, "zorder": 5, "label": "observations"}
             pair[0].plot(at, seen[:, number], ".", **style)
+        if rejected is not None and np.isfinite(rejected[:, number]).any():
+            _mark_rejected(pair[0], at, rejected[:, number])
         pair[0].set_ylabel(_name(data, stage, number))
         if with_error:
             truth = _component(data["truth"], number)
@@ -69,7 +73,8 @@ def series(
             pair[1].plot(*broken(at, truth - mean), color=COLORS["truth"], lw=0.8, zorder=4)
             pair[1].axhline(0.0, color=COLORS[stage], lw=0.8)
             pair[1].set_ylabel("truth\n- mean")
-    time_axis(axes[-1, 0], at, label)
+    shown = len(at)
+    time_axis(axes[-1, 0], at, label if shown == n_cycles else f"{label}; the last {shown} of {n_cycles} cycles")
     figure.align_ylabels(list(axes[:, 0]))
     legend_below(figure, list(axes[:, 0]))
     return figure
@@ -119,10 +124,20 @@ def _name(data: xr.Dataset, stage: str, number: int) -> str:
     return "\n".join(lines) if places else lines[0].replace(" (", "\n(")
 
 
-def observed(data: xr.Dataset) -> np.ndarray | None:
+def _mark_rejected(axis: Axes, at: np.ndarray, values: np.ndarray) -> None:
+    """Crosses; those beyond what else the panel shows lie on its edge."""
+    low, high = axis.get_ylim()
+    axis.plot(
+        at, np.clip(values, low, high), "x", color=COLORS["other"], ms=3.5, mew=0.9, zorder=6, clip_on=False,
+        label="rejected",
+    )  # fmt: skip
+    axis.set_ylim(low, high)
+
+
+def observed(data: xr.Dataset, rejected: bool = False) -> np.ndarray | None:
     """Observed values at the raveled components they measure, (K, n), NaN where there is none.
 
-    Missing or rejected values are NaN. None where measurements are not of components as they are, or it is
+    Missing or rejected values are NaN; with `rejected`, all others are. None where measurements are not of components as they are, or it is
     not known of which.
     """
     observation, state = data["observation"], data[f"{stage_of(data)}_mean"]
@@ -130,7 +145,9 @@ def observed(data: xr.Dataset) -> np.ndarray | None:
         return None
     values = observation.values
     if "observation_rejected" in data:
-        values = np.where(data["observation_rejected"].values == 0, values, np.nan)
+        values = np.where((data["observation_rejected"].values != 0) == rejected, values, np.nan)
+    elif rejected:
+        return None
     if observation.dims == state.dims:
         return values.reshape(len(values), -1)
     if "observation_component" in data.coords and values.ndim == 2:

@@ -42,8 +42,19 @@ class Shown:
 
         return to_netcdf(self, path, **options)
 
-    def plot(self, what: str = "error_spread", burn_in: int = 0, **options: Any) -> Figure:
+    def plot(
+        self,
+        what: str = "error_spread",
+        burn_in: int = 0,
+        dates: Any = None,
+        units: str | None = None,
+        title: str | None = None,
+        **options: Any,
+    ) -> Figure:
         """A figure of `masf_jax.plots` by its name, of this result; options are the figure's own.
+
+        Args:
+            burn_in, dates, units, title: as of `to_xarray`.
 
         Raises:
             ValueError: no figure of this name, or (MissingError) the result lacks what it shows.
@@ -52,4 +63,5 @@ class Shown:
 
         if what not in FIGURES:
             raise ValueError(f"there is no figure {what!r}; there are {', '.join(FIGURES)}.")
-        return FIGURES[what](self.to_xarray(burn_in=burn_in), **options)
+        about = {"burn_in": burn_in, "dates": dates, "units": units, "title": title}
+        return FIGURES[what](self.to_xarray(**about), **options)

@@ -7,7 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ..checks import traced
 from ..driver import for_reverse_mode
@@ -34,7 +35,8 @@ from ..filters.rounding import of_storage
 from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
-from .smoothing import Kept, Smoothing, in_place, result, run_arrays
+from ..quality_control import GrossErrorCheck
+from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
 
 __all__ = ["enks"]
 
@@ -48,6 +50,7 @@ class _Problem(eqx.Module):
     measurement: Measurement
     kept: Kept
     policy: FaultPolicy
+    quality_control: GrossErrorCheck | None
     interval: int | None = eqx.field(static=True)
     lag: int = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
@@ -61,11 +64,14 @@ class _Problem(eqx.Module):
         newest = advance(self.dynamics, window[:, 0], step, keys[0], n_steps, self.layout)
         window = jnp.concatenate([newest[:, None], window[:, :-1]], axis=1)
         before, diverged = self.policy.after_forecast(keys[1], self.filter, EnsembleState(window))
-        updated, info = self.update(keys[2], before.state.ensemble, xs["z"], xs["mask"])
+        now = EnsembleState(before.state.ensemble[:, 0])
+        mask, rejected = checked(self.quality_control, now, xs, self.measurement)
+        updated, info = self.update(keys[2], before.state.ensemble, xs["z"], mask)
         key, state = jax.random.fold_in(keys[1], 1), EnsembleState(updated)
         after = self.policy.after_analysis(key, self.filter, before.state, state, info)
         window = after.state.ensemble
         out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out |= rejected
         out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.kept(window[:, 0], xs.get("truth"))
         out["smoothed"] = self.kept(window[:, -1], xs.get("old_truth"))
@@ -107,13 +113,14 @@ def enks(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Float[Array, "N *state"],
+    ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
     lag: int | None = None,
-    truth: Float[Array, "K *state"] | None = None,
+    truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
     layout: MemberLayout = ALL_AT_ONCE,
+    quality_control: GrossErrorCheck | None = None,
     policy: FaultPolicy | None = None,
     checkpoint: bool = False,
     truncate: int | None = None,
@@ -139,6 +146,7 @@ def enks(
     Args:
         filter: EnKF, ETKF, LETKF or EnSRF, whose transforms are used; no inflation of the forecast.
         lag: cycles of later measurements that a state sees; None: all. 0: the filter.
+        quality_control: which values an analysis may use, given the newest forecast, as in `assimilate`.
         checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
@@ -164,6 +172,7 @@ def enks(
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
+    check_quality_control(quality_control, dynamics, measurement)
     layout.check(ensemble.shape[0])
     prepared = filter.prepare(dynamics, measurement)
     policy, interval = policy or FaultPolicy(), observations.interval
@@ -171,7 +180,8 @@ def enks(
         layout = for_reverse_mode(layout, observations, 0)
     assert isinstance(prepared, EnsembleFilter)
     way = ReverseMode(checkpoint, truncate)
-    problem = _Problem(key, prepared, dynamics, measurement, kept, policy, interval, lag, layout, way)
+    parts = key, prepared, dynamics, measurement, kept, policy, quality_control
+    problem = _Problem(*parts, interval, lag, layout, way)
     with host_errors():
         out = _run(problem, ensemble, xs)
         jax.block_until_ready(out["faults"])

@@ -7,7 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ..checks import traced
 from ..driver import for_reverse_mode
@@ -23,7 +24,8 @@ from ..filters.rounding import of_storage
 from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
-from .smoothing import Kept, Smoothing, in_place, result, run_arrays
+from ..quality_control import GrossErrorCheck
+from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
 
 __all__ = ["ienks"]
 
@@ -38,6 +40,7 @@ class _Problem(eqx.Module):
     measurement: Measurement
     kept: Kept
     policy: FaultPolicy
+    quality_control: GrossErrorCheck | None
     layout: MemberLayout = eqx.field(static=True)
     reverse_mode: ReverseMode = eqx.field(static=True)
 
@@ -56,12 +59,14 @@ class _Problem(eqx.Module):
         )
         start, newest = before.state.memory[1].start, before.state.ensemble
         forecast = (start, newest, newest if len(steps) == 1 else self.advance(start, steps[0], steps[1]))
-        found, info = self.update(keys[2], forecast, steps, xs)
+        mask, rejected = checked(self.quality_control, EnsembleState(newest), xs, self.measurement)
+        found, info = self.update(keys[2], forecast, steps, xs | {"mask": mask})
         # the three states of a member go together, and what is remembered of one is in them
         old, new = (EnsembleState(jnp.stack(each, axis=1)) for each in (forecast, found))
         after = self.policy.after_analysis(jax.random.fold_in(keys[1], 1), self.filter, old, new, info)
         smoothed, analysis, following = jnp.moveaxis(after.state.ensemble, 1, 0)
         out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out |= rejected
         out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.kept(analysis, xs.get("truth"))
         out["smoothed"] = self.kept(smoothed, xs.get("old_truth"))
@@ -113,12 +118,13 @@ def ienks(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Float[Array, "N *state"],
+    ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
     lag: int | None,
-    truth: Float[Array, "K *state"] | None = None,
+    truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
+    quality_control: GrossErrorCheck | None = None,
     policy: FaultPolicy | None = None,
     checkpoint: bool = False,
     truncate: int | None = None,
@@ -153,6 +159,7 @@ def ienks(
     Args:
         filter: its inflation, rotation, iterations, tolerance and radius; no inflation of the forecast.
         lag: cycles of later measurements that a state sees, at least 1; None: all.
+        quality_control: which values a cycle may use, given the forecast of the window's first members.
         checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
@@ -174,13 +181,15 @@ def ienks(
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag
     )
+    check_quality_control(quality_control, dynamics, measurement)
     model_key = jax.random.fold_in(key, observations.n_cycles)  # cycles have those below
     prepared = filter.prepare(dynamics, measurement)
     layout, policy = ALL_AT_ONCE, policy or FaultPolicy()
     if traced(key, filter, dynamics, measurement, observations, ensemble):
         layout = for_reverse_mode(layout, observations, 0, lag)
     way = ReverseMode(checkpoint, truncate)
-    problem = _Problem(key, model_key, prepared, dynamics, measurement, kept, policy, layout, way)
+    parts = key, model_key, prepared, dynamics, measurement, kept, policy, quality_control
+    problem = _Problem(*parts, layout, way)
     with host_errors():
         out = _run(problem, ensemble, xs, lag)
         jax.block_until_ready(out["faults"])

@@ -36,7 +36,8 @@ from ..loops import ReverseMode
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..numbers import as_float
-from .smoothing import Kept, Smoothing, result
+from ..quality_control import GrossErrorCheck
+from .smoothing import Kept, Smoothing, check_quality_control, checked, result
 
 __all__ = ["rts"]
 
@@ -50,6 +51,7 @@ class _Problem(eqx.Module):
     dynamics: Dynamics
     measurement: Measurement
     policy: FaultPolicy
+    quality_control: GrossErrorCheck | None
     kept: Kept
     covariance: bool = eqx.field(static=True)
     layout: MemberLayout = eqx.field(static=True)
@@ -67,9 +69,11 @@ class _Problem(eqx.Module):
         key, (state, step) = jax.random.key(0), carry  # nothing is drawn
         forecast = self.filter.forecast(key, state, self.dynamics, step, xs["step"] - step, self.layout)
         before, diverged = self.policy.after_forecast(key, self.filter, forecast)
-        analysis, info = self.filter.analysis(key, before.state, xs["z"], self.measurement, xs["mask"])
+        mask, rejected = checked(self.quality_control, before.state, xs, self.measurement)
+        analysis, info = self.filter.analysis(key, before.state, xs["z"], self.measurement, mask)
         after = self.policy.after_analysis(key, self.filter, before.state, analysis, info)
         out: dict[str, Any] = {"info": info, "diverged": diverged, "skipped": after.skipped & ~diverged}
+        out |= rejected
         out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
         out["analysis"] = self.keep(after.state, xs.get("truth"))
         out["pass"] = {
@@ -78,7 +82,7 @@ class _Problem(eqx.Module):
             "begin": step,
             "step": xs["step"],
             "z": xs["z"],
-            "mask": xs["mask"] & ~after.skipped,
+            "mask": mask & ~after.skipped,
             "forecast": (before.state.mean, factor_of(before.state)),
             "analysis": (after.state.mean, factor_of(after.state)),
         }
@@ -170,6 +174,7 @@ def rts(
     truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
     save: tuple[str, ...] = ("mean", "spread"),
     scores: tuple[str, ...] = DEFAULT_SCORES,
+    quality_control: GrossErrorCheck | None = None,
     policy: FaultPolicy | None = None,
     checkpoint: bool = False,
     truncate: int | None = None,
@@ -199,6 +204,7 @@ def rts(
         filter: its mean and covariance, where it has them, are those at step 0.
         ensemble: otherwise its mean and covariance are.
         save: of "mean", "spread", "covariance" (K, n, n).
+        quality_control: which values may be used, given the forecast, as in `assimilate`: on the way back too.
         checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 
@@ -226,13 +232,15 @@ def rts(
     shape, dtype = state.mean.shape, state.mean.dtype
     truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(dtype)
     check_problem(dynamics, measurement, observations, shape, truth, others, scores)
+    check_quality_control(quality_control, dynamics, measurement)
     kept = Kept(observed_components(dynamics, measurement), tuple(others), tuple(scores))
     policy = policy or FaultPolicy()
     layout = ALL_AT_ONCE
     if traced(filter, dynamics, measurement, observations, state):
         layout = for_reverse_mode(layout, observations, 0)
     way, covariance = ReverseMode(checkpoint, truncate), _COVARIANCE in save
-    problem = _Problem(filter, dynamics, measurement, policy, kept, covariance, layout, way)
+    parts = filter, dynamics, measurement, policy, quality_control, kept
+    problem = _Problem(*parts, covariance, layout, way)
     out = _run(problem, state, cycle_arrays(observations, truth, dtype))
     return result(out, dynamics, measurement, observations, truth)
 

@@ -18,9 +18,10 @@ from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
 from ..plots.shown import Shown
+from ..quality_control import GrossErrorCheck
 from ..results.given import Given
 
-__all__ = ["Kept", "Smoothing", "in_place", "result", "run_arrays"]
+__all__ = ["Kept", "Smoothing", "check_quality_control", "checked", "in_place", "result", "run_arrays"]
 
 
 class Smoothing(eqx.Module, Shown):
@@ -30,7 +31,7 @@ class Smoothing(eqx.Module, Shown):
         measurements.
     smoothed_scores, analysis_scores: scores by name; empty without truth.
     info: what the analyses reported.
-    repaired, diverged, skipped, faults, given: see `Assimilation`; steps: model step number of each cycle.
+    repaired, diverged, skipped, faults, rejected, given: see `Assimilation`; steps: model step number of each cycle.
     """
 
     smoothed: dict[str, Array]
@@ -43,6 +44,7 @@ class Smoothing(eqx.Module, Shown):
     skipped: Bool[Array, " K"]
     faults: Int[Array, " K"]
     steps: Int[Array, " K"]
+    rejected: Bool[Array, "K *z"] | None = None
     given: Given | None = None
 
 
@@ -57,6 +59,24 @@ class Kept(eqx.Module):
         state = EnsembleState(kept) if isinstance(kept, jax.Array) else kept
         scores = {} if truth is None else cycle_scores(self.scores, state, truth, self.observed)
         return saved(self.save, state), scores
+
+
+def check_quality_control(
+    check: GrossErrorCheck | None, dynamics: Dynamics, measurement: Measurement
+) -> None:
+    """Raises ValueError where its threshold does not fit what is measured."""
+    if check is not None:
+        check.check(measurement.output_shape(dynamics.state_shape))
+
+
+def checked(
+    check: GrossErrorCheck | None, forecast: State, xs: dict[str, Array], measurement: Measurement
+) -> tuple[Array, dict[str, Array]]:
+    """Which values of a cycle are used, and by name which of those that are there are not; nothing: all are."""
+    if check is None:
+        return xs["mask"], {}
+    accepted = check(forecast, xs["z"], measurement)
+    return xs["mask"] & accepted, {"rejected": xs["mask"] & ~accepted}
 
 
 def in_place(out: dict[str, Any], last: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import xarray as xr
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
+from masf_jax.cli.pages.report import _lost
 from masf_jax.plots.components import observed
 
 
@@ -36,6 +37,20 @@ def write(path, faulty):
     lines += [",".join([str(float(t)), *map(str, row)]) for t, row in enumerate(values)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def test_gross_errors_that_were_used_are_told(tmp_path, capsys):
+    keys = ["burn_in=0", "n_cycles=null", "initial.mean=0", "initial.std=1"]
+    faulty = write(tmp_path / "faulty.csv", (60.0, -0.1))
+    data, metrics = run(tmp_path / "a", *keys, f"observations.path={faulty}")
+    said = capsys.readouterr()
+    assert metrics["outlying_cycles"] == int((data["innovation"] > 6).sum()) > 0
+    assert int(data["innovation"].argmax()) == 2
+    assert "cycles values were more than 6 forecast standard deviations" in said.err
+    assert "cycles with a value 6 forecast std off" in said.out
+    (told,) = _lost(data)
+    assert "(cycle 2)" in told
+    assert "(cycle 2)" not in str(_lost(data.assign_attrs(burn_in=3)))
 
 
 def test_faulty_values_are_counted_and_left_out(tmp_path, capsys):

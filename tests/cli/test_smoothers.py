@@ -67,7 +67,7 @@ def test_a_configuration_from_before_smoothers_is_read(tmp_path):
         ),
         (["smoother=weak_four_d_var"], "Lorenz96 says none: give q"),
         (["smoother=weak_four_d_var", "smoother.q=-1"], "variances, 0 or more; got -1"),
-        (["smoother=rts", "filter=kalman", "quality_control.threshold=5"], "has no quality control"),
+        (["smoother=four_d_var", "quality_control.threshold=5"], "has no quality control"),
         (["smoother=rtss"], "'rts'"),
     ],
 )

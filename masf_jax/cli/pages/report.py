@@ -81,12 +81,15 @@ def _first_line(function: Any) -> str:
 
 def _lost(data: xr.Dataset) -> list[str]:
     from ...filters.faults import described
+    from ...metrics.outliers import outlying
 
     names = ("faults", "diverged", "skipped")
     if not set(names) <= set(data):
         return []
     faults, diverged, skipped = (data[name].values for name in names)
-    return described(faults, diverged.astype(bool), skipped.astype(bool))
+    lost = described(faults, diverged.astype(bool), skipped.astype(bool))
+    info = {"innovation": data["innovation"].values} if "innovation" in data else {}
+    return lost + outlying(info, int(data.attrs.get("burn_in", 0)))
 
 
 def _warnings(data: xr.Dataset) -> list[str]:

@@ -14,6 +14,7 @@ from ...filters import EnsembleState
 from ...filters.faults import fault_counts
 from ...measurements import Gaussian
 from ...metrics import time_average
+from ...metrics.outliers import outlying_cycles
 from ...results.cycles import Cycles
 from ...results.places import variable_labels
 from ...results.variables import by_variable
@@ -49,6 +50,7 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             metrics[f"mean_{name}"] = time_average(np.asarray(values)[burn_in:][analysed], 0)
+    metrics["outlying_cycles"] = len(outlying_cycles(result.info, burn_in))
     if not simulated:
         metrics |= _innovations(problem, cycles, burn_in)
     if (of_all := result.rejected) is not None:

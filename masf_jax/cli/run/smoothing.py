@@ -7,6 +7,7 @@ import warnings
 import equinox as eqx
 
 from ...filters.faults import FaultPolicy, FaultWarning
+from ...quality_control import GrossErrorCheck
 from ...twin import Simulation
 from ..config.builders.smoothers import SMOOTHERS, Smoothed
 from ..config.settings import Settings
@@ -14,6 +15,9 @@ from ..errors import InputError
 from .problem import Problem
 
 __all__ = ["check_smoother", "smooth"]
+
+_CHECKED = ("enks", "ienks", "rts")
+"""Smoothers that leave out what quality control rejects."""
 
 
 def check_smoother(settings: Settings, problem: Problem) -> None:
@@ -26,7 +30,7 @@ def check_smoother(settings: Settings, problem: Problem) -> None:
             f"smoother={name} holds all observations at once, and this run is too long for it: take fewer "
             "cycles, or smoother=none."
         )
-    if settings.quality_control.threshold is not None:
+    if settings.quality_control.threshold is not None and name not in _CHECKED:
         raise InputError(f"smoother={name} has no quality control: take quality_control.threshold=null.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,7 +51,8 @@ def smooth(settings: Settings, problem: Problem) -> tuple[Smoothed, list[str]]:
 
 
 def _run(settings: Settings, problem: Problem) -> Smoothed:
-    run = SMOOTHERS.build(settings.smoother)
+    run, threshold = SMOOTHERS.build(settings.smoother), settings.quality_control.threshold
+    check = {} if threshold is None else {"quality_control": GrossErrorCheck(threshold)}
     try:
         return run(
             problem.key,
@@ -60,6 +65,7 @@ def _run(settings: Settings, problem: Problem) -> Smoothed:
             save=settings.save,
             scores=settings.scores,
             policy=FaultPolicy(settings.faults.action, settings.faults.innovation),
+            **check,
         )
     except (ValueError, TypeError) as error:
         raise InputError(f"smoother={settings.smoother['name']}: {error}") from error
