@@ -30,6 +30,7 @@ from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
 from .plots.shown import Shown
+from .printed import assimilation_text
 from .processes import on_host, others_may_end
 from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
@@ -92,6 +93,9 @@ class Assimilation(eqx.Module, Shown):
     seconds_compile: float | None = None
     seconds_assimilate: float | None = None
     given: Given | None = None
+
+    def __repr__(self) -> str:
+        return assimilation_text(self)
 
     @property
     def final(self) -> State:

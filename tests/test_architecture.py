@@ -22,7 +22,7 @@ LEVELS = [
     {"filters"},
     {"masf"},
     {"metrics", "quality_control", "run_state", "twin"},
-    {"record", "checks"},
+    {"record", "checks", "printed"},
     {"results"},
     {"plots"},
     {"driver"},

@@ -84,6 +84,9 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})"))
     units = metrics.get("observation_units") or ""
     for key, label in _ROWS.items():
+        if metrics.get("sensors_differ") and key.startswith("innovation_rms"):  # of several units
+            rows += _sensor_rows(metrics["by_sensor"]) if key.endswith("forecast") else []
+            continue
         shown = expected_range(metrics) if key.startswith("expected") else _shown(metrics.get(key))
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
             of_values = units and key.startswith("innovation_rms")
@@ -110,6 +113,16 @@ def _variable_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         rows += [(f"  {name}{units}: {told}", " | ".join(shown.values()))] if shown else []
     if rows and len(found) > _MOST_VARIABLES:
         rows.append((f"  {len(found) - _MOST_VARIABLES} more variables", "in metrics.json"))
+    return rows
+
+
+def _sensor_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Mean and root mean square of observation - forecast of each sensor, in stds of its noise."""
+    rows = [("observation - forecast, in std of the noise", "mean | RMS")]
+    for name, numbers in list(found.items())[:_MOST_VARIABLES]:
+        rows.append((f"  {name}", f"{_shown(numbers['mean'])} | {_shown(numbers['rms'])}"))
+    if len(found) > _MOST_VARIABLES:
+        rows.append((f"  {len(found) - _MOST_VARIABLES} more", "in metrics.json"))
     return rows
 
 

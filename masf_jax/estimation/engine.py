@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..driver import Assimilation
 from ..measurements.measurement import Observations
+from ..printed import estimate_text
 from .unknown import Problem, Unknowns
 
 __all__ = ["Engine", "Estimate"]
@@ -36,6 +37,9 @@ class Estimate(eqx.Module):
     u: Float[Array, " p"]
     covariance: Float[Array, "p p"]
     run: Assimilation | None = None
+
+    def __repr__(self) -> str:
+        return estimate_text(self)
 
 
 class Engine(eqx.Module):

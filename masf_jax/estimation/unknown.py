@@ -165,6 +165,8 @@ class Unknowns(eqx.Module):
     def of(cls, problem: Problem, unknown: Mapping[str, Prior | Unknown]) -> Unknowns:
         """Of names or paths ("dynamics.forcing", "measurement.noise.std", "filter.radius") and their priors.
 
+        The end of a path ("forcing") stands for it where one number has it.
+
         Raises:
             ValueError: nothing unknown, a path that leads nowhere or to no number, a prior of another shape.
         """
@@ -177,12 +179,13 @@ class Unknowns(eqx.Module):
                 raise ValueError(
                     f"{name} needs a prior (Normal, LogNormal, LogitNormal); got {type(one.prior).__name__}."
                 )
+            full = name if one.put is not None or one.where is not None else _whole_path(name, problem)
             if one.put is not None:
                 shape, put = tuple(one.shape), one.put
-            elif (of := _with_numbers(_path(name, one.where, problem), problem)) is not None:
+            elif (of := _with_numbers(_path(full, one.where, problem), problem)) is not None:
                 shape, put = (), _PutNumber(*of)
             else:
-                shape, put = _leaf(name, one.where or _Follow(name), problem)
+                shape, put = _leaf(full, one.where or _Follow(full), problem)
             try:
                 fits = np.broadcast_shapes(shape, one.prior.shape) == shape
             except ValueError:
@@ -268,6 +271,25 @@ def _with_numbers(name: str, problem: Problem) -> tuple[str, str] | None:
     return path, last
 
 
+def _whole_path(name: str, problem: Problem) -> str:
+    """The path that a name is, or is the end of.
+
+    Raises:
+        ValueError: it is the end of several, or of none.
+    """
+    if name.split(".")[0] in Problem.__dataclass_fields__:
+        return name
+    paths = numbers_of(problem)
+    fitting = [path for path in paths if path.endswith(f".{name}")]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ValueError(f"{name} may be any of {', '.join(fitting)}: give more of its path.")
+    near = difflib.get_close_matches(name.rpartition(".")[2], [path.rpartition(".")[2] for path in paths], 1)
+    hint = f"; do you mean {near[0]}?" if near else "."
+    raise ValueError(f"there is no number {name}{hint} There are {', '.join(paths)}.")
+
+
 def _path(name: str, where: Callable[[Problem], Any] | None, problem: Problem) -> str:
     """The path of what is unknown: its name, or that of the single number that `where` picks ("": none)."""
     if where is None:
@@ -285,12 +307,19 @@ def _dotted(steps: tuple[Any, ...]) -> str:
 
 def scalars(problem: Problem) -> list[str]:
     """Paths of the single numbers that can be unknown, but for time steps."""
+    return numbers_of(problem, single=True)
+
+
+def numbers_of(problem: Problem, single: bool = False) -> list[str]:
+    """Paths of the numbers that can be unknown, arrays too (unless `single`), but for time steps."""
     found = []
     for steps, leaf in jax.tree_util.tree_leaves_with_path(problem, is_leaf=_has_numbers):
         path = _dotted(steps)
         if _has_numbers(leaf):
             found += [f"{path}.{name}" for name in leaf.numbers]
-        elif eqx.is_inexact_array(leaf) and leaf.ndim == 0 and path.rpartition(".")[2] != "dt":
+        elif (
+            eqx.is_inexact_array(leaf) and (leaf.ndim == 0 or not single) and path.rpartition(".")[2] != "dt"
+        ):
             found.append(path)
     return found
 

@@ -13,19 +13,22 @@ OUTLYING = 6.0
 """Forecast standard deviations, spread and noise together: beyond it of 5·10⁸ Gaussian values one."""
 
 
-def outlying_cycles(info: Mapping[str, Any], burn_in: int = 0) -> np.ndarray:
-    """Numbers of the cycles after the burn-in with a value further off than `OUTLYING`.
+def outlying_cycles(info: Mapping[str, Any], burn_in: int = 0, skipped: Any = False) -> np.ndarray:
+    """Numbers of the cycles after the burn-in with a value further off than `OUTLYING`, which was used.
 
     Args:
         info: what a filter reported: `innovation` is max_j |z - H(mean)|_j / √(HPHᵀ + R)_jj of a cycle.
+        skipped: (K,) cycles whose analysis was not used.
     """
     found = np.asarray(info["innovation"]) if "innovation" in info else np.zeros(0)
-    return np.flatnonzero((found > OUTLYING) & np.isfinite(found) & (np.arange(len(found)) >= burn_in))
+    return np.flatnonzero(
+        (found > OUTLYING) & np.isfinite(found) & ~np.asarray(skipped) & (np.arange(len(found)) >= burn_in)
+    )
 
 
-def outlying(info: Mapping[str, Any], burn_in: int = 0) -> list[str]:
+def outlying(info: Mapping[str, Any], burn_in: int = 0, skipped: Any = False) -> list[str]:
     """A sentence where there are such cycles, else none."""
-    cycles = outlying_cycles(info, burn_in)
+    cycles = outlying_cycles(info, burn_in, skipped)
     if not len(cycles):
         return []
     sizes = np.asarray(info["innovation"])[cycles]

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import COLORS, broken, legend_below, new_figure, require, stage_of, time_axis, times, with_units
+from .style import (
+    COLORS,
+    LAST,
+    broken,
+    last_cycles,
+    legend_below,
+    new_figure,
+    require,
+    stage_of,
+    time_axis,
+    times,
+    with_units,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,13 +30,16 @@ __all__ = ["observed", "series"]
 
 _Z90 = 1.6448536269514722
 """The 95 % quantile of a standard normal law."""
-_MOST, _LAST = 4, 50
+_MOST = 4
 _EXACT = ("identity", "mask")
 """Structures of measurements that give components of the state as they are."""
 
 
 def series(
-    data: xr.Dataset, components: Sequence[int] | None = None, last: int | None = _LAST, stage: str | None = None
+    data: xr.Dataset,
+    components: Sequence[int] | None = None,
+    last: int | None = LAST["series"],
+    stage: str | None = None,
 ) -> Figure:
     """Truth, observations, mean, ± 1 standard deviation (1σ) and the 90 % band, a panel for each component.
 
@@ -42,8 +57,7 @@ def series(
     """
     stage = stage_of(data) if stage is None else stage
     require(data, "series", f"{stage}_mean")
-    n_cycles = data.sizes["cycle"]
-    data = data.isel(cycle=slice(None if last is None else -last, None))
+    data, told = last_cycles(data, last)
     size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
     chosen = list(range(min(size, _MOST))) if components is None else list(components)
     bad = [each for each in chosen if not 0 <= each < size]
@@ -73,8 +87,7 @@ def series(
             pair[1].plot(*broken(at, truth - mean), color=COLORS["truth"], lw=0.8, zorder=4)
             pair[1].axhline(0.0, color=COLORS[stage], lw=0.8)
             pair[1].set_ylabel("truth\n- mean")
-    shown = len(at)
-    time_axis(axes[-1, 0], at, label if shown == n_cycles else f"{label}; the last {shown} of {n_cycles} cycles")
+    time_axis(axes[-1, 0], at, f"{label}{told}")
     figure.align_ylabels(list(axes[:, 0]))
     legend_below(figure, list(axes[:, 0]))
     return figure

@@ -9,7 +9,18 @@ import numpy as np
 
 from .components import observed
 from .flow import diverging
-from .style import WIDTH, heading, new_figure, require, stage_of, time_axis, times, with_units
+from .style import (
+    LAST,
+    WIDTH,
+    heading,
+    last_cycles,
+    new_figure,
+    require,
+    stage_of,
+    time_axis,
+    times,
+    with_units,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,14 +42,17 @@ class _Part(NamedTuple):
     columns: slice
 
 
-def hovmoeller(data: xr.Dataset, last: int = 200, variables: Sequence[str] | None = None) -> Figure:
+def hovmoeller(
+    data: xr.Dataset, last: int | None = LAST["hovmoeller"], variables: Sequence[str] | None = None
+) -> Figure:
     """Time along, the state's one dimension up: truth, observations, analysis on one scale; error on its own.
 
     A state of several variables (a dimension `channel`) has a column for each, with scales of its own.
     Fields of more dimensions are raveled. The error's scale is symmetric about zero.
 
     Args:
-        last: so many last cycles are shown.
+        last: so many last cycles are shown, and the axis says so where there are more; None: all that a figure
+            can show.
         variables: names, or numbers of channels without names; None: the first four at most.
 
     Raises:
@@ -48,7 +62,8 @@ def hovmoeller(data: xr.Dataset, last: int = 200, variables: Sequence[str] | Non
     stage = stage_of(data)
     require(data, "hovmoeller", f"{stage}_mean")
     size = int(np.prod(data[f"{stage}_mean"].shape[1:]))
-    data = data.isel(cycle=slice(-min(last, max(1, _MOST_VALUES // size)), None))
+    most = max(1, _MOST_VALUES // size)
+    data, told = last_cycles(data, most if last is None else min(last, most))
     field, (at, label) = data[f"{stage}_mean"], times(data)
     panels, parts = _panels(data, stage), _parts(field, data, variables)
     options = {"height": 0.9, "sharex": True, "sharey": True}
@@ -57,7 +72,7 @@ def hovmoeller(data: xr.Dataset, last: int = 200, variables: Sequence[str] | Non
     for part, column in zip(parts, axes.T, strict=True):
         own = {name: values[:, part.columns] for name, values in panels.items()}
         _column(figure, column, own, at, part, _up(data, field))
-        time_axis(column[-1], at, label)
+        time_axis(column[-1], at, f"{label}{told}")
     for axis in axes[:, 1:].ravel():
         axis.set_ylabel("")
     return figure

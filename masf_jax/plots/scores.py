@@ -170,6 +170,8 @@ def climatology_level(data: xr.Dataset) -> float | None:
 def innovations(data: xr.Dataset) -> Figure:
     """Root mean square of observation minus forecast and minus analysis, of runs without truth.
 
+    In standard deviations of the noise where sensors differ in that: centimetres and litres are not added.
+
     Raises:
         MissingError: the means were not saved.
     """
@@ -178,13 +180,16 @@ def innovations(data: xr.Dataset) -> Figure:
         raise MissingError("the figure innovations is of runs without truth; with one: error_spread.")
     at, label = times(data)
     figure, axes = new_figure(data.attrs.get("title"))
-    axis = axes[0, 0]
+    axis, noise = axes[0, 0], np.asarray(1.0)
+    if "observation_noise_std" in data.coords and np.ptp(data["observation_noise_std"].values) > 0:
+        noise = data["observation_noise_std"].values
     for stage in ("forecast", "analysis"):
         residual = data[f"{stage}_residual"]  # read cycle by cycle
-        sizes = [_root_mean_square(residual[cycle].values) for cycle in range(len(residual))]
+        sizes = [_root_mean_square(residual[cycle].values / noise) for cycle in range(len(residual))]
         axis.plot(*broken(at, np.array(sizes)), color=COLORS[stage], lw=0.9, label=f"observation - {stage}")
     time_axis(axis, at, label)
-    axis.set_ylabel(with_units("root mean square", data["observation"].attrs))
+    of_values = data["observation"].attrs if np.ndim(noise) == 0 else {"units": "std of the noise"}
+    axis.set_ylabel(with_units("root mean square", of_values))
     axis.set_ylim(bottom=0)
     legend_below(figure, [axis])
     return figure

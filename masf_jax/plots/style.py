@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORS",
+    "LAST",
     "WIDTH",
     "MissingError",
     "broken",
     "burn_in_of",
     "heading",
+    "last_cycles",
     "legend_below",
     "new_figure",
     "require",
@@ -44,6 +46,10 @@ COLORS = {
 _SMALL, _NORMAL, _TITLE = 6.5, 7.0, 7.5
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SAVE = {"mean": "mean", "spread": "spread", "ensemble": "ensemble"}
+
+
+LAST = {"series": 50, "hovmoeller": 200}
+"""So many last cycles a figure shows by itself."""
 
 
 class MissingError(ValueError):
@@ -134,6 +140,16 @@ def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
 def heading(axis: Axes, text: str) -> None:
     """What a panel is, above its left end."""
     axis.set_title(text, loc="left", fontsize=_NORMAL)
+
+
+def last_cycles(data: xr.Dataset, last: int | None) -> tuple[xr.Dataset, str]:
+    """The last cycles (None: all), and what the time axis says of it: nothing where these are all."""
+    n = data.sizes["cycle"]
+    if last is not None and last < 1:
+        raise ValueError(f"last must be 1 or more cycles, or None for all; got {last}.")
+    if last is None or last >= n:
+        return data, ""
+    return data.isel(cycle=slice(-last, None)), f"; last {last} of {n} cycles"
 
 
 def times(data: xr.Dataset) -> tuple[np.ndarray, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .cycles import Cycles
 from .netcdf import write_netcdf
-from .places import measured_axes, measured_components, model_name, space_axes
+from .places import measured_axes, measured_components, model_name, noise_axis, space_axes
 from .variables import Variable, variables
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def frame(cycles: Cycles, times: Times = Times()) -> xr.Dataset:
         add("observation_time", "cycle", times.observed, f"time in the observation file{counted}")
     measured = measured_axes(given.dynamics, given.measurement)[1]
     measured += measured_components(given.dynamics, given.measurement)
+    measured += noise_axis(given.dynamics, given.measurement)
     for axis in (*space_axes(given.dynamics), *measured):
         made.coords[axis.name] = (axis.dim, axis.values, {"units": "1"} | axis.about)
     members = getattr(cycles.result, "analysis", {}).get("ensemble")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics.base import Dynamics
@@ -14,16 +15,19 @@ from ..measurements.base import places
 from ..measurements.measurement import Measurement
 
 __all__ = [
+    "NOISE",
     "Axis",
     "measured_axes",
     "measured_components",
     "model_name",
+    "noise_axis",
     "space",
     "space_axes",
     "state_units",
     "variable_labels",
 ]
 
+NOISE = "observation_noise_std"
 _AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
@@ -115,6 +119,16 @@ def measured_components(dynamics: Dynamics, measurement: Measurement) -> list[Ax
     about = {"long_name": "component of the raveled state that is measured"}
     found = [] if sources is None else [np.asarray(sources, np.int64)]
     return [Axis("observation_component", "measured", values, about) for values in found]
+
+
+def noise_axis(dynamics: Dynamics, measurement: Measurement) -> list[Axis]:
+    """Standard deviation of each value's noise, of a list of values whose noise does not depend on them."""
+    shape, noise = measurement.output_shape(dynamics.state_shape), measurement.noise
+    if len(shape) != 1 or noise.depends_on_value:
+        return []
+    std = np.asarray(noise.standard_deviation(jnp.zeros(shape)))
+    dims, _ = measured_axes(dynamics, measurement)
+    return [Axis(NOISE, dims[0], std, {"long_name": "standard deviation of the value's noise"})]
 
 
 def variable_labels(dynamics: Dynamics) -> list[str]:

@@ -18,6 +18,7 @@ from ..filters.faults import warn_of_faults
 from ..measurements.measurement import Measurement, Observations
 from ..metrics.cycle import cycle_scores
 from ..plots.shown import Shown
+from ..printed import smoothing_text
 from ..quality_control import GrossErrorCheck
 from ..results.given import Given
 
@@ -46,6 +47,9 @@ class Smoothing(eqx.Module, Shown):
     steps: Int[Array, " K"]
     rejected: Bool[Array, "K *z"] | None = None
     given: Given | None = None
+
+    def __repr__(self) -> str:
+        return smoothing_text(self)
 
 
 class Kept(eqx.Module):

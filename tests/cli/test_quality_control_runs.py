@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf_jax import plots
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
@@ -51,6 +52,33 @@ def test_gross_errors_that_were_used_are_told(tmp_path, capsys):
     (told,) = _lost(data)
     assert "(cycle 2)" in told
     assert "(cycle 2)" not in str(_lost(data.assign_attrs(burn_in=3)))
+
+
+def test_a_biased_sensor_is_seen_beside_others_in_other_units(tmp_path, capsys):
+    """Noise of 1 and 100: by sensor, in standard deviations of its noise; a bias of 3 of them is a mean of 3."""
+    rng = np.random.default_rng(0)
+    lines = ["time,value_0,value_1,value_2"]
+    for t in range(30):
+        values = rng.normal(size=3) * [1.0, 100.0, 1.0] + [0.0, 300.0, 0.0]
+        lines.append(",".join([str(t), *map(str, values)]))
+    path = tmp_path / "sensors.csv"
+    path.write_text("\n".join(lines) + "\n")
+    keys = ["burn_in=5", "n_cycles=null", "initial.mean=0", "initial.std=.01"]
+    keys += ["measurement.noise.std=[1,100,1]", f"observations.path={path}"]
+    data, metrics = run(tmp_path / "a", *keys)
+    np.testing.assert_array_equal(data["observation_noise_std"], [1, 100, 1])
+    scaled = (data["forecast_residual"] / data["observation_noise_std"])[5:]
+    sensors = metrics["by_sensor"]
+    for i, found in enumerate(sensors.values()):
+        assert found["mean"] == pytest.approx(float(scaled[:, i].mean()), rel=1e-4)
+        assert found["rms"] == pytest.approx(float(np.sqrt((scaled[:, i] ** 2).mean())), rel=1e-4)
+        assert found["n"] == 25
+    assert sensors["value_1"]["mean"] == pytest.approx(3.0, abs=0.6)
+    assert abs(sensors["value_0"]["mean"]) < 0.6
+    printed = capsys.readouterr().out
+    assert "observation - forecast, in std of the noise" in printed
+    assert "RMS of observation" not in printed
+    assert "std of the noise" in plots.innovations(data).axes[0].get_ylabel()
 
 
 def test_faulty_values_are_counted_and_left_out(tmp_path, capsys):

@@ -363,6 +363,26 @@ def test_numbers_that_a_model_was_computed_from_are_put_by_making_it_anew():
             Unknowns.of(Problem(model, SENSOR, filters.ETKF()), {path: prior})
 
 
+def test_the_end_of_a_path_is_a_name():
+    """As on the command line; arrays too, and an end that several have is refused."""
+    model = ModelError(
+        Function(lambda x, *, a, b: a * x + b, (3,), parameters={"a": 0.9, "b": [1, 2, 3]}), 0.1
+    )
+    problem = Problem(model, SENSOR, filters.ETKF())
+    priors = {"a": LogNormal(1.0), "parameters.b": Normal(0.0, 1.0), "noise.std": LogNormal(2.0)}
+    unknowns = Unknowns.of(problem, priors)
+    assert unknowns.names == tuple(priors)
+    assert unknowns.shapes == ((), (3,), ())
+    put = unknowns.put(problem, jnp.zeros(5))
+    assert put.dynamics.dynamics.parameters["a"] == 1.0
+    np.testing.assert_array_equal(put.dynamics.dynamics.parameters["b"], np.zeros(3))
+    assert put.measurement.noise.std == 2.0
+    with pytest.raises(ValueError, match="std may be any of dynamics.std, measurement.noise.std"):
+        Unknowns.of(problem, {"std": LogNormal(1.0)})
+    with pytest.raises(ValueError, match=r"no number aa; do you mean a\?"):
+        Unknowns.of(problem, {"aa": LogNormal(1.0)})
+
+
 def test_a_leaf_that_is_picked_is_put_as_one_that_is_named():
     problem, prior = Problem(Kolmogorov(16), SENSOR, filters.ETKF()), LogNormal(1.0)
     unknowns = Unknowns.of(problem, {"friction": Unknown(prior, lambda p: p.dynamics.drag)})

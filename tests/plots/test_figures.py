@@ -14,7 +14,7 @@ from masf_jax.plots.figures import FIGURES, USUAL, drawn
 from masf_jax.plots.ranks import effective_number, sampling_band
 from masf_jax.plots.scores import climatology_level
 from masf_jax.plots.skill import spread_skill_points
-from masf_jax.plots.style import COLORS, broken
+from masf_jax.plots.style import COLORS, LAST, broken
 from masf_jax.results.averages import comparison as compared
 
 K, N, X = 240, 9, 6
@@ -97,6 +97,26 @@ def test_series_shows_truth_observations_and_both_bands(ring):
         plots.series(ring, components=[6])
 
 
+def test_series_says_how_many_cycles_it_shows_and_marks_what_was_rejected(ring):
+    """Every default number of cycles comes from one place; a value far off lies on the edge as a cross."""
+    assert plots.series(ring).axes[-1].get_xlabel().endswith("; last 50 of 240 cycles")
+    assert LAST["series"] == 50
+    assert "cycles" not in plots.series(ring, last=None).axes[-1].get_xlabel()
+    labelled = [axis.get_xlabel() for axis in plots.hovmoeller(ring, last=30).axes]
+    assert any(each.endswith("; last 30 of 240 cycles") for each in labelled)
+    with pytest.raises(ValueError, match="last must be 1 or more"):
+        plots.series(ring, last=0)
+    data = ring.copy(deep=True)
+    data["observation_rejected"] = data["observation_mask"] * 0
+    data["observation_rejected"][-3, 1], data["observation"][-3, 1] = 1, 999.0
+    above, _ = plots.series(data, components=[2]).axes
+    lines = {line.get_label(): line.get_ydata() for line in above.lines}
+    assert np.isnan(lines["observations"][-3])
+    assert np.flatnonzero(np.isfinite(lines["rejected"])).tolist() == [47]
+    assert lines["rejected"][47] == pytest.approx(above.get_ylim()[1])
+    assert above.get_ylim()[1] < 100
+
+
 def test_bands_of_a_reliable_ensemble_hold_the_truth(ring):
     """90 % of a normal law's members, of nine: the quantiles are within the extremes, P = 8/10 at most."""
     low, high = np.quantile(ring["analysis_ensemble"], (0.05, 0.95), axis=1)
@@ -177,7 +197,7 @@ def test_gaps_are_not_crossed_and_dates_are_dates(ring):
     for figure in (plots.series(record), plots.innovations(record)):
         line = figure.axes[0].lines[0]
         assert np.isnan(line.get_ydata()).sum() == 1
-        assert figure.axes[-1].get_xlabel() == "date"
+        assert figure.axes[-1].get_xlabel().partition(";")[0] == "date"
         assert isinstance(figure.axes[-1].xaxis.get_major_formatter(), matplotlib.dates.ConciseDateFormatter)
 
 

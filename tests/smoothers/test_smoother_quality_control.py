@@ -14,7 +14,10 @@ SENSOR = Measurement(Identity(), Gaussian(0.5))
 CHECK = GrossErrorCheck(4.0)
 RUNS = {
     "enks": (filters.ETKF(), lambda *given, **more: smoothers.enks(jax.random.key(2), *given, lag=3, **more)),
-    "ienks": (filters.IEnKF(), lambda *given, **more: smoothers.ienks(jax.random.key(2), *given, lag=1, **more)),
+    "ienks": (
+        filters.IEnKF(),
+        lambda *given, **more: smoothers.ienks(jax.random.key(2), *given, lag=1, **more),
+    ),
     "rts": (filters.KalmanFilter(), smoothers.rts),
 }
 

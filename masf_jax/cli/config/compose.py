@@ -51,7 +51,13 @@ _HARMLESS = (
     "experiment",
 )
 """Keys that leave a preset's expected RMSE valid."""
-_YOUNGER = {"experiment.expected_std", "smoother.name", "filter.adaptive_noise", "filter.noise_memory"}
+_YOUNGER = {
+    "observations.nearest",
+    "experiment.expected_std",
+    "smoother.name",
+    "filter.adaptive_noise",
+    "filter.noise_memory",
+}
 _YOUNGER |= {f"dynamics.{key}" for key in MODEL_OPTIONS}
 """Keys that saved configurations from before them do not have, and whose defaults are what these did."""
 
@@ -131,7 +137,7 @@ def compose(overrides: list[str]) -> Settings:
     described = _for_dynamics(config, choice.get("dynamics"))
     harmless = (*_HARMLESS, "filter", "dynamics") if described else (*_HARMLESS, "filter")
     origin, size = _apply_tuning(config, file)
-    _apply(config, values)
+    _apply(config, [*_whole_file(values), *values])
     if size is not None and config["ensemble_size"] != size:
         origin += f", for {size} members"
     config["experiment"]["tuning"] = _with_given(origin, values)
@@ -139,6 +145,12 @@ def compose(overrides: list[str]) -> Settings:
     changed |= any(o.key_or_group.split(".")[0] not in _HARMLESS for o in values)
     _forget_expected(config, values, changed or file is not None)
     return read_settings(plain_keys(config))
+
+
+def _whole_file(given: list[Override]) -> list[Override]:
+    """Overrides for a file of observations: all of its times, and no burn-in."""
+    paths = [each.value() for each in given if each.key_or_group == "observations.path"]
+    return parse(["n_cycles=null", "burn_in=0"]) if paths and paths[-1] is not None else []
 
 
 def repeat(path: str, overrides: list[str]) -> Settings:

@@ -88,6 +88,8 @@ class ObservationFile:
     """In which the model counts time: needed for dates and "hours since …"."""
     time_origin: float | str | None = None
     """Time of model step 0: a number, or an ISO date; null: the first time."""
+    nearest: bool = False
+    """Whether each time is moved to its nearest model step; else one between steps is refused."""
     valid_range: tuple[float, float] | None = None
     """Values outside count as missing."""
     stations: tuple[str | int, ...] | None = None

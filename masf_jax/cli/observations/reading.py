@@ -69,7 +69,7 @@ def read_observations(
     clock = model_times(path, table.clock, source.time_unit, source.time_origin)
     stations = None if source.stations is None else [str(name) for name in source.stations]
     placed = _place(path, table, shape, positions, stations)
-    steps = _steps(path, clock, dt, table.clock.rounding)
+    steps = _steps(path, clock, dt, table.clock.rounding, source.nearest)
     if table.rows:
         steps, placed, clock = _merged(path, steps, placed, clock)
     _check_order(path, steps, clock)
@@ -254,13 +254,13 @@ def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndar
     return np.asarray(index)
 
 
-def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float) -> np.ndarray:
+def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float, nearest: bool) -> np.ndarray:
     """The model step number of each time; `rounding`: relative, of the times as they were stored."""
     times, origin = clock.times, clock.origin
     exact = (times - origin) / dt
     steps = np.round(exact)
     tolerance = np.minimum(_TOLERANCE + rounding * np.abs(times) / dt, _MOST_TOLERANCE)
-    off = np.flatnonzero(~(np.abs(exact - steps) <= tolerance))
+    off = np.flatnonzero(~(np.abs(exact - steps) <= tolerance)) if not nearest else np.zeros(0, int)
     if off.size:
         i = int(off[0])
         single = " (its times are in single precision: store them in double)" if rounding else ""
@@ -268,7 +268,8 @@ def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float) -> np.ndar
             f"{path}: time {times[i]:.12g} (number {i + 1}) is not on a model step: with "
             f"observations.time_origin = {origin:.12g} and dynamics.dt = {dt:.12g} it is step "
             f"{exact[i]:.9g}; the "
-            f"nearest, {steps[i]:.0f}, is at {origin + steps[i] * dt:.12g}{single}."
+            f"nearest, {steps[i]:.0f}, is at {origin + steps[i] * dt:.12g}{single}. observations.nearest=true moves each time to its "
+            "nearest step; or take a dynamics.dt that divides all times."
         )
     if np.abs(steps).max() >= 2**31:
         i = int(np.abs(steps).argmax())

@@ -89,7 +89,7 @@ def _lost(data: xr.Dataset) -> list[str]:
     faults, diverged, skipped = (data[name].values for name in names)
     lost = described(faults, diverged.astype(bool), skipped.astype(bool))
     info = {"innovation": data["innovation"].values} if "innovation" in data else {}
-    return lost + outlying(info, int(data.attrs.get("burn_in", 0)))
+    return lost + outlying(info, int(data.attrs.get("burn_in", 0)), skipped.astype(bool))
 
 
 def _warnings(data: xr.Dataset) -> list[str]:

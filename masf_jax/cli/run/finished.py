@@ -136,6 +136,7 @@ def parse_cycles(text: str, n_cycles: int) -> list[int]:
 
 def plot(given: Sequence[str]) -> ExitCode:
     """`masf-jax plot`: draws figures of a run, or of a comparison, anew; returns the exit code."""
+    from ...plots.style import LAST
     from .figures import DPI, OF_A_RUN, drawn, save
 
     about = "Draws the figures of a finished run, or of a comparison, anew, into its folder."
@@ -144,7 +145,9 @@ def plot(given: Sequence[str]) -> ExitCode:
         "what", metavar="WHAT", nargs="*", help="figures by name (those a run draws by itself)"
     )
     parser.add_argument("--cycles", help="cycles shown of a flow: 0,25,50 (first, middle and last)")
-    parser.add_argument("--last", type=int, help="so many last cycles of series and hovmoeller (100, 200)")
+    parser.add_argument(
+        "--last", type=int, help=f"so many last cycles of series and hovmoeller {tuple(LAST.values())}"
+    )
     parser.add_argument("--components", help="those of series: 0,7 (the first four)")
     arguments = parser.read(given)
     if arguments is None:

@@ -16,7 +16,7 @@ from ...measurements import Gaussian
 from ...metrics import time_average
 from ...metrics.outliers import outlying_cycles
 from ...results.cycles import Cycles
-from ...results.places import variable_labels
+from ...results.places import noise_axis, variable_labels
 from ...results.variables import by_variable
 from ..config.settings import Settings
 from .problem import Problem
@@ -24,6 +24,7 @@ from .problem import Problem
 __all__ = ["averages", "summarize", "versions"]
 
 _STAGES = ("analysis", "forecast")
+_MOST_SENSORS = 100
 
 
 def versions() -> dict[str, str]:
@@ -50,7 +51,7 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
     for name, values in result.info.items():
         if np.ndim(values) == 1:
             metrics[f"mean_{name}"] = time_average(np.asarray(values)[burn_in:][analysed], 0)
-    metrics["outlying_cycles"] = len(outlying_cycles(result.info, burn_in))
+    metrics["outlying_cycles"] = len(outlying_cycles(result.info, burn_in, result.skipped))
     if not simulated:
         metrics |= _innovations(problem, cycles, burn_in)
     if (of_all := result.rejected) is not None:
@@ -136,14 +137,33 @@ def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None
     return math.sqrt(factor * variance / error) if error > 0 else math.nan
 
 
-def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, float]:
+def _of_sensors(cycles: Cycles, burn_in: int) -> dict[str, Any]:
+    """Of each value of a list: mean and root mean square of z - H(forecast mean), in stds of its noise.
+
+    A mean far from 0 is a biased sensor (or model); beside it, the number of values used.
+    """
+    noise = noise_axis(cycles.given.dynamics, cycles.given.measurement)
+    if not noise or len(noise[0].values) > _MOST_SENSORS or "mean" not in cycles.result.forecast:
+        return {}
+    scaled = cycles.each(lambda part: cycles.residual("forecast", part))[burn_in:] / noise[0].values[None]
+    found = {}
+    for i, values in enumerate(scaled.astype(np.float64).T):
+        used = values[np.isfinite(values)]
+        if used.size:
+            rms = float(np.sqrt((used**2).mean()))
+            found[f"value_{i}"] = {"mean": float(used.mean()), "rms": rms, "n": int(used.size)}
+    differ = float(np.ptp(noise[0].values)) > 0
+    return {"by_sensor": found, "sensors_differ": differ} if found else {}
+
+
+def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, Any]:
     """Root-mean-square and mean of z - H(mean) after the burn-in, forecast and analysis apart.
 
     The forecast's is the one-step forecast error against observations. Where a single state component
     is measured with Gaussian noise, also the log-likelihood of the observations under the filter's
     forecasts, Σ log N(z; H(mean), spread² + std²): exact for the Kalman filter.
     """
-    out: dict[str, float] = {}
+    out: dict[str, Any] = {}
     for stage in ("forecast", "analysis"):
         out |= {f"innovation_rms_{stage}": math.nan, f"innovation_mean_{stage}": math.nan}
         if "mean" not in getattr(cycles.result, stage):
@@ -158,6 +178,7 @@ def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, fl
         if count:
             out[f"innovation_rms_{stage}"] = float(np.sqrt(square / count))
             out[f"innovation_mean_{stage}"] = float(total / count)
+    out |= _of_sensors(cycles, burn_in)
     noise, forecast = problem.measurement.noise, cycles.result.forecast
     identity = problem.measurement.operator.structure == "identity"
     single = identity and math.prod(problem.dynamics.state_shape) == 1

@@ -115,7 +115,7 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
     clear_partial(folder)
     figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
-    said += described(faults, diverged, skipped) + outlying(result.info, settings.burn_in)
+    said += described(faults, diverged, skipped) + outlying(result.info, settings.burn_in, skipped)
     if settings.faults.action == "error" and faults.any():
         said.append(f"faults.action=error: the run ended with the cycles before {len(faults)}.")
     return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))

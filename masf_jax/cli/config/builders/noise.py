@@ -28,14 +28,14 @@ class NoiseSettings:
 
     Args:
         law: of the noise.
-        std: standard deviation, whatever the law; of the multiplicative law that where H(x) = 0.
+        std: standard deviation, whatever the law, or a list with one for each value; of the multiplicative law that where H(x) = 0.
         scale: the law's own scale, in place of std.
         df: degrees of freedom, of student_t only.
         fraction: relative standard deviation, of the multiplicative law only.
     """
 
     law: Literal["gaussian", "laplace", "student_t", "multiplicative"] = "gaussian"
-    std: float | None = 1.0
+    std: float | tuple[float, ...] | None = 1.0
     scale: float | None = None
     df: float = 5.0
     fraction: float | None = None
@@ -58,7 +58,7 @@ def noise_law(noise: NoiseSettings) -> m.Noise:
         factor = math.sqrt(2.0)
     elif noise.law == "student_t" and noise.df > 2:  # StudentT itself refuses a smaller df
         factor = math.sqrt(noise.df / (noise.df - 2.0))
-    scale = noise.scale if noise.scale is not None else (noise.std or 0.0) / factor
+    scale = noise.scale if noise.scale is not None else np.asarray(noise.std) / factor
     if noise.fraction is not None:
         return m.Multiplicative(noise.fraction, scale)
     if noise.law == "gaussian":
