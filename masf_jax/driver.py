@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from .arrays import real_array
-from .checks import check_members, check_problem, refuse_on_host, traced
+from .checks import check_members, check_observations, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.host import host_errors
@@ -295,6 +295,7 @@ def assimilate(
     """
     if ensemble is not None and start is not None:
         raise ValueError("give either the first ensemble, or start: where another run ended.")
+    check_observations(observations)
     dynamics = as_dynamics(dynamics, _state_shape(ensemble, start))
     unspread = as_filter(filter).prepare(dynamics, measurement)  # a run that goes on may have other devices
     filter = unspread.spread(layout)

@@ -7,6 +7,7 @@ import pytest
 
 from masf_jax import GrossErrorCheck, assimilate
 from masf_jax.arrays import real_array
+from masf_jax.checks import check_observations
 from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
 from masf_jax.filters import (
     ETKF,
@@ -215,3 +216,9 @@ def test_a_model_without_initial_states():
 def test_half_precision_is_not_computed_in(half):
     """Half of the filters ended in a LAPACK error of JAX's, the others lost digits in silence."""
     assert real_array("ensemble", half).dtype == jnp.asarray(1.0).dtype
+
+
+def test_a_table_in_place_of_observations():
+    with pytest.raises(TypeError, match=r"Observations\(values, steps\)(.|\n)*got ndarray\. From a table"):
+        check_observations(np.zeros((3, 8)))
+    check_observations(Observations(np.zeros((3, 8)), 1))

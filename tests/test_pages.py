@@ -23,7 +23,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-QUICK = ("docs/conventions.md", "docs/masf.md", "docs/measurements.md", "CONTRIBUTING.md")
+QUICK = (
+    "docs/conventions.md",
+    "docs/masf.md",
+    "docs/measurements.md",
+    "docs/observations.md",
+    "CONTRIBUTING.md",
+)
 SLOW = ("README.md", *(f"docs/{name}.md" for name in ("amortised", "devices", "estimation", "gradients")))
 SLOW += tuple(f"docs/{name}.md" for name in ("noise", "runs", "smoothers"))
 OTHERS = {  # each has a test of its own

@@ -150,8 +150,8 @@ def _mark_rejected(axis: Axes, at: np.ndarray, values: np.ndarray) -> None:
 def observed(data: xr.Dataset, rejected: bool = False) -> np.ndarray | None:
     """Observed values at the raveled components they measure, (K, n), NaN where there is none.
 
-    Missing or rejected values are NaN; with `rejected`, all others are. None where measurements are not of components as they are, or it is
-    not known of which.
+    Missing or rejected values are NaN; with `rejected`, all others are. None where measurements are not
+    of components as they are, or it is not known of which.
     """
     observation, state = data["observation"], data[f"{stage_of(data)}_mean"]
     if observation.attrs.get("structure") not in _EXACT:

@@ -51,8 +51,8 @@ def hovmoeller(
     Fields of more dimensions are raveled. The error's scale is symmetric about zero.
 
     Args:
-        last: so many last cycles are shown, and the axis says so where there are more; None: all that a figure
-            can show.
+        last: so many last cycles are shown, and the axis says so where there are more; None: all that a
+            figure can show.
         variables: names, or numbers of channels without names; None: the first four at most.
 
     Raises:

@@ -176,6 +176,11 @@ def innovations(data: xr.Dataset) -> Figure:
         MissingError: the means were not saved.
     """
     if "forecast_residual" not in data:
+        if "smoothed_mean" in data and "forecast_mean" not in data:
+            raise MissingError(
+                "the figure innovations needs forecasts, which a smoother's result does not have: draw it of "
+                "the filter's run (assimilate)."
+            )
         require(data, "innovations", "forecast_mean")
         raise MissingError("the figure innovations is of runs without truth; with one: error_spread.")
     at, label = times(data)

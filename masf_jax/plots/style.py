@@ -73,7 +73,9 @@ def require(data: xr.Dataset, figure: str, *names: str) -> None:
     if name == "truth" or (name.startswith(("rmse", "rank_counts")) and "truth" not in data):
         hint = "give assimilate the truth (truth=…); observations of a real record have none"
     elif kind in _SAVE:
-        hint = f'save it: assimilate(save=("mean", "spread", "{kind}")), or save=[mean,spread,{kind}] on the '
+        kinds = list(dict.fromkeys(("mean", "spread", kind)))
+        quoted = ", ".join(f'"{each}"' for each in kinds)
+        hint = f"save it: assimilate(save=({quoted})), or save=[{','.join(kinds)}] on the "
         hint += "command line" if kind == "ensemble" else "command line (the default saves mean and spread)"
     else:
         hint = (

@@ -204,7 +204,7 @@ def rts(
         filter: its mean and covariance, where it has them, are those at step 0.
         ensemble: otherwise its mean and covariance are.
         save: of "mean", "spread", "covariance" (K, n, n).
-        quality_control: which values may be used, given the forecast, as in `assimilate`: on the way back too.
+        quality_control: which values may be used, given the forecast, on the way back too.
         checkpoint, truncate: for reverse mode (docs/gradients.md).
         Others: see `assimilate`.
 

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from ..arrays import real_array
@@ -32,7 +33,8 @@ class Smoothing(eqx.Module, Shown):
         measurements.
     smoothed_scores, analysis_scores: scores by name; empty without truth.
     info: what the analyses reported.
-    repaired, diverged, skipped, faults, rejected, given: see `Assimilation`; steps: model step number of each cycle.
+    repaired, diverged, skipped, faults, rejected, given: see `Assimilation`; steps: model step number of each
+        cycle.
     """
 
     smoothed: dict[str, Array]
@@ -76,7 +78,7 @@ def check_quality_control(
 def checked(
     check: GrossErrorCheck | None, forecast: State, xs: dict[str, Array], measurement: Measurement
 ) -> tuple[Array, dict[str, Array]]:
-    """Which values of a cycle are used, and by name which of those that are there are not; nothing: all are."""
+    """Which values of a cycle are used, and by name which of those measured are not; nothing: all are."""
     if check is None:
         return xs["mask"], {}
     accepted = check(forecast, xs["z"], measurement)
@@ -112,8 +114,8 @@ def run_arrays(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: Observations,
-    ensemble: Array,
-    truth: Array | None,
+    ensemble: Array | np.ndarray,
+    truth: Array | np.ndarray | None,
     save: tuple[str, ...],
     scores: tuple[str, ...],
     lag: int,
@@ -122,11 +124,11 @@ def run_arrays(
 
     With truth, "old_truth" is the truth `lag` cycles ago.
     """
-    ensemble = real_array("ensemble", ensemble)
-    truth = None if truth is None else real_array("truth", truth, cycles_first=True).astype(ensemble.dtype)
-    check_members(ensemble, dynamics)
-    check_problem(dynamics, measurement, observations, ensemble.shape[1:], truth, save, scores)
-    xs = cycle_arrays(observations, truth, ensemble.dtype)
-    if truth is not None:
-        xs["old_truth"] = jnp.concatenate([truth[:1].repeat(lag, 0), truth[: len(truth) - lag]])
-    return Kept(observed_components(dynamics, measurement), tuple(save), tuple(scores)), ensemble, xs
+    members = real_array("ensemble", ensemble)
+    states = None if truth is None else real_array("truth", truth, cycles_first=True).astype(members.dtype)
+    check_members(members, dynamics)
+    check_problem(dynamics, measurement, observations, members.shape[1:], states, save, scores)
+    xs = cycle_arrays(observations, states, members.dtype)
+    if states is not None:
+        xs["old_truth"] = jnp.concatenate([states[:1].repeat(lag, 0), states[: len(states) - lag]])
+    return Kept(observed_components(dynamics, measurement), tuple(save), tuple(scores)), members, xs

@@ -306,3 +306,14 @@ def test_hostile_overrides_are_refused_at_once(text):
     with pytest.raises(InputError) as caught:
         compose([text])
     assert len(str(caught.value)) < 2_000
+
+
+def test_a_file_of_observations_means_all_its_times_unless_said_otherwise():
+    """Last of all: what the user says; a preset with a file of its own keeps its numbers."""
+    settings = compose(["observations.path=sensors.csv"])
+    assert (settings.n_cycles, settings.burn_in) == (None, 0)
+    settings = compose(["burn_in=7", "observations.path=sensors.csv", "n_cycles=50"])
+    assert (settings.n_cycles, settings.burn_in) == (50, 7)
+    settings = compose(["observations.path=null"])
+    assert (settings.n_cycles, settings.burn_in) == (1000, 200)
+    assert compose(["experiment=nile"]).n_cycles == compose(["experiment=nile", "seed=1"]).n_cycles

@@ -55,7 +55,7 @@ def test_gross_errors_that_were_used_are_told(tmp_path, capsys):
 
 
 def test_a_biased_sensor_is_seen_beside_others_in_other_units(tmp_path, capsys):
-    """Noise of 1 and 100: by sensor, in standard deviations of its noise; a bias of 3 of them is a mean of 3."""
+    """Noise of 1 and 100: by sensor, in standard deviations of its noise; a bias of 3 is a mean of 3."""
     rng = np.random.default_rng(0)
     lines = ["time,value_0,value_1,value_2"]
     for t in range(30):

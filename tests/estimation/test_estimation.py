@@ -377,7 +377,7 @@ def test_the_end_of_a_path_is_a_name():
     assert put.dynamics.dynamics.parameters["a"] == 1.0
     np.testing.assert_array_equal(put.dynamics.dynamics.parameters["b"], np.zeros(3))
     assert put.measurement.noise.std == 2.0
-    with pytest.raises(ValueError, match="std may be any of dynamics.std, measurement.noise.std"):
+    with pytest.raises(ValueError, match=r"std may be any of dynamics\.std, measurement\.noise\.std"):
         Unknowns.of(problem, {"std": LogNormal(1.0)})
     with pytest.raises(ValueError, match=r"no number aa; do you mean a\?"):
         Unknowns.of(problem, {"aa": LogNormal(1.0)})

@@ -117,6 +117,14 @@ def test_series_says_how_many_cycles_it_shows_and_marks_what_was_rejected(ring):
     assert above.get_ylim()[1] < 100
 
 
+def test_a_hint_names_each_thing_to_save_once(ring):
+    bare = ring.drop_vars(["truth", "forecast_mean"])
+    with pytest.raises(plots.MissingError, match=r'save=\("mean", "spread"\)\), or save=\[mean,spread\] on'):
+        plots.innovations(bare)
+    with pytest.raises(plots.MissingError, match="a smoother's result does not have"):
+        plots.innovations(bare.assign(smoothed_mean=ring["analysis_mean"]))
+
+
 def test_bands_of_a_reliable_ensemble_hold_the_truth(ring):
     """90 % of a normal law's members, of nine: the quantiles are within the extremes, P = 8/10 at most."""
     low, high = np.quantile(ring["analysis_ensemble"], (0.05, 0.95), axis=1)

@@ -268,8 +268,9 @@ def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float, nearest: b
             f"{path}: time {times[i]:.12g} (number {i + 1}) is not on a model step: with "
             f"observations.time_origin = {origin:.12g} and dynamics.dt = {dt:.12g} it is step "
             f"{exact[i]:.9g}; the "
-            f"nearest, {steps[i]:.0f}, is at {origin + steps[i] * dt:.12g}{single}. observations.nearest=true moves each time to its "
-            "nearest step; or take a dynamics.dt that divides all times."
+            f"nearest, {steps[i]:.0f}, is at {origin + steps[i] * dt:.12g}{single}. "
+            "observations.nearest=true moves each time to its nearest step; or take a "
+            "dynamics.dt that divides all times."
         )
     if np.abs(steps).max() >= 2**31:
         i = int(np.abs(steps).argmax())

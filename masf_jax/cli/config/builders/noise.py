@@ -28,7 +28,8 @@ class NoiseSettings:
 
     Args:
         law: of the noise.
-        std: standard deviation, whatever the law, or a list with one for each value; of the multiplicative law that where H(x) = 0.
+        std: standard deviation, whatever the law, or a list with one for each value; of the multiplicative
+            law that where H(x) = 0.
         scale: the law's own scale, in place of std.
         df: degrees of freedom, of student_t only.
         fraction: relative standard deviation, of the multiplicative law only.
