@@ -39,9 +39,9 @@ def check_observations(observations: Any) -> None:
     """Raises TypeError for a table or an array, which has no times."""
     if not isinstance(observations, Observations | Simulation):
         raise TypeError(
-            "observations must be measurements.Observations(values, steps), steps being the model step number "
-            f"of each row, or one number of steps between rows; got {type(observations).__name__}. From a table "
-            "with dates: docs/observations.md."
+            "observations must be measurements.Observations(values, steps), steps being the model step "
+            "number of each row, or one number of steps between rows; got "
+            f"{type(observations).__name__}. From a table with dates: docs/observations.md."
         )
 
 

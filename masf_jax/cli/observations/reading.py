@@ -304,6 +304,11 @@ def _check_order(path: Path, steps: np.ndarray, clock: ModelTimes) -> None:
     backwards = np.flatnonzero(np.diff(steps) <= 0)
     if backwards.size:
         i = int(backwards[0])
+        if times[i + 1] > times[i]:
+            raise InputError(
+                f"{path}: times {times[i]:.12g} and {times[i + 1]:.12g} are both nearest to model step "
+                f"{steps[i]}: average their values in the file, or take a smaller dynamics.dt."
+            )
         raise InputError(
             f"{path}: times must increase; {times[i]:.12g} is followed by {times[i + 1]:.12g} (number "
             f"{i + 2})."
