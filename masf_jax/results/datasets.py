@@ -44,7 +44,7 @@ def dataset(result: Assimilation | Smoothing | Shown, **options: Any) -> xr.Data
     _, made, found = _described(result, **options)
     for name, each in found.items():
         made[name] = (each.dims, each.read(slice(None)), each.about)
-    return made.set_xindex("time")  # for data.sel(time=…)
+    return made
 
 
 def to_netcdf(result: Assimilation | Smoothing | Shown, path: str | os.PathLike[str], **options: Any) -> Path:

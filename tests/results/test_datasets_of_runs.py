@@ -80,10 +80,11 @@ def test_dates_are_times(run, tmp_path):
         by_time = read.swap_dims(cycle="time")
         assert by_time.sel(time="2000-02-01")["observation"].shape == (3, 4)
         assert by_time["observation_x"].dims == ("measured",)
-    assert data.sel(time="2000-02-01")["cycle"].values.tolist() == [3, 4, 5]
-    assert data.sel(time=slice("2000-01-31T12", "2000-01-31T18")).sizes["cycle"] == 2
-    assert data.swap_dims(cycle="time")["analysis_mean"].dims == ("time", "x")
-    assert run[0].to_xarray().sel(time=0.31, method="nearest")["cycle"] == 2
+    by_time = data.swap_dims(cycle="time")
+    assert by_time.sel(time="2000-02-01")["cycle"].values.tolist() == [3, 4, 5]
+    assert by_time.sel(time=slice("2000-01-31T12", "2000-01-31T18")).sizes["time"] == 2
+    assert by_time["analysis_mean"].dims == ("time", "x")
+    assert run[0].to_xarray().swap_dims(cycle="time").sel(time=0.31, method="nearest")["cycle"] == 2
     assert data["observation"].attrs["units"] == data["analysis_mean"].attrs["units"] == "K"
     with pytest.raises(ValueError, match=r"one for each of the 6 cycles; got shape \(2,\)"):
         run[0].to_xarray(dates=dates[:2])
