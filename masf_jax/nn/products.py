@@ -13,9 +13,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -188,7 +188,7 @@ def _shape(a: Any, b: Any, *, form: str, stride: int, before: tuple[int, ...], t
         shape = a.shape[0], *(size * stride for size in space), b.shape[-2]
     else:
         shape = *taps, b.shape[-1], a.shape[-1]
-    return jax.core.ShapedArray(shape, a.dtype)
+    return ShapedArray(shape, a.dtype)
 
 
 def _by_first(cotangent: Array, a: Any, b: Array, *, form: str, **how: Any) -> Array:
