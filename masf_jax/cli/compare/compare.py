@@ -26,6 +26,7 @@ from ..run.figures import DPI
 from ..run.folder import claimed, deciding
 from ..run.pretrained import network_remark, pretraining_fit
 from ..run.problem import build_models
+from ..run.reach import tell_out_of_reach
 from ..run.results import configuration_text
 from .comparison import Comparison, Result, csv_text, latex, notes, run_rows, table_rows
 from .dataset import comparison_dataset, draw
@@ -79,7 +80,9 @@ def compare(overrides: list[str]) -> ExitCode:
             for entry, filter, found in zip(entries, filters, earlier, strict=True)
         ]
         to_do = zip(entries, filters, runs, strict=True)
-        tell([work(problem, entry, filter) for entry, filter, each in to_do if each is not None])
+        works = [work(problem, entry, filter) for entry, filter, each in to_do if each is not None]
+        tell(works)
+        tell_out_of_reach(works)
         comparison = Comparison(settings, problem, min(at_once, len(seeds)), command, [])
         files: list[Path] = []
         for number, entry in enumerate(entries):

@@ -32,6 +32,7 @@ from .folder import Stoppable, claimed, clear_partial, files_of, finished, parti
 from .metrics import summarize
 from .pretrained import network_remark, pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
+from .reach import tell_out_of_reach
 from .results import write_results
 from .smoothing import check_smoother, smooth
 
@@ -172,6 +173,7 @@ def _compute(
                 problem = problem._replace(filter=filter.prepare(problem.dynamics, problem.measurement))
                 seconds = time.perf_counter() - start
             tell([_work(problem, settings)])
+            tell_out_of_reach([_work(problem, settings)])
             if settings.estimate:
                 problem, found = estimated(problem, settings, **options)
             if found is not None and found.run is not None:
