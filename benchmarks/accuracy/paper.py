@@ -90,7 +90,7 @@ FINE: dict[str, Callable[[float], list[list[str]]]] = {
 LARGE: dict[str, Callable[[float], list[list[str]]]] = {
     "letkf": lambda r: settings_of(r, (0.7, 1.1), (1.0, 1.1), *((f, 1.02) for f in (1.0, 1.4, 2.0))),
     "masf": lambda r: settings_of(r, (0.7, 1.1)),
-    "masf_amortised": lambda r: settings_of(r, (1.0, 1.1), (1.4, 1.02), (2.0, 1.02)),
+    "masf_amortised": lambda r: settings_of(r, (1.0, 1.1), (2.0, 1.02)),
 }
 LARGEST: dict[str, Callable[[float], list[list[str]]]] = {
     name: lambda r: settings_of(r, (1.0, 1.1)) for name in ("letkf", "masf", "masf_amortised")
