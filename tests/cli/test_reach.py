@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from masf_jax import dynamics, filters, measurements
+from masf_jax.cli.config.compose import compose
 from masf_jax.cli.run.cost import Work
+from masf_jax.cli.run.problem import build_filter, build_models
 from masf_jax.cli.run.reach import out_of_reach, tell_out_of_reach
 from masf_jax.masf.priors.gaussian import GaussianPrior
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 MODEL = dynamics.Lorenz96(n=40)
 SENSOR = measurements.Measurement(measurements.Subset(np.arange(0, 40, 10)), measurements.Gaussian(1.0))
 
@@ -38,3 +42,11 @@ def test_it_names_the_filter(capsys):
     tell_out_of_reach([Work("mine", filters.LETKF(1.0), MODEL, SENSOR, 20, 1, 10)])
     said = capsys.readouterr().err
     assert said.startswith("masf-jax: warning: mine: radius 1: 70% of the model's points")
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
+@pytest.mark.parametrize("filter", ["letkf", "masf"])
+def test_every_experiment_takes_a_localised_filter_and_reaches_its_points(experiment, filter):
+    settings = compose([f"experiment={experiment}", f"filter={filter}"])
+    model, network = build_models(settings)
+    assert out_of_reach(build_filter(settings, model), model, network.measurement) is None
