@@ -59,6 +59,19 @@ def test_a_run_finds_it_and_its_configuration_is_kept(tmp_path):
     assert repeat(str(path), []).filter["adaptive_noise"] is None
 
 
+def test_tuning_by_observations_that_have_dates(tmp_path):
+    pytest.importorskip("optuna")
+    values = "".join(f"2026-01-{day:02d},{1100 + 7 * (day % 5)}\n" for day in range(1, 13))
+    (tmp_path / "flow.csv").write_text("time,value\n" + values)
+    file = [f"observations.path={tmp_path / 'flow.csv'}", "observations.time_origin=2026-01-01"]
+    file += ["observations.time_unit=days", "observations.units=null"]
+    tuning = ["filter.inflation=1.0,2.0", "trials=1", "seeds=1", "objective=likelihood"]
+    common = ["experiment=nile", "filter=enkf", "ensemble_size=20", f"output_dir={tmp_path / 'tune'}"]
+    assert main(["tune", *common, *file, *tuning]) == 0
+    with (tmp_path / "tune" / "trials.csv").open() as table:
+        assert all(math.isfinite(float(row["score"])) for row in csv.DictReader(table))
+
+
 @pytest.mark.slow
 def test_tuning_without_a_truth(tmp_path, capsys):
     """Of real observations, and by the same likelihood as a run of its own has."""

@@ -212,7 +212,7 @@ class SeedRuns:
         """Of `_runs`: `at_once` cases from this one on; beyond the last, that again."""
         problem, last = self.problem, len(self.problem.seeds) - 1
         cases = [problem.cases[min(first + i, last)] for i in range(self.at_once)]
-        cases = [case._replace(ensemble=case.ensemble[: self.n_members], units=None) for case in cases]
+        cases = [Case(c.key, c.observations, c.ensemble[: self.n_members], c.truth) for c in cases]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
         return self.filter, problem.dynamics, problem.measurement, stacked, problem.options
 
