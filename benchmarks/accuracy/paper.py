@@ -13,7 +13,7 @@ ensemble without measurements.
 Each filter's candidates (CANDIDATES; radii are multiples of RADII) are run on seeds 1000 and 1001, and the
 one with the least RMSE over the 51 states is reported on the others (of the amortised filter as many as of
 the LETKF at 128², where the base of its training is wider in cells: FINE); at 256² and 512², where a run
-takes many minutes, LARGE candidates (at 512² LARGEST: the radius that won at 256², in strides) on the one
+takes many minutes, LARGE candidates (at 512² LARGEST, one radius of .85 strides) on the one
 seed that is reported, and a start at 512² is spun up at 256² and for 10 transitions there. masf_paper: a
 smaller network (SMALLER), one seed, nothing chosen; what the full one costs: speed/masf_paper_cost.py. The
 amortised filter: the network of the preset, trained at 64² and Re = 1000; from 128² on it sees blocks of
