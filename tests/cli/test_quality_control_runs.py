@@ -46,7 +46,7 @@ def test_gross_errors_that_were_used_are_told(tmp_path, capsys):
     data, metrics = run(tmp_path / "a", *keys, f"observations.path={faulty}")
     said = capsys.readouterr()
     assert metrics["outlying_cycles"] == int((data["innovation"] > 6).sum()) > 0
-    assert int(data["innovation"].argmax()) == 2
+    assert int(data["innovation"].values.argmax()) == 2
     assert "cycles values were more than 6 forecast standard deviations" in said.err
     assert "cycles with a value 6 forecast std off" in said.out
     (told,) = _lost(data)

@@ -128,7 +128,8 @@ def test_dt_of_a_tenth(tmp_path, read):
         (["2021-10-31T02:00+02:00", "2021-10-31T00:00Z"], {"time_unit": "h"}, "line 3: a second value"),
         (["1", "2.4"], {}, r"time 2.4 \(number 2\) is not on a model step: .* nearest, 1, is at 2"),
         (["1", "2", "2"], {}, "line 4: a second value"),
-        (["1", "2", "2.0000001"], {}, "times must increase; 2 is followed by 2.0000001"),
+        (["1", "2", "2.0000001"], {}, "times 2 and 2.0000001 are both nearest to model step 1"),
+        (["1", "3", "2"], {}, "times must increase; 3 is followed by 2"),
         (["0", "3e9"], {}, "step 3000000000, too far from the origin"),
     ],
 )
