@@ -165,6 +165,7 @@ def test_the_kernel_gradient_of_large_arrays_is_that_of_small_ones(stride, befor
     gradient, x = noise((2, 6 // stride, 4 // stride, 2)), noise((2, 6, 4, 3))
     expected = products._by_kernel(gradient, x, stride, before, taps)
     monkeypatch.setattr(products, "_CACHE", 0)
+    monkeypatch.setattr(products, "_WIDE", 0)
     got = jax.jit(products._by_kernel_on_cpu, static_argnums=(2, 3, 4))(gradient, x, stride, before, taps)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
