@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .filters.faults import described
-from .metrics.outliers import outlying
+from .metrics.remarks import remarks
 
 __all__ = ["assimilation_text", "estimate_text", "smoothing_text"]
 
@@ -59,7 +59,10 @@ def _text(kind: str, run: Any, stages: tuple[str, ...], about: list[str]) -> str
         mean = f"{', '.join(shown)} (means over all cycles); " if shown else ""
         lines.append(f"  {stage}: {mean}saved: {saved}")
     flags = [np.asarray(x) for x in (faults, run.diverged, run.skipped)]
-    wrong = described(*flags) + outlying(run.info, skipped=flags[2])
+    model = None if run.given is None else run.given.dynamics
+    names, units = (None, None) if model is None else (model.variable_names, model.variable_units)
+    said = remarks(run.info, getattr(run, "forecast", {}), names, units, skipped=flags[2], diverged=flags[1])
+    wrong = described(*flags) + said
     return "\n".join([*lines, *(f"  {text}" for text in wrong)])
 
 

@@ -37,6 +37,7 @@ _ROWS = {
     "crps_analysis": "CRPS of the analysis",
     "innovation_rms_forecast": "RMS of observation - forecast",
     "innovation_rms_analysis": "RMS of observation - analysis",
+    "innovation_ratio": "observation - forecast / √(spread² + noise²)",
     "log_likelihood": "log-likelihood",
     "mean_gate": "gate: weight of the network",
     "values_outside_range": "values outside the valid range",

@@ -29,8 +29,8 @@ __all__ = [
     "InflatedFilter",
     "Info",
     "MemberFilter",
-    "largest_departure",
-    "largest_innovation",
+    "departures",
+    "innovation_info",
     "where_measured",
     "whitened_innovations",
 ]
@@ -41,6 +41,8 @@ Info: TypeAlias = dict[str, Array]
 
 innovation: the largest |mean d_j| / √(1 + variance d_j) over the whitened innovations d of the forecast
     members, the standard deviations by which z is off what the forecast expects. `FaultPolicy` looks at it.
+innovation_ratio: the root mean square of the same over the values used: 1 where spread and noise together
+    are of the size of the innovations; above 1 they are too small.
 rounding: estimated round-off of the analysis in posterior standard deviations, of its algebra and of numbers
     that are large against their spread. Above .1 the run's precision does not do: use precision=float64.
 """
@@ -311,7 +313,7 @@ class InflatedFilter(MemberFilter):
         inflated, inflation_memory = self.inflation.before(forecast, inflation_memory, d, n_valid)
         drawn, memory, info = self.analyse(key_analyse, inflated, z, mask, measurement, memory)
         analysis = self.inflation.after(key_inflate, forecast, drawn)
-        info = {"innovation": largest_innovation(d)} | info
+        info = innovation_info(d, n_valid) | info
         if inflation_memory is not None:
             info = info | {"inflation": jnp.sqrt(inflation_memory.factor)}
         lost = rounding.of_storage(forecast, analysis, info.get("rounding", 0.0))
@@ -331,16 +333,28 @@ def whitened_innovations(
     return layout.spread(layout.each(lambda x: measurement.whitened_innovation(z, x, mask), ensemble))
 
 
-def largest_innovation(innovations: Float[Array, "N m"]) -> Float[Array, ""]:
-    """max_j |mean d_j| / √(1 + variance d_j) of whitened innovations; inf where it cannot be had."""
+def innovation_info(innovations: Float[Array, "N m"], n_valid: Float[Array, ""]) -> Info:
+    """`departures` of the members' mean: |mean d_j| / √(1 + variance d_j), of whitened innovations."""
     mean, deviations = anomalies(innovations)
-    return largest_departure(mean, member_sum(deviations**2) / (len(innovations) - 1))
+    return departures(mean, member_sum(deviations**2) / (len(innovations) - 1), n_valid)
 
 
-def largest_departure(innovation: Float[Array, " m"], variance: Float[Array, " m"]) -> Float[Array, ""]:
-    """max_j |d_j| / √(1 + variance_j) of a whitened innovation; inf where it cannot be had."""
-    largest = jnp.max(jnp.abs(innovation) / jnp.sqrt(1.0 + variance), initial=0.0)
-    return jnp.where(jnp.isnan(largest), jnp.inf, largest)
+def departures(
+    innovation: Float[Array, " m"], variance: Float[Array, " m"], n_valid: Float[Array, ""]
+) -> Info:
+    """Largest and root mean square of |d_j| / √(1 + variance_j), as a filter reports them.
+
+    Args:
+        innovation: whitened, 0 where a value is missing.
+        n_valid: values that are not missing.
+
+    Returns:
+        `innovation` and `innovation_ratio`, see `Info`; inf where they cannot be had.
+    """
+    scaled = jnp.abs(innovation) / jnp.sqrt(1.0 + variance)
+    found = {"innovation": jnp.max(scaled, initial=0.0)}
+    found["innovation_ratio"] = jnp.sqrt((scaled**2).sum() / jnp.maximum(n_valid, 1))
+    return {name: jnp.where(jnp.isnan(value), jnp.inf, value) for name, value in found.items()}
 
 
 class EnsembleFilter(InflatedFilter):

@@ -152,8 +152,8 @@ def described(faults: np.ndarray, diverged: np.ndarray, skipped: np.ndarray) -> 
     if diverged.any():
         said.append(
             "the filter diverged: fewer than two finite members after the forecast of cycle "
-            f"{diverged.argmax()}; results from there on are NaN. More inflation or members, a smaller "
-            "localisation radius or model step may help."
+            f"{diverged.argmax()}; results from there on are NaN. Another inflation (too much blows "
+            "members up), more members, a smaller localisation radius or model step may help."
         )
     for fault, what in (
         (Fault.ANALYSIS, "the analysis was not finite"),

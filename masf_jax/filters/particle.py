@@ -15,7 +15,7 @@ from ..ensemble.resampling import systematic
 from ..ensemble.statistics import effective_sample_size
 from ..measurements.measurement import Measurement
 from ..numbers import within
-from .base import EnsembleState, Info, MemberFilter, largest_innovation, whitened_innovations
+from .base import EnsembleState, Info, MemberFilter, innovation_info, whitened_innovations
 
 __all__ = ["ParticleFilter"]
 
@@ -78,8 +78,8 @@ class ParticleFilter(MemberFilter):
 
         few = ~lost & (size < self.threshold.astype(size.dtype) * n)
         x, log_weights = jax.lax.cond(few, resample, keep, None)
-        innovation = largest_innovation(whitened_innovations(particles, z, mask, measurement))
-        info = {"innovation": innovation, "effective_sample_size": size}
+        d = whitened_innovations(particles, z, mask, measurement)
+        info = innovation_info(d, mask.sum().astype(d.dtype)) | {"effective_sample_size": size}
         return EnsembleState(x.reshape(particles.shape), log_weights), info
 
     def _resample(

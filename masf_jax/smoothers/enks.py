@@ -21,7 +21,7 @@ from ..filters.base import (
     EnsembleFilter,
     EnsembleState,
     Info,
-    largest_innovation,
+    innovation_info,
     where_measured,
     whitened_innovations,
     with_one_noise_law,
@@ -89,7 +89,7 @@ class _Problem(eqx.Module):
             moved = moved.reshape(window.shape)
             moved = moved.at[:, 0].set(self.filter.inflation.after(key_inflate, newest, moved[:, 0]))
             info = info | {"rounding": of_storage(window, moved, info["rounding"])}
-            return moved, {"innovation": largest_innovation(d)} | info
+            return moved, innovation_info(d, mask.sum().astype(d.dtype)) | info
 
         return where_measured(mask, use, window)
 

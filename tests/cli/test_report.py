@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html as html_module
 import math
 import re
 import shutil
@@ -154,3 +155,14 @@ def test_the_scores_have_a_row_for_each_variable():
     assert not [name for name in rows if "lost" in name]
     numbers["by_variable"] = {f"v{i}": own for i in range(11)}
     assert dict(score_rows(numbers))["  3 more variables"] == "in metrics.json"
+
+
+def test_an_ensemble_too_wide_is_told_by_the_run_and_on_its_page(tmp_path, capsys):
+    of_filter = ["filter=letkf", "filter.radius=2", "filter.inflation=1.05", "ensemble_size=12"]
+    few = ["measurement=subset", "measurement.indices=[0,8,16,24,32]", "n_cycles=120", "burn_in=20"]
+    assert main(["run", *of_filter, *few, "figures=false", f"output_dir={tmp_path}"]) == 0
+    error = capsys.readouterr().err
+    (said,) = [line for line in error.splitlines() if "the ensemble is too wide" in line]
+    assert main(["report", str(tmp_path), "--dpi", "40"]) == 0
+    text = html_module.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert said.partition("the ensemble")[2] in text

@@ -81,15 +81,22 @@ def _first_line(function: Any) -> str:
 
 def _lost(data: xr.Dataset) -> list[str]:
     from ...filters.faults import described
-    from ...metrics.outliers import outlying
+    from ...metrics.remarks import remarks
 
     names = ("faults", "diverged", "skipped")
     if not set(names) <= set(data):
         return []
     faults, diverged, skipped = (data[name].values for name in names)
     lost = described(faults, diverged.astype(bool), skipped.astype(bool))
-    info = {"innovation": data["innovation"].values} if "innovation" in data else {}
-    return lost + outlying(info, int(data.attrs.get("burn_in", 0)), skipped.astype(bool))
+    info = {name: data[name].values for name in ("innovation", "innovation_ratio") if name in data}
+    saved = {name: data[f"forecast_{name}"] for name in ("mean", "spread") if f"forecast_{name}" in data}
+    dim = str(saved["mean"].dims[1]) if "mean" in saved and saved["mean"].ndim > 1 else ""
+    named = dim in ("variable", "channel") and data[dim].dtype.kind in "OUT"
+    labels = (data[dim], data.get("variable_units")) if named else (None, None)
+    names, units = (None if each is None else [str(x) for x in each.values] for each in labels)
+    burn_in = int(data.attrs.get("burn_in", 0))
+    flags = skipped.astype(bool), diverged.astype(bool)
+    return lost + remarks(info, saved, names, units, burn_in, *flags)
 
 
 def _warnings(data: xr.Dataset) -> list[str]:

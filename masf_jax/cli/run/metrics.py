@@ -15,6 +15,7 @@ from ...filters.faults import fault_counts
 from ...measurements import Gaussian
 from ...metrics import time_average
 from ...metrics.outliers import outlying_cycles
+from ...metrics.overconfidence import innovation_ratio
 from ...results.cycles import Cycles
 from ...results.places import noise_axis, variable_labels
 from ...results.variables import by_variable
@@ -54,6 +55,7 @@ def summarize(settings: Settings, problem: Problem, cycles: Cycles) -> dict[str,
     metrics["outlying_cycles"] = len(outlying_cycles(result.info, burn_in, result.skipped))
     if not simulated:
         metrics |= _innovations(problem, cycles, burn_in)
+        metrics["innovation_ratio"] = innovation_ratio(result.info, burn_in, result.skipped)
     if (of_all := result.rejected) is not None:
         rejected = int(cycles.each(lambda part: _flat(of_all[part]).sum(1)).sum())
         measured = int(cycles.each(lambda part: _flat(cycles.given.observation_mask[part]).sum(1)).sum())

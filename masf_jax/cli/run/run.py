@@ -17,7 +17,7 @@ from ...estimation import Estimate
 from ...filters import MASF
 from ...filters.faults import FaultPolicy, FaultWarning, described
 from ...metrics import time_average
-from ...metrics.outliers import outlying
+from ...metrics.remarks import remarks
 from ...processes import ProcessLostError, alone, first_tells
 from ...quality_control import GrossErrorCheck
 from ...results.cycles import Cycles
@@ -97,14 +97,15 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
             metrics = summarize(settings, problem, cycles)
             metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
             metrics |= estimated_numbers(found, settings)
+            told = _told(problem, result, settings.burn_in)
             if record.began_at:
                 done = max(1, len(result.faults) - record.began_at)
                 metrics["resumed_at_cycle"] = record.began_at
                 metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
             if isinstance(problem.filter, MASF):
                 metrics["route"] = problem.filter.route_of(problem.measurement)
-            if told := network_remark(problem.filter):
-                metrics["network"] = told
+            if network := network_remark(problem.filter):
+                metrics["network"] = network
             whole = settings.faults.action != "error" or not np.any(result.faults)
             smoothed, said = smooth(settings, problem) if whole else (Smoothed({}, {}), [])
             for name, values in smoothed.scores.items():
@@ -116,10 +117,16 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
     clear_partial(folder)
     figures = _draw(folder, settings)
     faults, diverged, skipped = (np.asarray(a) for a in (result.faults, result.diverged, result.skipped))
-    said += described(faults, diverged, skipped) + outlying(result.info, settings.burn_in, skipped)
+    said += described(faults, diverged, skipped) + told
     if settings.faults.action == "error" and faults.any():
         said.append(f"faults.action=error: the run ended with the cycles before {len(faults)}.")
     return Outcome(metrics, folder, files, figures, said, bool((diverged | skipped).any()))
+
+
+def _told(problem: Problem, result: Assimilation, burn_in: int) -> list[str]:
+    names, units = problem.dynamics.variable_names, problem.dynamics.variable_units
+    flags = np.asarray(result.skipped), np.asarray(result.diverged)
+    return remarks(result.info, result.forecast, names, units, burn_in, *flags)
 
 
 def _earlier(folder: Path, settings: Settings) -> Outcome:

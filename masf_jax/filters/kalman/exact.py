@@ -21,7 +21,7 @@ from ...ensemble.transforms import by_singular_values
 from ...measurements.measurement import Measurement
 from ...numbers import number
 from .. import rounding
-from ..base import Filter, GaussianState, Info, State, largest_departure
+from ..base import Filter, GaussianState, Info, State, departures
 
 Carry = TypeVar("Carry")
 
@@ -170,7 +170,8 @@ def gaussian_analysis(
     innovation, jacobian = linearize(measurement, mean, z, mask)
     measured = jacobian @ factor
     coarse, fine = rounding.of_algebra(innovation, measured.T, z, mask, measurement)
-    largest = largest_departure(innovation, (measured**2).sum(1))
+    n_valid = mask.sum().astype(innovation.dtype)
+    expected = departures(innovation, (measured**2).sum(1), n_valid)
 
     def minimised(update: Callable) -> Callable:
         def run(mean: Array, factor: Array, z: Array, measurement: Measurement) -> tuple[Array, Array]:
@@ -193,7 +194,7 @@ def gaussian_analysis(
         lambda coarse: (*minimised(gaussian_update)(*arrays), coarse),
     )
     std = [jnp.sqrt((f**2).sum(1)) for f in (factor, analysed)]
-    info = {"innovation": largest, "rounding": rounding.of_gaussian(std[0], x, std[1], estimate)}
+    info = expected | {"rounding": rounding.of_gaussian(std[0], x, std[1], estimate)}
     return gaussian_state(x.reshape(mean.shape), analysed), info
 
 

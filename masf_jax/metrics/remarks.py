@@ -1,0 +1,48 @@
+"""What a run's numbers say of the run itself, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .outliers import outlying
+from .overconfidence import overconfident
+from .width import too_wide
+
+__all__ = ["remarks"]
+
+
+def remarks(
+    info: Mapping[str, Any],
+    forecast: Mapping[str, Any],
+    names: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    burn_in: int = 0,
+    skipped: Any = False,
+    diverged: Any = False,
+) -> list[str]:
+    """Of gross errors used, a spread too small for the innovations, one too wide for the state; none of
+    these: an empty list.
+
+    Args:
+        info: what the filter reported of each cycle.
+        forecast: saved arrays by name; without mean and spread nothing is said of the width.
+        names, units: of the variables along the state's first axis, which are told apart; None: one variable.
+        burn_in: cycles whose innovations do not count.
+        skipped, diverged: (K,) cycles whose analysis was not used; with fewer than two sound members.
+    """
+    said = outlying(info, burn_in, skipped) + overconfident(info, burn_in, skipped)
+    if not {"mean", "spread"} <= set(forecast):
+        return said
+    mean, spread = (_on_host(forecast[name]) for name in ("mean", "spread"))
+    lost = np.flatnonzero(np.broadcast_to(diverged, mean.shape[0]))
+    until = int(lost[0]) if len(lost) else mean.shape[0]
+    return said + too_wide(mean[:until], spread[:until], names, units)
+
+
+def _on_host(values: Any) -> Any:
+    """What is on disk stays there: some cycles are read of it."""
+    return np.asarray(values) if isinstance(values, jax.Array) else values

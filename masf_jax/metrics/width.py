@@ -1,0 +1,74 @@
+"""An ensemble that is far wider than what it is an estimate of: nothing in the innovations need show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["TOO_WIDE", "too_wide", "widths"]
+
+TOO_WIDE = 1.3
+"""Spread over the state's own variation: a free ensemble has 1, and a filter that works well below."""
+_FEWEST, _MOST = 20, 40
+"""Cycles from which on something is said; cycles that are read."""
+
+
+def widths(mean: Any, spread: Any, apart: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The spread late in a run, and the larger of its first one and the variation of the means, all in the
+    state's units.
+
+    With root mean squares over points, s_k that of the spread at cycle k, and v the deviation of the means
+    from their mean over cycles and points, these are the root mean square of s_k over the last quarter of
+    the cycles and max(s_0, v). Of long runs some 40 cycles are read, evenly apart.
+
+    Args:
+        mean, spread: of the forecasts, (K, *state).
+        apart: the state's first axis counts variables, each with numbers of its own.
+
+    Returns:
+        Two arrays (V,); V is 1 unless `apart`.
+    """
+    n = spread.shape[0]
+    every = max(1, n // _MOST)
+    means = _by_variable(mean[::every], apart)
+    late = _by_variable(spread[n - max(1, n // 4) :: every], apart)
+    first = _by_variable(spread[:1], apart)
+    square = [np.mean(each**2, axis=(0, 2)) for each in (late, first)]
+    return np.sqrt(square[0]), np.sqrt(np.maximum(square[1], means.var(axis=(0, 2))))
+
+
+def too_wide(
+    mean: Any, spread: Any, names: Sequence[str] | None = None, units: Sequence[str] | None = None
+) -> list[str]:
+    """A sentence where the spread late in a run is more than `TOO_WIDE` times what it should be below.
+
+    Args:
+        mean, spread: of the forecasts, (K, *state).
+        names: of the variables along the state's first axis; None: the state is one variable.
+        units: of these; None: not known.
+    """
+    if spread.shape[0] < _FEWEST:
+        return []
+    late, level = widths(mean, spread, names is not None)
+    known = np.isfinite(late) & np.isfinite(level) & (level > 0)
+    factor = np.divide(late, level, out=np.zeros_like(late), where=known)
+    worst = int(factor.argmax())
+    if factor[worst] <= TOO_WIDE:
+        return []
+    of = "" if names is None else f" of {names[worst]}"
+    unit = "" if names is None or units is None or units[worst] in ("", "1") else f" {units[worst]}"
+    return [
+        f"the ensemble is too wide: over the last quarter of the cycles the forecast's spread{of} is "
+        f"{late[worst]:.3g}{unit}, {factor[worst]:.3g} times what the first ensemble had or its mean varies "
+        f"by, {level[worst]:.3g}{unit}. Between sensors this grows without large innovations. Less inflation "
+        "(filter.inflation is a factor a cycle), inflation that adapts (filter.adaptive=true), relaxation "
+        "(filter.rtps=.5) or another filter.radius may help; docs/troubleshooting.md."
+    ]
+
+
+def _by_variable(values: Any, apart: bool) -> np.ndarray:
+    """(cycles, V, points)."""
+    values = np.asarray(values, np.float64)
+    return values.reshape(len(values), values.shape[1] if apart else 1, -1)
