@@ -16,7 +16,7 @@ _FEWEST, _LEFT_OUT = 20, 0.05
 
 
 def innovation_ratio(info: Mapping[str, Any], burn_in: int = 0, skipped: Any = False) -> float:
-    """Root mean square of (z - H(mean)) / √(spread² + noise²) over a run's cycles; NaN of no cycle with values.
+    """Root mean square of (z - H(mean)) / √(spread² + noise²) over cycles; NaN where none has values.
 
     Args:
         info: what a filter reported: `innovation_ratio` is the root mean square over the values of a cycle.
