@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from often import often
+from rich.console import Console
 
 from masf_jax.cli.compare import compare as command
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, with_error
@@ -173,12 +176,34 @@ def test_a_filter_that_fails_takes_no_results_along(scripted, tmp_path, capsys):
 
 def test_a_run_no_better_than_the_climatology_has_diverged():
     problem = share(compose(SMALL), (0, 1, 2))
-    runs = [{"rmse_analysis": factor * problem.climatology} for factor in (0.9, 1.1, math.nan)]
-    for name, lost in (("etkf", [False, True, True]), ("climatology", [False, False, True])):
+    cases = ((0.9, 1.0), (1.1, 1.0), (math.nan, math.nan), (0.97, 0.07), (0.4, 0.07), (0.97, math.nan))
+    runs = [
+        {"rmse_analysis": factor * problem.climatology, "spread_skill_ratio": ratio}
+        for factor, ratio in cases
+    ]
+    of_etkf = [False, True, True, True, False, False]  # the fourth is sure of itself, and near the climate
+    for name, lost in (("etkf", of_etkf), ("climatology", [False, False, True, False, False, False])):
         entry = Entry(name, compose([f"filter={name}"]), None)
         comparison = Comparison(entry.settings, problem, 1, "", [])
         assert comparison.lost(Result(entry, runs)) == lost
     assert 3.0 < problem.climatology < 4.3
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(120, []), (100, ["RMSE forecast"]), (80, ["RMSE forecast", "CRPS"])]
+)
+def test_a_table_keeps_to_the_terminal(width, left_out):
+    head = ["filter", "N", "RMSE analysis", "RMSE forecast", "spread/RMSE", "CRPS", "s/cycle", "diverged"]
+    score = "0.5837 ± 0.0030"
+    rows = [["masf_amortised", "20", *[score] * 4, "4.5e-04", "0/5"]]
+    console = Console(width=width, file=io.StringIO(), force_terminal=True)
+    table, without = command.fitting("lorenz96_partial: 4 filters, 5 seeds", head, rows, console)
+    assert without == left_out
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in lines) <= width
+    assert len(lines) == 6  # nothing is folded
+    assert lines[4].count(score) == 4 - len(left_out)
 
 
 def test_cells_show_the_error_to_two_digits():

@@ -33,12 +33,14 @@ from .dataset import comparison_dataset, draw
 from .entries import Entry, output_folder, read_entries
 from .seed_runs import SeedRuns, SharedProblem, prepared, share, work
 
-__all__ = ["compare"]
+__all__ = ["compare", "fitting"]
 
 _OWN = ("filters", "seeds", "seeds_at_once")
 _NOT_OF_THE_FILE = ("filter", "output_dir", "seed")
 """Keys of `--config FILE` that are those of a single run."""
 _WIDTH = 120
+_LESS_NEEDED = ("RMSE forecast", "CRPS", "s/cycle")
+"""Columns that a narrow terminal goes without, first ones first."""
 _TRACEBACK = ".error.txt"
 """Behind a filter's label: the file with the traceback of what made it fail."""
 
@@ -179,18 +181,31 @@ def _write(folder: Path, comparison: Comparison) -> list[Path]:
     return write_all(folder, {"comparison.nc": lambda path: path.write_bytes(content)} | writers)[:4]
 
 
+def fitting(title: str, head: list[str], rows: list[list[str]], console: Console) -> tuple[Table, list[str]]:
+    """The table, and which columns it has not since the console is too narrow for all."""
+    left_out: list[str] = []
+    while True:
+        table = Table(title=title, title_justify="left")
+        kept = [number for number, label in enumerate(head) if label not in left_out]
+        for number in kept:
+            table.add_column(head[number], justify="left" if number == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(row[number] for number in kept))
+        more = [label for label in _LESS_NEEDED if label in head and label not in left_out]
+        free = console.options.update(width=10**6)
+        if not more or console.measure(table, options=free).maximum <= console.width:
+            return table, left_out
+        left_out.append(more[0])
+
+
 def _print(comparison: Comparison, files: list[Path]) -> None:
     settings = comparison.settings
     counts = f"{len(comparison.results)} filters, {len(comparison.problem.seeds)} seeds"
-    table = Table(title=f"{settings.called}: {counts}", title_justify="left")
-    head, rows = table_rows(comparison)
-    for number, label in enumerate(head):
-        table.add_column(label, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to keep to
         console.width = _WIDTH
+    table, left_out = fitting(f"{settings.called}: {counts}", *table_rows(comparison), console)
     console.print(table)
-    for line in [*notes(comparison), "Files:", *(f"  {path}" for path in files)]:
+    narrow = [f"Too wide for this terminal: {', '.join(left_out)} (in comparison.csv)."] if left_out else []
+    for line in [*narrow, *notes(comparison), "Files:", *(f"  {path}" for path in files)]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -45,6 +45,9 @@ _COLUMNS = {
     "crps_analysis": "CRPS",
 }
 
+_NEAR, _SURE = 0.5, 0.2
+"""Of the climatology's RMSE, and spread/RMSE: above the one and below the other a run has lost the truth."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -72,10 +75,15 @@ class Comparison:
     results: Sequence[Result]
 
     def lost(self, result: Result) -> list[bool]:
-        """Which runs diverged: NaN, or no better than the climatology (but for that filter itself)."""
+        """Which runs diverged: NaN, or no better than the climatology, or near it and sure of it (the
+        climatology as a filter by NaN alone)."""
         itself = result.entry.settings.filter["name"] == "climatology"
         limit = math.inf if itself else self.problem.climatology
-        return [not run["rmse_analysis"] < limit for run in result.runs]
+        return [
+            not run["rmse_analysis"] < limit
+            or (run["rmse_analysis"] > _NEAR * limit and run["spread_skill_ratio"] < _SURE)
+            for run in result.runs
+        ]
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
@@ -133,7 +141,8 @@ def notes(comparison: Comparison) -> list[str]:
         "observations and first members for all filters; "
         f"{settings.n_cycles} cycles, of which the first {problem.burn_in} do not count.",
         f"diverged: runs with NaN, which no average has, or an RMSE not below {problem.climatology:.3g}, "
-        f"that of the model's climatology. s/cycle: median over the seeds, without compilation{together}.",
+        f"that of the model's climatology, or above {_NEAR:g} of it with a spread below {_SURE:g} of the "
+        f"RMSE. s/cycle: median over the seeds, without compilation{together}.",
     ]
     sizes = {result.entry.settings.ensemble_size for result in comparison.results if result.has_members}
     if len(sizes) > 1:
@@ -147,6 +156,12 @@ def notes(comparison: Comparison) -> list[str]:
         f"{row['filter']}: {row['skipped_cycles']} analyses could not be used; there the forecast stands."
         for row in comparison.summaries
         if row["skipped_cycles"]
+    ]
+    lines += [
+        f"{row['filter']}: {row['diverged']} of {row['runs']} seeds lost the truth; the averages have all of "
+        "them but those with NaN."
+        for row in comparison.summaries
+        if row["diverged"]
     ]
     lines += [f"{r.entry.label}: {r.remark}." for r in comparison.results if r.remark is not None]
     lines += [f"{r.entry.label} failed: {r.failure}" for r in comparison.results if r.failure is not None]
