@@ -61,7 +61,9 @@ def _text(kind: str, run: Any, stages: tuple[str, ...], about: list[str]) -> str
     flags = [np.asarray(x) for x in (faults, run.diverged, run.skipped)]
     model = None if run.given is None else run.given.dynamics
     names, units = (None, None) if model is None else (model.variable_names, model.variable_units)
-    said = remarks(run.info, getattr(run, "forecast", {}), names, units, skipped=flags[2], diverged=flags[1])
+    truth = None if run.given is None else run.given.truth
+    told = {"skipped": flags[2], "diverged": flags[1], "truth": truth}
+    said = remarks(run.info, getattr(run, "forecast", {}), names, units, **told)
     wrong = described(*flags) + said
     return "\n".join([*lines, *(f"  {text}" for text in wrong)])
 

@@ -85,13 +85,21 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})"))
     units = metrics.get("observation_units") or ""
     for key, label in _ROWS.items():
-        if metrics.get("sensors_differ") and key.startswith("innovation_rms"):  # of several units
-            rows += _sensor_rows(metrics["by_sensor"]) if key.endswith("forecast") else []
-            continue
-        shown = expected_range(metrics) if key.startswith("expected") else _shown(metrics.get(key))
+        of_several_units = metrics.get("sensors_differ") and key.startswith("innovation_rms")
+        shown = (
+            ""
+            if of_several_units
+            else expected_range(metrics)
+            if key.startswith("expected")
+            else _shown(metrics.get(key))
+        )
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
             of_values = units and key.startswith("innovation_rms")
             rows.append((f"{label} ({units})" if of_values else label, shown))
+        if key == "innovation_rms_analysis" and len(metrics.get("by_sensor", {})) > 1:
+            rows += _sensor_rows(metrics["by_sensor"])
+        if key == "innovation_rms_analysis" and metrics.get("withheld"):
+            rows += _sensor_rows(metrics["withheld"], ", withheld")
         if key == "rmse_unobserved_analysis":
             rows += _variable_rows(metrics.get("by_variable", {}))
     for key in metrics:
@@ -117,11 +125,19 @@ def _variable_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     return rows
 
 
-def _sensor_rows(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """Mean and root mean square of observation - forecast of each sensor, in stds of its noise."""
-    rows = [("observation - forecast, in std of the noise", "mean | RMS")]
-    for name, numbers in list(found.items())[:_MOST_VARIABLES]:
-        rows.append((f"  {name}", f"{_shown(numbers['mean'])} | {_shown(numbers['rms'])}"))
+def _sensor_rows(found: dict[str, dict[str, Any]], which: str = "") -> list[tuple[str, str]]:
+    """Mean ± standard error and root mean square of observation - forecast of each sensor, in stds of its
+    noise; of many, those whose means are most standard errors off 0."""
+
+    def far(name: str) -> float:
+        return abs(found[name]["mean"]) / (found[name].get("standard_error") or math.inf)
+
+    names = sorted(found, key=far, reverse=True) if len(found) > _MOST_VARIABLES else list(found)
+    rows = [(f"observation - forecast{which}, in std of the noise", "mean | RMS")]
+    for name in names[:_MOST_VARIABLES]:
+        mean, error, rms, n = (found[name].get(key) for key in ("mean", "standard_error", "rms", "n"))
+        mean = f"{mean:.2f} ± {error:.2f}" if error and math.isfinite(error) else _shown(mean)
+        rows.append((f"  {name} ({n} values)", f"{mean} | {_shown(rms)}"))
     if len(found) > _MOST_VARIABLES:
         rows.append((f"  {len(found) - _MOST_VARIABLES} more", "in metrics.json"))
     return rows

@@ -23,6 +23,7 @@ def remarks(
     burn_in: int = 0,
     skipped: Any = False,
     diverged: Any = False,
+    truth: Any = None,
 ) -> list[str]:
     """Of gross errors used, a spread too small for the innovations, one too wide for the state; none of
     these: an empty list.
@@ -33,14 +34,16 @@ def remarks(
         names, units: of the variables along the state's first axis, which are told apart; None: one variable.
         burn_in: cycles whose innovations do not count.
         skipped, diverged: (K,) cycles whose analysis was not used; with fewer than two sound members.
+        truth: (K, *state), where it is known.
     """
     said = outlying(info, burn_in, skipped) + overconfident(info, burn_in, skipped)
     if not {"mean", "spread"} <= set(forecast):
         return said
-    mean, spread = (_on_host(forecast[name]) for name in ("mean", "spread"))
+    mean, spread, truth = (_on_host(each) for each in (forecast["mean"], forecast["spread"], truth))
     lost = np.flatnonzero(np.broadcast_to(diverged, mean.shape[0]))
     until = int(lost[0]) if len(lost) else mean.shape[0]
-    return said + too_wide(mean[:until], spread[:until], names, units)
+    truth = None if truth is None else truth[:until]
+    return said + too_wide(mean[:until], spread[:until], names, units, truth)
 
 
 def _on_host(values: Any) -> Any:

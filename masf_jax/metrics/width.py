@@ -9,38 +9,44 @@ import numpy as np
 
 __all__ = ["TOO_WIDE", "too_wide", "widths"]
 
-TOO_WIDE = 1.3
+TOO_WIDE = 2.0
 """Spread over the state's own variation: a free ensemble has 1, and a filter that works well below."""
 _FEWEST, _MOST = 20, 40
 """Cycles from which on something is said; cycles that are read."""
 
 
-def widths(mean: Any, spread: Any, apart: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The spread late in a run, and the larger of its first one and the variation of the means, all in the
-    state's units.
+def widths(mean: Any, spread: Any, apart: bool = False, truth: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """The spread late in a run, and the largest of its first one and the variations of means and truth, all
+    in the state's units.
 
     With root mean squares over points, s_k that of the spread at cycle k, and v the deviation of the means
     from their mean over cycles and points, these are the root mean square of s_k over the last quarter of
-    the cycles and max(s_0, v). Of long runs some 40 cycles are read, evenly apart.
+    the cycles and max(s_0, v), or max(s_0, v, v of the truth) where that is known. Of
+    long runs some 40 cycles are read, evenly apart.
 
     Args:
         mean, spread: of the forecasts, (K, *state).
         apart: the state's first axis counts variables, each with numbers of its own.
+        truth: (K, *state), or None.
 
     Returns:
         Two arrays (V,); V is 1 unless `apart`.
     """
     n = spread.shape[0]
     every = max(1, n // _MOST)
-    means = _by_variable(mean[::every], apart)
+    courses = [_by_variable(each[::every], apart) for each in (mean, truth) if each is not None]
     late = _by_variable(spread[n - max(1, n // 4) :: every], apart)
     first = _by_variable(spread[:1], apart)
-    square = [np.mean(each**2, axis=(0, 2)) for each in (late, first)]
-    return np.sqrt(square[0]), np.sqrt(np.maximum(square[1], means.var(axis=(0, 2))))
+    levels = [np.mean(first**2, axis=(0, 2)), *(each.var(axis=(0, 2)) for each in courses)]
+    return np.sqrt(np.mean(late**2, axis=(0, 2))), np.sqrt(np.max(levels, axis=0))
 
 
 def too_wide(
-    mean: Any, spread: Any, names: Sequence[str] | None = None, units: Sequence[str] | None = None
+    mean: Any,
+    spread: Any,
+    names: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    truth: Any = None,
 ) -> list[str]:
     """A sentence where the spread late in a run is more than `TOO_WIDE` times what it should be below.
 
@@ -48,10 +54,11 @@ def too_wide(
         mean, spread: of the forecasts, (K, *state).
         names: of the variables along the state's first axis; None: the state is one variable.
         units: of these; None: not known.
+        truth: (K, *state), where it is known.
     """
     if spread.shape[0] < _FEWEST:
         return []
-    late, level = widths(mean, spread, names is not None)
+    late, level = widths(mean, spread, names is not None, truth)
     known = np.isfinite(late) & np.isfinite(level) & (level > 0)
     factor = np.divide(late, level, out=np.zeros_like(late), where=known)
     worst = int(factor.argmax())
@@ -61,10 +68,11 @@ def too_wide(
     unit = "" if names is None or units is None or units[worst] in ("", "1") else f" {units[worst]}"
     return [
         f"the ensemble is too wide: over the last quarter of the cycles the forecast's spread{of} is "
-        f"{late[worst]:.3g}{unit}, {factor[worst]:.3g} times what the first ensemble had or its mean varies "
+        f"{late[worst]:.3g}{unit}, {factor[worst]:.3g} times what the first ensemble had or the state varies "
         f"by, {level[worst]:.3g}{unit}. Between sensors this grows without large innovations. Less inflation "
         "(filter.inflation is a factor a cycle), inflation that adapts (filter.adaptive=true), relaxation "
-        "(filter.rtps=.5) or another filter.radius may help; docs/troubleshooting.md."
+        "(filter.rtps=.5) or another filter.radius may help, if the sensors say anything of the state; "
+        "docs/troubleshooting.md."
     ]
 
 

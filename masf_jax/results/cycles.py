@@ -68,10 +68,13 @@ class Cycles:
 
     def residual(self, stage: str, part: slice) -> np.ndarray:
         """z - H(mean), (cycles, *z), NaN where no value was used; of runs with saved means only."""
-        used = self.used(part)
+        return self.departure(stage, part, self.given.observation, self.used(part))
+
+    def departure(self, stage: str, part: slice, values: Any, where: np.ndarray) -> np.ndarray:
+        """z - H(mean) of any values (K, *z), NaN but `where` (cycles, *z)."""
         mean = jax.device_put(np.asarray(getattr(self.result, stage)["mean"][part]))
-        values = np.where(used, np.asarray(self.given.observation[part]), 0.0).astype(mean.dtype)
-        return np.where(used, np.asarray(_differences(self.given.measurement, values, mean)), np.nan)
+        values = np.where(where, np.asarray(values[part]), 0.0).astype(mean.dtype)
+        return np.where(where, np.asarray(_differences(self.given.measurement, values, mean)), np.nan)
 
     def each(self, numbers: Callable[[slice], np.ndarray]) -> np.ndarray:
         """Numbers of all cycles, (K, …), from those of a part."""

@@ -128,3 +128,46 @@ def test_several_instruments_from_the_command_line(tmp_path):
 def test_bad_threshold(value):
     with pytest.raises(InputError, match=f"quality_control.threshold must be positive; got {value}"):
         compose([f"quality_control.threshold={value}"])
+
+
+def stations(path, bias):
+    rng = np.random.default_rng(0)
+    lines = ["# units: degC", "time,station,value"]
+    for t in range(60):
+        for i, name in enumerate(("ALMATY", "BREST", "SAPPORO")):
+            lines.append(f"{t},{name},{rng.normal() + bias[i]}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_station_withheld_is_scored_and_no_analysis_sees_it(tmp_path, capsys):
+    keys = ["burn_in=5", "n_cycles=null", "initial.mean=0", "initial.std=.1", "dynamics.model_error=.1"]
+    whole = stations(tmp_path / "whole.csv", (0.0, 0.0, 2.0))
+    data, metrics = run(tmp_path / "a", *keys, f"observations.path={whole}")
+    said = capsys.readouterr()
+    assert list(metrics["by_sensor"]) == ["ALMATY", "BREST", "SAPPORO"]
+    assert data["station"].values.tolist() == ["ALMATY", "BREST", "SAPPORO"]
+    assert "noise: SAPPORO +" in said.err
+    assert "SAPPORO (55 values)" in said.out
+    withheld, metrics = run(
+        tmp_path / "b", *keys, f"observations.path={whole}", "observations.withhold=[SAPPORO]"
+    )
+    said = capsys.readouterr()
+    assert list(metrics["by_sensor"]) == ["ALMATY", "BREST"]
+    found = metrics["withheld"]["SAPPORO"]
+    z, forecast = data["observation"].values[5:, 2], withheld["forecast_mean"].values[5:, 2]
+    assert found["n"] == 55
+    assert found["mean"] == pytest.approx(float((z - forecast).mean()), rel=1e-4)
+    assert "withheld, in std of the noise" in said.out
+    assert "noise: SAPPORO +" in said.err
+    assert not withheld["observation_mask"].values[:, 2].any()
+    other = stations(tmp_path / "other.csv", (0.0, 0.0, -7.0))
+    again, _ = run(tmp_path / "c", *keys, f"observations.path={other}", "observations.withhold=[2]")
+    np.testing.assert_array_equal(withheld["analysis_mean"], again["analysis_mean"])
+    for wrong, message in (
+        ("[OSLO]", "is not a station (ALMATY, BREST, SAPPORO) or a number"),
+        ("[0,1,2]", "no value"),
+    ):
+        arguments = ["run", "dynamics=linear", "dynamics.n=3", *keys, f"observations.path={whole}"]
+        assert main([*arguments, f"observations.withhold={wrong}", f"output_dir={tmp_path / 'd'}"]) == 2
+        assert message in capsys.readouterr().err

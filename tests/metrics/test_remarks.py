@@ -48,6 +48,12 @@ def test_an_ensemble_blown_up_between_few_sensors_is_told(twin, members):
     said = [text for text in remarks(run.info, run.forecast) if text.startswith("the ensemble is too wide")]
     assert f"is {late:.3g}, {late / level:.3g} times" in said[0]
     assert said[0] in str(run)
+    flat = np.full((200, 40), 1.0)
+    assert too_wide(flat, 3 * flat) == []
+    wide = too_wide(flat, np.where(np.arange(200) > 0, 3.0, 1.0)[:, None] * flat)
+    assert "3 times" in wide[0]
+    varying = flat * np.where(np.arange(200) % 2, 2.0, -2.0)[:, None]
+    assert too_wide(flat, np.where(np.arange(200) > 0, 3.0, 1.0)[:, None] * flat, truth=varying) == []
     blown = np.arange(200) >= 150
     spread = np.where(blown[:, None], np.nan, spread)
     mean = np.where(blown[:, None], np.nan, run.forecast["mean"])

@@ -53,6 +53,7 @@ _HARMLESS = (
 """Keys that leave a preset's expected RMSE valid."""
 _YOUNGER = {
     "observations.nearest",
+    "observations.withhold",
     "experiment.expected_std",
     "smoother.name",
     "filter.adaptive_noise",

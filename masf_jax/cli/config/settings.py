@@ -94,6 +94,8 @@ class ObservationFile:
     """Values outside count as missing."""
     stations: tuple[str | int, ...] | None = None
     """Names in the file, one for each measured value, in their order."""
+    withhold: tuple[str | int, ...] = ()
+    """Stations by name, or measured values by number, that no analysis sees and that are scored."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..errors import InputError, printable, unknown
 from ..groups import config_folder
 from .csv_files import read_csv
 from .safety import check_kind, check_memory
+from .stations import names_of, of_stations, withheld_values
 from .table import Table
 from .times import ModelTimes, dates_of, model_times
 
@@ -30,7 +31,8 @@ class Record(NamedTuple):
     values, mask: (K, *z); steps: (K,) int32; times: (K,) double precision, in the model's unit.
     units: the file's, or those expected where the file gives none; time_units: what `times` count.
     warnings: what the user should know, a sentence each; outside: number of values out of the valid range.
-    dates: (K,) datetime64, where the times are dates.
+    dates: (K,) datetime64, where the times are dates. stations: what each measured value's place is called.
+    withheld: (K, *z) values that no analysis is to see, NaN elsewhere.
     """
 
     values: np.ndarray
@@ -42,6 +44,8 @@ class Record(NamedTuple):
     warnings: tuple[str, ...] = ()
     outside: int = 0
     dates: np.ndarray | None = None
+    stations: tuple[str, ...] | None = None
+    withheld: np.ndarray | None = None
 
 
 def read_observations(
@@ -68,7 +72,7 @@ def read_observations(
     _check_units(path, source.units, table.units)
     clock = model_times(path, table.clock, source.time_unit, source.time_origin)
     stations = None if source.stations is None else [str(name) for name in source.stations]
-    placed = _place(path, table, shape, positions, stations)
+    placed, names = _place(path, table, shape, positions, stations)
     steps = _steps(path, clock, dt, table.clock.rounding, source.nearest)
     if table.rows:
         steps, placed, clock = _merged(path, steps, placed, clock)
@@ -104,7 +108,14 @@ def read_observations(
     time_units = printable(clock.units, _LONGEST_UNITS) if clock.units else None
     values = np.where(mask, values, 0.0)
     dates = dates_of(times, clock.units, table.clock.calendar)
-    return Record(values, mask, steps, times, units, time_units, tuple(warnings), count, dates)
+    withheld = None
+    if source.withhold:
+        which = withheld_values(source.withhold, names, shape)
+        withheld, mask = np.where(mask & which, values, np.nan), mask & ~which
+        if not mask.any():
+            raise InputError(f"observations.withhold leaves no value of {path} for the analyses.")
+    about = (units, time_units, tuple(warnings), count, dates, names, withheld)
+    return Record(values, mask, steps, times, *about)
 
 
 def first_of(found: np.ndarray, values: np.ndarray, times: np.ndarray) -> str:
@@ -163,8 +174,9 @@ def _place(
     shape: tuple[int, ...],
     positions: np.ndarray | None,
     stations: Sequence[str] | None,
-) -> np.ndarray:
-    """Values at their places in the measured array, (K, *shape); NaN where the file has none."""
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Values at their places in the measured array, (K, *shape), NaN where the file has none; and what the
+    places are called, where all have a name."""
     size, n_times = math.prod(shape), len(table.values)
     values = table.values.reshape(n_times, -1)
     columns = values.shape[1]
@@ -172,7 +184,7 @@ def _place(
     if index is None and table.positions is not None:
         index = _nearest(path, table.positions, positions)
     if index is None and (stations is not None or table.stations is not None):
-        index = _of_stations(path, table.stations, stations, size)
+        index = of_stations(path, table.stations, stations, size)
     if index is None:
         if columns != size:
             raise InputError(
@@ -196,41 +208,7 @@ def _place(
     check_memory(path, n_times * size)
     out = np.full((n_times, size), np.nan)
     out[:, index] = values
-    return out.reshape(n_times, *shape)
-
-
-def _of_stations(
-    path: Path, names: Sequence[str] | None, wanted: Sequence[str] | None, size: int
-) -> np.ndarray:
-    """Which measured value each station is."""
-    if names is None:
-        raise InputError(f"observations.stations is given, but {path} names no stations.")
-    found = [str(name) for name in names]
-    shown = printable(", ".join(found[:20]), 200) + (", …" if len(found) > 20 else "")
-    if wanted is not None:
-        if len(wanted) != size or len(set(wanted)) != size:
-            raise InputError(
-                f"observations.stations must name each of the {size} measured values once; it has "
-                f"{len(wanted)} names."
-            )
-        strange = [name for name in found if name not in wanted]
-        if strange:
-            raise InputError(
-                f"{path} has a station {printable(strange[0], 60)!r} that observations.stations does not "
-                "name "
-                f"({', '.join(wanted)})."
-            )
-        return np.array([wanted.index(name) for name in found])
-    if sorted(found) == sorted(str(i) for i in range(size)):
-        return np.array([int(name) for name in found])
-    numbered = all(name.isdecimal() for name in found)
-    if len(set(found)) != size or found != sorted(found, key=int if numbered else None):
-        raise InputError(
-            f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
-            "order: "
-            f"observations.stations=[{shown.replace(', ', ',')}]."
-        )
-    return np.arange(size)
+    return out.reshape(n_times, *shape), names_of(table.stations, stations, index, size)
 
 
 def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndarray:

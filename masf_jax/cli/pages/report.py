@@ -96,7 +96,7 @@ def _lost(data: xr.Dataset) -> list[str]:
     names, units = (None if each is None else [str(x) for x in each.values] for each in labels)
     burn_in = int(data.attrs.get("burn_in", 0))
     flags = skipped.astype(bool), diverged.astype(bool)
-    return lost + remarks(info, saved, names, units, burn_in, *flags)
+    return lost + remarks(info, saved, names, units, burn_in, *flags, data.get("truth"))
 
 
 def _warnings(data: xr.Dataset) -> list[str]:

@@ -17,15 +17,15 @@ from ...metrics import time_average
 from ...metrics.outliers import outlying_cycles
 from ...metrics.overconfidence import innovation_ratio
 from ...results.cycles import Cycles
-from ...results.places import noise_axis, variable_labels
+from ...results.places import variable_labels
 from ...results.variables import by_variable
 from ..config.settings import Settings
 from .problem import Problem
+from .sensors import sensor_metrics
 
 __all__ = ["averages", "summarize", "versions"]
 
 _STAGES = ("analysis", "forecast")
-_MOST_SENSORS = 100
 
 
 def versions() -> dict[str, str]:
@@ -139,25 +139,6 @@ def _spread_skill(scores: Mapping[str, Any], burn_in: int, n_members: int | None
     return math.sqrt(factor * variance / error) if error > 0 else math.nan
 
 
-def _of_sensors(cycles: Cycles, burn_in: int) -> dict[str, Any]:
-    """Of each value of a list: mean and root mean square of z - H(forecast mean), in stds of its noise.
-
-    A mean far from 0 is a biased sensor (or model); beside it, the number of values used.
-    """
-    noise = noise_axis(cycles.given.dynamics, cycles.given.measurement)
-    if not noise or len(noise[0].values) > _MOST_SENSORS or "mean" not in cycles.result.forecast:
-        return {}
-    scaled = cycles.each(lambda part: cycles.residual("forecast", part))[burn_in:] / noise[0].values[None]
-    found = {}
-    for i, values in enumerate(scaled.astype(np.float64).T):
-        used = values[np.isfinite(values)]
-        if used.size:
-            rms = float(np.sqrt((used**2).mean()))
-            found[f"value_{i}"] = {"mean": float(used.mean()), "rms": rms, "n": int(used.size)}
-    differ = float(np.ptp(noise[0].values)) > 0
-    return {"by_sensor": found, "sensors_differ": differ} if found else {}
-
-
 def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, Any]:
     """Root-mean-square and mean of z - H(mean) after the burn-in, forecast and analysis apart.
 
@@ -180,7 +161,7 @@ def _innovations(problem: Problem, cycles: Cycles, burn_in: int) -> dict[str, An
         if count:
             out[f"innovation_rms_{stage}"] = float(np.sqrt(square / count))
             out[f"innovation_mean_{stage}"] = float(total / count)
-    out |= _of_sensors(cycles, burn_in)
+    out |= sensor_metrics(problem, cycles, burn_in)
     noise, forecast = problem.measurement.noise, cycles.result.forecast
     identity = problem.measurement.operator.structure == "identity"
     single = identity and math.prod(problem.dynamics.state_shape) == 1

@@ -61,6 +61,10 @@ class Case(NamedTuple):
     """Values that count as missing because they lie outside a valid range."""
     dates: np.ndarray | None = None
     """(cycles,) datetime64, where the times in the file are dates."""
+    stations: tuple[str, ...] | None = None
+    """What the file calls each measured value's place."""
+    withheld: np.ndarray | None = None
+    """(cycles, *z) values that no analysis sees and that are scored; NaN elsewhere."""
 
 
 class Problem(NamedTuple):
@@ -78,6 +82,8 @@ class Problem(NamedTuple):
     time_units: str | None = None
     outside: int = 0
     dates: np.ndarray | None = None
+    stations: tuple[str, ...] | None = None
+    withheld: np.ndarray | None = None
 
 
 def build(settings: Settings) -> Problem:
@@ -252,7 +258,7 @@ def _from_file(
         warn(f"{path}: {far}")
     observations = _observations(values, record.steps.astype(np.int32), record.mask)
     about = (record.times, record.units, record.time_units, record.outside, record.dates)
-    return Case(key, observations, members, None, *about)
+    return Case(key, observations, members, None, *about, record.stations, record.withheld)
 
 
 _observations = eqx.filter_jit(Observations)

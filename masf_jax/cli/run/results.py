@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...estimation import Estimate
 from ...results.cycles import Cycles
 from ...results.datasets import Times, frame
 from ...results.netcdf import write_netcdf
+from ...results.places import measured_axes
 from ...results.variables import Variable, of_cycle, variables
 from ..config.builders.smoothers import Smoothed
 from ..config.own_files import label
@@ -79,6 +82,10 @@ def write_results(
     dates = None if problem.dates is None else problem.dates[: cycles.n]
     times = None if problem.times is None else problem.times[: cycles.n]
     data = frame(cycles, Times(dates, times, problem.time_units))
+    if problem.stations is not None and len(cycles.measured_shape) == 1:
+        dims, _ = measured_axes(problem.dynamics, problem.measurement)
+        about = {"long_name": "station of the observed value", "cf_role": "timeseries_id"}
+        data.coords["station"] = (dims[0], np.array(problem.stations, str), about)
     data.attrs |= _global_attributes(settings, metrics, command)
     if found is not None and found.course_std is None:
         for name, (course, _) in courses(found, settings).items():

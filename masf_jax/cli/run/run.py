@@ -34,6 +34,7 @@ from .pretrained import network_remark, pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
 from .reach import tell_out_of_reach
 from .results import write_results
+from .sensors import sensor_remarks
 from .smoothing import check_smoother, smooth
 
 __all__ = ["Outcome", "precision", "run"]
@@ -97,7 +98,7 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
             metrics = summarize(settings, problem, cycles)
             metrics |= {"seconds_prepare": seconds_prepare, "seconds_train": seconds_train}
             metrics |= estimated_numbers(found, settings)
-            told = _told(problem, result, settings.burn_in)
+            told = _told(problem, result, settings.burn_in) + sensor_remarks(metrics)
             if record.began_at:
                 done = max(1, len(result.faults) - record.began_at)
                 metrics["resumed_at_cycle"] = record.began_at
@@ -126,7 +127,8 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
 def _told(problem: Problem, result: Assimilation, burn_in: int) -> list[str]:
     names, units = problem.dynamics.variable_names, problem.dynamics.variable_units
     flags = np.asarray(result.skipped), np.asarray(result.diverged)
-    return remarks(result.info, result.forecast, names, units, burn_in, *flags)
+    truth = None if result.given is None else result.given.truth
+    return remarks(result.info, result.forecast, names, units, burn_in, *flags, truth)
 
 
 def _earlier(folder: Path, settings: Settings) -> Outcome:
