@@ -9,8 +9,9 @@ import numpy as np
 
 __all__ = ["TOO_WIDE", "too_wide", "widths"]
 
-TOO_WIDE = 2.0
-"""Spread over the state's own variation: a free ensemble has 1, and a filter that works well below."""
+TOO_WIDE, TOO_WIDE_OF_TRUTH = 2.0, 1.5
+"""Spread over the state's own variation, as the means have it, or the truth: a free ensemble has 1 of the
+second, and a filter that works well below. Means vary less than the state where little is known of it."""
 _FEWEST, _MOST = 20, 40
 """Cycles from which on something is said; cycles that are read."""
 
@@ -48,7 +49,8 @@ def too_wide(
     units: Sequence[str] | None = None,
     truth: Any = None,
 ) -> list[str]:
-    """A sentence where the spread late in a run is more than `TOO_WIDE` times what it should be below.
+    """A sentence where the spread late in a run is more than `TOO_WIDE` times (with a truth
+    `TOO_WIDE_OF_TRUTH` times) what it should be below.
 
     Args:
         mean, spread: of the forecasts, (K, *state).
@@ -62,7 +64,7 @@ def too_wide(
     known = np.isfinite(late) & np.isfinite(level) & (level > 0)
     factor = np.divide(late, level, out=np.zeros_like(late), where=known)
     worst = int(factor.argmax())
-    if factor[worst] <= TOO_WIDE:
+    if factor[worst] <= (TOO_WIDE if truth is None else TOO_WIDE_OF_TRUTH):
         return []
     of = "" if names is None else f" of {names[worst]}"
     unit = "" if names is None or units is None or units[worst] in ("", "1") else f" {units[worst]}"

@@ -52,6 +52,9 @@ def test_an_ensemble_blown_up_between_few_sensors_is_told(twin, members):
     assert too_wide(flat, 3 * flat) == []
     wide = too_wide(flat, np.where(np.arange(200) > 0, 3.0, 1.0)[:, None] * flat)
     assert "3 times" in wide[0]
+    given = flat, np.where(np.arange(200) > 0, 1.7, 1.0)[:, None] * flat
+    assert too_wide(*given) == []
+    assert len(too_wide(*given, truth=flat)) == 1
     varying = flat * np.where(np.arange(200) % 2, 2.0, -2.0)[:, None]
     assert too_wide(flat, np.where(np.arange(200) > 0, 3.0, 1.0)[:, None] * flat, truth=varying) == []
     blown = np.arange(200) >= 150
