@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from .arrays import real_array
+from .callables import kept as kept_function, unwrapped
 from .checks import check_members, check_observations, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
@@ -117,7 +118,7 @@ class _Problem(eqx.Module):
     interval: int | None = eqx.field(static=True)
     save: tuple[str, ...] = eqx.field(static=True)
     scores: tuple[str, ...] = eqx.field(static=True)
-    extra_scores: tuple[tuple[str, Score], ...] = eqx.field(static=True)
+    extra_scores: dict[str, Any]  # `kept` functions
     layout: MemberLayout = eqx.field(static=True)
     reverse_mode: ReverseMode = eqx.field(static=True)
 
@@ -145,12 +146,11 @@ def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) 
     after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])
     analysis, out["skipped"] = after.state, after.skipped & ~diverged
     out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
+    extra = {name: unwrapped(score) for name, score in problem.extra_scores.items()}
     for stage, now in (("forecast", forecast), ("analysis", analysis)):
         out[stage] = layout.settle(saved(problem.save, now), n_members, "rest")
         out[f"{stage}_scores"] = (
-            cycle_scores(problem.scores, now, xs["truth"], problem.observed, dict(problem.extra_scores))
-            if "truth" in xs
-            else {}
+            cycle_scores(problem.scores, now, xs["truth"], problem.observed, extra) if "truth" in xs else {}
         )
     return (analysis, xs["step"]), out
 
@@ -332,7 +332,7 @@ def assimilate(
         observations.interval,
         tuple(save),
         tuple(scores),
-        tuple((extra_scores or {}).items()),
+        {name: kept_function(score) for name, score in (extra_scores or {}).items()},
         layout,
         ReverseMode(checkpoint, truncate),
     )

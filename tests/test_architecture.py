@@ -13,7 +13,17 @@ from masf_jax.ensemble.inflation import multiplicative
 
 ROOT = Path(masf_jax.__file__).parent
 LEVELS = [
-    {"_lazy", "progress", "arrays", "numbers", "coordinates", "processes", "derivatives", "loops"},
+    {
+        "_lazy",
+        "progress",
+        "arrays",
+        "callables",
+        "numbers",
+        "coordinates",
+        "processes",
+        "derivatives",
+        "loops",
+    },
     {"ensemble", "dynamics", "measurements"},
     {"nn", "bases"},
     {"denoisers"},

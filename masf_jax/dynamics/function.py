@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
+from ..callables import callable_name, kept, unwrapped
 from ..coordinates import Coordinates
 from ..numbers import number, positive
 from .base import Dynamics
@@ -50,6 +51,8 @@ class Function(Dynamics):
 
     Args:
         function: pure and traceable; x (*state_shape,), model time (a scalar), random key -> x one step on.
+            The arrays of a network (an Equinox module, a bound Flax module) or of a functools.partial are
+            leaves of the model: derivatives by them are `model.function`'s (docs/models.md).
         state_shape: shape of one member.
         dt: model time of one step.
         coordinates: needed for localisation only.
@@ -67,13 +70,13 @@ class Function(Dynamics):
             NumPy: that is a `BlackBox`.
     """
 
-    function: Callable[..., Array] = eqx.field(static=True)
+    _function: Any
     dt: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
     _units: Units = eqx.field(static=True)
-    climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
+    _climatology: Any
     parameters: dict[str, Float[Array, "..."]]
     n_arguments: int = eqx.field(static=True)
     """How many of x, time and key the function takes."""
@@ -92,8 +95,8 @@ class Function(Dynamics):
         time_units: str | None = None,
         length_units: str | None = None,
     ):
-        self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
-        self._coordinates, self.climatology = coordinates, climatology
+        self._function, self.state_shape, self.dt = kept(function), tuple(state_shape), positive("dt", dt)
+        self._coordinates, self._climatology = coordinates, kept(climatology)
         self._variable_names = names_of(variable_names, self.state_shape)
         self._units = units_of(variable_units, time_units, length_units, self.state_shape)
         given = {} if parameters is None else parameters
@@ -103,6 +106,14 @@ class Function(Dynamics):
         else:
             self.n_arguments = 3 if random else 2
         _check_step(self)
+
+    @property
+    def function(self) -> Callable[..., Array]:
+        return unwrapped(self._function)
+
+    @property
+    def climatology(self) -> Callable[[PRNGKeyArray], Array] | None:
+        return unwrapped(self._climatology)
 
     def __call__(
         self, x: Float[Array, "*state"], time: Scalar | float, key: PRNGKeyArray | None
@@ -202,7 +213,7 @@ def n_positional(function: Callable[..., Any], most: int, form: str, named: Coll
     if n == 0 and places:
         n = 1
     if not 1 <= n <= most:
-        name = getattr(function, "__name__", type(function).__name__)
+        name = callable_name(function)
         raise ValueError(f"{name} takes {n} arguments; write it as {form}.")
     return n
 
@@ -229,7 +240,7 @@ def check_traceable(name: str, call: Callable[[], T], instead: str) -> T:
 
 def _check_step(model: Function) -> None:
     """Raises ValueError where a step of the model is no state."""
-    name = getattr(model.function, "__name__", type(model.function).__name__)
+    name = callable_name(model.function)
     x = jax.ShapeDtypeStruct(model.state_shape, jnp.result_type(float))
     time, key = jax.ShapeDtypeStruct((), x.dtype), jax.eval_shape(lambda: jax.random.key(0))
     instead = "give dynamics.BlackBox(f, state_shape), f of all members at once, (N, *state_shape)."

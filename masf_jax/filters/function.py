@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..callables import callable_name, kept, unwrapped
 from ..dynamics.function import n_positional
 from ..ensemble.inflation import Inflation
 from ..numbers import number
@@ -24,7 +24,7 @@ class Function(EnsembleFilter):
     value is missing; the result: (N, n).
 
     Args:
-        function: pure and traceable.
+        function: pure and traceable. The arrays of a network or of a functools.partial are leaves.
         inflation: see `Inflation`.
         parameters: numbers that the function takes by name; leaves.
 
@@ -32,7 +32,7 @@ class Function(EnsembleFilter):
         ValueError: arguments of another number.
     """
 
-    function: Callable[..., Array] = eqx.field(static=True)
+    _function: Any
     inflation: Inflation
     parameters: dict[str, Float[Array, "..."]]
 
@@ -45,9 +45,13 @@ class Function(EnsembleFilter):
         form = "f(key, members, innovations)"
         given = {} if parameters is None else parameters
         if n_positional(function, 3, form, given) != 3:
-            raise ValueError(f"{getattr(function, '__name__', 'the function')} must be {form}.")
-        self.function, self.inflation = function, Inflation() if inflation is None else inflation
+            raise ValueError(f"{callable_name(function)} must be {form}.")
+        self._function, self.inflation = kept(function), Inflation() if inflation is None else inflation
         self.parameters = {name: number(name, value) for name, value in given.items()}
+
+    @property
+    def function(self) -> Callable[..., Array]:
+        return unwrapped(self._function)
 
     def transform(
         self,

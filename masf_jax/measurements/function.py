@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
+from ..callables import callable_name, kept, unwrapped
 from ..coordinates import Coordinates
 from ..dynamics.function import check_traceable, n_positional
 from ..numbers import number
@@ -35,7 +36,8 @@ class Function(Operator):
     are the places of the values, where the model has coordinates. `positions` says otherwise.
 
     Args:
-        function: pure and traceable; x (*state_shape,) -> z.
+        function: pure and traceable; x (*state_shape,) -> z. The arrays of a network or of a
+            functools.partial are leaves.
         positions: (m, d) or (m,) positions of the measured values, for localisation only.
         linear: whether h(x) = A x + b: filters may then use it so; checked at the first use.
         parameters: numbers that the function takes by name; leaves, which may be estimated.
@@ -44,7 +46,7 @@ class Function(Operator):
         ValueError: arguments of another number.
     """
 
-    function: Callable[..., Array] = eqx.field(static=True)
+    _function: Any
     positions: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
     linear: bool = eqx.field(static=True)
     parameters: dict[str, Float[Array, "..."]]
@@ -58,7 +60,7 @@ class Function(Operator):
     ):
         given = {} if parameters is None else parameters
         n_positional(function, 1, "h(x)", given)
-        self.function, self.linear = function, linear
+        self._function, self.linear = kept(function), linear
         self.parameters = {name: number(name, value) for name, value in given.items()}
         self.positions = None
         if positions is not None:
@@ -69,13 +71,17 @@ class Function(Operator):
             self.positions = tuple(map(tuple, points.tolist()))
 
     @property
+    def function(self) -> Callable[..., Array]:
+        return unwrapped(self._function)
+
+    @property
     def structure(self) -> Structure:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What `linear` says: derivatives at some states cannot."""
         return "dense" if self.linear else None
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*z"]:
         numbers = {name: value.astype(x.dtype) for name, value in self.parameters.items()}
-        name = getattr(self.function, "__name__", "the function")
+        name = callable_name(self.function)
         instead = "compute what is measured in the model, as part of its state."
         z = check_traceable(name, lambda: self.function(x, **numbers), instead)
         if not hasattr(z, "shape") or not jnp.issubdtype(z.dtype, jnp.floating):
@@ -97,7 +103,7 @@ class Function(Operator):
         except (TypeError, ValueError, IndexError):  # not of such a state: `output_shape` tells
             return None
         if self.linear and not affine:
-            name = getattr(self.function, "__name__", "the function")
+            name = callable_name(self.function)
             raise ValueError(f"{name} was declared linear, but its derivatives differ from state to state.")
         return found
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..callables import kept, unwrapped
 from ..coordinates import Coordinates
 from ..numbers import within
 from .base import Coupling, Elementwise, Operator
@@ -20,15 +22,19 @@ class Pointwise(Elementwise):
     """z = f(scale · x), component by component. Compose with `Subset` to measure some components only.
 
     Args:
-        function: elementwise JAX function f.
+        function: elementwise JAX function f; the arrays of a network or of a functools.partial are leaves.
         scale: number inside f.
     """
 
-    function: Callable[[Array], Array] = eqx.field(static=True)
+    _function: Any
     scale: Float[Array, ""]
 
     def __init__(self, function: Callable[[Array], Array], scale: float = 1.0):
-        self.function, self.scale = function, jnp.asarray(scale, dtype=float)
+        self._function, self.scale = kept(function), jnp.asarray(scale, dtype=float)
+
+    @property
+    def function(self) -> Callable[[Array], Array]:
+        return unwrapped(self._function)
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "*state"]:
         return self.function(self.scale.astype(x.dtype) * x)

@@ -7,12 +7,13 @@ import re
 import shlex
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import NoDerivativeError, dynamics, measurements, smoothers
+from masf_jax import NoDerivativeError, assimilate, dynamics, filters, masf, measurements, smoothers
 from masf_jax.cli.config.builders.dynamics import DYNAMICS
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
@@ -66,3 +67,20 @@ def test_what_needs_a_derivative_refuses_a_black_box():
     observations = measurements.Observations(np.ones((2, 2), np.float32), 1)
     with pytest.raises(NoDerivativeError, match=r"write the model in jax\.numpy"):
         smoothers.FourDVar(1.0)(jnp.zeros(2), model, sensor, observations)
+
+
+def test_the_network_has_derivatives_and_every_filter_runs():
+    block = re.findall(r"```python\n(import equinox.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(block, names)  # as users run it
+        value, slope, net = names["value"], names["slope"], names["model"].function.net
+        moved = jax.tree.map(lambda w, g: w - g if eqx.is_inexact_array(w) else w, net, slope)
+        assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(slope)) > 1e-3
+        assert names["loss"](moved) < value
+        few = measurements.Observations(names["twin"].observations.values[:2], 1)
+        local = filters.MASF(masf.GaussianPrior(3.0))
+        key, model, sensor, members = jax.random.key(0), names["model"], names["sensor"], names["members"]
+        run = assimilate(key, local, model, sensor, few, members, scores=())
+        assert np.isfinite(run.analysis["mean"]).all()
+        assert np.isfinite(model.sample_climatology(key)).all()
