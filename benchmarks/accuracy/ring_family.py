@@ -25,32 +25,33 @@ from masf_jax.amortised import (
     Course,
     Practice,
     Round,
-    load_amortised,
-    pretrained_file,
     save_amortised,
     train_on_policy,
 )
+from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
 from masf_jax.training import FitConfig
 
-N, SEED = 64, 120
-PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 8, "cycles": 140, "burn_in": 20}
+BLOCKS, SEED = 64, 121
+PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 24, "cycles": 140, "burn_in": 20}
 # model, (radius, inflation) of the base, intervals, ensemble sizes, shares measured
 LORENZ96: list[Any] = [
     (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
     (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
     (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
+    (8.0, (3.5, 1.15), (3,), (5,), (0.2, 0.6)),
+    (8.0, (15.0, 1.04), (3,), (100,), (0.2, 0.6)),
     (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
     (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
     (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
     (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
 ]
 SIVASHINSKY: list[Any] = [
-    (16 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
-    (16 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 1.0)),
-    (12 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
-    (22.0, (15.0, 1.1), (2,), (20,), (0.1, 0.8)),
-    (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
+    (32 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
+    (32 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 0.4)),
+    (28 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
+    (24 * np.pi, (12.0, 1.1), (2,), (5,), (0.1, 0.5)),
+    (36 * np.pi, (35.0, 1.15), (1,), (100,), (0.1, 0.3)),
 ]
 
 
@@ -61,9 +62,9 @@ def course(
     sizes: tuple[int, ...],
     density: tuple[float, float],
 ) -> Course:
-    start = pretrained_file("lorenz96_masks")
     letkf = f.LETKF(base[0], Inflation(base[1]), rotation=True)
-    filter = load_amortised(start, letkf, state_shape=(N,), climate=None, calibration=1.0)
+    coarsening = model.state_shape[0] // BLOCKS
+    filter = f.AmortisedMASF(letkf, architecture=Architecture(channels=32), coarsening=coarsening, seed=SEED)
     practice = Practice(intervals=intervals, ensemble_sizes=sizes, density=density, **PARTS)
     return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
 
@@ -78,7 +79,7 @@ def trained_on() -> dict[str, Any]:
         "measurement": {"name": "identity", "noise": noise},
         "dynamics": {
             "name": "rings",
-            "n": N,
+            "n": BLOCKS,
             "lorenz96_forcings": sorted({each[0] for each in LORENZ96}),
             "kuramoto_sivashinsky_lengths": sorted({float(each[0]) for each in SIVASHINSKY}),
         },
@@ -100,9 +101,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--kept", type=Path, default=Path("rings"))
     args = parser.parse_args()
-    courses = [course(d.Lorenz96(N, forcing=forcing), *rest) for forcing, *rest in LORENZ96]
+    courses = [course(d.Lorenz96(BLOCKS, forcing=forcing), *rest) for forcing, *rest in LORENZ96]
     courses += [
-        course(d.KuramotoSivashinsky(N, length=length, dt=0.5), *rest) for length, *rest in SIVASHINSKY
+        course(d.KuramotoSivashinsky(2 * BLOCKS, length=length, dt=0.5), *rest)
+        for length, *rest in SIVASHINSKY
     ]
     args.kept.mkdir(parents=True, exist_ok=True)
     clock = args.kept / "seconds"  # of all calls that the training took
@@ -122,11 +124,10 @@ def main() -> None:
         FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=args.steps, batch_size=64, ema_decay=0.995),
         rounds=args.rounds,
         replay=0.5,
-        cooling=0.9,
+        cooling=0.94,
         factors=(1.0,),
         report=report,
         kept=args.kept,
-        fine_tune=True,
         others=courses[1:],
     )
     best = next(number for number, each in enumerate(rounds) if each.chosen)

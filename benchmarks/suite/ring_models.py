@@ -1,4 +1,7 @@
-"""Models on rings that no network of the package was trained on (Lorenz 2005, doi 10.1175/JAS3430.1)."""
+"""Models on rings that no network of the package was trained on.
+
+Lorenz (2005), doi 10.1175/JAS3430.1; Vissio & Lucarini (2020), doi 10.1140/epjp/s13360-020-00814-w.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from masf_jax.coordinates import Coordinates
 from masf_jax.dynamics import Lorenz96
 
-__all__ = ["Lorenz2005II", "Lorenz2005III"]
+__all__ = ["Lorenz2005II", "Lorenz2005III", "VissioLucarini"]
 
 
 class Lorenz2005II(Lorenz96):
@@ -45,6 +49,33 @@ class Lorenz2005III(Lorenz2005II):
         mixed = jnp.roll(small, 1) * jnp.roll(large, -1) - jnp.roll(small, 2) * jnp.roll(large, 1)
         waves = _bracket(large, self.k) + 100.0 * _bracket(small, 1) + 2.5 * mixed  # b = 10, c = 2.5
         return waves - large - 10.0 * small + self.forcing.astype(x.dtype)
+
+
+class VissioLucarini(Lorenz96):
+    """Winds X and temperatures θ on one ring, states (2, n):
+
+    dX_i/dt = X_{i-1} (X_{i+1} - X_{i-2}) - α θ_i - γ X_i + F,
+    dθ_i/dt = X_{i+1} θ_{i+2} - X_{i-1} θ_{i-2} + α X_i - γ θ_i + G, α = γ = 1.
+    """
+
+    heating: jax.Array
+
+    def __init__(self, n: int = 36, forcing: float = 10.0, heating: float = 10.0, dt: float = 0.025):
+        super().__init__(n, forcing, dt)
+        self.heating = jnp.asarray(heating, dtype=float)
+        self.state_shape = (2, n)
+
+    def tendency(self, x: jax.Array, time: Any) -> jax.Array:
+        wind, warmth = x
+        w1, v1, v2 = (jnp.roll(wind, k) for k in (-1, 1, 2))
+        t2, s2 = (jnp.roll(warmth, k) for k in (-2, 2))
+        force, heat = self.forcing.astype(x.dtype), self.heating.astype(x.dtype)
+        moving = v1 * (w1 - v2) - warmth - wind + force
+        return jnp.stack([moving, w1 * t2 - v1 * s2 + wind - warmth + heat])
+
+    @property
+    def coordinates(self) -> Coordinates:
+        return Coordinates.grid(self.state_shape[-1:], (float(self.state_shape[-1]),))
 
 
 def _filter(half: int) -> np.ndarray:

@@ -18,6 +18,7 @@ __all__ = ["NetworkDenoiser", "in_type"]
 Tree = TypeVar("Tree")
 Preconditioning: TypeAlias = Literal["edm", "x0", "bounded"]
 
+_SPACE = {"vector": 0, "ring": 1, "field": 2}
 _LARGEST_LOG = 5.0  # the learned spread stays within e^±5 of sin φ
 _BOUNDED_F, _BOUNDED_LOG = 3.0, 1.5  # the same for "bounded", and of its F
 
@@ -45,6 +46,7 @@ class NetworkDenoiser(Denoiser):
         "vector": (n,) as it is, other shapes flattened; features appended.
         "ring": (n,) → (n, 1), or (C, n) → (n, C); features (f, n).
         "field": (ny, nx) → (ny, nx, 1), or (C, ny, nx) → (ny, nx, C); features (f, ny, nx).
+    With features of each channel, (C, f, n) or (C, f, ny, nx), a network of one channel sees them one by one.
 
     Attributes:
         net: A network with `init(key, x, t)` and `apply(params, x, t)`, such as those of `masf_jax.nn`; with
@@ -191,7 +193,13 @@ class NetworkDenoiser(Denoiser):
 
     def _inputs(self, x: Array, angle: Array) -> tuple[Array, Array]:
         """What the network sees: states and maps channels last, and the scalar t."""
-        parts = [self._channels_last(jnp.cos(angle) * x if self.preconditioning == "bounded" else x)]
+        seen = jnp.cos(angle) * x if self.preconditioning == "bounded" else x
+        if self.features is not None and self.features.ndim == _SPACE[self.layout] + 2:
+            maps = [jnp.sin(angle)[..., None]] if self.noise_map else []
+            features = jnp.moveaxis(self.features.astype(x.dtype), 1, -1)
+            time = jnp.mean(angle, tuple(range(1, angle.ndim))) / (math.pi / 2)
+            return jnp.concatenate([seen[..., None], *maps, features], axis=-1), time
+        parts = [self._channels_last(seen)]
         if self.noise_map:
             parts.append(self._channels_last(jnp.sin(angle)))
         if self.features is not None:
@@ -202,7 +210,7 @@ class NetworkDenoiser(Denoiser):
     def _channels_last(self, x: Array) -> Array:
         if self.layout == "vector":
             return x.ravel()
-        space = {"ring": 1, "field": 2}[self.layout]
+        space = _SPACE[self.layout]
         if x.ndim == space + 1:
             return jnp.moveaxis(x, 0, -1)
         if x.ndim == space:

@@ -15,6 +15,7 @@ import numpy as np
 from ...diffusion import VP
 from ...dynamics import Dynamics
 from ...ensemble.normalization import Moments
+from ...ensemble.statistics import member_mean, member_variance
 from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
@@ -29,8 +30,7 @@ F = TypeVar("F", bound=Filter)
 
 __all__ = [
     "AMORTISED",
-    "climate_for",
-    "coarsening_for",
+    "climate_and_coarsening",
     "description",
     "flat",
     "network_file",
@@ -114,7 +114,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
 
     given, gate = settings.filter["checkpoint"], settings.filter["gate"]
     path = _nearest(settings, dynamics) if given is None else network_file(given)
-    coarsening = coarsening_for(path, settings, dynamics)
+    climate, coarsening = climate_and_coarsening(path, settings, dynamics, filter.seed)
     away = differences(path, settings, dynamics.state_shape, coarsening)
     for line in away:
         _say(line)
@@ -125,12 +125,9 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
         )
     if coarsening > 1 and settings.filter["coarsening"] is None:
         _say(
-            f"the network of {path.name} was trained on larger cells: it sees blocks of {coarsening} cells "
-            "each way (filter.coarsening)."
+            f"the network of {path.name} was trained on larger cells, or rougher fields: it sees blocks of "
+            f"{coarsening} cells each way (filter.coarsening)."
         )
-    climate = climate_for(path, settings, dynamics)
-    if climate is None:
-        _check_climatology(dynamics, settings)
     made = load_amortised(
         path,
         filter.base,
@@ -209,7 +206,7 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
             found["trained_on"],
             settings,
             dynamics.state_shape,
-            coarsening_for(pretrained_file(each), settings, dynamics),
+            _by_length(pretrained_file(each), settings, dynamics),
         )
         return *same, models, size, alike, high / low
 
@@ -243,39 +240,51 @@ _NUMERICAL = {"shape", "stepper", "dealias", "max_speed", "n_inner"}
 """Keys of a flow that change how it is computed, and not its climate."""
 
 
-def climate_for(
-    path: str | Path, settings: Settings, dynamics: Dynamics
-) -> Moments | Literal["stored"] | None:
-    """The climate a network sees: the stored one for the model of its training, on this grid; else None."""
+def climate_and_coarsening(
+    path: str | Path, settings: Settings, dynamics: Dynamics, seed: int
+) -> tuple[Moments | Literal["stored"], int]:
+    """The climate a network sees, and how many cells each way are as large as one of its training.
+
+    For the model of its training, on any grid, both by what is stored (a finer grid of the same domain has
+    smaller cells); for any other model by states of its climate, which are drawn (`suited`).
+    `filter.coarsening` where it is given; 1 with several steps.
+    """
+    from ...masf.amortised.files import suited
     from ...masf.amortised.resample import resampled
+    from ...masf.amortised.scale import climate_states
     from ...training import inspect, load
 
+    given = settings.filter["coarsening"]
+    if given is None and settings.filter["n_steps"] > 1:
+        given = 1
     changed = model_changes(inspect(path)["fingerprint"], settings)
-    if not changed:
-        return "stored"
-    if changed.keys() - _NUMERICAL or settings.dynamics["name"] != "kolmogorov":
-        return None
-    arrays = load(path).normaliser
-    return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:])
+    flow = settings.dynamics["name"] == "kolmogorov" and not changed.keys() - _NUMERICAL
+    if not changed or flow:
+        coarsening = _by_length(path, settings, dynamics) if given is None else given
+        if not changed:
+            return "stored", coarsening
+        arrays = load(path).normaliser
+        return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:]), coarsening
+    _check_climatology(dynamics, settings)
+    states = climate_states(dynamics, seed)
+    climate = Moments(member_mean(states), member_variance(states))
+    return climate, suited(path, states) if given is None else given
 
 
-def coarsening_for(path: str | Path, settings: Settings, dynamics: Dynamics) -> int:
-    """How many cells each way make a block of the size of the cells that a network was trained on.
+def _by_length(path: str | Path, settings: Settings, dynamics: Dynamics) -> int:
+    """How many cells each way are as large as one of a network's training on the same model.
 
-    `filter.coarsening` where it is given; 1 with several steps, and where the model is another or none whose
-    `length` is that of its domain. Only numbers that divide the sizes of the grid, the one nearest in the
-    logarithm.
+    1 where the model is another or none whose `length` is that of its domain. Only numbers that divide the
+    sizes of the grid, the one nearest in the logarithm.
     """
     from ...masf.amortised.features import SPACE
     from ...training import inspect
 
-    if (given := settings.filter["coarsening"]) is not None:
-        return given
     about = inspect(path)
     trained, space = about["fingerprint"].get("trained_on", {}), SPACE[about["denoiser"]["layout"]]
     before, now = trained.get("dynamics", {}), settings.dynamics
     related = now["name"] in _OF_A_LENGTH and before.get("name") == now["name"]
-    if not related or space == 0 or settings.filter["n_steps"] > 1:
+    if not related or space == 0:
         return 1
     grid = dynamics.state_shape[-space:]
     sides = np.asarray(before["length"]) / about["state_shape"][-space:]

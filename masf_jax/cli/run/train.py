@@ -26,8 +26,7 @@ from .away import differences
 from .folder import claimed
 from .pretrained import (
     AMORTISED,
-    climate_for,
-    coarsening_for,
+    climate_and_coarsening,
     description,
     flat,
     network_file,
@@ -109,10 +108,9 @@ def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynam
     from ...masf.amortised import load_amortised
 
     path = network_file(start)
-    coarsening = coarsening_for(path, settings, dynamics)
+    climate, coarsening = climate_and_coarsening(path, settings, dynamics, filter.seed)
     print("\n".join(differences(path, settings, dynamics.state_shape, coarsening)) or f"from {path}")
     options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
-    climate = climate_for(path, settings, dynamics)
     options["coarsening"] = coarsening
     return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
 
@@ -185,6 +183,7 @@ def _train_on_policy(
     """Trains the amortised filter on simulated cycles; returns the checkpoint, which has its scores in them,
     and whether it is of no use: its network is zero."""
     from ...masf.amortised import save_amortised, train_on_policy
+    from ...masf.amortised.files import correlation_within
     from ...nn import parameter_count
     from ...training import FitConfig
 
@@ -229,7 +228,8 @@ def _train_on_policy(
         trained,
         about={
             **description(settings, trained),
-            "trained_on": write_plain({**groups, "practice": practice, "seed": settings.seed}),
+            "trained_on": write_plain({**groups, "practice": practice, "seed": settings.seed})
+            | correlation_within(trained, dynamics),
             "seconds": round(time.perf_counter() - start),
             "rounds": [{"rmse": found.rmse, "spread": found.spread} for found in rounds],
         },

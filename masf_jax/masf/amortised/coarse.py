@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["block_mean", "block_sum", "interpolated"]
+__all__ = ["block_correlation", "block_mean", "block_sum", "interpolated"]
 
 
 def block_sum(x: Float[Array, "*x"], c: int, space: int) -> Float[Array, "*blocks"]:
@@ -23,6 +23,19 @@ def block_sum(x: Float[Array, "*x"], c: int, space: int) -> Float[Array, "*block
 def block_mean(x: Float[Array, "*x"], c: int, space: int) -> Float[Array, "*blocks"]:
     """Means over blocks of c cells along each of the last `space` axes."""
     return x if c == 1 else block_sum(x, c, space) / c**space
+
+
+def block_correlation(states: Float[Array, "K *x"], c: int, space: int) -> Float[Array, ""]:
+    """Correlation of neighbours among a climate's block means: about their mean state, over all axes.
+
+    With y the means over blocks of c cells, less their mean over the K states: Σ y_i y_{i+1} / Σ y_i², the
+    sums over states, channels and places, averaged over the `space` axes. Near 1 where blocks are small
+    beside what moves, 0 or less where they are as large.
+    """
+    y = block_mean(states, c, space)
+    y = y - y.mean(0, keepdims=True)
+    products = [jnp.mean(y * jnp.roll(y, 1, -1 - axis)) for axis in range(space)]
+    return jnp.stack(products).mean() / jnp.mean(y * y)
 
 
 def interpolated(blocks: Float[Array, "*blocks"], c: int, space: int) -> Float[Array, "*x"]:

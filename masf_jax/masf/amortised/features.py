@@ -48,6 +48,7 @@ def analysis_features(
     climate: Moments,
     layout: Layout,
     coarsening: int = 1,
+    each_channel: bool = False,
 ) -> Float[Array, "..."]:
     """Features of about unit size: (f,) for "vector", (f, *space) for "ring" and "field".
 
@@ -63,6 +64,9 @@ def analysis_features(
 
     `coarsening` c > 1: all of this of the means over blocks of c cells along each space axis, ∇l and Jᵀ1 by a
     value that a block shares, taken at the means on the cells.
+
+    `each_channel`: of states (C, *space), for a network that sees their channels one by one: (C, f, *space),
+    each with what a state of that channel alone would have, d averaged over the channel.
     """
     space, on_cells = SPACE[layout], (member_mean(forecast), member_mean(analysis))
     forecast, analysis = (block_mean(x, coarsening, space) for x in (forecast, analysis))
@@ -79,12 +83,13 @@ def analysis_features(
     value, pull_back = jax.vjp(whitened, on_cells[1])
     gradients = (*map(jax.grad(log_likelihood), on_cells), pull_back(jnp.ones_like(value))[0])
     score_f, score_a, sensitivity = (block_sum(each, coarsening, space) for each in gradients)
+    places = tuple(range(-space, 0))
     states = [
         (a.mean - f.mean) / f.spread,
         jnp.log(f.spread / deviation),
         jnp.log(a.spread / f.spread),
         (a.mean - climate.mean) / deviation,
-        climate.mean / jnp.mean(deviation),
+        climate.mean / (deviation.mean(places, keepdims=True) if each_channel else jnp.mean(deviation)),
         jnp.arcsinh(f.spread * score_f),
         jnp.arcsinh(a.spread * score_a),
         jnp.arcsinh(a.spread * sensitivity),
@@ -95,6 +100,8 @@ def analysis_features(
         f, a = (Scaled(x.mean.ravel(), x.spread.ravel(), x.deviations.reshape(flat.shape)) for x in (f, a))
         return jnp.concatenate([*map(jnp.ravel, states), *_vector_features(flat, weights, f, a)])
     states += [member_mean(f.deviations * jnp.roll(f.deviations, k, axis)) for k, axis in _pairs(space)]
+    if each_channel:
+        return jnp.stack(states, 1)
     grid = forecast.shape[-space:]
     channels = [state.reshape(-1, *grid) for state in states]
     if forecast.ndim == space + 2:

@@ -10,22 +10,28 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ...denoisers.architecture import Architecture
+from ...dynamics.base import Dynamics
 from ...ensemble.normalization import Moments
+from ...ensemble.statistics import member_mean, member_variance
 from ...filters.base import MemberFilter
-from ...training.checkpoint import CheckpointError, fingerprint as with_data, load, save
+from ...training.checkpoint import CheckpointError, fingerprint as with_data, inspect, load, save
 from ...training.history import History
 from .features import SPACE, Layout
 from .filter import AmortisedMASF
+from .scale import climate_states, correlation_of, matching_coarsening
 
 __all__ = [
+    "correlation_within",
     "fits",
     "load_amortised",
     "pretrained_file",
     "pretrained_folder",
     "pretrained_names",
     "save_amortised",
+    "suited",
 ]
 
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
@@ -56,9 +62,39 @@ pretrained_folder = pretrained_file
 def fits(layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether a network trained on states of one shape can run on those of another."""
     space = SPACE[layout]
-    if space == 0 or len(shape) != len(trained):
+    if space == 0 or len(shape) < len(trained):
         return shape == trained
-    return shape[:-space] == trained[:-space]
+    return shape[:-space] == trained[:-space] or _each_channel(layout, trained, shape)
+
+
+def _each_channel(layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a network for states of one channel is to see those of several one by one."""
+    several = len(trained) == SPACE[layout] == len(shape) - 1
+    return several and Architecture().form(shape)[0] == layout
+
+
+def suited(path: str | os.PathLike[str], states: Float[Array, "K *x"]) -> int:
+    """How many cells of a model each way are as large as one of a network's training, by the model's climate.
+
+    1 for a network on a vector, and for one that does not say how its cells hang together
+    (`trained_on.correlation`, see `matching_coarsening`).
+    """
+    about = inspect(path)
+    space = SPACE[about["denoiser"]["layout"]]
+    correlation = about["fingerprint"].get("trained_on", {}).get("correlation")
+    if space == 0 or correlation is None:
+        return 1
+    levels = len(about["net"].get("multipliers", (1,)))
+    return matching_coarsening(states, space, correlation, 2 ** (levels - 1))
+
+
+def correlation_within(filter: AmortisedMASF, dynamics: Dynamics) -> dict[str, float]:
+    """What `trained_on` is to say of a model's cells for `suited`; of a network on a vector nothing."""
+    space = SPACE[filter.architecture.form(dynamics.state_shape)[0]]
+    if space == 0:
+        return {}
+    states = climate_states(dynamics, filter.seed, filter.climatology)
+    return {"correlation": round(correlation_of(states, filter.coarsening, space), 4)}
 
 
 def save_amortised(
@@ -99,6 +135,7 @@ def load_amortised(
     about: dict[str, Any] | None = None,
     calibration: float | None = None,
     climate: Moments | Literal["stored"] | None = "stored",
+    dynamics: Dynamics | None = None,
     **options: Any,
 ) -> AmortisedMASF:
     """A filter with the trained parts that `save_amortised` wrote.
@@ -107,11 +144,14 @@ def load_amortised(
         path: a file, such as `pretrained_file(name)`.
         base: the base filter; to do as well as in training, the one it was trained with.
         net, about: what is expected of the checkpoint (see `load`); None: anything.
-        state_shape: of the states it is to run on. A network on a ring or a field serves any size of it; one
-            on a vector the size of its training. None: that of the training.
+        state_shape: of the states it is to run on. A network on a ring or a field serves any size of it, and
+            one of a single channel any number of them, one by one; one on a vector the size of its training.
+            None: that of the training.
         calibration: instead of the stored one.
         climate: moments of the model it is to run with; "stored": those of the training (of another size,
             None); None: `prepare` draws them from the model.
+        dynamics: a model other than that of the training: its `state_shape`, its climate, which is drawn, and
+            blocks of cells as large as those of the training (`matching_coarsening`), where not given.
         options: further arguments of `AmortisedMASF`, as `n_steps`, `members`, `coarsening`.
 
     Raises:
@@ -119,6 +159,7 @@ def load_amortised(
     """
     stored = load(path, net=net, fingerprint=about)
     arrays, trained = stored.normaliser, stored.state_shape
+    state_shape = state_shape if dynamics is None else dynamics.state_shape
     shape = trained if state_shape is None else tuple(state_shape)
     if not fits(stored.denoiser.layout, trained, shape):
         raise CheckpointError(
@@ -126,6 +167,13 @@ def load_amortised(
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
         )
     denoiser = stored.denoiser
+    if dynamics is not None:
+        seed, most = (options.get(name, value) for name, value in (("seed", 1), ("climatology", 1000)))
+        states = climate_states(dynamics, seed, most)
+        if not isinstance(climate, Moments):
+            climate = Moments(member_mean(states), member_variance(states))
+        if "coarsening" not in options and options.get("n_steps", 1) == 1:
+            options["coarsening"] = suited(path, states)
     if isinstance(climate, str):
         climate = Moments(arrays["mean"], arrays["variance"]) if shape == trained else None
     made = AmortisedMASF(
@@ -134,11 +182,13 @@ def load_amortised(
         climate,
         calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
         architecture=Architecture(layout=denoiser.layout),
+        each_channel=_each_channel(denoiser.layout, trained, shape),
         **options,
     )
     if denoiser.features is None or SPACE[denoiser.layout] == 0:
         return made
     space = SPACE[denoiser.layout]
-    seen = (*denoiser.features.shape[:-space], *made.seen_shape(shape)[-space:])
+    channels = shape[:1] if made.each_channel else ()
+    seen = (*channels, *denoiser.features.shape[:-space], *made.seen_shape(shape)[-space:])
     denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
     return dataclasses.replace(made, denoiser=denoiser)

@@ -23,7 +23,7 @@ from ...diffusion.schedules import TimeGrid, time_grid
 from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
 from ...dynamics.layout import MemberLayout, Placement, current
-from ...dynamics.rollout import SAMPLED, climatological_states
+from ...dynamics.rollout import SAMPLED
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
@@ -33,11 +33,9 @@ from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
 from .coarse import block_mean, interpolated
 from .features import SPACE, Scaled, analysis_features, scaled
+from .scale import climate_states
 
 __all__ = ["AmortisedMASF", "Context"]
-
-_FEWEST_STATES, _MOST_NUMBERS = 16, 2**24
-"""Of a climatology that is drawn: no more states than have so many numbers together (64 MB)."""
 
 
 class _Known(Denoiser):
@@ -115,6 +113,8 @@ class AmortisedMASF(FilterAround):
         coarsening: on a ring or a field, the network sees blocks of so many cells along each space axis, and
             what it makes of them, b D and the factor on the spread, is interpolated to the cells: for grids
             finer than that of its training. Takes n_steps=1 and sizes that it divides.
+        each_channel: on a ring or a field of several channels, the network is one for states of one channel
+            and sees them one by one.
     """
 
     placement: ClassVar[Placement] = "components"
@@ -130,6 +130,7 @@ class AmortisedMASF(FilterAround):
     climatology: int = eqx.field(static=True)
     seed: int = eqx.field(static=True)
     coarsening: int = eqx.field(static=True)
+    each_channel: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -146,6 +147,7 @@ class AmortisedMASF(FilterAround):
         climatology: int = 1000,
         seed: int = 1,
         coarsening: int = 1,
+        each_channel: bool = False,
     ):
         if members not in ("transported", "fresh"):
             raise ValueError(f'members must be "transported" or "fresh"; got {members!r}.')
@@ -164,7 +166,7 @@ class AmortisedMASF(FilterAround):
         self.calibration = jnp.asarray(calibration, dtype=float)
         self.architecture, self.n_steps, self.grid = architecture, n_steps, grid
         self.members, self.centred, self.climatology, self.seed = members, centred, climatology, seed
-        self.coarsening = coarsening
+        self.coarsening, self.each_channel = coarsening, each_channel
 
     @property
     def inner(self) -> MemberFilter:
@@ -187,14 +189,8 @@ class AmortisedMASF(FilterAround):
         climate, denoiser = self.climate, self.denoiser
         shape = self.seen_shape(dynamics.state_shape)
 
-        def keys() -> Array:
-            """Of the states and of the network; a trained filter needs neither."""
-            return jax.random.split(jax.random.key(self.seed))
-
         if climate is None:
-            draw = eqx.filter_jit(climatological_states)
-            most = max(_FEWEST_STATES, _MOST_NUMBERS // math.prod(dynamics.state_shape))
-            states, _ = draw(dynamics, keys()[0], min(self.climatology, most))
+            states = climate_states(dynamics, self.seed, self.climatology)
             climate = without_derivative(SAMPLED, Moments(member_mean(states), member_variance(states)))
         base = self.base.prepare(dynamics, measurement)
         ready = eqx.tree_at(
@@ -206,7 +202,9 @@ class AmortisedMASF(FilterAround):
             mask = jax.ShapeDtypeStruct(z.shape, bool)
             seen = eqx.filter_eval_shape(ready.features, pair, pair, z, mask, measurement)
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
-            denoiser = kind.create(keys()[1], shape, jnp.zeros(seen.shape, seen.dtype))
+            one, features = (shape[1:], seen.shape[1:]) if self.each_channel else (shape, seen.shape)
+            key = jax.random.split(jax.random.key(self.seed))[1]
+            denoiser = kind.create(key, one, jnp.zeros(features, seen.dtype))
         return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
 
     def spread(self, layout: MemberLayout) -> AmortisedMASF:
@@ -247,7 +245,15 @@ class AmortisedMASF(FilterAround):
         measurement = with_one_noise_law(EnsembleState(forecast), measurement)
         layout = self.architecture.form(forecast.shape[1:])[0]
         return analysis_features(
-            forecast, analysis, z, mask, measurement, self.climate, layout, self.coarsening
+            forecast,
+            analysis,
+            z,
+            mask,
+            measurement,
+            self.climate,
+            layout,
+            self.coarsening,
+            self.each_channel,
         )
 
     def seen_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:

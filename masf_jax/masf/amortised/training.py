@@ -80,7 +80,8 @@ def train_on_policy(
     rate of later rounds, and what is returned may be the filter as it was.
 
     `others`: further systems that the network practises on, in every round as many cycles as their practice
-    says: one network for a family of models, measurements and bases. States must have one shape. Errors and
+    says: one network for a family of models, measurements and bases. Their states, or the blocks of them
+    that the network sees (`coarsening`), must have one shape. Errors and
     spreads of a round are then in units of each climate's standard deviation, and their mean.
 
     `kept`: a folder in which the training is kept while it lasts: one that was ended goes on from there.
@@ -273,12 +274,12 @@ def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
 
 def _prepared(first: Course, others: Sequence[Course]) -> list[Course]:
     """All systems, their filters ready to be given the network."""
-    shape = first.dynamics.state_shape
-    for each in others:
-        if each.dynamics.state_shape != shape:
+    shape, *shapes = (each.filter.seen_shape(each.dynamics.state_shape) for each in (first, *others))
+    for other in shapes:
+        if other != shape:
             raise ValueError(
-                f"systems practised on together must have states of one shape: {shape} and "
-                f"{each.dynamics.state_shape}."
+                f"systems practised on together must be of one shape for the network: {shape} and {other} "
+                "(of states, or of their blocks where a filter has a coarsening)."
             )
     return [
         first,
@@ -314,8 +315,8 @@ def _collect(
 
 
 def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
-    """The filter on a system's base and climate."""
-    return eqx.tree_at(lambda f: (f.base, f.climate), filter, (own.base, own.climate))
+    """The filter on a system's base, climate and blocks."""
+    return dataclasses.replace(filter, base=own.base, climate=own.climate, coarsening=own.coarsening)
 
 
 def _nominal(practice: Practice) -> int:

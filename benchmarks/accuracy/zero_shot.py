@@ -1,0 +1,215 @@
+"""Networks of the package on models that none was trained on, as they are, beside a tuned LETKF.
+
+Per case the LETKF has the radius and the inflation with the smallest RMSE of the analysis among the case's
+(its own truths, 2 seeds); network and gate have it as their base, and nothing else is tuned. The network is
+`--network`, given the climate of the model and blocks of its scale (`load_amortised(…, dynamics=model)`).
+`--fine-tune`: also after a training of it on cycles of the case's model, CPU seconds stated.
+RMSE of the analysis after the burn-in, mean ± standard error of seeds; ratios to the LETKF of means, and of
+the worst seed for the gate; spread/RMSE of network and gate.
+
+    python benchmarks/accuracy/zero_shot.py [CASE …] [--network rings] [--seeds 5] [--cycles 1000] [--fine-tune]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import _path  # noqa: F401
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from suite.common import arguments, finish, header, table
+from suite.ring_models import Lorenz2005II, Lorenz2005III, VissioLucarini
+
+from masf_jax import assimilate, dynamics as d, filters as f, measurements as m, simulate
+from masf_jax.amortised import Practice, load_amortised, pretrained_file, train_on_policy
+from masf_jax.ensemble import Inflation
+from masf_jax.masf import AmortisedMASF
+from masf_jax.training import FitConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model, a sensor of every k-th place of each axis (of channel 0 alone where `first`), and what is tried.
+
+    Attributes:
+        spread: standard deviation of the first members about the truth.
+        scale: of the run's cycles: 1 is `--cycles`.
+    """
+
+    model: Callable[[], d.Dynamics]
+    every: int
+    std: float
+    interval: int
+    radii: tuple[float, ...]
+    members: int = 20
+    inflations: tuple[float, ...] = (1.02, 1.05, 1.1, 1.2)
+    first: bool = False
+    spread: float = 0.1
+    scale: float = 1.0
+
+    def measurement(self, model: d.Dynamics) -> m.Measurement:
+        seen = np.zeros(model.state_shape, bool)
+        space = 2 if len(model.state_shape) == 3 else 1
+        seen[(..., *(slice(None, None, self.every),) * space)] = True
+        if self.first:
+            seen[1:] = False
+        return m.Measurement(m.Subset(np.flatnonzero(seen)), m.Gaussian(self.std))
+
+
+def ks(length: float = 32 * np.pi, n: int = 128, dt: float = 0.5) -> Callable[[], d.Dynamics]:
+    return lambda: d.KuramotoSivashinsky(n, length=length, dt=dt)
+
+
+def flow(reynolds: float, waves: int) -> Callable[[], d.Dynamics]:
+    return lambda: d.Kolmogorov(64, reynolds=reynolds, forcing_waves=waves)
+
+
+FLOW: dict[str, Any] = {
+    "std": 0.1,
+    "interval": 1,
+    "radii": (3.0, 5.0, 8.0),
+    "members": 10,
+    "inflations": (1.05, 1.15),
+    "scale": 0.05,
+}
+CASES: dict[str, Case] = {
+    "Lorenz 2005 II, every 4th": Case(Lorenz2005II, 4, 1.0, 4, (20.0, 30.0, 40.0)),
+    "Lorenz 2005 II, every 8th": Case(Lorenz2005II, 8, 1.0, 4, (20.0, 30.0, 40.0)),
+    "Lorenz 2005 II, every 12th": Case(Lorenz2005II, 12, 1.0, 4, (20.0, 30.0, 40.0)),
+    "Lorenz 2005 III, every 8th": Case(Lorenz2005III, 8, 1.0, 20, (50.0, 80.0, 120.0), scale=0.4),
+    "Lorenz 2005 III, every 32nd": Case(Lorenz2005III, 32, 1.0, 20, (50.0, 80.0, 120.0), scale=0.4),
+    "Vissio-Lucarini, half": Case(VissioLucarini, 2, 1.0, 4, (3.0, 4.5, 6.5)),
+    "Vissio-Lucarini, winds alone": Case(VissioLucarini, 1, 1.0, 4, (3.0, 4.5, 6.5), first=True),
+    "Lorenz-96, F=14, half": Case(lambda: d.Lorenz96(40, forcing=14.0), 2, 1.0, 2, (4.0, 6.5, 9.0)),
+    "Lorenz-96, F=5, half": Case(lambda: d.Lorenz96(40, forcing=5.0), 2, 1.0, 4, (4.0, 6.5, 9.0)),
+    "Lorenz-96, n=200, every 3rd": Case(lambda: d.Lorenz96(200), 3, 1.0, 3, (4.0, 6.5, 9.0)),
+    "Kuramoto-Sivashinsky, 256 on 50π, every 8th": Case(ks(50 * np.pi, 256), 8, 1.0, 2, (20.0, 30.0, 45.0)),
+    "flow, Re 1000, 2 waves, every 8th": Case(flow(1000.0, 2), 8, **FLOW),
+    "flow, Re 1000, 8 waves, every 8th": Case(flow(1000.0, 8), 8, **FLOW),
+    "flow, Re 300, 4 waves, every 8th": Case(flow(300.0, 4), 8, **FLOW),
+}
+
+
+@eqx.filter_jit
+def scores(
+    filter: f.Filter, model: d.Dynamics, measurement: m.Measurement, seed: Any, case: Case, cycles: int
+) -> dict[str, jax.Array]:
+    """Of one seed; truth, members and filter have keys of their own. The first fifth is burn-in."""
+    keys = [jax.random.fold_in(jax.random.key(161 + i), seed) for i in range(3)]
+    twin = simulate(keys[0], model, measurement, cycles, case.interval)
+    noise = jax.random.normal(keys[1], (case.members, *model.state_shape))
+    problem = (filter, model, measurement, twin.observations, twin.truth[0][None] + case.spread * noise)
+    out = assimilate(keys[2], *problem, truth=twin.truth, save=(), scores=("rmse", "spread"))
+    found = {name: out.analysis_scores[name][cycles // 5 :].mean() for name in ("rmse", "spread")}
+    return found | {"gate": out.info.get("gate", jnp.zeros(cycles))[cycles // 5 :].mean()}
+
+
+def tried(
+    filter: f.Filter, model: d.Dynamics, case: Case, seeds: Sequence[int], cycles: int
+) -> dict[str, np.ndarray]:
+    runs = [
+        jax.tree.map(float, scores(filter, model, case.measurement(model), np.uint32(seed), case, cycles))
+        for seed in seeds
+    ]
+    return {name: np.array([each[name] for each in runs]) for name in runs[0]}
+
+
+def tuned(model: d.Dynamics, case: Case, cycles: int) -> tuple[f.LETKF, str]:
+    """The LETKF of the case, by two seeds of its own, half as many cycles."""
+    best, smallest, said = None, np.inf, ""
+    for radius in case.radii:
+        for inflation in case.inflations:
+            letkf = f.LETKF(radius, Inflation(inflation), rotation=True)
+            ready = letkf.prepare(model, case.measurement(model))
+            found = tried(ready, model, case, (900, 901), cycles // 2)["rmse"].mean()
+            if np.nan_to_num(found, nan=np.inf) < smallest:
+                best, smallest, said = letkf, found, f"{radius:g}, {inflation:g}"
+    assert best is not None
+    return best, said
+
+
+def fine_tuned(filter: AmortisedMASF, model: d.Dynamics, case: Case) -> tuple[AmortisedMASF, float]:
+    """After three short rounds on cycles of the model, and the CPU seconds that they took."""
+    large = len(model.state_shape) == 3
+    practice = Practice(
+        runs=4 if large else 16,
+        cycles=16 if large else 80,
+        burn_in=4 if large else 20,
+        intervals=(case.interval,),
+        ensemble_sizes=(case.members,),
+        spread=case.spread,
+        noise=(0.7, 1.4),
+    )
+    begun = time.process_time()
+    fit = FitConfig(
+        learning_rate=1e-3, weight_decay=1e-3, steps=150 if large else 700, batch_size=32, ema_decay=0.98
+    )
+    tuned, _ = train_on_policy(
+        jax.random.key(7),
+        filter,
+        model,
+        case.measurement(model),
+        practice,
+        fit,
+        rounds=3,
+        replay=0.6,
+        fine_tune=True,
+        factors=(0.95, 1.0, 1.05, 1.1),
+    )
+    return tuned, time.process_time() - begun
+
+
+def row(name: str, network: str, seeds: int, cycles: int, fine_tune: bool) -> list[str]:
+    case = CASES[name]
+    model, cycles = case.model(), max(20, int(cycles * case.scale))
+    letkf, said = tuned(model, case, cycles)
+    if len(model.state_shape) == 3:
+        network = "kolmogorov_masks"
+    made = load_amortised(pretrained_file(network), letkf, dynamics=model)
+    ready = made.prepare(model, case.measurement(model))
+    filters: dict[str, f.Filter] = {"base": ready.base, "network": ready, "gate": f.Gate(ready)}
+    seconds = 0.0
+    if fine_tune:
+        filters["fine-tuned"], seconds = fine_tuned(ready, model, case)
+    found = {
+        label: tried(each, model, case, range(500, 500 + seeds), cycles) for label, each in filters.items()
+    }
+    base = found["base"]["rmse"]
+    cells = [name, said, str(made.coarsening)]
+    for label, each in found.items():
+        rmse = each["rmse"]
+        cells.append(f"{rmse.mean():.4f} ± {rmse.std(ddof=1) / seeds**0.5:.4f}")
+        if label != "base":
+            cells.append(f"{rmse.mean() / base.mean():.3f}")
+        cells.append(f"{(each['spread'] / rmse).mean():.2f}")
+        if label == "gate":
+            cells += [f"{(rmse / base).max():.3f}", f"{each['gate'].mean():.2f}"]
+    return cells + ([f"{seconds:.0f}"] if fine_tune else [])
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
+    parser.add_argument("--network", default="rings")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--fine-tune", action="store_true")
+    args = parser.parse_args()
+    rows = []
+    for name in args.cases:
+        rows.append(row(name, args.network, args.seeds, args.cycles, args.fine_tune))
+        jax.clear_caches()
+        print("  ".join(rows[-1]), flush=True)
+    head = ["case", "radius, inflation", "block", "LETKF", "s/R", "network", "ratio", "s/R"]
+    head += ["gate", "ratio", "s/R", "worst seed", "share"]
+    head += ["fine-tuned", "ratio", "s/R", "CPU s"] if args.fine_tune else []
+    finish(args, "zero_shot", f"{header('Models that no network was trained on')}\n{table(rows, head)}", rows)
+
+
+if __name__ == "__main__":
+    main()
