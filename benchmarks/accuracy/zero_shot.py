@@ -7,7 +7,7 @@ Per case the LETKF has the radius and the inflation with the smallest RMSE of th
 RMSE of the analysis after the burn-in, mean ± standard error of seeds; ratios to the LETKF of means, and of
 the worst seed for the gate; spread/RMSE of network and gate.
 
-    python benchmarks/accuracy/zero_shot.py [CASE …] [--network rings] [--seeds 5] [--cycles 1000] [--fine-tune]
+    python benchmarks/accuracy/zero_shot.py [CASE …] [--network rings] [--fine-tune]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from masf_jax.training import FitConfig
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model, a sensor of every k-th place of each axis (of channel 0 alone where `first`), and what is tried.
+    """A model, a sensor of every k-th place of each axis (`first`: of channel 0 alone), what is tried.
 
     Attributes:
         spread: standard deviation of the first members about the truth.
