@@ -18,7 +18,7 @@ from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run import pretrained
 from masf_jax.cli.run.away import differences
-from masf_jax.cli.run.pretrained import coarsening_for
+from masf_jax.cli.run.pretrained import climate_and_coarsening
 from masf_jax.cli.run.problem import build_filter, build_models
 from masf_jax.dynamics import Function
 from masf_jax.ensemble.normalization import Moments
@@ -211,7 +211,8 @@ def test_a_state_that_no_network_fits_is_refused():
 def test_a_finer_flow_is_seen_in_blocks_of_the_cells_of_the_training(given, cells):
     settings = compose(["experiment=kolmogorov_masks", "filter=masf_amortised", *given])
     dynamics = DYNAMICS.build(settings.dynamics)
-    assert coarsening_for(pretrained_file("kolmogorov_masks"), settings, dynamics) == cells
+    file = pretrained_file("kolmogorov_masks")
+    assert climate_and_coarsening(file, settings, dynamics, 1)[1] == cells
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (2, 96, 80), (2, 32, 64)])

@@ -48,6 +48,9 @@ def test_a_file_says_how_its_cells_hang_together_and_a_model_is_seen_so():
     file = pretrained_file("lorenz96_masks")
     filter = load_amortised(file, LETKF(20.0), dynamics=model)
     assert filter.coarsening == 2
+    assert filter.denoiser is not None
+    assert filter.denoiser.features is not None
+    assert filter.climate is not None
     assert filter.denoiser.features.shape[-1] == 32
     expected = climate_states(model, 1)
     np.testing.assert_allclose(filter.climate.mean, expected.mean(0), atol=1e-6)
@@ -92,6 +95,8 @@ def test_a_network_of_one_variable_analyses_two_as_each_alone(key):
         file, base, state_shape=(2, 32), climate=Moments(*(jnp.stack([x, x]) for x in climate))
     )
     assert pair.each_channel
+    assert pair.denoiser is not None
+    assert alone.denoiser is not None
     blocks, one, z = 2.0 * jax.random.normal(key, (2, 2, 10, 32)), measurement, jnp.zeros(32)
     contexts = [alone.features(blocks[0][i], blocks[1][i], z, jnp.ones(32, bool), one) for i in range(2)]
     forecast, analysis = (jnp.moveaxis(x, 0, 1) for x in blocks)
@@ -102,6 +107,8 @@ def test_a_network_of_one_variable_analyses_two_as_each_alone(key):
     for i in range(2):
         expected = alone.denoiser.with_features(contexts[i]).moments(jnp.zeros(32), angle[i])
         for of_pair, of_one in zip(found, expected, strict=True):
+            assert of_pair is not None
+            assert of_one is not None
             np.testing.assert_allclose(of_pair[i], of_one, rtol=1e-4, atol=1e-5)
 
 

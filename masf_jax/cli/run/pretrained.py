@@ -238,37 +238,41 @@ def _about(name: str) -> dict[str, Any]:
 
 _NUMERICAL = {"shape", "stepper", "dealias", "max_speed", "n_inner"}
 """Keys of a flow that change how it is computed, and not its climate."""
+_DOMAIN = {"length", "n"}
+"""Those that say how large the domain is, or its cells are."""
 
 
 def climate_and_coarsening(
     path: str | Path, settings: Settings, dynamics: Dynamics, seed: int
-) -> tuple[Moments | Literal["stored"], int]:
+) -> tuple[Moments | Literal["stored"] | None, int]:
     """The climate a network sees, and how many cells each way are as large as one of its training.
 
-    For the model of its training, on any grid, both by what is stored (a finer grid of the same domain has
-    smaller cells); for any other model by states of its climate, which are drawn (`suited`).
-    `filter.coarsening` where it is given; 1 with several steps.
+    Of the model of its training the stored climate, of the same flow on another grid that one resampled,
+    else None: to be drawn. `filter.coarsening` where it is given, 1 with several steps; of the same model on
+    another domain or grid by the lengths of cells; of any other by states of its climate, which are drawn for
+    it (`suited`) and then are the climate.
     """
     from ...masf.amortised.files import suited
     from ...masf.amortised.resample import resampled
     from ...masf.amortised.scale import climate_states
     from ...training import inspect, load
 
-    given = settings.filter["coarsening"]
-    if given is None and settings.filter["n_steps"] > 1:
-        given = 1
-    changed = model_changes(inspect(path)["fingerprint"], settings)
-    flow = settings.dynamics["name"] == "kolmogorov" and not changed.keys() - _NUMERICAL
-    if not changed or flow:
-        coarsening = _by_length(path, settings, dynamics) if given is None else given
-        if not changed:
-            return "stored", coarsening
-        arrays = load(path).normaliser
-        return resampled(Moments(arrays["mean"], arrays["variance"]), dynamics.state_shape[-2:]), coarsening
+    changed = model_changes(inspect(path)["fingerprint"], settings).keys()
+    name, coarsening = settings.dynamics["name"], settings.filter["coarsening"]
+    if coarsening is None and settings.filter["n_steps"] > 1:
+        coarsening = 1
+    if coarsening is None and (not changed or (name in _OF_A_LENGTH and changed <= _NUMERICAL | _DOMAIN)):
+        coarsening = _by_length(path, settings, dynamics)
+    if not changed:
+        return "stored", coarsening or 1
+    if name == "kolmogorov" and changed <= _NUMERICAL:
+        moments = Moments(*(load(path).normaliser[part] for part in ("mean", "variance")))
+        return resampled(moments, dynamics.state_shape[-2:]), coarsening or 1
     _check_climatology(dynamics, settings)
+    if coarsening is not None:
+        return None, coarsening
     states = climate_states(dynamics, seed)
-    climate = Moments(member_mean(states), member_variance(states))
-    return climate, suited(path, states) if given is None else given
+    return Moments(member_mean(states), member_variance(states)), suited(path, states)
 
 
 def _by_length(path: str | Path, settings: Settings, dynamics: Dynamics) -> int:
