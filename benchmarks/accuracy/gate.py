@@ -41,6 +41,7 @@ class Case:
     base: f.MemberFilter
     network: str
     noise: bool = False
+    radius: float | None = None
 
 
 def letkf(radius: float, inflation: float) -> f.LETKF:
@@ -57,6 +58,15 @@ def every(n: int, k: int) -> m.Operator:
 
 RING, FAMILY, POINT = "lorenz96_masks", "rings", "lorenz63_sakov2012"
 L96 = Case(lambda: d.Lorenz96(40), every(40, 2), 1.0, 4, 20, letkf(6.5, 1.1), RING)
+UNEVEN = Case(
+    lambda: d.Lorenz96(240),
+    m.Subset(np.r_[0:120, 120:240:4]),
+    1.0,
+    2,
+    20,
+    letkf(6.5, 1.06),
+    RING,
+)
 L63 = Case(
     lambda: d.Lorenz63(dt=0.01), m.Identity(), 2**0.5, 25, 50, f.EnSRF(Inflation(1.05), rotation=True), POINT
 )
@@ -79,6 +89,8 @@ CASES: dict[str, Case] = {
     "Lorenz 2005 II, every 4th": Case(Lorenz2005II, every(240, 4), 1.0, 4, 20, letkf(40.0, 1.02), FAMILY),
     "Lorenz 2005 II, every 12th": Case(Lorenz2005II, every(240, 12), 1.0, 4, 20, letkf(40.0, 1.06), FAMILY),
     "Lorenz-96, half, by the family's network": dataclasses.replace(L96, network=FAMILY),
+    "Lorenz-96, n=240, one half all, one every 4th": UNEVEN,
+    "the same, gate by regions": dataclasses.replace(UNEVEN, radius=25.0),
     "Lorenz-63, at home": L63,
     "Lorenz-63, N=10": dataclasses.replace(L63, members=10),
     "Lorenz-63, x and y": dataclasses.replace(L63, operator=m.Subset(np.arange(2))),
@@ -96,7 +108,7 @@ def filters_of(case: Case, model: d.Dynamics, measurement: m.Measurement) -> dic
     ).prepare(model, measurement)
     if case.noise:
         network = of_noise(network)
-    return {"base": network.base, "network": network, "gate": f.Gate(network)}
+    return {"base": network.base, "network": network, "gate": f.Gate(network, radius=case.radius)}
 
 
 def of_noise(filter: AmortisedMASF) -> AmortisedMASF:

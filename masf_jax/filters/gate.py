@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -11,12 +12,15 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement
-from ..ensemble.inflation import AdaptiveInflation, AdaptiveState, multiplicative
+from ..ensemble.inflation import AdaptiveInflation, AdaptiveState
+from ..ensemble.localization import Localization, as_radius_or_none, localize
+from ..ensemble.statistics import anomalies, recentre
 from ..measurements.measurement import Measurement
 from ..numbers import within
 from .around import FilterAround
 from .base import EnsembleState, Filter, Info, MemberFilter, State, whitened_innovations, with_one_noise_law
 from .faults import mended, sound, sound_members
+from .kalman.geometry import measured_coordinates
 
 __all__ = ["Gate", "GateState"]
 
@@ -32,6 +36,7 @@ class GateState(NamedTuple):
         settled: cycles in a row that one of them has been far ahead.
         misfit: of `tried`, `trusted`, fading means of d² / (1 + s²), 1 where the spread is honest.
         spread: of both, what their forecasts' variances are to be multiplied by.
+        regional: log of the odds at each grid point, where the gate has a radius.
     """
 
     tried: EnsembleState
@@ -40,6 +45,7 @@ class GateState(NamedTuple):
     settled: Int[Array, ""]
     misfit: tuple[Float[Array, ""], Float[Array, ""]]
     spread: tuple[AdaptiveState, AdaptiveState] | None
+    regional: Float[Array, " points"] | None = None
 
 
 class Gate(MemberFilter):
@@ -65,8 +71,13 @@ class Gate(MemberFilter):
     √λ, λ the factor that `AdaptiveInflation` finds for its forecasts' variances (1 ± 1/2 where innovations
     say nothing). Neither filter sees it: each goes on from its own members.
 
+    With a `radius` each grid point has its own L, of the same recursion with the sum over the values near it,
+    tapered by distance (`localize`), and the run has at that point the filter that is ahead there: where a
+    large state is measured densely in one region and hardly in another, each has its own. Nothing else
+    changes: the filters never see it, and what starts one again goes by the L of all values.
+
     The cost is that of both: two ensembles are forecast and analysed. Reported beside what the one ahead
-    reports: "gate", the probability that `filter` is.
+    reports: "gate", the probability that `filter` is (with a radius: its mean over the points).
 
     Sources: the hidden state is the fixed share of Herbster & Warmuth (1998), doi 10.1023/A:1007424614876.
 
@@ -78,6 +89,8 @@ class Gate(MemberFilter):
         limit: on the evidence of one cycle, > 0.
         patience: cycles, ≥ 1; see above.
         calibrated: see above; without, the members are those of the filter ahead, bit for bit.
+        radius: see above, Gaspari-Cohn length in the coordinates' unit; None: one L.
+        near: the values near each grid point; filled in by `prepare`.
     """
 
     filter: MemberFilter
@@ -87,6 +100,8 @@ class Gate(MemberFilter):
     limit: Float[Array, ""] = eqx.field(converter=within("gate limit", "(0, inf]"), default=2.0)
     patience: int = eqx.field(static=True, default=50)
     calibrated: bool = eqx.field(static=True, default=True)
+    radius: Float[Array, ""] | None = eqx.field(converter=as_radius_or_none, default=None)
+    near: Localization | None = None
 
     def __check_init__(self) -> None:
         for name, each in (("filter", self.filter), ("base", self.trusted)):
@@ -121,7 +136,12 @@ class Gate(MemberFilter):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Gate:
         base = None if self.base is None else self.base.prepare(dynamics, measurement)
-        return self._with(self.filter.prepare(dynamics, measurement), base)
+        ready = self._with(self.filter.prepare(dynamics, measurement), base)
+        if self.radius is None:
+            return ready
+        state, measured = measured_coordinates("Gate", self.radius, dynamics, measurement)
+        near = localize(state, measured, self.radius)
+        return eqx.tree_at(lambda g: g.near, ready, near, is_leaf=lambda x: x is None)
 
     def spread(self, layout: MemberLayout) -> Gate:
         return self._with(self.filter.spread(layout), None if self.base is None else self.base.spread(layout))
@@ -141,7 +161,15 @@ class Gate(MemberFilter):
         odds, one = jnp.log(prior) - jnp.log1p(-prior), jnp.ones((), ensemble.dtype)
         honest = self._inflation().init(ensemble.dtype)
         spread = (honest, honest) if self.calibrated else None
-        return _chosen(GateState(*states, odds, jnp.zeros((), jnp.int32), (one, one), spread))
+        regional = None
+        if self.radius is not None:
+            if self.near is None:
+                raise ValueError(
+                    "a Gate with a radius needs its neighbour lists: call filter.prepare(dynamics, "
+                    "measurement)."
+                )
+            regional = jnp.full(len(self.near.neighbours), odds)
+        return _chosen(GateState(*states, odds, jnp.zeros((), jnp.int32), (one, one), spread, regional))
 
     def _inflation(self) -> AdaptiveInflation:
         return AdaptiveInflation(mean=1.0, std=0.5, memory=self.memory, lower=0.04, upper=25.0)
@@ -197,6 +225,7 @@ class Gate(MemberFilter):
                 log_odds=jnp.where(tried, -most, most),
                 settled=jnp.zeros_like(gate.settled),
                 misfit=(jnp.where(tried, 1, gate.misfit[0]), jnp.where(trusted, 1, gate.misfit[1])),
+                regional=None if gate.regional is None else jnp.where(tried, -most, most) + 0 * gate.regional,
             )
 
         return jax.lax.cond(tried | trusted, restart, lambda gate: gate, gate)
@@ -214,7 +243,7 @@ class Gate(MemberFilter):
         one = with_one_noise_law(gate.trusted, measurement)
         innovations = [whitened_innovations(each.ensemble, z, mask, one) for each in gate[:2]]
         count = mask.sum().astype(innovations[0].dtype)
-        odds, misfit = self._compared(gate, innovations, count)
+        odds, misfit, regional = self._compared(gate, innovations, count)
         spread = gate.spread
         if spread is not None:
             first, second = (
@@ -228,7 +257,8 @@ class Gate(MemberFilter):
         far = jnp.abs(odds) > 0.5 * jnp.log(self.memory).astype(odds.dtype)
         same = (odds > 0) == (gate.log_odds > 0)
         settled = jnp.where(far, jnp.where(same, gate.settled, 0) + 1, 0)
-        gate = self._sound(key_again, GateState(tried, trusted, odds, settled, misfit, spread))
+        gate = GateState(tried, trusted, odds, settled, misfit, spread, regional)
+        gate = self._sound(key_again, gate)
         due, (one, other) = gate.settled >= self.patience, gate.misfit
         lost = due & (one > 2) & (one > 2 * other), due & (other > 2) & (other > 2 * one)
         gate = self._restarted(key_again, gate, lost[0] & (odds < 0), lost[1] & (odds > 0))
@@ -236,23 +266,31 @@ class Gate(MemberFilter):
         both = of_tried.keys() & of_trusted.keys()
         info = of_tried | of_trusted
         info |= {name: jnp.where(ahead, of_tried[name], of_trusted[name]) for name in sorted(both)}
-        return _chosen(gate), info | {"gate": jax.nn.sigmoid(gate.log_odds)}
+        shown = gate.log_odds if gate.regional is None else gate.regional
+        return _chosen(gate), info | {"gate": jax.nn.sigmoid(shown).mean()}
 
     def _compared(
         self, gate: GateState, innovations: list[Float[Array, "N m"]], count: Float[Array, ""]
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
-        """L and both misfits after `count` values (see the class)."""
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]], Float[Array, " points"] | None]:
+        """L, both misfits after `count` values, and L of each grid point (see the class)."""
         tried, trusted = (d.mean(0) ** 2 for d in innovations)
         variances = [1 + d.var(0, ddof=1) for d in innovations]
-        evidence = 0.5 * ((trusted - tried) / jnp.maximum(*variances)).sum()
-        limit, change = self.limit.astype(evidence.dtype), 1 / self.memory.astype(evidence.dtype)
-        odds = gate.log_odds + jax.lax.stop_gradient(jnp.clip(jnp.nan_to_num(evidence), -limit, limit))
-        stay, leave = jnp.log1p(-change), jnp.log(change)
-        odds = jnp.logaddexp(odds + stay, leave) - jnp.logaddexp(stay, odds + leave)
+        evidence = 0.5 * ((trusted - tried) / jnp.maximum(*variances))
+        odds, regional = self._after(gate.log_odds, evidence.sum()), None
+        if self.near is not None and gate.regional is not None:
+            weights = self.near.sqrt_weights.astype(evidence.dtype) ** 2
+            regional = self._after(gate.regional, (weights * evidence[self.near.neighbours]).sum(-1))
         squares = zip((tried, trusted), variances, strict=True)
         now = [jnp.nan_to_num((d2 / v).sum() / count) for d2, v in squares]
         first, second = (was + (new - was) / self.patience for was, new in zip(gate.misfit, now, strict=True))
-        return odds, (first, second)
+        return odds, (first, second), regional
+
+    def _after(self, odds: Float[Array, "*p"], evidence: Float[Array, "*p"]) -> Float[Array, "*p"]:
+        """L after a cycle's evidence."""
+        limit, change = self.limit.astype(evidence.dtype), 1 / self.memory.astype(evidence.dtype)
+        odds = odds + jax.lax.stop_gradient(jnp.clip(jnp.nan_to_num(evidence), -limit, limit))
+        stay, leave = jnp.log1p(-change), jnp.log(change)
+        return jnp.logaddexp(odds + stay, leave) - jnp.logaddexp(stay, odds + leave)
 
     def as_used(
         self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
@@ -263,7 +301,7 @@ class Gate(MemberFilter):
         trusted = self.trusted.as_used(gate.trusted, z, mask, measurement)
         assert isinstance(tried, EnsembleState)
         assert isinstance(trusted, EnsembleState)
-        return EnsembleState(jnp.where(gate.log_odds > 0, tried.ensemble, trusted.ensemble), None, gate)
+        return EnsembleState(jnp.where(_ahead(gate), tried.ensemble, trusted.ensemble), None, gate)
 
     def believed(self, state: State, measurement: Measurement) -> Measurement:
         assert isinstance(state, EnsembleState)
@@ -283,12 +321,23 @@ def _where(condition: Bool[Array, ""], one: T, other: T) -> T:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
+def _ahead(gate: GateState) -> Bool[Array, "..."]:
+    """Where the tried filter is ahead, to be broadcast over members: everywhere, or by grid point."""
+    if gate.regional is None:
+        return gate.log_odds > 0
+    shape = gate.tried.ensemble.shape[1:]
+    channels = math.prod(shape) // len(gate.regional)
+    return jnp.tile(gate.regional > 0, channels).reshape(1, *shape)
+
+
 def _chosen(gate: GateState) -> EnsembleState:
     """The state of the run: the members of the filter ahead, of honest spread."""
-    ahead = gate.log_odds > 0
+    ahead = _ahead(gate)
     members = jnp.where(ahead, gate.tried.ensemble, gate.trusted.ensemble)
     if gate.spread is not None:
         tried, trusted = (jnp.sqrt(jax.lax.stop_gradient(each.factor)) for each in gate.spread)
-        scaled = multiplicative(members, jnp.where(ahead, tried, trusted))
+        mean, deviations = anomalies(members)
+        factor = jnp.where(ahead, tried, trusted).astype(members.dtype)
+        scaled = recentre(mean, factor * deviations)
         members = jnp.where(sound_members(members).all(), scaled, members)  # `FaultPolicy` mends some alone
     return EnsembleState(members, None, gate)

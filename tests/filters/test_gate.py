@@ -154,3 +154,68 @@ def test_what_it_cannot_do_is_said():
     gate = Gate(ParticleFilter(), TUNED).prepare(MODEL, SENSOR)
     with pytest.raises(ValueError, match="ParticleFilter weights its members"):
         gate.init(jax.random.key(0), jnp.ones((N, 40)))
+
+
+class Halves(FilterAround):
+    """A filter whose analysis is spoiled by noise in the second half of the ring."""
+
+    filter: LETKF
+    std: float = eqx.field(static=True)
+
+    @property
+    def inner(self):
+        return self.filter
+
+    def prepare(self, dynamics, measurement):
+        return Halves(self.filter.prepare(dynamics, measurement), self.std)
+
+    def init(self, key, ensemble):
+        return self.filter.init(key, ensemble)
+
+    def update(self, key, state, z, mask, measurement):
+        after, info = self.filter.update(key, state, z, mask, measurement)
+        n = after.ensemble.shape[-1]
+        noise = self.std * jax.random.normal(key, (1, n), after.ensemble.dtype)
+        spoiled = after.ensemble + jnp.where(jnp.arange(n) < n // 2, 0.0, noise)
+        return EnsembleState(spoiled, None, after.memory), info
+
+
+@pytest.mark.slow
+def test_each_region_has_the_filter_that_is_ahead_there():
+    """One filter is spoiled in one half: with a radius it is used in the other, without not at all."""
+    model, sensor = Lorenz96(120), Measurement(Subset(np.arange(0, 120, 2)), Gaussian(1.0))
+    twin = simulate(jax.random.key(3), model, sensor, 250, 2)
+    first = twin.truth[:1] + 0.3 * jax.random.normal(jax.random.key(4), (N, 120))
+    spoiled, poor = Halves(LETKF(5.0, Inflation(1.06)), 0.5), LETKF(2.5, Inflation(1.12))
+    error = []
+    for filter in (poor, Gate(spoiled, poor), Gate(spoiled, poor, radius=10.0)):
+        key, problem = jax.random.key(5), (model, sensor, twin.observations, first)
+        found = assimilate(key, filter, *problem, save=("mean",)).analysis["mean"]
+        off = np.asarray(found - twin.truth)[80:].reshape(-1, 2, 60)
+        error.append(np.sqrt(np.mean(off**2, (0, 2))))
+    alone, gate, regional = error
+    np.testing.assert_allclose(gate, alone, rtol=0.01)
+    assert regional[0] < 0.97 * alone[0]
+    assert regional[1] < 1.02 * alone[1]
+
+
+def test_a_region_goes_by_the_values_near_it():
+    gate = Gate(TUNED, POOR, radius=4.0, calibrated=False).prepare(MODEL, SENSOR)
+    state = gate.init(jax.random.key(1), jax.random.normal(jax.random.key(2), (N, 40)))
+    truth = jnp.zeros(40)
+    left = jnp.arange(40) < 20
+    tried, trusted = (
+        EnsembleState(jnp.where(near, 0.0, 3.0) + 0.5 * state.ensemble, None, each.memory)
+        for near, each in zip((left[None], ~left[None]), state.memory[:2], strict=True)
+    )
+    memory = state.memory._replace(tried=tried, trusted=trusted)
+    state = EnsembleState(state.ensemble, None, memory)
+    for _ in range(4):
+        after = updated(gate, state, truth[::2])
+        state = EnsembleState(after.ensemble, None, memory._replace(regional=after.memory.regional))
+    inside = np.r_[4:16, 24:36]  # not near the borders
+    np.testing.assert_array_equal((state.memory.regional > 0)[inside], left[inside])
+    chosen = jnp.where(left, after.memory.tried.ensemble, after.memory.trusted.ensemble)
+    np.testing.assert_array_equal(after.ensemble[:, inside], chosen[:, inside])
+    with pytest.raises(ValueError, match=r"call filter\.prepare"):
+        Gate(TUNED, POOR, radius=4.0).init(jax.random.key(0), jnp.ones((N, 40)))

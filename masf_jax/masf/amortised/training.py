@@ -26,6 +26,9 @@ from .practice import Practice, practise
 
 __all__ = ["Course", "Round", "train_on_policy"]
 
+_LOST = 2.0
+"""Climatological deviations: an error beyond is that of a run that blew up; it counts as this large, and
+teaches nothing."""
 _FURTHEST = 4.0  # analysis spreads: truths further away (a filter that lost track) count as this far
 
 
@@ -295,15 +298,17 @@ def _collect(
     for own, dynamics, measurement, practice in courses:
         held, policy = _held_back(practice), _with_network_of(filter, own)
         assert own.climate is not None
-        unit = 1.0 if len(courses) == 1 else float(jnp.sqrt(own.climate.variance.mean()))
+        climate = float(jnp.sqrt(own.climate.variance.mean()))
+        unit, lost = 1.0 if len(courses) == 1 else climate, _LOST * climate
         for interval in practice.intervals:
             for n_members in practice.ensemble_sizes:
                 key, drawn = jax.random.split(key)
                 made = simulate(drawn, policy, dynamics, measurement, practice, interval, n_members)
                 truth, features, rmse, spread = (np.asarray(part)[:, practice.burn_in :] for part in made)
-                training.append(_finite(truth[held:], features[held:]))
-                validation.append(_finite(truth[:held], features[:held]))
-                scores.append((_finite_mean(rmse) / unit, _finite_mean(spread) / unit))
+                near = rmse < lost
+                training.append(_sound(truth[held:], features[held:], near[held:]))
+                validation.append(_sound(truth[:held], features[:held], near[:held]))
+                scores.append(tuple(_finite_mean(np.minimum(x, lost)) / unit for x in (rmse, spread)))
     pairs, held_back = _joined(training), _joined(validation)
     if min(len(pairs[0]), len(held_back[0])) == 0:
         raise ValueError(
@@ -360,9 +365,9 @@ def _finite_mean(values: np.ndarray) -> float:
     return float(finite.mean()) if finite.size else float("nan")
 
 
-def _finite(truth: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(runs, K, …) to (pairs, …), without those that are not finite."""
+def _sound(truth: np.ndarray, features: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(runs, K, …) to (pairs, …), without those that are not finite or far off (`near`: (runs, K))."""
     truth, features = (array.reshape(-1, *array.shape[2:]) for array in (truth, features))
-    good = np.isfinite(truth).reshape(len(truth), -1).all(1)
+    good = near.ravel() & np.isfinite(truth).reshape(len(truth), -1).all(1)
     good &= np.isfinite(features).reshape(len(truth), -1).all(1)
     return np.clip(truth[good], -_FURTHEST, _FURTHEST), features[good]
