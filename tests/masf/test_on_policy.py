@@ -4,16 +4,20 @@ import dataclasses
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from masf_jax import assimilate, simulate
 from masf_jax.amortised import Practice, practise, train_on_policy
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Lorenz63
+from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
-from masf_jax.filters import EnSRF
+from masf_jax.ensemble.normalization import Moments
+from masf_jax.filters import LETKF, EnSRF
 from masf_jax.masf.amortised.filter import AmortisedMASF
+from masf_jax.masf.amortised.practice import Simulated
+from masf_jax.masf.amortised.training import Course, _collect
 from masf_jax.measurements import Gaussian, Identity, Laplace, Measurement
 from masf_jax.training import FitConfig
 from masf_jax.training.trees import Kept
@@ -172,3 +176,17 @@ def test_a_filter_that_diverges_everywhere_is_an_error():
             FitConfig(steps=1),
             rounds=1,
         )
+
+
+def test_a_run_that_blew_up_teaches_nothing_and_counts_as_lost():
+    """Two runs, 10⁹ off from their third cycle on; the first is held back for validation."""
+    off = np.ones((2, 5), np.float32)
+    off[:, 2:] = 1e9
+    truth, features = np.zeros((2, 5, 4), np.float32), np.broadcast_to(off[..., None], (2, 5, 3))
+    filter = AmortisedMASF(LETKF(4.0), climate=Moments(jnp.zeros(4), jnp.full(4, 9.0)))
+    course = Course(filter, Lorenz96(4), MEASUREMENT, Practice(runs=2, cycles=5, burn_in=0))
+    made = Simulated(*map(jnp.asarray, (truth, features, off, off)))
+    pairs, _, rmse, spread = _collect(lambda *_: made, jax.random.key(0), filter, [course])
+    assert len(pairs[1]) == 2
+    assert pairs[1].max() == 1
+    np.testing.assert_allclose((rmse, spread), (2 * 1 + 3 * 6) / 5, rtol=1e-6)
