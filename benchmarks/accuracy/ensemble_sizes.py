@@ -1,11 +1,11 @@
 """One network for all ensemble sizes, at the settings of MNMEF (arXiv 2504.17836), beside LETKFs of each.
 
-Lorenz-96: n = 40, F = 8, RK4 .03, every 4th variable each 5 steps. Kuramoto-Sivashinsky: 128 points on 32π,
-step .25, every 8th point each 4 steps. Noise 1 and .7. The LETKF has the radius and inflation with the smallest
-RMSE of the analysis over two runs of their own; the network is one of the package, which has seen neither these
-intervals nor these masks, on that LETKF's analyses (`load_amortised(…, dynamics=model)`); nothing of it is tuned.
-RMSE of the analysis without the first 200 cycles, mean ± standard error of runs, the ratio of means and its goal,
-spread/RMSE, and runs that lost track (RMSE above half the climate's deviation).
+Lorenz-96: n = 40, F = 8, RK4 .03, every 4th variable each 5 steps. Kuramoto-Sivashinsky: 128 points on
+32π, step .25, every 8th point each 4 steps. Noise 1 and .7. The LETKF has the radius and inflation with the
+smallest RMSE of the analysis over two runs of their own; the network is one of the package, which has seen
+neither these intervals nor these masks, on that LETKF's analyses (`load_amortised(…, dynamics=model)`);
+nothing of it is tuned. RMSE of the analysis without the first 200 cycles, mean ± standard error of runs, the
+ratio of means and its goal, spread/RMSE, and runs that lost track (RMSE above half the climate's deviation).
 
     python benchmarks/accuracy/ensemble_sizes.py [lorenz96 …] [--sizes 5 10 20 40 100] [--runs 16]
 """
