@@ -2,10 +2,10 @@
 
 Lorenz-96: n = 40, F = 8, RK4 .03, every 4th variable each 5 steps. Kuramoto-Sivashinsky: 128 points on
 32π, step .25, every 8th point each 4 steps. Noise 1 and .7. The LETKF has the radius and inflation with the
-smallest RMSE of the analysis over two runs of their own; the network is one of the package, which has seen
+smallest RMSE of the analysis over three runs of their own; the network is one of the package, which has seen
 neither these intervals nor these masks, on that LETKF's analyses (`load_amortised(…, dynamics=model)`);
 nothing of it is tuned. RMSE of the analysis without the first 200 cycles, mean ± standard error of runs, the
-ratio of means and its goal, spread/RMSE, and runs that lost track (RMSE above half the climate's deviation).
+ratio of means and its goal, spread/RMSE, and runs that lost track (RMSE above .7 of the climate's deviation).
 
     python benchmarks/accuracy/ensemble_sizes.py [lorenz96 …] [--sizes 5 10 20 40 100] [--runs 16]
 """
@@ -48,13 +48,13 @@ SYSTEMS = {
         5,
         "lorenz96_masks",
         {
-            5: (2.0, 3.0, 4.0),
-            10: (2.5, 3.5, 5.0, 7.0),
-            20: (4.0, 6.0, 8.0, 11.0),
-            40: (6.0, 9.0, 13.0, 18.0),
-            100: (9.0, 13.0, 18.0, 25.0),
+            5: (1.5, 2.0, 2.5, 3.0),
+            10: (2.0, 2.5, 3.0, 3.5),
+            20: (3.0, 3.5, 4.0, 5.0),
+            40: (4.5, 6.0, 8.0, 11.0),
+            100: (7.0, 10.0, 14.0, 20.0),
         },
-        (1.02, 1.05, 1.1, 1.2),
+        (1.02, 1.04, 1.06, 1.1),
         {10: 0.68, 20: 0.80, 100: 0.85},
         3.6,
     ),
@@ -112,7 +112,7 @@ def row(name: str, std: float, n: int, runs: int, cycles: int) -> list[str]:
         for inflation in system.inflations:
             letkf = f.LETKF(radius, Inflation(inflation), rotation=True, reach=max(system.radii[n]))
             ready = letkf.prepare(model, measurement)
-            found = tried(ready, model, measurement, n, cycles // 2, system.interval, seeds=(900, 901))
+            found = tried(ready, model, measurement, n, cycles // 2, system.interval, seeds=(900, 901, 902))
             error = np.nan_to_num(found[:, 0].mean(), nan=np.inf)
             if error < smallest:
                 best, smallest, said = letkf, error, f"{radius:g}, {inflation:g}"
@@ -123,7 +123,7 @@ def row(name: str, std: float, n: int, runs: int, cycles: int) -> list[str]:
     found = [tried(each, *problem, seeds=range(300, 300 + runs)) for each in filters]
     cells = [name, f"{std:g}", f"{n}", said]
     for rmse, spread in (each.T for each in found):
-        lost = int((~(rmse < 0.5 * system.deviation)).sum())
+        lost = int((~(rmse < 0.7 * system.deviation)).sum())
         cells += [f"{rmse.mean():.3f} ± {rmse.std(ddof=1) / runs**0.5:.3f}"]
         cells += [f"{(spread / rmse).mean():.2f}", f"{lost}"]
     ratio = found[1][:, 0].mean() / found[0][:, 0].mean()

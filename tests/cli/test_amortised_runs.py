@@ -186,6 +186,12 @@ def test_the_gate_is_as_asked_for(gate):
     assert isinstance(built(settings), Gate if gate else AmortisedMASF)
 
 
+def test_a_gate_by_regions():
+    found = built(compose([*HALF, "filter.gate=true", "filter.gate_radius=12"]))
+    assert isinstance(found, Gate)
+    assert found.radius == 12
+
+
 def test_a_state_that_no_network_fits_is_refused():
     cube = Function(lambda x, t: x, (4, 5, 6), 1.0)
     with pytest.raises(InputError, match=r"none of the package fits states of shape \(4, 5, 6\)") as refused:

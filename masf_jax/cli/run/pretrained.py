@@ -141,7 +141,8 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
     )
     if told := network_remark(made):
         _say(f"{path.name}: {told}.")
-    return Gate(made) if gate or (away and gate is None) else made
+    radius = settings.filter["gate_radius"]
+    return Gate(made, radius=radius) if gate or (away and gate is None) else made
 
 
 def network_remark(filter: Filter) -> str | None:

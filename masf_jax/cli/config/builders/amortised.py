@@ -77,6 +77,7 @@ def masf_amortised(
     calibration: float | None = None,
     checkpoint: str | None = None,
     gate: bool | None = None,
+    gate_radius: float | None = None,
     coarsening: int | None = None,
     network: Architecture = _NETWORK,
     practice: PracticeSettings = PracticeSettings(),
@@ -96,8 +97,10 @@ def masf_amortised(
         checkpoint: a file of masf-jax train; null: the one in the package for this experiment.
         gate: run the base filter beside, and use the network where its forecasts are nearer to what is
             measured (see `Gate`; twice the cost); null: where the run is not one that it was trained for.
-        coarsening: the network sees blocks of so many cells each way; null: as many as make its cells as
-            large as those of its training, for the same model on a finer grid.
+        gate_radius: each point of the grid has the filter that is ahead near it, by the values within twice
+            this distance; null: one for the whole state.
+        coarsening: the network sees blocks of so many cells each way; null: as many as are as large as a cell
+            of its training, by the length of the domain for the same model, else by the model's climate.
         seed: of the climatology and of a fresh network.
     """
     from ....masf.amortised.filter import AmortisedMASF
