@@ -72,10 +72,10 @@ def flow(reynolds: float, waves: int) -> Callable[[], d.Dynamics]:
 FLOW: dict[str, Any] = {
     "std": 0.1,
     "interval": 1,
-    "radii": (3.0, 5.0, 8.0),
+    "radii": (4.0, 7.0),
     "members": 10,
     "inflations": (1.05, 1.15),
-    "scale": 0.05,
+    "scale": 0.04,
 }
 CASES: dict[str, Case] = {
     "Lorenz 2005 II, every 4th": Case(Lorenz2005II, 4, 1.0, 4, (20.0, 30.0, 40.0)),
