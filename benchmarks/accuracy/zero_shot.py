@@ -71,7 +71,8 @@ def flow(reynolds: float, waves: int) -> Callable[[], d.Dynamics]:
 
 FLOW: dict[str, Any] = {
     "std": 0.1,
-    "interval": 1,
+    "interval": 10,
+    "spread": 0.5,
     "radii": (4.0, 7.0),
     "members": 10,
     "inflations": (1.05, 1.15),
