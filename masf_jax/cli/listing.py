@@ -14,14 +14,19 @@ __all__ = ["group_lines", "key_lines", "print_choices"]
 
 
 def print_choices(arguments: list[str]) -> ExitCode:
-    """Prints every choice of all groups, or of the groups named, one line each; or one choice's keys."""
+    """Prints every choice of all groups, or of the groups named, one line each; or one choice's keys; or the
+    keys of a section of config.yaml that is no group (observations)."""
     if len(arguments) == 2 and arguments[0] in GROUPS and arguments[1] not in GROUPS:
         print_keys(*arguments)
         return ExitCode.DONE
+    sections = _sections()
     for name in arguments:
-        if name not in GROUPS:
-            raise unknown("group", name, GROUPS)
+        if name not in GROUPS and name not in sections:
+            raise unknown("group or section", name, {*GROUPS, *sections})
     for group in arguments or GROUPS:
+        if group not in GROUPS:
+            print(sections[group])
+            continue
         print(f"{group}=")
         for choice in choices(group):
             path = config_folder() / group / f"{choice}.yaml"
@@ -81,6 +86,22 @@ def group_lines() -> str:
 
 def key_lines() -> str:
     """The root keys with their comments, as they stand in config.yaml."""
+    return textwrap.indent(_root_keys(), "  ")
+
+
+def _root_keys() -> str:
     text = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     start, end = text.index("\nseed:"), text.index("\nexperiment:")
-    return textwrap.indent(text[start:end].strip(), "  ")
+    return text[start:end].strip()
+
+
+def _sections() -> dict[str, str]:
+    """By name, the root keys that have keys of their own, with these and their comments."""
+    found: dict[str, list[str]] = {}
+    for line in _root_keys().splitlines():
+        if line.startswith("  "):
+            found[name].append(line)
+        elif line:
+            name = line.partition(":")[0]
+            found[name] = [line]
+    return {name: "\n".join(lines) for name, lines in found.items() if len(lines) > 1}

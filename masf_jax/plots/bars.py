@@ -112,7 +112,7 @@ def _means(axis: Any, places: np.ndarray, values: np.ndarray, stage: str, logari
         axis.errorbar(mean, place, xerr=[[low], [error]], **style)
         said = f" {mean:.3g}" if np.isnan(error) else f" {mean:.3g} ± {error:.2g}"
         at = (max(kept.max(), mean + np.nan_to_num(error)), place)
-        offset = {"xytext": (2, 0), "textcoords": "offset points"}
+        offset = {"xytext": (5, 0), "textcoords": "offset points"}
         axis.annotate(said, at, va="center", fontsize=_FONT - 0.5, **offset)
 
 

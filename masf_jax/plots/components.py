@@ -31,6 +31,9 @@ __all__ = ["observed", "series"]
 _Z90 = 1.6448536269514722
 """The 95 % quantile of a standard normal law."""
 _MOST = 4
+_SHORT = {"degrees_east": "°E", "degrees_north": "°N", "degrees": "°"}
+_LONGEST = 14
+"""Letters that fit beside a panel."""
 _EXACT = ("identity", "mask")
 """Structures of measurements that give components of the state as they are."""
 
@@ -130,7 +133,9 @@ def _name(data: xr.Dataset, stage: str, number: int) -> str:
         if isinstance(value, str):
             names.append(value)
         else:
-            places.append(f"{dim} = {value:.4g}" + (f" {units}" if units not in ("1", "") else ""))
+            units = _SHORT.get(units, units)
+            place = f"{dim} = {value:.4g}" + (f" {units}" if units not in ("1", "") else "")
+            places.append(place if len(place) <= _LONGEST else place.replace(f" {units}", f"\n{units}"))
     if not names:
         return with_units(", ".join(places), about).replace(" (", "\n(")
     lines = [with_units(", ".join(names), about), ", ".join(places)]

@@ -140,6 +140,8 @@ def _column(
     figure: Figure, axes: np.ndarray, panels: dict[str, np.ndarray], at: np.ndarray, part: _Part, up: _Up
 ) -> None:
     """All panels of one variable, one below the other, and their scales."""
+    from matplotlib.ticker import MaxNLocator
+
     low, high = _limits(panels.get("truth", next(v for name, v in panels.items() if name.endswith("mean"))))
     same, errors = [], []
     for axis, (name, values) in zip(axes, panels.items(), strict=True):
@@ -152,6 +154,8 @@ def _column(
         none = "" if np.isfinite(values).any() else " (none)"
         heading(axis, (f"{part.name}: {name}" if part.name else name) + none)
         axis.set_ylabel(up.label)
+        degrees = "degree" in up.label  # ticks at 90, 180, …
+        axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 3, 4.5, 9, 10] if degrees else [1, 2, 5, 10]))
         if up.names:
             axis.set_yticks(up.values[:: 1 + len(up.names) // 8], up.names[:: 1 + len(up.names) // 8])
         (errors if error else same).append((axis, image))

@@ -12,7 +12,7 @@ import numpy as np
 from .cycles import Cycles
 from .netcdf import write_netcdf
 from .places import measured_axes, measured_components, model_name, noise_axis, space_axes
-from .variables import Variable, variables
+from .variables import Variable, units_of_values, variables
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,14 +73,18 @@ def _described(
     found = None if dates is None else np.asarray(dates, "datetime64[ns]")
     if found is not None and found.shape != (cycles.n,):
         raise ValueError(f"dates must be one for each of the {cycles.n} cycles; got shape {found.shape}.")
-    made = frame(cycles, Times(found))
+    made = frame(cycles, Times(found), units)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made.attrs |= {"title": title or called, "history": f"{now}: masf_jax.results", "burn_in": burn_in}
     return cycles, made, variables(cycles, units)
 
 
-def frame(cycles: Cycles, times: Times = Times()) -> xr.Dataset:
-    """A dataset of the coordinates alone: cycle, time, step, places, names of variables, members."""
+def frame(cycles: Cycles, times: Times = Times(), observed_in: str | None = None) -> xr.Dataset:
+    """A dataset of the coordinates alone: cycle, time, step, places, names of variables, members.
+
+    Args:
+        observed_in: units of the observations, where they are given.
+    """
     import xarray as xr
 
     from .. import __version__
@@ -113,7 +117,9 @@ def frame(cycles: Cycles, times: Times = Times()) -> xr.Dataset:
         add("observation_time", "cycle", times.observed, f"time in the observation file{counted}")
     measured = measured_axes(given.dynamics, given.measurement)[1]
     measured += measured_components(given.dynamics, given.measurement)
-    measured += noise_axis(given.dynamics, given.measurement)
+    of_values = {"units": units_of_values(cycles, observed_in)}
+    noise = noise_axis(given.dynamics, given.measurement)
+    measured += [axis._replace(about=axis.about | of_values) for axis in noise]
     for axis in (*space_axes(given.dynamics), *measured):
         made.coords[axis.name] = (axis.dim, axis.values, {"units": "1"} | axis.about)
     members = getattr(cycles.result, "analysis", {}).get("ensemble")

@@ -28,6 +28,14 @@ __all__ = [
 ]
 
 NOISE = "observation_noise_std"
+_PLAIN = ("step", "model", "forward", "dynamics")
+_DEGREES = {
+    name: {
+        f"degree{s}{join}{side}" for s in ("", "s") for join, side in (("_", way), ("_", short), ("", short))
+    }
+    for name, way, short in (("longitude", "east", "E"), ("latitude", "north", "N"))
+}
+"""As CF spells units of longitude and latitude: degrees_east, degree_E, degreesE, …"""
 _AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
@@ -64,7 +72,7 @@ def space_axes(dynamics: Dynamics) -> list[Axis]:
     """Coordinates of the state: positions in the model's unit of length, and names of variables."""
     dims, points = space(dynamics), dynamics.coordinates
     shape = list(dynamics.state_shape)
-    length = _units(dynamics.length_units)
+    length = _length(dynamics)
     axes: list[Axis] = []
     axes_of_grid = _grid(dynamics)
     if axes_of_grid is not None:
@@ -102,7 +110,8 @@ def measured_axes(dynamics: Dynamics, measurement: Measurement) -> tuple[tuple[s
     if place is None or len(shape) != 1:
         return dims, []
     names = (f"observation_{name}" for name in _AXES[place.positions.shape[1]])
-    about = {"long_name": "position of the observed value"} | _units(dynamics.length_units)
+    about = {"long_name": "position of the observed value"} | _length(dynamics)
+    about.pop("axis", None)
     return dims, [
         Axis(name, dims[0], positions * dynamics.unit_length, about)
         for name, positions in zip(names, place.wrapped().T, strict=True)
@@ -138,11 +147,15 @@ def variable_labels(dynamics: Dynamics) -> list[str]:
 
 
 def model_name(dynamics: Dynamics) -> str:
-    """What a model is called: its class, or the function that a `Function` or `BlackBox` is made of."""
+    """What a model is called: its class, or the function that a `Function` or `BlackBox` is made of; of a
+    function with a name that says nothing (step, model), with its module's."""
     while isinstance(inner := getattr(dynamics, "dynamics", None), Dynamics):
         dynamics = inner  # that another wraps
     function = dynamics.function if isinstance(dynamics, (Function, BlackBox)) else None
     name = getattr(function, "__name__", "<")
+    module = str(getattr(function, "__module__", "__main__")).rpartition(".")[2]
+    if name in _PLAIN and module != "__main__":
+        name = f"{module}.{name}"
     return type(dynamics).__name__ if name.startswith("<") else name
 
 
@@ -152,8 +165,15 @@ def state_units(dynamics: Dynamics) -> str | None:
     return units.pop() if len(units) == 1 else None
 
 
-def _units(units: str | None) -> dict[str, str]:
-    return {} if units is None else {"units": units}
+def _length(dynamics: Dynamics) -> dict[str, str]:
+    """Units of positions; along one line in degrees east or north they are longitudes or latitudes (CF)."""
+    units, points = dynamics.length_units, dynamics.coordinates
+    if units is None:
+        return {}
+    along = [name for name, known in _DEGREES.items() if units in known]
+    if not along or points is None or points.positions.shape[1] != 1:
+        return {"units": units}
+    return {"units": units, "standard_name": along[0], "axis": "X" if along[0] == "longitude" else "Y"}
 
 
 def _position(name: str) -> dict[str, str]:

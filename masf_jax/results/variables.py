@@ -62,7 +62,7 @@ def variables(
     own = given.dynamics.variable_units is not None
     of_state = units or "1" if structure in ("identity", "mask") else "1"
     of_state = state_units(given.dynamics) if own else of_state
-    of_values = units or _units_of_values(cycles) or "1"
+    of_values = units_of_values(cycles, units)
     called = operator or type(given.measurement.operator).__name__
     return (
         _measured(cycles, of_values, of_state, called, structure or "nonlinear")
@@ -71,8 +71,12 @@ def variables(
     )
 
 
-def _units_of_values(cycles: Cycles) -> str | None:
-    """Those of the variables that are measured as they are, where these have one."""
+def units_of_values(cycles: Cycles, units: str | None = None) -> str:
+    """Those given, or those of the variables that are measured as they are, where these have one; else 1."""
+    return units or _of_variables(cycles) or "1"
+
+
+def _of_variables(cycles: Cycles) -> str | None:
     given, of_each = cycles.given, cycles.given.dynamics.variable_units
     operator, shape = given.measurement.operator, given.dynamics.state_shape
     if of_each is None or operator.structure not in ("identity", "mask"):

@@ -46,6 +46,11 @@ def test_list_shows_every_choice(capsys):
     assert any("expected RMSE: etkf 0.18" in line for line in lines)
     assert main(["list", "filter"]) == 0
     assert "experiment=" not in capsys.readouterr().out
+    assert main(["list", "observations"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("observations: # real observations")
+    assert any(line.startswith("  withhold: [] # ") for line in lines)
+    assert not any(line.startswith("estimate") for line in lines)
 
 
 def test_bad_commands(capsys):

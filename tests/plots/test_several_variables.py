@@ -60,6 +60,17 @@ def test_a_component_is_named_with_its_units(waves):
     assert [axis.get_ylabel() for axis in figure.axes][::2] == ["h (m)\nx = 20 km", "u (m/s)\nx = 20 km"]
 
 
+def test_positions_in_degrees_fit_beside_their_panels(waves):
+    data = waves.assign_coords(x=("x", 36.0 * np.arange(X), {"units": "degrees_east"}))
+    axes = plots.series(data, components=[2, 12]).axes
+    assert [axis.get_ylabel() for axis in axes][::2] == ["h (m)\nx = 72 °E", "u (m/s)\nx = 72 °E"]
+    figure = plots.hovmoeller(data)
+    figure.draw_without_rendering()
+    assert {90, 180, 270} <= set(figure.axes[0].get_yticks())
+    long = waves.assign_coords(x=("x", 36.0 * np.arange(X), {"units": "kilometres"}))
+    assert plots.series(long, components=[2]).axes[0].get_ylabel() == "h (m)\nx = 72\nkilometres"
+
+
 def test_velocities_on_a_ring_are_no_flow(waves):
     ring = waves.assign_coords(channel=["u", "v"])
     assert not is_flow(ring)

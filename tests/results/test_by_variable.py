@@ -80,6 +80,18 @@ def test_units_of_the_model_are_those_of_the_result(tmp_path):
     assert data_of(one)[0]["analysis_mean"].attrs["units"] == "K"
 
 
+@pytest.mark.parametrize(
+    ("units", "name", "axis"),
+    [("degrees_east", "longitude", "X"), ("degreeN", "latitude", "Y"), ("degrees", None, "X")],
+)
+def test_degrees_east_and_north_have_the_standard_names_of_cf(units, name, axis):
+    data, run = data_of(ring(length_units=units))
+    assert data["x"].attrs.get("standard_name") == data["observation_x"].attrs.get("standard_name") == name
+    assert (data["x"].attrs["axis"], data["x"].attrs["units"]) == (axis, units)
+    assert data["observation_noise_std"].attrs["units"] == data["observation"].attrs["units"] == "m"
+    assert run.to_xarray(units="cm")["observation_noise_std"].attrs["units"] == "cm"
+
+
 def test_names_make_the_first_axis_channels_without_coordinates_too():
     model = dynamics.Function(waves, (2, 12), **NAMES)
     assert space(model) == ("channel", "x")
@@ -90,6 +102,14 @@ def test_what_a_model_is_called():
     host = dynamics.BlackBox(lambda states: states, (2,), variable_units=["m", "s"], time_units="h")
     assert (host.variable_units, host.time_units, host.length_units) == (("m", "s"), "h", None)
     assert model_name(host) == "BlackBox"
+
+    def step(x):
+        return x
+
+    step.__module__ = "mine.ring_model"
+    assert model_name(dynamics.Function(step, (2,))) == "ring_model.step"
+    step.__module__ = "__main__"
+    assert model_name(dynamics.Function(step, (2,))) == "step"
     noisy = dynamics.ModelError(ring(time_units="s"), 0.1)
     assert model_name(noisy) == "waves"
     assert (noisy.variable_units, noisy.time_units) == (("m", "m/s"), "s")

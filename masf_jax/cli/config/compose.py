@@ -54,6 +54,7 @@ _HARMLESS = (
 _YOUNGER = {
     "observations.nearest",
     "observations.withhold",
+    "observations.variable",
     "experiment.expected_std",
     "smoother.name",
     "filter.adaptive_noise",

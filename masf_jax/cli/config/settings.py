@@ -83,6 +83,8 @@ class ObservationFile:
     """Keys under `observations`: real observations, read instead of simulated where path is given."""
 
     path: str | None = None
+    variable: str = "value"
+    """The one that holds the values, of a NetCDF or zarr file."""
     units: str | None = None
     time_unit: str | None = None
     """In which the model counts time: needed for dates and "hours since …"."""

@@ -59,18 +59,25 @@ class Variable(NamedTuple):
         return found if isinstance(found, str) else ""
 
 
-def read_dataset(path: Path) -> Table:
+def read_dataset(path: Path, variable: str = "value") -> Table:
     """Reads variables value (time, …), time (time), and optionally mask, index, station, x, y.
+
+    Args:
+        variable: what the file calls value; messages of what is wrong with it say 'value'.
 
     Raises:
         InputError: naming file and variable.
     """
-    variables, held = _variables(path)
+    if variable in _NAMES[1:]:
+        raise InputError(f"observations.variable={variable}: that is no variable of measured values.")
+    variables, held = _variables(path, variable)
     for name in ("value", "time"):
         if name not in variables:
+            called = printable(variable, 60) if name == "value" else name
+            hint = "observations.variable=NAME says which one; " if name == "value" else ""
             raise InputError(
-                f"{path} has no variable '{name}'; its variables are {', '.join(held) or 'none'} "
-                "(docs/observations.md)."
+                f"{path} has no variable '{called}'; its variables are {', '.join(held) or 'none'} "
+                f"({hint}docs/observations.md)."
             )
     value, time = variables["value"], variables["time"]
     if len(time.dims) != 1 or time.dims[0] not in value.dims:
@@ -142,9 +149,9 @@ def _header(path: Path, *names: str) -> tuple[dict[str, Any], io.BytesIO]:
     return header, stream
 
 
-def _variables(path: Path) -> tuple[dict[str, Variable], list[str]]:
-    """The variables there are among those we know, and the names of all in the file."""
-    header, stream = _header(path, *_NAMES)
+def _variables(path: Path, value: str) -> tuple[dict[str, Variable], list[str]]:
+    """The variables there are among those we know, the values' under "value", and the names of all."""
+    header, stream = _header(path, value, *_NAMES[1:])
     found = {}
     for name, about in header["variables"].items():
         data = np.load(stream, allow_pickle=False)
@@ -152,7 +159,7 @@ def _variables(path: Path) -> tuple[dict[str, Variable], list[str]]:
             key: each if isinstance(each, str) else np.asarray(each["values"], each["type"])
             for key, each in about["attributes"].items()
         }
-        found[name] = Variable(tuple(about["dims"]), data, attributes)
+        found["value" if name == value else name] = Variable(tuple(about["dims"]), data, attributes)
     return found, [printable(name, 60) for name in header["all"]]
 
 

@@ -2,6 +2,8 @@
 
     python reader.py PATH ENGINE LIMIT_BYTES NAME…
 
+The first NAME is that of the measured values, whose ancillary variables are read too.
+
 Writes to stdout a line of JSON, {"error": …} or {"variables": {name: {"dims", "attributes"}}, "all": […]},
 then each variable as an .npy block; of NAME "*" every variable is read, and none written. What a damaged or
 hostile file does to the libraries (endless loops, crashes, memory) ends with this process. Nothing of
@@ -205,7 +207,7 @@ def read(path: str, engine: str, most: int, names: list[str]) -> tuple[dict[str,
     options = {"consolidated": False} if engine == "zarr" else None
     with xr.open_dataset(path, engine=engine, backend_kwargs=options, **raw) as data:
         variables = data.variables
-        value = variables.get("value")
+        value = variables.get(names[0])
         beside = "" if value is None else str(value.attrs.get("ancillary_variables", ""))
         wanted = [name for name in dict.fromkeys([*names, *beside.split()]) if name in variables]
         wanted = [str(name) for name in variables] if names == ["*"] else wanted

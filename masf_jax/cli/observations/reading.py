@@ -68,7 +68,7 @@ def read_observations(
         InputError: naming the file, the row or variable, what it holds and what was expected.
     """
     path = _find(source.path or "")
-    table = _read(path)
+    table = _read(path, source.variable)
     _check_units(path, source.units, table.units)
     clock = model_times(path, table.clock, source.time_unit, source.time_origin)
     stations = None if source.stations is None else [str(name) for name in source.stations]
@@ -143,17 +143,21 @@ def _find(path: str) -> Path:
     raise InputError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
 
 
-def _read(path: Path) -> Table:
+def _read(path: Path, variable: str) -> Table:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".nc", ".nc3", ".nc4", ".netcdf", ".h5", ".zarr"):
         raise InputError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
     check_kind(path)
     try:
         if suffix == ".csv":
+            if variable != "value":
+                raise InputError(
+                    f"observations.variable is of NetCDF and zarr files; in {path} call the column value."
+                )
             return read_csv(path)
         from .dataset_files import read_dataset
 
-        return read_dataset(path)
+        return read_dataset(path, variable)
     except InputError:
         raise
     except Exception as error:  # whatever else is wrong with a file is said in one line too

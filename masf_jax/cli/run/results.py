@@ -81,7 +81,7 @@ def write_results(
     named = _variables(settings, problem, cycles, smoothed, found)
     dates = None if problem.dates is None else problem.dates[: cycles.n]
     times = None if problem.times is None else problem.times[: cycles.n]
-    data = frame(cycles, Times(dates, times, problem.time_units))
+    data = frame(cycles, Times(dates, times, problem.time_units), problem.units)
     if problem.stations is not None and len(cycles.measured_shape) == 1:
         dims, _ = measured_axes(problem.dynamics, problem.measurement)
         about = {"long_name": "station of the observed value", "cf_role": "timeseries_id"}

@@ -135,6 +135,27 @@ def test_quality_flags_that_values_name(tmp_path, read):
     assert read(netcdf(tmp_path, file)).mask.ravel().tolist() == [True, False, True]
 
 
+def test_the_variable_of_the_values_can_be_named(tmp_path, read):
+    about = {"units": "degC", "ancillary_variables": "qc"}
+    file = {"t2m": ("time", TIMES, about), "value": ("time", TIMES + 9)}
+    file |= {"qc": ("time", np.array([0, 1, 0], "i1"), FLAGS)}
+    path = netcdf(tmp_path, file)
+    record = read(path, variable="t2m")
+    np.testing.assert_array_equal(record.values.ravel(), [0.0, 0.0, 2.0])
+    assert record.mask.ravel().tolist() == [True, False, True]  # its own flags
+    assert record.units == "degC"
+    assert read(path).values.ravel().tolist() == [9.0, 10.0, 11.0]
+    with pytest.raises(
+        InputError, match=r"no variable 'tas'; its variables are .*t2m.*observations\.variable=NAME"
+    ):
+        read(path, variable="tas")
+    with pytest.raises(InputError, match=r"observations\.variable=time: that is no variable of measured"):
+        read(path, variable="time")
+    (tmp_path / "a.csv").write_text("time,value\n0,1\n")
+    with pytest.raises(InputError, match="call the column value"):
+        read(tmp_path / "a.csv", variable="t2m")
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
