@@ -1,0 +1,309 @@
+"""Whole posteriors that are not Gaussian, against a particle filter of 10^5 particles.
+
+    python benchmarks/accuracy/whole_posteriors.py [PROBLEM ...] [--filters PART ...] [--members 100 20]
+        [--keep FOLDER] [--figure FILE]
+
+Problems: Lorenz-63 with x measured each .25; a double well, measured with large noise or through x²; the
+doubling map on the circle, seen through its cosine. All filters have the same truth, observations and first
+members, and the model's own noise. The reference is a bootstrap filter without roughening, resampled
+systematically in every cycle; 1000 of its particles, evenly spaced in resampling's order, are compared with.
+
+Columns, means over cycles, then mean ± standard error over seeds: fair energy score of the members against
+the truth; energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| and sliced W2 to the reference, over its RMS
+spread; of the cycles in which the reference has more than 10 % beyond each of ±gap and less than 10 % between
+("two modes"), the share in which the members have more than 5 % beyond each, and the mean absolute error of
+their share beyond +gap. "draws of the reference": as many of its particles, independently.
+
+Filters with something to tune have four trials on other seeds, taken by the energy score. The amortised
+filters' base is the ETKF so tuned for 100 members; their training is for 100 members, too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _path  # noqa: F401
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from suite.common import arguments, finish, header, table
+from suite.posterior_problems import PROBLEMS, TITLES, Problem, rivals
+
+from masf_jax import filters as f, simulate
+from masf_jax.amortised import Practice, train_on_policy
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.metrics import energy_score
+from masf_jax.training import FitConfig
+
+SEEDS, TUNING = tuple(range(5)), tuple(range(1000, 1005))
+CYCLES, BURN_IN = 160, 10
+PARTICLES, KEPT = 100_000, 1000
+
+
+class Case(NamedTuple):
+    """A seed's truth and observations, and the keys of first members and of filters."""
+
+    truth: jax.Array
+    observations: Any
+    key_start: jax.Array
+    key_filter: jax.Array
+
+
+def case(problem: Problem, seed: jax.Array) -> Case:
+    keys = [jax.random.fold_in(jax.random.key(2026), 4 * seed + i) for i in range(3)]
+    truth, _ = problem.start(keys[0], 2)
+    twin = simulate(keys[1], problem.dynamics, problem.measurement, CYCLES, x0=truth)
+    return Case(twin.truth, twin.observations, keys[0], keys[2])
+
+
+class Reference(NamedTuple):
+    """(seeds, K, …): particles to compare with, and independent draws of all of them."""
+
+    truth: np.ndarray
+    particles: np.ndarray
+    draws: np.ndarray
+    effective: np.ndarray
+
+
+def reference(problem: Problem) -> Reference:
+    filter = f.ParticleFilter(threshold=1.0, regularization=0.0)
+
+    @jax.jit
+    def run(seed: jax.Array) -> tuple[jax.Array, ...]:
+        own = case(problem, seed)
+        _, particles = problem.start(own.key_start, PARTICLES)
+
+        def cycle(state: Any, now: tuple[jax.Array, ...]) -> tuple[Any, tuple[jax.Array, ...]]:
+            number, z = now
+            keys = jax.random.split(jax.random.fold_in(own.key_filter, number), 3)
+            state = filter.forecast(keys[0], state, problem.dynamics, number, 1)
+            state, info = filter.update(keys[1], state, z, jnp.ones(z.shape, bool), problem.measurement)
+            x = state.ensemble
+            picked = jax.random.randint(keys[2], (max(MEMBERS),), 0, PARTICLES)
+            return state, (x[:: PARTICLES // KEPT], x[picked], info["effective_sample_size"])
+
+        xs = (jnp.arange(CYCLES, dtype=jnp.int32), own.observations.values)
+        return own.truth, *jax.lax.scan(cycle, filter.init(own.key_filter, particles), xs)[1]
+
+    found = [[np.asarray(part) for part in run(jnp.asarray(seed))] for seed in SEEDS]
+    return Reference(*(np.stack(part) for part in zip(*found, strict=True)))
+
+
+def members_of(problem: Problem, filter: f.Filter, n: int, seeds: tuple[int, ...]) -> np.ndarray:
+    """Analysis members, (seeds, K, N, *x)."""
+    prepared = filter.prepare(problem.dynamics, problem.measurement)
+    return np.asarray(_members(problem, prepared, n, jnp.asarray(seeds)))
+
+
+@eqx.filter_jit
+def _members(problem: Problem, filter: f.MemberFilter, n: int, seeds: jax.Array) -> jax.Array:
+    def one(seed: jax.Array) -> jax.Array:
+        own = case(problem, seed)
+        _, ensemble = problem.start(own.key_start, n)
+
+        def cycle(state: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+            number, z = now
+            keys = jax.random.split(jax.random.fold_in(own.key_filter, number), 3)
+            state = filter.forecast(keys[0], state, problem.dynamics, number, 1)
+            state, _ = filter.analysis(keys[1], state, z, problem.measurement)
+            return state, state.ensemble
+
+        xs = (jnp.arange(CYCLES, dtype=jnp.int32), own.observations.values)
+        return jax.lax.scan(cycle, filter.init(own.key_filter, ensemble), xs)[1]
+
+    return jax.vmap(one)(seeds)
+
+
+@eqx.filter_jit
+def _truths(problem: Problem, seeds: jax.Array) -> jax.Array:
+    return jax.vmap(lambda seed: case(problem, seed).truth)(seeds)
+
+
+@eqx.filter_jit
+def _energy_scores(members: jax.Array, truth: jax.Array) -> jax.Array:
+    flat = members.reshape(-1, *members.shape[2:]), truth.reshape(-1, truth.shape[-1])
+    return jax.lax.map(lambda pair: energy_score(*pair), flat).reshape(members.shape[:2])
+
+
+def tuned(problem: Problem, trials: dict[str, f.Filter], n: int) -> tuple[str, str]:
+    """The trial of the smallest energy score on the tuning seeds, and all of them in words."""
+    truth = _truths(problem, jnp.asarray(TUNING))
+    found = {}
+    for name, filter in trials.items():
+        scores = _energy_scores(members_of(problem, filter, n, TUNING), truth)
+        found[name] = float(np.asarray(scores)[:, BURN_IN:].mean())
+    best = min(found, key=lambda name: found[name] if np.isfinite(found[name]) else np.inf)
+    return best, ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+
+
+def trained(problem: Problem, base: f.EnsembleFilter, n_steps: int) -> f.AmortisedMASF:
+    """One step moves the base's members, several draw new ones."""
+    filter = f.AmortisedMASF(
+        base, n_steps=n_steps, members="transported" if n_steps == 1 else "fresh", centred=n_steps == 1,
+        architecture=Architecture(width=64),
+    )  # fmt: skip
+    practice = Practice(runs=32, cycles=CYCLES, burn_in=BURN_IN, ensemble_sizes=(100,), spread=problem.spread)
+    config = FitConfig(steps=2000, batch_size=256, learning_rate=2e-3)
+    return train_on_policy(
+        jax.random.key(7), filter, problem.dynamics, problem.measurement, practice, config, rounds=3
+    )[0]
+
+
+class Scores(NamedTuple):
+    """(seeds, K), after the first cycles."""
+
+    energy: np.ndarray
+    distance: np.ndarray
+    sliced: np.ndarray
+    beyond: np.ndarray
+    below: np.ndarray
+
+
+class Compared:
+    """What every filter is compared with, computed once."""
+
+    def __init__(self, problem: Problem, known: Reference):
+        n = known.truth.shape[-1]
+        i = np.arange(24)
+        turn = np.pi * ((i * (math.sqrt(5) - 1)) % 2 if n == 3 else i / 24)
+        up = (i + 0.5) / 24 if n == 3 else np.zeros(24)  # half a sphere by a spiral, or half a circle
+        flat = np.sqrt(1 - up**2)
+        self.directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), up], 1)[:, :n]
+        self.directions = self.directions[:1] if n == 1 else self.directions
+        self.side, self.gap = problem.side, problem.gap
+        self.truth, self.particles = known.truth[:, BURN_IN:], known.particles[:, BURN_IN:]
+        self.spread = np.sqrt(self.particles.var(2).mean(-1))
+        self.within = _apart(self.particles, self.particles)
+        self.sorted = self._projected(self.particles)
+        self.beyond, self.below = self._sides(self.particles)
+        self.two = (self.beyond > 0.1) & (self.below > 0.1) & (self.beyond + self.below > 0.9)
+
+    def _projected(self, x: np.ndarray) -> np.ndarray:
+        return np.sort(x @ self.directions.T.astype(x.dtype), axis=2)
+
+    def _sides(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        side = self.side(x)
+        return (side > self.gap).mean(2), (side < -self.gap).mean(2)
+
+    def __call__(self, members: np.ndarray) -> Scores:
+        """Of members (seeds, K, N, n)."""
+        members = members[:, BURN_IN:]
+        distance = 2 * _apart(members, self.particles) - _apart(members, members) - self.within
+        quantiles = np.repeat(self._projected(members), KEPT // members.shape[2], axis=2)
+        sliced = np.sqrt(((quantiles - self.sorted) ** 2).mean((2, 3)))
+        energy = np.asarray(_energy_scores(jnp.asarray(members), jnp.asarray(self.truth)))
+        return Scores(energy, distance / self.spread, sliced / self.spread, *self._sides(members))
+
+
+@jax.jit
+def _apart(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean distance of (…, N, n) and (…, M, n)."""
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        squares = sum((pair[0][:, None, i] - pair[1][None, :, i]) ** 2 for i in range(x.shape[-1]))
+        return jnp.sqrt(squares).mean()
+
+    flat = tuple(part.reshape(-1, *part.shape[2:]) for part in (x, y))
+    return jax.lax.map(one, flat).reshape(x.shape[:2])
+
+
+def row(compared: Compared, members: np.ndarray) -> tuple[list[str], dict[str, float]]:
+    energy, distance, sliced, beyond, below = compared(members)
+    two, columns = compared.two, [energy.mean(1), distance.mean(1), sliced.mean(1)]
+    if two.mean() > 0.02:
+        both, error = (beyond > 0.05) & (below > 0.05), abs(beyond - compared.beyond)
+        seeds = [seed for seed in range(len(two)) if two[seed].any()]
+        columns += [np.asarray([part[seed][two[seed]].mean() for seed in seeds]) for part in (both, error)]
+    cells = [mean_and_error(values) for values in columns]
+    names = ("energy score", "energy distance", "sliced W2", "both modes", "weight error")
+    numbers = {name: float(values.mean()) for name, values in zip(names, columns, strict=False)}
+    return cells + [""] * (5 - len(cells)), numbers | {"two modes": float(two.mean())}
+
+
+def mean_and_error(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(values.size):.3f}"
+
+
+def kept(folder: Path | None, name: str, make: Any) -> dict[str, np.ndarray]:
+    """Arrays by name, made once where there is a folder to keep them in."""
+    path = None if folder is None else folder / f"{name.replace(' ', '_').replace(',', '')}.npz"
+    if path is not None and path.exists():
+        return dict(np.load(path))
+    start = time.perf_counter()
+    found = make()
+    print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **found)
+    return found
+
+
+MEMBERS = (100, 20)
+AMORTISED = {"amortised, 1 step, transported": 1, "amortised, 4 steps, fresh": 4}
+
+
+def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder: Path | None) -> Any:
+    """Of each filter and size: label, size, members and how it was tuned."""
+    trials = rivals()
+
+    def rival(label: str, n: int) -> dict[str, np.ndarray]:
+        best, tried = tuned(problem, trials[label], n)
+        members = members_of(problem, trials[label][best], n, SEEDS)
+        return {"members": members, "best": np.asarray(best), "tried": np.asarray(tried)}
+
+    def amortised(label: str) -> dict[str, np.ndarray]:
+        base = kept(folder, f"{name} ETKF {max(MEMBERS)}", lambda: rival("ETKF", max(MEMBERS)))["best"]
+        filter = trained(problem, trials["ETKF"][str(base)], AMORTISED[label])
+        zero = "; the training kept the base" if filter.network_is_zero else ""
+        own = {f"members {n}": members_of(problem, filter, n, SEEDS) for n in MEMBERS}
+        return own | {"best": np.asarray(""), "tried": np.asarray(f"base {base}{zero}")}
+
+    for label in [*trials, *AMORTISED]:
+        if not any(part in label for part in parts):
+            continue
+        for n in sizes:
+            if label in trials:
+                made = kept(folder, f"{name} {label} {n}", lambda label=label, n=n: rival(label, n))
+            else:
+                made = kept(folder, f"{name} {label}", lambda label=label: amortised(label))
+                made["members"] = made[f"members {n}"]
+            yield label, n, made["members"], str(made["best"]), str(made["tried"])
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("problems", nargs="*", default=list(TITLES))
+    parser.add_argument("--filters", nargs="*", default=[""], help="parts of names (default: all)")
+    parser.add_argument("--members", type=int, nargs="*", default=list(MEMBERS), choices=MEMBERS)
+    parser.add_argument("--keep", type=Path, help="folder for references and members, taken from there next time")
+    parser.add_argument("--figure", type=Path)
+    args = parser.parse_args()
+    text, numbers = [header("Posteriors that are not Gaussian, filters against 10^5 particles")], {}
+    head = ["", "energy score", "energy distance", "sliced W2", "both modes", "weight error"]
+    for name in args.problems:
+        problem = PROBLEMS[name]()
+        known = Reference(**kept(args.keep, name, lambda p=problem: reference(p)._asdict()))
+        compared = Compared(problem, known)
+        rows, tried = [], []
+        for n in args.members:
+            cells, found = row(compared, known.draws[:, :, :n])
+            rows.append([f"draws of the reference, N = {n}", *cells])
+            numbers[f"{name}, draws, {n}"] = found
+        for label, n, members, best, how in runs(name, problem, args.filters, args.members, args.keep):
+            cells, found = row(compared, members)
+            rows.append([f"{label}, N = {n}{': ' + best if best else ''}", *cells])
+            numbers[f"{name}, {label}, {n}"] = found
+            tried.append(f"    {label}, N = {n}: {how}")
+        two, least = numbers[f"{name}, draws, {args.members[0]}"]["two modes"], known.effective.min()
+        title = f"{TITLES[name]}; reference with two modes in {100 * two:.0f} % of the cycles"
+        text += [f"{title}, least effective sample size {least:.0f}", "", table(rows, head), "", *tried, ""]
+        print("\n".join(text[-6 - len(tried):]), flush=True)
+    finish(args, "whole_posteriors", "\n".join(text), numbers)
+
+
+if __name__ == "__main__":
+    main()
