@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import _path  # noqa: F401
 import equinox as eqx
@@ -31,17 +31,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from suite.common import arguments, finish, header, table
-from suite.posterior_problems import PROBLEMS, TITLES, Problem, rivals
+from suite.posterior_problems import AXES, PROBLEMS, TITLES, Problem, rivals
 
 from masf_jax import filters as f, simulate
 from masf_jax.amortised import Practice, train_on_policy
 from masf_jax.denoisers.architecture import Architecture
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.metrics import energy_score
 from masf_jax.training import FitConfig
 
 SEEDS, TUNING = tuple(range(5)), tuple(range(1000, 1005))
 CYCLES, BURN_IN = 160, 10
 PARTICLES, KEPT = 100_000, 1000
+Members: TypeAlias = Literal["transported", "fresh"]
+AMORTISED: dict[str, tuple[int, Members]] = {
+    "amortised, 1 step, transported": (1, "transported"),
+    "amortised, 4 steps, fresh": (4, "fresh"),
+}
+MEMBERS = (100, 20)
+SHOWN = ("ETKF", "particle filter", "amortised, 4 steps, fresh")
 
 
 class Case(NamedTuple):
@@ -140,12 +148,10 @@ def tuned(problem: Problem, trials: dict[str, f.Filter], n: int) -> tuple[str, s
     return best, ", ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
-def trained(problem: Problem, base: f.EnsembleFilter, n_steps: int) -> f.AmortisedMASF:
-    """One step moves the base's members, several draw new ones."""
-    filter = f.AmortisedMASF(
-        base, n_steps=n_steps, members="transported" if n_steps == 1 else "fresh", centred=n_steps == 1,
-        architecture=Architecture(width=64),
-    )  # fmt: skip
+def trained(problem: Problem, base: f.MemberFilter, n_steps: int, members: Members) -> AmortisedMASF:
+    filter = AmortisedMASF(
+        base, n_steps=n_steps, members=members, centred=n_steps == 1, architecture=Architecture(width=64)
+    )
     practice = Practice(runs=32, cycles=CYCLES, burn_in=BURN_IN, ensemble_sizes=(100,), spread=problem.spread)
     config = FitConfig(steps=2000, batch_size=256, learning_rate=2e-3)
     return train_on_policy(
@@ -242,10 +248,6 @@ def kept(folder: Path | None, name: str, make: Any) -> dict[str, np.ndarray]:
     return found
 
 
-MEMBERS = (100, 20)
-AMORTISED = {"amortised, 1 step, transported": 1, "amortised, 4 steps, fresh": 4}
-
-
 def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder: Path | None) -> Any:
     """Of each filter and size: label, size, members and how it was tuned."""
     trials = rivals()
@@ -257,7 +259,7 @@ def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder
 
     def amortised(label: str) -> dict[str, np.ndarray]:
         base = kept(folder, f"{name} ETKF {max(MEMBERS)}", lambda: rival("ETKF", max(MEMBERS)))["best"]
-        filter = trained(problem, trials["ETKF"][str(base)], AMORTISED[label])
+        filter = trained(problem, trials["ETKF"][str(base)], *AMORTISED[label])
         zero = "; the training kept the base" if filter.network_is_zero else ""
         own = {f"members {n}": members_of(problem, filter, n, SEEDS) for n in MEMBERS}
         return own | {"best": np.asarray(""), "tried": np.asarray(f"base {base}{zero}")}
@@ -274,34 +276,67 @@ def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder
             yield label, n, made["members"], str(made["best"]), str(made["tried"])
 
 
+def draw(panels: dict[str, tuple[Compared, dict[str, np.ndarray]]], path: Path) -> None:
+    """Reference and members along `side`, at the cycle of seed 0 with two modes that is midway among these."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        len(panels), len(SHOWN), figsize=(3.4 * len(SHOWN), 2.3 * len(panels)), layout="constrained",
+        squeeze=False, sharey="row",
+    )  # fmt: skip
+    for line, (name, (compared, shown)) in zip(axes, panels.items(), strict=True):
+        cycles = np.flatnonzero(compared.two[0])
+        at = int(cycles[len(cycles) // 2])
+        sides = {"reference": compared.side(compared.particles[0, at])}
+        sides |= {label: compared.side(members[0, BURN_IN + at]) for label, members in shown.items()}
+        ends = [min(x.min() for x in sides.values()), max(x.max() for x in sides.values())]
+        bins = np.linspace(ends[0], ends[1], 31).tolist()
+        for axis, label in zip(line, shown, strict=False):
+            axis.hist(sides["reference"], bins, density=True, color="0.75", label="10⁵ particles")
+            axis.hist(sides[label], bins, density=True, histtype="step", color="C0", label="members")
+            axis.axvline(compared.side(compared.truth[0, at]), color="C3", linewidth=1, label="truth")
+            axis.set_title(label, fontsize=9)
+            axis.set_xlabel(AXES[name], fontsize=8)
+    axes[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("problems", nargs="*", default=list(TITLES))
     parser.add_argument("--filters", nargs="*", default=[""], help="parts of names (default: all)")
     parser.add_argument("--members", type=int, nargs="*", default=list(MEMBERS), choices=MEMBERS)
-    parser.add_argument("--keep", type=Path, help="folder for references and members, taken from there next time")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for references and members, taken from there next time"
+    )
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
     text, numbers = [header("Posteriors that are not Gaussian, filters against 10^5 particles")], {}
+    panels: dict[str, tuple[Compared, dict[str, np.ndarray]]] = {}
     head = ["", "energy score", "energy distance", "sliced W2", "both modes", "weight error"]
     for name in args.problems:
         problem = PROBLEMS[name]()
         known = Reference(**kept(args.keep, name, lambda p=problem: reference(p)._asdict()))
         compared = Compared(problem, known)
-        rows, tried = [], []
+        rows, tried, shown = [], [], {}
         for n in args.members:
             cells, found = row(compared, known.draws[:, :, :n])
             rows.append([f"draws of the reference, N = {n}", *cells])
             numbers[f"{name}, draws, {n}"] = found
         for label, n, members, best, how in runs(name, problem, args.filters, args.members, args.keep):
             cells, found = row(compared, members)
+            if label in SHOWN and n == max(MEMBERS):
+                shown[label] = members
             rows.append([f"{label}, N = {n}{': ' + best if best else ''}", *cells])
             numbers[f"{name}, {label}, {n}"] = found
             tried.append(f"    {label}, N = {n}: {how}")
         two, least = numbers[f"{name}, draws, {args.members[0]}"]["two modes"], known.effective.min()
         title = f"{TITLES[name]}; reference with two modes in {100 * two:.0f} % of the cycles"
         text += [f"{title}, least effective sample size {least:.0f}", "", table(rows, head), "", *tried, ""]
-        print("\n".join(text[-6 - len(tried):]), flush=True)
+        print("\n".join(text[-6 - len(tried) :]), flush=True)
+        panels[name] = compared, shown
+    if args.figure:
+        draw({name: panel for name, panel in panels.items() if panel[0].two[0].any()}, args.figure)
     finish(args, "whole_posteriors", "\n".join(text), numbers)
 
 

@@ -21,6 +21,9 @@ class Window(d.Dynamics):
     model: d.Dynamics
     n: int = eqx.field(static=True)
 
+    def __init__(self, model: d.Dynamics, n: int):
+        self.model, self.n = model, n
+
     @property
     def dt(self) -> jax.Array:
         return self.model.dt * self.n
@@ -154,6 +157,16 @@ TITLES = {
 }
 
 
+AXES = {
+    "doubling": "sin θ",
+    "well_noise": "x",
+    "well_square": "x",
+    "lorenz63_2": "x",
+    "lorenz63_1": "x",
+}
+"""What `Problem.side` is."""
+
+
 def rivals() -> dict[str, dict[str, f.MemberFilter]]:
     """Filters without training, with up to four trials each."""
     inflations, widths, free = (1.01, 1.03, 1.06, 1.1), (0.1, 0.2, 0.3, 0.45), masf.Bridge(centred=False)
@@ -167,9 +180,7 @@ def rivals() -> dict[str, dict[str, f.MemberFilter]]:
         "particle filter": {f"jitter {h:g}": f.ParticleFilter(1.0, h) for h in (0.0, 0.25, 0.5, 1.0)},
         "EnSF": {
             "as released": f.EnSF(sampler=f.EnSFSampler(n_steps=100)),
-            "all members": f.EnSF(
-                sampler=f.EnSFSampler(n_steps=100, batch_size=None, start="forecast")
-            ),
+            "all members": f.EnSF(sampler=f.EnSFSampler(n_steps=100, batch_size=None, start="forecast")),
         },
         "MASF kernel prior": {f"bandwidth {h}": f.MASF(masf.KernelPrior(h), sampler=free) for h in widths},
         "MASF conditional kernel": {
