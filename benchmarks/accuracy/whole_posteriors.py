@@ -20,7 +20,6 @@ filters' base is the ETKF so tuned for 100 members; their training is for 100 me
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -32,17 +31,16 @@ import jax.numpy as jnp
 import numpy as np
 from suite.common import arguments, finish, header, table
 from suite.posterior_problems import AXES, PROBLEMS, TITLES, Problem, rivals
+from suite.posterior_scores import BURN_IN, KEPT, Compared, Reference, energy_scores
 
 from masf_jax import filters as f, simulate
 from masf_jax.amortised import Practice, train_on_policy
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.masf.amortised.filter import AmortisedMASF
-from masf_jax.metrics import energy_score
 from masf_jax.training import FitConfig
 
 SEEDS, TUNING = tuple(range(5)), tuple(range(1000, 1005))
-CYCLES, BURN_IN = 160, 10
-PARTICLES, KEPT = 100_000, 1000
+CYCLES, PARTICLES = 160, 100_000
 Members: TypeAlias = Literal["transported", "fresh"]
 AMORTISED: dict[str, tuple[int, Members]] = {
     "amortised, 1 step, transported": (1, "transported"),
@@ -66,15 +64,6 @@ def case(problem: Problem, seed: jax.Array) -> Case:
     truth, _ = problem.start(keys[0], 2)
     twin = simulate(keys[1], problem.dynamics, problem.measurement, CYCLES, x0=truth)
     return Case(twin.truth, twin.observations, keys[0], keys[2])
-
-
-class Reference(NamedTuple):
-    """(seeds, K, …): particles to compare with, and independent draws of all of them."""
-
-    truth: np.ndarray
-    particles: np.ndarray
-    draws: np.ndarray
-    effective: np.ndarray
 
 
 def reference(problem: Problem) -> Reference:
@@ -131,18 +120,12 @@ def _truths(problem: Problem, seeds: jax.Array) -> jax.Array:
     return jax.vmap(lambda seed: case(problem, seed).truth)(seeds)
 
 
-@eqx.filter_jit
-def _energy_scores(members: jax.Array, truth: jax.Array) -> jax.Array:
-    flat = members.reshape(-1, *members.shape[2:]), truth.reshape(-1, truth.shape[-1])
-    return jax.lax.map(lambda pair: energy_score(*pair), flat).reshape(members.shape[:2])
-
-
 def tuned(problem: Problem, trials: dict[str, f.Filter], n: int) -> tuple[str, str]:
     """The trial of the smallest energy score on the tuning seeds, and all of them in words."""
     truth = _truths(problem, jnp.asarray(TUNING))
     found = {}
     for name, filter in trials.items():
-        scores = _energy_scores(members_of(problem, filter, n, TUNING), truth)
+        scores = energy_scores(members_of(problem, filter, n, TUNING), truth)
         found[name] = float(np.asarray(scores)[:, BURN_IN:].mean())
     best = min(found, key=lambda name: found[name] if np.isfinite(found[name]) else np.inf)
     return best, ", ".join(f"{name} {value:.4f}" for name, value in found.items())
@@ -157,64 +140,6 @@ def trained(problem: Problem, base: f.MemberFilter, n_steps: int, members: Membe
     return train_on_policy(
         jax.random.key(7), filter, problem.dynamics, problem.measurement, practice, config, rounds=3
     )[0]
-
-
-class Scores(NamedTuple):
-    """(seeds, K), after the first cycles."""
-
-    energy: np.ndarray
-    distance: np.ndarray
-    sliced: np.ndarray
-    beyond: np.ndarray
-    below: np.ndarray
-
-
-class Compared:
-    """What every filter is compared with, computed once."""
-
-    def __init__(self, problem: Problem, known: Reference):
-        n = known.truth.shape[-1]
-        i = np.arange(24)
-        turn = np.pi * ((i * (math.sqrt(5) - 1)) % 2 if n == 3 else i / 24)
-        up = (i + 0.5) / 24 if n == 3 else np.zeros(24)  # half a sphere by a spiral, or half a circle
-        flat = np.sqrt(1 - up**2)
-        self.directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), up], 1)[:, :n]
-        self.directions = self.directions[:1] if n == 1 else self.directions
-        self.side, self.gap = problem.side, problem.gap
-        self.truth, self.particles = known.truth[:, BURN_IN:], known.particles[:, BURN_IN:]
-        self.spread = np.sqrt(self.particles.var(2).mean(-1))
-        self.within = _apart(self.particles, self.particles)
-        self.sorted = self._projected(self.particles)
-        self.beyond, self.below = self._sides(self.particles)
-        self.two = (self.beyond > 0.1) & (self.below > 0.1) & (self.beyond + self.below > 0.9)
-
-    def _projected(self, x: np.ndarray) -> np.ndarray:
-        return np.sort(x @ self.directions.T.astype(x.dtype), axis=2)
-
-    def _sides(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        side = self.side(x)
-        return (side > self.gap).mean(2), (side < -self.gap).mean(2)
-
-    def __call__(self, members: np.ndarray) -> Scores:
-        """Of members (seeds, K, N, n)."""
-        members = members[:, BURN_IN:]
-        distance = 2 * _apart(members, self.particles) - _apart(members, members) - self.within
-        quantiles = np.repeat(self._projected(members), KEPT // members.shape[2], axis=2)
-        sliced = np.sqrt(((quantiles - self.sorted) ** 2).mean((2, 3)))
-        energy = np.asarray(_energy_scores(jnp.asarray(members), jnp.asarray(self.truth)))
-        return Scores(energy, distance / self.spread, sliced / self.spread, *self._sides(members))
-
-
-@jax.jit
-def _apart(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean distance of (…, N, n) and (…, M, n)."""
-
-    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        squares = sum((pair[0][:, None, i] - pair[1][None, :, i]) ** 2 for i in range(x.shape[-1]))
-        return jnp.sqrt(squares).mean()
-
-    flat = tuple(part.reshape(-1, *part.shape[2:]) for part in (x, y))
-    return jax.lax.map(one, flat).reshape(x.shape[:2])
 
 
 def row(compared: Compared, members: np.ndarray) -> tuple[list[str], dict[str, float]]:
@@ -277,7 +202,7 @@ def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder
 
 
 def draw(panels: dict[str, tuple[Compared, dict[str, np.ndarray]]], path: Path) -> None:
-    """Reference and members along `side`, at the cycle of seed 0 with two modes that is midway among these."""
+    """Reference and members along `side`, the one midway of seed 0's cycles with two modes."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
