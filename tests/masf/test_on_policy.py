@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from masf_jax import assimilate, simulate
-from masf_jax.amortised import Practice, practise, train_on_policy
+from masf_jax.amortised import Practice, Round, practise, train_on_policy
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
@@ -122,16 +122,25 @@ def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_training_that_does_harm_is_not_kept():
+def test_training_that_does_harm_is_not_kept(capsys):
     practice = dataclasses.replace(PRACTICE, runs=16, cycles=20)
     config = FitConfig(steps=5, batch_size=8, learning_rate=100.0, validation_fraction=0.0, clip=None)
     start = fresh(calibration=3.0)
-    filter, rounds = train_on_policy(
-        jax.random.key(3), start, MODEL, MEASUREMENT, practice, config, rounds=1, factors=(8.0,)
-    )
+    with pytest.warns(UserWarning, match="no round was better than the base filter"):
+        filter, rounds = train_on_policy(
+            jax.random.key(3), start, MODEL, MEASUREMENT, practice, config, rounds=1, factors=(8.0,),
+            progress=True,
+        )  # fmt: skip
+    assert "Round 0: 16 runs are simulated, after 1 compilation." in capsys.readouterr().out
     assert rounds[-1].rmse > rounds[0].rmse
+    assert rounds[0].chosen
+    assert "best_round" not in str(rounds)
     assert float(filter.calibration) == 1.0
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(filter.denoiser.params))
+
+
+def test_rounds_are_printed_in_short():
+    assert str(Round(0.123456, 0.2, 0, None, True)) == "Round(rmse=0.1235, spread=0.2, chosen)"
 
 
 def test_runs_have_their_own_noise_and_gaps():

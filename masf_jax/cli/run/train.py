@@ -243,10 +243,6 @@ def _train_on_policy(
         f"{'before' if further else 'of the base filter'}, "
         f"calibration {float(trained.calibration):.2f}"
     )
-    if not best and further:
-        print("No round did better than the network as it was: that is what is kept.")
-    elif not best:
-        print("No round did better than the base filter: the network is zero, the filter is its base.")
     return where, trained.network_is_zero
 
 

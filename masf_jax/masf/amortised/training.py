@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,13 +43,22 @@ class Course(NamedTuple):
 
 
 class Round(NamedTuple):
-    """How well a filter did in its own cycles, and the training on them; `chosen`: it is the one returned."""
+    """How well a filter did in its own cycles, and the training on them; `chosen`: it is the one returned.
+
+    rmse and spread are those from before this entry's training: `chosen` is the filter that was trained in
+    the entry before it, in entry 0 the one that the training began with.
+    """
 
     rmse: float
     spread: float
     samples: int
     history: History | None
     chosen: bool = False
+
+    def __repr__(self) -> str:
+        learnt = f", {self.samples} pairs learnt from" if self.history is not None else ""
+        scores = f"rmse={self.rmse:.4g}, spread={self.spread:.4g}"
+        return f"Round({scores}{learnt}{', chosen' if self.chosen else ''})"
 
 
 def train_on_policy(
@@ -89,7 +99,11 @@ def train_on_policy(
 
     `kept`: a folder in which the training is kept while it lasts: one that was ended goes on from there.
 
-    Runs from the host, outside jit. Returns the filter and what each round found (the last: the result).
+    `progress` says what is simulated, and shows a bar of each round's training.
+
+    Runs from the host, outside jit. Returns the filter and what each round found in its cycles: entry 0 those
+    of the start, entry k those of the filter trained k times. The one that is `chosen` has the numbers of
+    what is returned; a warning says if that is the start.
 
     Raises:
         ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, or no
@@ -125,6 +139,8 @@ def train_on_policy(
             key, key_cycles, key_pairs, key_fit = jax.random.split(key, 4)
             first = number == 0 and not fine_tune
             policy = _alone(filter) if first else filter
+            if progress:
+                _say_what_is_simulated(number, courses)
             new, validation, rmse, spread = _collect(simulate, key_cycles, policy, courses)
             if rmse < smallest:
                 best, smallest = _untrained(filter) if first else filter, rmse
@@ -171,6 +187,15 @@ def train_on_policy(
         factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
         best, number = eqx.tree_at(lambda f: f.calibration, filter, factor), rounds
     results[number] = results[number]._replace(chosen=True)
+    if number == 0:
+        start = "the network as it was" if fine_tune else "the base filter"
+        left = "is returned as it was" if fine_tune else "is returned with a network of zeros: it is its base"
+        warnings.warn(
+            f"no round was better than {start} (RMSE {results[0].rmse:.4g} in its own cycles; after the last "
+            f"round {results[-1].rmse:.4g}): the filter {left}. Fewer steps, a smaller learning rate, or "
+            "practice on more runs may help.",
+            stacklevel=2,
+        )
     return best, results
 
 
@@ -322,6 +347,13 @@ def _collect(
 def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
     """The filter on a system's base, climate and blocks."""
     return dataclasses.replace(filter, base=own.base, climate=own.climate, coarsening=own.coarsening)
+
+
+def _say_what_is_simulated(number: int, courses: Sequence[Course]) -> None:
+    kinds = [len(each.practice.intervals) * len(each.practice.ensemble_sizes) for each in courses]
+    runs = sum(n * each.practice.runs for n, each in zip(kinds, courses, strict=True))
+    compiled = f", after {sum(kinds)} compilation{'s' * (sum(kinds) > 1)}" if number == 0 else ""
+    print(f"Round {number}: {runs} runs are simulated{compiled}.", flush=True)
 
 
 def _nominal(practice: Practice) -> int:
