@@ -1,12 +1,16 @@
-"""Public names that are imported when they are first asked for (PEP 562)."""
+"""Public names that are imported when they are first asked for (PEP 562); what is said of unknown ones."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["lazy"]
+__all__ = ["close_names", "lazy", "unknown"]
+
+_PLACES = ("filters", "masf", "measurements", "dynamics", "ensemble", "smoothers", "amortised", "metrics")
+"""Where users look for names."""
 
 
 def lazy(
@@ -26,7 +30,7 @@ def lazy(
         elif name in modules:
             value = importlib.import_module(f".{name}", package)
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise _error(package, name, [*names, *modules])
         setattr(importlib.import_module(package), name, value)  # asked for once
         return value
 
@@ -34,3 +38,37 @@ def lazy(
         return sorted({*vars(importlib.import_module(package)), *names, *modules})
 
     return __getattr__, __dir__
+
+
+def unknown(package: str) -> Callable[[str], Any]:
+    """`__getattr__` of a package that has all of its names: an error that names similar ones."""
+
+    def __getattr__(name: str) -> Any:
+        raise _error(package, name, vars(importlib.import_module(package)))
+
+    return __getattr__
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Which known names may have been meant, the nearest first; upper and lower case are alike."""
+    by_lower: dict[str, str] = {each.lower(): each for each in known}
+    return [by_lower[each] for each in difflib.get_close_matches(name.lower(), by_lower, 3)]
+
+
+def _error(package: str, name: str, known: Iterable[str]) -> AttributeError:
+    text = f"module {package!r} has no attribute {name!r}"
+    if name.startswith("_"):  # asked for by Python, not by a person
+        return AttributeError(text)
+    home = package.partition(".")[0]
+    places = _PLACES if name != name.lower() else ()  # not for what `from . import x` asks
+    elsewhere = [
+        place
+        for place in places
+        if f"{home}.{place}" != package and name in dir(importlib.import_module(f"{home}.{place}"))
+    ]
+    near = [each for each in close_names(name, known) if not each.startswith("_")]
+    if elsewhere:
+        text += f"; there is {home}.{elsewhere[0]}.{name}"
+    elif near:
+        text += f"; do you mean {' or '.join(near)}?"
+    return AttributeError(text)

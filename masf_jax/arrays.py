@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["booleans", "real_array", "step_numbers"]
+__all__ = ["booleans", "check_key", "real_array", "step_numbers"]
 
 _LAST_STEP = 2**31 - 1
 
@@ -53,6 +53,13 @@ def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
         result = data.astype(target)
     _check_range(name, data, result)
     return jnp.asarray(result)
+
+
+def check_key(key: Any) -> None:
+    """Raises TypeError for what is no random key."""
+    if not isinstance(key, jax.Array):
+        meant = f"jax.random.key({key})" if isinstance(key, int | np.integer) else "jax.random.key(0)"
+        raise TypeError(f"a key was expected: {meant}; got {key!r}"[:200] + ".")
 
 
 def _as_numpy(name: str, value: Any) -> np.ndarray:

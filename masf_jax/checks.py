@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -96,6 +97,13 @@ def check_members(ensemble: Array, dynamics: Dynamics) -> None:
                 "Check the initial states."
             )
         largest = max(members.max(initial=0.0), -members.min(initial=0.0))
+        if (members == members[0]).all():
+            warnings.warn(
+                "all members of the first ensemble are the same: it has no spread, so that no measurement "
+                "moves it before the model parts them. Draw them, e.g. state + std * jax.random.normal(key, "
+                "(N, *state_shape)).",
+                stacklevel=4,
+            )
         if largest > largest_usable(members.dtype):
             raise ValueError(
                 f"the first ensemble holds {largest:g}, whose square is beyond {members.dtype}: take another "

@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
-from .arrays import real_array
+from .arrays import check_key, real_array
 from .callables import kept as kept_function, unwrapped
 from .checks import check_members, check_observations, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
@@ -202,6 +202,7 @@ def begin(
     Raises:
         ValueError: see `assimilate`.
     """
+    check_key(key)
     if ensemble is None:
         dynamics = as_dynamics(dynamics, None)
         state = as_filter(filter).prepare(dynamics, measurement).init_alone(dynamics)
@@ -303,6 +304,8 @@ def assimilate(
         if key is None:
             raise ValueError("a run needs a random key: jax.random.key(SEED); only `start` brings one along.")
         start = begin(key, filter, dynamics, measurement, ensemble)
+    elif key is not None:
+        check_key(key)
     key, dtype = start.key if key is None else key, start.dtype
     start = RunState(key, start.state, start.step, start.cycle)
     simulated = isinstance(observations, Simulation)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from .arrays import check_key
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.rollout import rollout
@@ -59,6 +60,7 @@ class Simulation(eqx.Module):
         x0: Float[Array, "*state"] | None = None,
         mask: Bool[np.ndarray, "K ..."] | None = None,
     ):
+        check_key(key)
         if n_cycles < 1 or steps_per_cycle < 1:
             raise ValueError(
                 f"n_cycles and steps_per_cycle must be at least 1; got {n_cycles}, {steps_per_cycle}."

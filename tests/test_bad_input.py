@@ -1,12 +1,15 @@
 """Mistakes of the caller: each message names what came and what was expected."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import GrossErrorCheck, assimilate
-from masf_jax.arrays import real_array
+import masf_jax
+from masf_jax import MASF, GrossErrorCheck, assimilate, dynamics, filters, measurements
+from masf_jax.arrays import check_key, real_array
 from masf_jax.checks import check_observations
 from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
 from masf_jax.filters import (
@@ -222,3 +225,76 @@ def test_a_table_in_place_of_observations():
     with pytest.raises(TypeError, match=r"Observations\(values, steps\)(.|\n)*got ndarray\. From a table"):
         check_observations(np.zeros((3, 8)))
     check_observations(Observations(np.zeros((3, 8)), 1))
+
+
+INFLATED = {
+    "masf": MASF,
+    "function": lambda inflation: filters.Function(lambda key, x, d: x, inflation),
+    "letkf": lambda inflation: LETKF(2.0, inflation),
+} | {
+    name: getattr(filters, name)
+    for name in ("EnKF", "ETKF", "EnSRF", "IEnKF", "EnKFN", "EnSF", "EnFF", "SSLS")
+}
+
+
+@pytest.mark.parametrize("name", INFLATED)
+def test_an_inflation_is_an_object(name):
+    with pytest.raises(TypeError, match=r"must be masf_jax\.ensemble\.Inflation\(1\.05\); got float"):
+        INFLATED[name](inflation=1.05)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        (filters, "EKTF", "do you mean ETKF or"),
+        (filters, "etkf", "do you mean ETKF or"),
+        (filters, "GaussianPrior", r"there is masf_jax\.masf\.GaussianPrior"),
+        (masf_jax, "ETKF", r"there is masf_jax\.filters\.ETKF"),
+        (measurements, "Gausian", r"do you mean Gaussian\?"),
+        (dynamics, "lorenz_96", "do you mean"),
+        (masf_jax, "nothing_like_it", "attribute 'nothing_like_it'$"),
+    ],
+)
+def test_names_that_nobody_knows(module, name, said):
+    with pytest.raises(AttributeError, match=said):
+        getattr(module, name)
+
+
+def test_where_arguments_go():
+    with pytest.raises(TypeError, match=r"MASF\(masf_jax\.masf\.GaussianPrior\(radius=7\)\)"):
+        MASF(radius=7)
+    with pytest.raises(ValueError, match=r"'etkf': a filter is an object, filters\.ETKF"):
+        run("etkf")
+    with pytest.raises(ValueError, match=r"the order is StudentT\(df, scale\)"):
+        measurements.StudentT(1.0, 3.0)
+
+
+def test_a_number_is_no_key(key):
+    check_key(key)
+    check_key(jax.random.PRNGKey(0))
+    for given in (0, np.int64(0), None):
+        with pytest.raises(TypeError, match=r"a key was expected: jax\.random\.key\(0\); got"):
+            check_key(given)
+    with pytest.raises(TypeError):  # in a run, the tests' own check of types comes first
+        masf_jax.simulate(0, RING, WHOLE, 3)
+
+
+def test_what_is_likely_a_mistake_is_said():
+    with pytest.warns(UserWarning, match="no value was measured"):
+        Observations(np.full((3, 8), np.nan), 1)
+    values = np.random.default_rng(0).normal(size=(3, 8))
+    with pytest.warns(UserWarning, match=r"2 of 24 observed values are -999, .* mask=values != -999"):
+        Observations(np.where(np.arange(24).reshape(3, 8) % 16 == 3, -999.0, values), 1)
+    with pytest.warns(UserWarning, match="all members of the first ensemble are the same"):
+        run(lambda key, x, d: x, values=values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for sound in (values, 1000 * values, np.asarray([[-99.0], [-80.0]])):
+            Observations(sound, 1)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    members = np.random.default_rng(0).normal(size=(4, 8))
+    found = run(lambda key, x, d: x, ensemble=members)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nofolder to write x\.nc into"):
+        found.to_netcdf(tmp_path / "nofolder" / "x.nc")

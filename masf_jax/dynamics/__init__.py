@@ -1,5 +1,7 @@
 """Models: pure functions of one member, one step."""
 
+from typing import TYPE_CHECKING
+
 from .base import Dynamics as Dynamics
 from .blackbox import BlackBox as BlackBox
 from .courant import cfl_violations as cfl_violations, check_cfl as check_cfl
@@ -20,3 +22,8 @@ from .rollout import (
     rollout as rollout,
     spun_up_ensemble as spun_up_ensemble,
 )
+
+if not TYPE_CHECKING:  # which knows what there is
+    from .._lazy import unknown
+
+    __getattr__ = unknown(__name__)

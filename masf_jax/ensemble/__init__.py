@@ -1,5 +1,7 @@
 """Pure array mathematics of ensembles."""
 
+from typing import TYPE_CHECKING
+
 from .inflation import AdaptiveInflation as AdaptiveInflation, Inflation as Inflation
 from .localization import (
     Localization as Localization,
@@ -8,3 +10,8 @@ from .localization import (
     taper_matrix as taper_matrix,
 )
 from .taper import Taper as Taper, taper as taper
+
+if not TYPE_CHECKING:  # which knows what there is
+    from .._lazy import unknown
+
+    __getattr__ = unknown(__name__)

@@ -259,6 +259,14 @@ class InflatedFilter(MemberFilter):
     divides_by_variance: ClassVar[bool] = True
     """Whether `analyse` needs 1/std² of the noise to be a number of the working precision."""
 
+    def __check_init__(self) -> None:
+        if not isinstance(self.inflation, Inflation):
+            given, name = self.inflation, type(self).__name__
+            meant = f"Inflation({given})" if isinstance(given, int | float) else "Inflation(1.05)"
+            raise TypeError(
+                f"inflation of {name} must be masf_jax.ensemble.{meant}; got {type(given).__name__}."
+            )
+
     @abc.abstractmethod
     def analyse(
         self,

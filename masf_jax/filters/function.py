@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from .._lazy import close_names
 from ..callables import callable_name, kept, unwrapped
 from ..dynamics.function import n_positional
 from ..ensemble.inflation import Inflation
@@ -68,6 +69,14 @@ class Function(EnsembleFilter):
         return out, {}
 
 
+def meant(name: str) -> str:
+    """What to write in place of a filter's name."""
+    from masf_jax import filters
+
+    near = close_names(name, [each for each in dir(filters) if each[0].isupper()])
+    return f"a filter is an object, filters.{near[0]}(…)" if near else "a filter is an object, filters.ETKF()"
+
+
 def as_filter(given: Any) -> Filter:
     """A filter as it is, a function f(key, members, innovations) as a `Function`.
 
@@ -82,8 +91,9 @@ def as_filter(given: Any) -> Filter:
             if isinstance(given, type)
             else (type(given).__name__)
         )
+        near = f"{given!r}: {meant(given)}" if isinstance(given, str) else kind
         raise ValueError(
-            f"filter must be one of masf_jax.filters, or a function f(key, members, innovations); got {kind}."
+            f"filter must be one of masf_jax.filters, or a function f(key, members, innovations); got {near}."
         )
     function: Any = given
     return Function(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +93,7 @@ class MASF(InflatedFilter):
         self.process = _of_kind("process", process, ProcessFamily, VP)
         self.route = _of_kind("route", route, Route, Automatic)
         self.sampler = _of_kind("sampler", sampler, Sampler, self.route.sampler)
-        self.inflation = _of_kind("inflation", inflation, Inflation, Inflation)
+        self.inflation = Inflation() if inflation is None else inflation
         units = "fixed" if self.prior.climatological else "cycle"
         self.normalization = _of_kind(
             "normalization", normalization, Normalization, lambda: Normalization(units)
@@ -217,4 +218,9 @@ def _refuse_former(former: dict[str, Any]) -> None:
     for name in former:
         if name in _FORMER:
             raise TypeError(f"MASF has no argument {name} any more: give {_FORMER[name]}.")
+        if name in inspect.signature(GaussianPrior).parameters:
+            raise TypeError(
+                f"MASF has no argument {name}, its prior has: "
+                f"MASF(masf_jax.masf.GaussianPrior({name}={former[name]}))."
+            )
         raise TypeError(f"MASF has no argument {name}.")

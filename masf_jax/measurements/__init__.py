@@ -1,5 +1,7 @@
 """Measurement operators and noise laws, as pytrees."""
 
+from typing import TYPE_CHECKING
+
 from .averages import AreaAverage as AreaAverage, LineAverage as LineAverage
 from .base import Compose as Compose, Operator as Operator
 from .coarsen import Coarsen as Coarsen
@@ -38,3 +40,8 @@ from .sensors import Censored as Censored, Log as Log, Quantised as Quantised
 from .several import Concatenate as Concatenate, JointNoise as JointNoise, join as join
 from .thinning import Superobs as Superobs, Thinned as Thinned, superob as superob, thin as thin
 from .tracking import RangeBearing as RangeBearing
+
+if not TYPE_CHECKING:  # which knows what there is
+    from .._lazy import unknown
+
+    __getattr__ = unknown(__name__)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
@@ -99,7 +103,8 @@ class Observations(eqx.Module):
     """Measured values of K cycles; gaps are False in the mask, times are model step numbers.
 
     Args:
-        values: (K, *z), of NumPy, JAX, xarray or pandas; NaN, Inf and what is masked count as missing.
+        values: (K, *z), of NumPy, JAX, xarray or pandas; NaN, Inf and what is masked count as missing
+            (a warning where nothing is left, or a usual fill value such as -999 is).
         steps: (K,) increasing step numbers ≥ 0 (model time = step · dt, the initial ensemble is at
             step 0), or an int n for steps n, 2n, …, Kn.
         mask: (K, *z) or (K,) booleans, True where the value was measured; None: everywhere finite.
@@ -131,7 +136,35 @@ class Observations(eqx.Module):
             finite = finite & jnp.broadcast_to(given, values.shape)
         self.mask = finite
         self.values = jnp.where(finite, values, 0.0)
+        _warn_of_missing(values, finite)
 
     @property
     def n_cycles(self) -> int:
         return self.values.shape[0]
+
+
+_FILLS = (-99.0, -999.0, -9999.0, -99999.0, -32768.0, 1e20, 9.969209968386869e36)
+"""What files have in place of missing values (the last: NetCDF's own)."""
+
+
+def _warn_of_missing(values: Array, mask: Array) -> None:
+    """Where nothing was measured, or a value far beyond all others is one of the usual fill values."""
+    if isinstance(values, Tracer) or isinstance(mask, Tracer) or not values.is_fully_addressable:
+        return
+    there = np.asarray(values)[np.asarray(mask)]
+    if not there.size:
+        warnings.warn(
+            "no value was measured: all observations are NaN, Inf or masked, and a run is a forecast alone.",
+            stacklevel=4,
+        )
+        return
+    for end in (there.min(), there.max()):
+        fill = next((each for each in _FILLS if np.isclose(end, each, rtol=1e-6)), None)
+        others = there[there != end]
+        if fill is not None and np.abs(others).max(initial=1.0) < 0.5 * abs(fill):
+            warnings.warn(
+                f"{there.size - others.size} of {there.size} observed values are {fill:g}, far from all "
+                "others, and are used as measured: where that stands for missing, give NaN in their place, "
+                f"or mask=values != {fill:g}.",
+                stacklevel=4,
+            )

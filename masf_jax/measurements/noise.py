@@ -233,7 +233,8 @@ class StudentT(Noise):
     scale: Float[Array, ...]
 
     def __init__(self, df: float | Float[Array, ""], scale: ArrayLike):
-        self.df = number("df", df, "(2, inf)", must="exceed 2 (no finite variance below)")
+        must = "exceed 2 (no finite variance below); the order is StudentT(df, scale)"
+        self.df = number("df", df, "(2, inf)", must=must)
         self.scale = _scale("scale of the noise", scale)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:

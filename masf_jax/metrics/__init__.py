@@ -1,5 +1,7 @@
 """Scores: pure functions, and the set `assimilate` computes each cycle."""
 
+from typing import TYPE_CHECKING
+
 from .by_variable import rmse_by_variable as rmse_by_variable, spread_by_variable as spread_by_variable
 from .cycle import DEFAULT_SCORES as DEFAULT_SCORES, SCORES as SCORES
 from .desroziers import Desroziers as Desroziers, desroziers as desroziers
@@ -22,3 +24,8 @@ from .summary import (
     mean_and_standard_error as mean_and_standard_error,
     time_average as time_average,
 )
+
+if not TYPE_CHECKING:  # which knows what there is
+    from .._lazy import unknown
+
+    __getattr__ = unknown(__name__)

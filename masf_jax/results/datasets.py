@@ -49,8 +49,12 @@ def dataset(result: Assimilation | Smoothing | Shown, **options: Any) -> xr.Data
 
 def to_netcdf(result: Assimilation | Smoothing | Shown, path: str | os.PathLike[str], **options: Any) -> Path:
     """Writes the dataset, whole or not at all, some cycles at a time, and returns the path."""
-    cycles, made, found = _described(result, **options)
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {target.parent} to write {target.name} into: make it first."
+        )
+    cycles, made, found = _described(result, **options)
     part = target.with_name(f".{target.name}.part")
     try:
         write_netcdf(part, made, found, cycles)

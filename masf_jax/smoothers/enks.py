@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
+from ..arrays import check_key
 from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
@@ -155,6 +156,7 @@ def enks(
             `assimilate` refuses.
         TypeError: another filter.
     """
+    check_key(key)
     if not isinstance(filter, EnKF | ETKF | EnSRF | LETKF):
         raise TypeError(
             "the ensemble smoother needs a filter whose analysis is a transform of the members, EnKF, ETKF, "

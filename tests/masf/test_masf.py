@@ -295,7 +295,7 @@ def test_impossible_settings(make, message):
         ({"prior": ETKF()}, "prior must be a Prior"),
         ({"prior": ConditionalKernel()}, "prior must be a Prior"),
         ({"route": Linear}, r"got the class Linear; make one, Linear\(\)"),
-        ({"inflation": 1.04}, "inflation must be a Inflation .* got 1.04"),
+        ({"inflation": 1.04}, r"inflation of MASF must be masf_jax\.ensemble\.Inflation\(1\.04\); got float"),
         ({"normalization": "fixed"}, "normalization must be a Normalization"),
         ({"n_steps": 3}, r"give sampler=Bridge\(n_steps=…\)"),
         ({"rotation": True}, r"give prior=GaussianPrior\(rotation=…\)"),

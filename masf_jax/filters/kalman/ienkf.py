@@ -96,6 +96,7 @@ class IEnKF(InflatedFilter):
     taper: Float[Array, "points m"] | None = None
 
     def __check_init__(self) -> None:
+        super().__check_init__()
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
         if self.inflation.changes_forecast:
