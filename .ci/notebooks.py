@@ -38,7 +38,16 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("masf_jax") is None:  # in Colab
-    get_ipython().system("pip install -q {what}")"""
+{check}    get_ipython().system("pip install -q {what}")"""
+CHECK = """\
+    from pathlib import Path
+
+    if not list(Path().glob("masf_jax-*.whl")):
+        raise SystemExit(
+            "No wheel is beside this notebook. On your own machine, in a clone of the repository: "
+            "pip install build; python -m build --wheel; then upload dist/masf_jax-*.whl here."
+        )
+"""
 
 
 def head(name: str) -> list[tuple[str, str]]:
@@ -47,12 +56,12 @@ def head(name: str) -> list[tuple[str, str]]:
     address = project["urls"].get("Repository", "").rstrip("/")
     if address:
         link = f"{COLAB}github{address.removeprefix('https://github.com')}/blob/main/notebooks/{name}.ipynb"
-        how, what = "", f"git+{address}"
+        how, what, check = "", f"git+{address}", ""
     else:
-        link, what = COLAB, "masf_jax-*.whl"
+        link, what, check = COLAB, "masf_jax-*.whl", CHECK
         how = "\n\nIn Colab: upload this file, and the wheel of `python -m build --wheel` beside it."
     badge = BADGE.format(link=link, how=how)
-    return [("markdown", badge), ("code", INSTALL.format(what=what + NEEDS.get(name, "")))]
+    return [("markdown", badge), ("code", INSTALL.format(check=check, what=what + NEEDS.get(name, "")))]
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:

@@ -22,6 +22,13 @@
 import importlib.util
 
 if importlib.util.find_spec("masf_jax") is None:  # in Colab
+    from pathlib import Path
+
+    if not list(Path().glob("masf_jax-*.whl")):
+        raise SystemExit(
+            "No wheel is beside this notebook. On your own machine, in a clone of the repository: "
+            "pip install build; python -m build --wheel; then upload dist/masf_jax-*.whl here."
+        )
     get_ipython().system("pip install -q masf_jax-*.whl")
 
 # %% [markdown]
@@ -65,7 +72,12 @@ class WithNetwork(dynamics.Dynamics):
     def tendency(self, x):
         return (jnp.roll(x, -1) - jnp.roll(x, 2)) * jnp.roll(x, 1) + self.missing(x)
 
+    @property
+    def coordinates(self):
+        return truth.coordinates  # for localised filters: filters.LETKF(3.0) in place of the ETKF below
+
     def __call__(self, x, time, key):
+        dt = self.dt.astype(x.dtype)
         a = self.tendency(x)
         b = self.tendency(x + dt / 2 * a)
         c = self.tendency(x + dt / 2 * b)

@@ -22,6 +22,13 @@
 import importlib.util
 
 if importlib.util.find_spec("masf_jax") is None:  # in Colab
+    from pathlib import Path
+
+    if not list(Path().glob("masf_jax-*.whl")):
+        raise SystemExit(
+            "No wheel is beside this notebook. On your own machine, in a clone of the repository: "
+            "pip install build; python -m build --wheel; then upload dist/masf_jax-*.whl here."
+        )
     get_ipython().system("pip install -q masf_jax-*.whl statsmodels")
 
 # %% [markdown]
