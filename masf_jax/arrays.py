@@ -57,7 +57,7 @@ def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
 
 def check_key(key: Any) -> None:
     """Raises TypeError for what is no random key."""
-    if not isinstance(key, jax.Array):
+    if not isinstance(key, jax.Array | np.ndarray):
         meant = f"jax.random.key({key})" if isinstance(key, int | np.integer) else "jax.random.key(0)"
         raise TypeError(f"a key was expected: {meant}; got {key!r}"[:200] + ".")
 

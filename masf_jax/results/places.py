@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ..callables import callable_name
 from ..dynamics.base import Dynamics
 from ..dynamics.blackbox import BlackBox
 from ..dynamics.function import Function
@@ -151,8 +152,8 @@ def model_name(dynamics: Dynamics) -> str:
     function with a name that says nothing (step, model), with its module's."""
     while isinstance(inner := getattr(dynamics, "dynamics", None), Dynamics):
         dynamics = inner  # that another wraps
-    function = dynamics.function if isinstance(dynamics, (Function, BlackBox)) else None
-    name = getattr(function, "__name__", "<")
+    named = isinstance(dynamics, (Function, BlackBox))
+    name = callable_name(dynamics.function) if named else "<"
     module = str(getattr(function, "__module__", "__main__")).rpartition(".")[2]
     if name in _PLAIN and module != "__main__":
         name = f"{module}.{name}"
