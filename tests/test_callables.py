@@ -14,6 +14,7 @@ from flax import nnx
 
 from masf_jax import assimilate, dynamics, measurements
 from masf_jax.callables import callable_name, kept, unwrapped
+from masf_jax.results.places import model_name
 
 pytestmark = pytest.mark.usefixtures("x64")
 N = 4
@@ -213,3 +214,10 @@ def test_names():
     assert callable_name(functools.partial(dense, 1.0)) == "dense"
     assert callable_name(Net(weights(0))) == "Net"
     assert callable_name(jnp.tanh) == "tanh"
+
+
+def test_a_model_is_called_as_its_network_is():
+    for function in (Net(weights(0)), functools.partial(Net(weights(0)))):
+        assert model_name(dynamics.Function(function, (N,))) == "Net"
+    assert model_name(dynamics.Function(functools.partial(dense, weights(0)), (N,))) == "dense"
+    assert model_name(dynamics.Function(lambda x: x, (N,))) == "Function"

@@ -152,8 +152,8 @@ def model_name(dynamics: Dynamics) -> str:
     function with a name that says nothing (step, model), with its module's."""
     while isinstance(inner := getattr(dynamics, "dynamics", None), Dynamics):
         dynamics = inner  # that another wraps
-    named = isinstance(dynamics, (Function, BlackBox))
-    name = callable_name(dynamics.function) if named else "<"
+    function = dynamics.function if isinstance(dynamics, (Function, BlackBox)) else None
+    name = "<" if function is None else callable_name(function)
     module = str(getattr(function, "__module__", "__main__")).rpartition(".")[2]
     if name in _PLAIN and module != "__main__":
         name = f"{module}.{name}"
