@@ -4,13 +4,15 @@ Systems of 64 blocks: Lorenz-96 of forcings 5.5 to 12, a block a variable, and K
 points on lengths 24π to 36π, a block two points, with random parts of the values measured, noise of .4 to
 2.5 times σ = 1, intervals and ensemble sizes (5 to 40) that differ, and bases that are not tuned: each has a
 radius and an inflation of its own. From a fresh network, first on cycles of the bases, then of the filter
-itself (`train_on_policy(others=…)`); it is kept in --kept and goes on from there.
+itself (`train_on_policy(others=…)`), and at last of the filter with its spread made wider and narrower
+(`Practice(widths=…)`); it is kept in --kept and goes on from there.
 
-    python benchmarks/accuracy/ring_family.py FILE [--rounds 15] [--kept rings]
+    python benchmarks/accuracy/ring_family.py FILE [--kept rings]
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ from masf_jax.training import FitConfig
 
 BLOCKS, SEED = 64, 121
 PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "runs": 16, "cycles": 140, "burn_in": 20}
+WIDTHS = (0.6, 1.7)
 # model, (radius, inflation) of the base, intervals, ensemble sizes, shares measured
 LORENZ96: list[Any] = [
     (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
@@ -101,8 +104,8 @@ def trained_on(smooth: Sequence[Course]) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--further", type=int, default=6)
     parser.add_argument("--kept", type=Path, default=Path("rings"))
     args = parser.parse_args()
     courses = [course(d.Lorenz96(BLOCKS, forcing=forcing), *rest) for forcing, *rest in LORENZ96]
@@ -122,29 +125,46 @@ def main() -> None:
             flush=True,
         )
 
-    filter, rounds = train_on_policy(
-        jax.random.key(SEED),
+    key = jax.random.key(SEED)
+    how: dict[str, Any] = {"replay": 0.5, "factors": (1.0,), "report": report}
+    first, rounds = train_on_policy(
+        key,
         *courses[0],
-        FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=args.steps, batch_size=64, ema_decay=0.995),
+        fit(2500),
         rounds=args.rounds,
-        replay=0.5,
         cooling=0.94,
-        factors=(1.0,),
-        report=report,
         kept=args.kept,
         others=courses[1:],
+        **how,
     )
-    best = next(number for number, each in enumerate(rounds) if each.chosen)
+    wider = [each._replace(practice=dataclasses.replace(each.practice, widths=WIDTHS)) for each in courses]
+    filter, further = train_on_policy(
+        jax.random.fold_in(key, 1),
+        first,
+        *wider[0][1:],
+        fit(2000),
+        rounds=args.further,
+        cooling=0.85,
+        kept=args.kept / "further",
+        others=wider[1:],
+        fine_tune=True,
+        **how,
+    )
+    best = next(number for number, each in enumerate(further) if each.chosen)
     about = {
         "filter": "masf_amortised",
         "dynamics": "rings",
         "base": "letkf",
         "trained_on": trained_on(courses[len(LORENZ96) :]),
         "seconds": time.perf_counter() - begun,
-        "rounds": [{"rmse": each.rmse, "spread": each.spread} for each in rounds],
+        "rounds": [{"rmse": each.rmse, "spread": each.spread} for each in (*rounds[:-1], *further)],
     }
-    history = rounds[best - 1].history if best else None
+    history = further[best - 1].history if best else None
     print(save_amortised(args.file, filter, about=about, history=history, overwrite=True))
+
+
+def fit(steps: int) -> FitConfig:
+    return FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=steps, batch_size=64, ema_decay=0.995)
 
 
 if __name__ == "__main__":

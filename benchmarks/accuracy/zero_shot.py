@@ -135,32 +135,35 @@ def tuned(model: d.Dynamics, case: Case, cycles: int) -> tuple[f.LETKF, str]:
 
 
 def fine_tuned(filter: AmortisedMASF, model: d.Dynamics, case: Case) -> tuple[AmortisedMASF, float]:
-    """After three short rounds on cycles of the model, and the CPU seconds that they took."""
+    """After short rounds on cycles of the model, and the CPU seconds that they took."""
     large = len(model.state_shape) == 3
     practice = Practice(
-        runs=4 if large else 16,
-        cycles=16 if large else 80,
+        runs=4 if large else 24,
+        cycles=16 if large else 100,
         burn_in=4 if large else 20,
         intervals=(case.interval,),
         ensemble_sizes=(case.members,),
-        spread=case.spread,
-        noise=(0.7, 1.4),
+        spread=0.3,
     )
     begun = time.process_time()
-    fit = FitConfig(
-        learning_rate=1e-3, weight_decay=1e-3, steps=150 if large else 700, batch_size=32, ema_decay=0.98
-    )
     tuned, _ = train_on_policy(
         jax.random.key(7),
         filter,
         model,
         case.measurement(model),
         practice,
-        fit,
-        rounds=3,
+        FitConfig(
+            learning_rate=1e-3,
+            weight_decay=1e-3,
+            steps=150 if large else 500,
+            batch_size=16 if large else 64,
+            ema_decay=0.99,
+        ),
+        rounds=3 if large else 6,
         replay=0.6,
+        cooling=0.7,
         fine_tune=True,
-        factors=(0.95, 1.0, 1.05, 1.1),
+        factors=(1.0,),
     )
     return tuned, time.process_time() - begun
 

@@ -199,3 +199,16 @@ def test_a_run_that_blew_up_teaches_nothing_and_counts_as_lost():
     assert len(pairs[1]) == 2
     assert pairs[1].max() == 1
     np.testing.assert_allclose((rmse, spread), (2 * 1 + 3 * 6) / 5, rtol=1e-6)
+
+
+def test_every_second_run_has_ensembles_of_another_width():
+    """A fresh filter is its base: the spread of a run is that of its analysis times the run's own factor."""
+    wide = dataclasses.replace(PRACTICE, runs=6, cycles=4, burn_in=0, widths=(3.0, 3.0))
+    found, as_it_is = (
+        jax.device_get(eqx.filter_jit(practise)(jax.random.key(1), fresh(), MODEL, MEASUREMENT, each, 25, 10))
+        for each in (wide, dataclasses.replace(wide, widths=None))
+    )
+    ratio = found.spread[:, 0] / as_it_is.spread[:, 0]
+    np.testing.assert_allclose(ratio, [1, 3, 1, 3, 1, 3], rtol=1e-4)
+    with pytest.raises(ValueError, match="widths must be"):
+        Practice(widths=(0.0, 1.0))

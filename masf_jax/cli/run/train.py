@@ -250,8 +250,8 @@ def _practice(settings: Settings) -> Practice:
     from ...masf.amortised import Practice
 
     keys = dict(settings.filter["practice"])
-    for name in ("noise", "density"):
-        if len(keys[name]) != 2:
+    for name in ("noise", "density", "widths"):
+        if keys[name] is not None and len(keys[name]) != 2:
             raise ValueError(f"practice.{name} must be two numbers, lowest and highest; got {keys[name]}.")
     keys["intervals"] = keys["intervals"] or (settings.steps_per_cycle,)
     keys["ensemble_sizes"] = keys["ensemble_sizes"] or (settings.ensemble_size,)

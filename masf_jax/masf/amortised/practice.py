@@ -36,6 +36,9 @@ class Practice:
         noise: each run's noise standard deviation is the measurement's times a factor, log-uniform in this.
         density: each run's share of measured values that are there, uniform in this; which, changes from run
             to run.
+        widths: in every second run the filter's spread is multiplied by a factor, log-uniform in this, in
+            each cycle: so a network meets ensembles too wide and too narrow, and learns to mend its own.
+            None: (1, 1), and where a network is trained further (0.6, 1.7).
     """
 
     runs: int = 32
@@ -46,6 +49,7 @@ class Practice:
     spread: float | None = 1.0
     noise: tuple[float, float] = (1.0, 1.0)
     density: tuple[float, float] = (1.0, 1.0)
+    widths: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.runs < 2 or not 0 <= self.burn_in < self.cycles:
@@ -58,6 +62,8 @@ class Practice:
                 "noise must be 0 < lowest <= highest and density 0 < lowest <= highest <= 1; got "
                 f"noise={self.noise}, density={self.density}."
             )
+        if self.widths is not None and not 0 < self.widths[0] <= self.widths[1]:
+            raise ValueError(f"widths must be 0 < lowest <= highest; got {self.widths}.")
 
 
 class Simulated(NamedTuple):
@@ -85,8 +91,9 @@ def practise(
         ValueError: `practice.noise` varies but the measurement's noise is not `Gaussian`.
     """
 
-    def run(key: PRNGKeyArray) -> Simulated:
+    def run(key: PRNGKeyArray, width: Float[Array, ""]) -> Simulated:
         key_start, key_network, key_cycles = jax.random.split(key, 3)
+        changed = eqx.tree_at(lambda f: f.calibration, filter, filter.calibration * width)
         own, mask = _network(key_network, measurement, practice, dynamics.state_shape)
         truth, ensemble = _start(key_start, dynamics, n_members, practice.spread)
 
@@ -100,7 +107,7 @@ def practise(
             state = FaultPolicy().after_forecast(keys[2], filter, state)[0].state
             z = own.sample(keys[3], truth)
             context, _ = filter.context(keys[4], state, jnp.where(mask, z, 0.0), mask, own)
-            ensemble, _ = filter.sample(keys[5], context)
+            ensemble, _ = changed.sample(keys[5], context)
             out = Simulated(
                 (filter.blocks(truth, truth.ndim) - context.blocks.mean) / context.blocks.spread,
                 context.features,
@@ -113,7 +120,11 @@ def practise(
         carry = (truth, filter.init(key_start, ensemble), jnp.zeros((), jnp.int32))
         return jax.lax.scan(cycle, carry, jax.random.split(key_cycles, practice.cycles))[1]
 
-    return jax.vmap(run)(jax.random.split(key, practice.runs))
+    lowest, highest = np.log(practice.widths or (1.0, 1.0))
+    drawn = jax.random.uniform(jax.random.fold_in(key, 1), practice.runs, minval=lowest, maxval=highest)
+    as_it_is = jnp.arange(practice.runs) % 2 == 0
+    widths = jnp.exp(jnp.where(as_it_is, 0.0, drawn)).astype(filter.calibration.dtype)
+    return jax.vmap(run)(jax.random.split(key, practice.runs), widths)
 
 
 def _network(

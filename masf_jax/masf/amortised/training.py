@@ -27,6 +27,7 @@ from .practice import Practice, practise
 
 __all__ = ["Course", "Round", "train_on_policy"]
 
+_WIDTHS = (0.6, 1.7)
 _LOST = 2.0
 """Climatological deviations: an error beyond is that of a run that blew up; it counts as this large, and
 teaches nothing."""
@@ -119,6 +120,8 @@ def train_on_policy(
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
     courses = _prepared(Course(filter, dynamics, measurement, practice), others)
+    if fine_tune:
+        courses = [each._replace(practice=_widened(each.practice)) for each in courses]
     loss = _loss(filter, filter.n_steps == 1)
     results: list[Round] = []
     best, smallest, number = filter, np.inf, 0
@@ -325,6 +328,7 @@ def _collect(
         assert own.climate is not None
         climate = float(jnp.sqrt(own.climate.variance.mean()))
         unit, lost = 1.0 if len(courses) == 1 else climate, _LOST * climate
+        every = 1 if practice.widths in (None, (1.0, 1.0)) else 2  # run of the spread that the filter has
         for interval in practice.intervals:
             for n_members in practice.ensemble_sizes:
                 key, drawn = jax.random.split(key)
@@ -333,7 +337,8 @@ def _collect(
                 near = rmse < lost
                 training.append(_sound(truth[held:], features[held:], near[held:]))
                 validation.append(_sound(truth[:held], features[:held], near[:held]))
-                scores.append(tuple(_finite_mean(np.minimum(x, lost)) / unit for x in (rmse, spread)))
+                own = (np.minimum(each[::every], lost) / unit for each in (rmse, spread))
+                scores.append(tuple(map(_finite_mean, own)))
     pairs, held_back = _joined(training), _joined(validation)
     if min(len(pairs[0]), len(held_back[0])) == 0:
         raise ValueError(
@@ -342,6 +347,15 @@ def _collect(
         )
     rmse, spread = np.mean(scores, axis=0)
     return pairs, held_back, float(rmse), float(spread)
+
+
+def _widened(practice: Practice) -> Practice:
+    """With ensembles of other widths, where it does not say which.
+
+    What a network learns of the spread of its cycles changes those cycles: having met no others, it runs
+    away from what it was trained on.
+    """
+    return practice if practice.widths is not None else dataclasses.replace(practice, widths=_WIDTHS)
 
 
 def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:

@@ -25,6 +25,8 @@ class PracticeSettings:
         ensemble_sizes: null: ensemble_size.
         noise: noise std of a run over the measurement's, log-uniform between these.
         density: share of the measured values that a run has, uniform between these.
+        widths: in every second run the spread of each analysis is multiplied by a factor, log-uniform between
+            these; null: not, but from=CHECKPOINT [0.6, 1.7].
     """
 
     runs: int = 64
@@ -34,6 +36,7 @@ class PracticeSettings:
     ensemble_sizes: tuple[int, ...] | None = None
     noise: tuple[float, ...] = (1.0, 1.0)
     density: tuple[float, ...] = (1.0, 1.0)
+    widths: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
