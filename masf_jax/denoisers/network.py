@@ -194,7 +194,8 @@ class NetworkDenoiser(Denoiser):
     def _inputs(self, x: Array, angle: Array) -> tuple[Array, Array]:
         """What the network sees: states and maps channels last, and the scalar t."""
         seen = jnp.cos(angle) * x if self.preconditioning == "bounded" else x
-        if self.features is not None and self.features.ndim == _SPACE[self.layout] + 2:
+        space = _SPACE[self.layout]
+        if space > 0 and self.features is not None and self.features.ndim == space + 2:
             maps = [jnp.sin(angle)[..., None]] if self.noise_map else []
             features = jnp.moveaxis(self.features.astype(x.dtype), 1, -1)
             time = jnp.mean(angle, tuple(range(1, angle.ndim))) / (math.pi / 2)

@@ -153,7 +153,10 @@ def test_noise_made_in_single_precision_works_in_double(key):
         (lambda: Gaussian([1.0, 0.0]), "std of the noise must be positive everywhere; got .* 0.0"),
         (lambda: Gaussian(float("nan")), "std of the noise must be positive everywhere; got .* nan"),
         (lambda: Laplace(0.0), "scale of the noise must be positive"),
-        (lambda: StudentT(2.0, 1.0), r"df must exceed 2 \(no finite variance below\); got 2.0"),
+        (
+            lambda: StudentT(2.0, 1.0),
+            r"df must exceed 2 \(no finite variance below\); the order is StudentT\(df, scale\); got 2.0",
+        ),
         (lambda: StudentT(3.0, -1.0), "scale of the noise must be positive"),
         (lambda: CorrelatedGaussian(np.ones(3)), r"covariance must be square \(m, m\); got shape \(3,\)"),
         (lambda: CorrelatedGaussian(-np.eye(2)), "covariance of the noise is not positive definite"),
