@@ -5,7 +5,7 @@ Lorenz-96: n = 40, F = 8, RK4 .03, every 4th variable each 5 steps. Kuramoto-Siv
 smallest RMSE of the analysis over three runs of their own; the network is one of the package, which has seen
 neither these intervals nor these masks, on that LETKF's analyses (`load_amortised(…, dynamics=model)`);
 nothing of it is tuned. RMSE of the analysis without the first 200 cycles, mean ± standard error of runs, the
-ratio of means and its goal, spread/RMSE, and runs that lost track (RMSE above .7 of the climate's deviation).
+ratio of means and its goal, spread/RMSE, and lost runs (NaN, of Lorenz-96 .7 of the climate's deviation too).
 
     python benchmarks/accuracy/ensemble_sizes.py [lorenz96 …] [--sizes 5 10 20 40 100] [--runs 16]
 """
@@ -62,7 +62,7 @@ SYSTEMS = {
         lambda: d.KuramotoSivashinsky(128, length=32 * np.pi, dt=0.25),
         8,
         4,
-        "rings",
+        "rings_blocks",
         {
             5: (7.0, 10.0, 14.0),
             10: (12.0, 18.0, 25.0),
@@ -72,7 +72,7 @@ SYSTEMS = {
         },
         (1.01, 1.04, 1.08, 1.15),
         {10: 0.84},
-        1.3,
+        np.inf,  # all filters are above .7 of it
     ),
 }
 

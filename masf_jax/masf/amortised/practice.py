@@ -121,7 +121,7 @@ def practise(
         return jax.lax.scan(cycle, carry, jax.random.split(key_cycles, practice.cycles))[1]
 
     lowest, highest = np.log(practice.widths or (1.0, 1.0))
-    drawn = jax.random.uniform(jax.random.fold_in(key, 1), practice.runs, minval=lowest, maxval=highest)
+    drawn = jax.random.uniform(jax.random.fold_in(key, 1), (practice.runs,), minval=lowest, maxval=highest)
     as_it_is = jnp.arange(practice.runs) % 2 == 0
     widths = jnp.exp(jnp.where(as_it_is, 0.0, drawn)).astype(filter.calibration.dtype)
     return jax.vmap(run)(jax.random.split(key, practice.runs), widths)

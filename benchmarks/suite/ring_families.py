@@ -1,0 +1,148 @@
+"""Families of models on rings that networks of the package were trained on together."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from masf_jax import dynamics as d, filters as f, measurements as m
+from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.ensemble import Inflation
+
+__all__ = ["BLOCKS", "FAMILIES", "Family"]
+
+BLOCKS = 64
+PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "cycles": 140, "burn_in": 20}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Systems of 64 blocks, and how their network is trained.
+
+    Attributes:
+        home: the model whose network it is to be, where the package is asked for the nearest.
+        lorenz96: forcing, (radius, inflation) of the base, intervals, ensemble sizes, shares measured.
+        sivashinsky: length instead of the forcing; `points` to a block.
+        start: a network of the package, trained further; None: a fresh one of 32 channels.
+        runs, rounds, steps, cooling, seed: of the training.
+    """
+
+    home: str
+    lorenz96: tuple[Any, ...]
+    sivashinsky: tuple[Any, ...]
+    points: int
+    start: str | None
+    runs: int
+    rounds: int
+    steps: int
+    cooling: float
+    seed: int
+
+    def courses(self) -> list[Course]:
+        rings = [self.course(d.Lorenz96(BLOCKS, forcing=each[0]), *each[1:]) for each in self.lorenz96]
+        n = self.points * BLOCKS
+        waves = [d.KuramotoSivashinsky(n, length=each[0], dt=0.5) for each in self.sivashinsky]
+        return rings + [
+            self.course(model, *each[1:]) for model, each in zip(waves, self.sivashinsky, strict=True)
+        ]
+
+    def course(self, model: d.Dynamics, base: Any, intervals: Any, sizes: Any, density: Any) -> Course:
+        letkf = f.LETKF(base[0], Inflation(base[1]), rotation=True)
+        shape = model.state_shape
+        if self.start is None:
+            network = Architecture(channels=32)
+            coarsening = shape[0] // BLOCKS
+            filter = f.AmortisedMASF(letkf, architecture=network, coarsening=coarsening, seed=self.seed)
+        else:
+            start = pretrained_file(self.start)
+            filter = load_amortised(start, letkf, state_shape=shape, climate=None, calibration=1.0)
+        ranges: dict[str, Any] = {"intervals": intervals, "ensemble_sizes": sizes, "density": density}
+        practice = Practice(runs=self.runs, **ranges, **PARTS, widths=(1.0, 1.0))
+        return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
+
+    def trained_on(self, correlation: float) -> dict[str, Any]:
+        """What the file says of it, as `masf-jax train` does."""
+        systems = [*self.lorenz96, *self.sivashinsky]
+        noise = {"law": "gaussian", "std": 1.0}
+        intervals, sizes, shares = (sorted({x for each in systems for x in each[i]}) for i in (2, 3, 4))
+        ranges = {"intervals": intervals, "ensemble_sizes": sizes, "density": [shares[0], shares[-1]]}
+        return {
+            "measurement": {"name": "identity", "noise": noise},
+            "dynamics": {
+                "name": "rings",
+                "n": BLOCKS,
+                "lorenz96_forcings": sorted({each[0] for each in self.lorenz96}),
+                "kuramoto_sivashinsky_lengths": sorted({float(each[0]) for each in self.sivashinsky}),
+                "kuramoto_sivashinsky_points": self.points,
+            },
+            "models": len(systems) if self.home == "rings" else 1,
+            "filter": {
+                "inflation": sorted({each[1][1] for each in systems}),
+                "radius": sorted({each[1][0] for each in systems}),
+                "rotation": True,
+            },
+            "practice": PARTS | {"runs": self.runs} | ranges | {"noise": list(PARTS["noise"])},
+            "correlation": correlation,
+            "seed": self.seed,
+        }
+
+
+FAMILIES = {
+    "rings": Family(
+        "rings",
+        (
+            (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
+            (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
+            (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
+            (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
+            (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
+            (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
+            (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
+        ),
+        (
+            (16 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
+            (16 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 1.0)),
+            (12 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
+            (22.0, (15.0, 1.1), (2,), (20,), (0.1, 0.8)),
+            (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
+        ),
+        points=1,
+        start="lorenz96_masks",
+        runs=8,
+        rounds=14,
+        steps=2500,
+        cooling=0.9,
+        seed=120,
+    ),
+    "rings_blocks": Family(
+        "kuramoto_sivashinsky",
+        (
+            (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
+            (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
+            (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
+            (8.0, (3.0, 1.1), (3,), (5,), (0.2, 0.6)),
+            (8.0, (10.0, 1.04), (3,), (40,), (0.2, 0.6)),
+            (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
+            (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
+            (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
+            (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
+        ),
+        (
+            (32 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
+            (32 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 0.4)),
+            (28 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
+            (24 * np.pi, (8.0, 1.05), (2,), (5,), (0.1, 0.5)),
+            (36 * np.pi, (35.0, 1.15), (1,), (30,), (0.1, 0.3)),
+        ),
+        points=2,
+        start=None,
+        runs=16,
+        rounds=12,
+        steps=2500,
+        cooling=0.94,
+        seed=121,
+    ),
+}
