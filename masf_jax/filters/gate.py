@@ -225,7 +225,9 @@ class Gate(MemberFilter):
                 log_odds=jnp.where(tried, -most, most),
                 settled=jnp.zeros_like(gate.settled),
                 misfit=(jnp.where(tried, 1, gate.misfit[0]), jnp.where(trusted, 1, gate.misfit[1])),
-                regional=None if gate.regional is None else jnp.where(tried, -most, most) + 0 * gate.regional,
+                regional=None
+                if gate.regional is None
+                else jnp.full_like(gate.regional, jnp.where(tried, -most, most)),
             )
 
         return jax.lax.cond(tried | trusted, restart, lambda gate: gate, gate)

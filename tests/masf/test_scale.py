@@ -5,14 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax.amortised import load_amortised, pretrained_file
+from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file, train_on_policy
+from masf_jax.coordinates import Coordinates
+from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Function, KuramotoSivashinsky, Lorenz96
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import LETKF
 from masf_jax.masf.amortised.coarse import block_correlation
 from masf_jax.masf.amortised.features import analysis_features
+from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.masf.amortised.scale import climate_states, matching_coarsening
 from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.training import FitConfig
 
 
 def waves(n, length, rng, count=200):
@@ -27,6 +31,10 @@ def test_correlation_is_that_of_one_wave():
     x = jnp.asarray(np.cos(2 * np.pi * np.arange(24) / 12 + phase), jnp.float32)
     np.testing.assert_allclose(block_correlation(x, 1, 1), np.cos(2 * np.pi / 12), atol=2e-3)
     np.testing.assert_allclose(block_correlation(x, 2, 1), np.cos(2 * np.pi / 6), atol=2e-3)
+    both = jnp.stack([x, 1e3 * jnp.roll(x, 3, -1)], 1)  # of two variables in other units
+    np.testing.assert_allclose(block_correlation(both, 2, 1), np.cos(2 * np.pi / 6), atol=2e-3)
+    both = jnp.stack([1e3 * x, jnp.zeros_like(x)], 1)
+    np.testing.assert_allclose(block_correlation(both, 2, 1), np.cos(2 * np.pi / 6), atol=2e-3)
     field = jnp.broadcast_to(x[:, None, None], (4000, 2, 24, 24))  # of waves along one axis
     np.testing.assert_allclose(block_correlation(field, 2, 2), 0.5 * (1 + np.cos(np.pi / 3)), atol=2e-3)
 
@@ -66,6 +74,7 @@ def two_rings(n=32):
         (2, n),
         dt=0.05,
         climatology=lambda key: 8.0 + jax.random.normal(key, (2, n)),
+        coordinates=Coordinates.grid((n,), (float(n),)),
     )
 
 
@@ -110,6 +119,32 @@ def test_a_network_of_one_variable_analyses_two_as_each_alone(key):
             assert of_pair is not None
             assert of_one is not None
             np.testing.assert_allclose(of_pair[i], of_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_network_for_each_channel_learns(key):
+    """A fresh one, in blocks of two cells; and models that do not go together are refused."""
+    network = Architecture(channels=4, multipliers=(1,), layout="ring")
+    one = AmortisedMASF(LETKF(4.0), architecture=network, climatology=16)
+    two = AmortisedMASF(LETKF(4.0), architecture=network, climatology=16, coarsening=2, each_channel=True)
+    practice = Practice(runs=2, cycles=6, burn_in=2, ensemble_sizes=(5,), spread=0.5)
+    sensor = Measurement(Identity(), Gaussian(1.0))
+    config = FitConfig(learning_rate=1e-3, steps=2, batch_size=2)
+    alone = Course(two, two_rings(32), sensor, practice)
+    filter, rounds = train_on_policy(key, *alone, config, rounds=1, factors=(1.0,))
+    assert filter.each_channel
+    assert np.isfinite(rounds[-1].rmse)
+    with pytest.raises(ValueError, match="must be of one shape"):
+        train_on_policy(
+            key,
+            one,
+            Lorenz96(32),
+            sensor,
+            practice,
+            config,
+            rounds=1,
+            others=[Course(one, Lorenz96(30), sensor, practice)],
+        )
 
 
 @pytest.mark.slow

@@ -29,13 +29,15 @@ def block_correlation(states: Float[Array, "K *x"], c: int, space: int) -> Float
     """Correlation of neighbours among a climate's block means: about their mean state, over all axes.
 
     With y the means over blocks of c cells, less their mean over the K states: Σ y_i y_{i+1} / Σ y_i², the
-    sums over states, channels and places, averaged over the `space` axes. Near 1 where blocks are small
-    beside what moves, 0 or less where they are as large.
+    sums over states and places, averaged over the `space` axes and over the channels that vary. Near 1 where
+    blocks are small beside what moves, 0 or less where they are as large; NaN where nothing varies.
     """
     y = block_mean(states, c, space)
     y = y - y.mean(0, keepdims=True)
-    products = [jnp.mean(y * jnp.roll(y, 1, -1 - axis)) for axis in range(space)]
-    return jnp.stack(products).mean() / jnp.mean(y * y)
+    over = (0, *range(y.ndim - space, y.ndim))
+    products = jnp.stack([jnp.mean(y * jnp.roll(y, 1, -1 - axis), over) for axis in range(space)]).mean(0)
+    variance = jnp.mean(y * y, over)
+    return jnp.mean(products / variance, where=variance > 0)
 
 
 def interpolated(blocks: Float[Array, "*blocks"], c: int, space: int) -> Float[Array, "*x"]:

@@ -360,7 +360,8 @@ def _widened(practice: Practice) -> Practice:
 
 def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
     """The filter on a system's base, climate and blocks."""
-    return dataclasses.replace(filter, base=own.base, climate=own.climate, coarsening=own.coarsening)
+    system = {name: getattr(own, name) for name in ("base", "climate", "coarsening", "each_channel")}
+    return dataclasses.replace(filter, **system)
 
 
 def _say_what_is_simulated(number: int, courses: Sequence[Course]) -> None:
