@@ -40,9 +40,10 @@ def matching_coarsening(
     """The smallest blocks that differ from their neighbours as much as cells of a training did.
 
     The smallest c with 1 - ρ_c ≥ (1 - ρ)/1.6, ρ_c the correlation of neighbouring blocks of c cells each way
-    in a climate's states (`block_correlation`) and ρ the largest of the climates that a network was trained
-    on. So a finer grid of the same field has blocks as large as the cells of the training, and a model of
-    waves over many points is seen at the scale of its waves. 1 where no c will do.
+    in a climate's states (`block_correlation`) and ρ that of the climate that a network was trained on (of a
+    family, the mean of its smoother models). So a finer grid of the same field has blocks as large as the
+    cells of the training, and a model of waves over many points is seen at the scale of its waves. 1 where no
+    c will do.
 
     Args:
         states: of the model's climate (`climate_states`).
