@@ -62,7 +62,7 @@ class Dynamics(eqx.Module):
 
     @property
     def variable_names(self) -> tuple[str, ...] | None:
-        """Names along the state's first axis, where that counts variables and not grid points."""
+        """Names along the state's first axis, where that counts variables; or one name of all components."""
         return None
 
     @property

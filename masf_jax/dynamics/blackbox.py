@@ -47,7 +47,8 @@ class BlackBox(Dynamics):
         state_shape: shape of one member.
         dt: model time of one step.
         coordinates: needed for localisation only.
-        variable_names: along the state's first axis, for results and figures.
+        variable_names: of the entries of the state's first axis, or one name of all components, for
+            results and figures.
         variable_units, time_units, length_units: as of `Function`.
         climatology: a JAX function of a random key, which draws a state to start from.
         parameters: numbers that the function takes by name, `f(states, time, *, drag)`, each as a NumPy array
@@ -73,7 +74,7 @@ class BlackBox(Dynamics):
         state_shape: tuple[int, ...],
         dt: float = 1.0,
         coordinates: Coordinates | None = None,
-        variable_names: Sequence[str] | None = None,
+        variable_names: str | Sequence[str] | None = None,
         climatology: Callable[[PRNGKeyArray], Array] | None = None,
         variable_units: str | Sequence[str] | None = None,
         time_units: str | None = None,
@@ -83,7 +84,9 @@ class BlackBox(Dynamics):
         self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
-        self._units = units_of(variable_units, time_units, length_units, self.state_shape)
+        self._units = units_of(
+            variable_units, time_units, length_units, self.state_shape, self._variable_names
+        )
         given = {} if parameters is None else parameters
         self.parameters = {name: number(name, value) for name, value in given.items()}
         self.n_arguments = n_positional(function, 2, "f(states) or f(states, time)", given)

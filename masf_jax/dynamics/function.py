@@ -60,7 +60,8 @@ class Function(Dynamics):
         random: whether `function` takes a key as its third argument; None: by its signature.
         parameters: numbers that the function takes by name (`f(x, time, *, forcing)`); leaves, which may
             change without a new compilation and be estimated.
-        variable_names: along the state's first axis, for results and figures.
+        variable_names: of the entries of the state's first axis, or one name of all components
+            ("temperature"), for results and figures.
         variable_units: of the state ("m"), or one for each entry of its first axis ("m", "m/s"); of results
             and figures, as `time_units` (of dt) and `length_units` (of the coordinates). Nothing is
             converted.
@@ -90,7 +91,7 @@ class Function(Dynamics):
         climatology: Callable[[PRNGKeyArray], Array] | None = None,
         random: bool | None = None,
         parameters: Mapping[str, ArrayLike] | None = None,
-        variable_names: Sequence[str] | None = None,
+        variable_names: str | Sequence[str] | None = None,
         variable_units: str | Sequence[str] | None = None,
         time_units: str | None = None,
         length_units: str | None = None,
@@ -98,7 +99,9 @@ class Function(Dynamics):
         self._function, self.state_shape, self.dt = kept(function), tuple(state_shape), positive("dt", dt)
         self._coordinates, self._climatology = coordinates, kept(climatology)
         self._variable_names = names_of(variable_names, self.state_shape)
-        self._units = units_of(variable_units, time_units, length_units, self.state_shape)
+        self._units = units_of(
+            variable_units, time_units, length_units, self.state_shape, self._variable_names
+        )
         given = {} if parameters is None else parameters
         self.parameters = {name: number(name, value) for name, value in given.items()}
         if random is None:
@@ -165,24 +168,40 @@ def with_parameters(model: M, numbers: Mapping[str, ArrayLike]) -> tuple[M, dict
     return model, rest
 
 
-def names_of(names: Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    if names is not None and len(names) != (state_shape or (0,))[0]:
+def names_of(names: str | Sequence[str] | None, state_shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Names as a model has them: of each entry of the state's first axis, or one of all components.
+
+    Raises:
+        ValueError: another number of them, or no texts.
+    """
+    if names is None:
+        return None
+    each = (names,) if isinstance(names, str) else tuple(names)
+    if len(each) not in (1, (state_shape or (1,))[0]) or not all(isinstance(name, str) for name in each):
         raise ValueError(
-            f"variable_names must name each entry of the state's first axis ({state_shape}); got {names}."
+            "variable_names must name each entry of the state's first axis, or be one name of all components "
+            f"(the state: {state_shape}); got {names}."
         )
-    return None if names is None else tuple(names)
+    return each
 
 
 def units_of(
-    variables: str | Sequence[str] | None, time: str | None, length: str | None, state_shape: tuple[int, ...]
+    variables: str | Sequence[str] | None,
+    time: str | None,
+    length: str | None,
+    state_shape: tuple[int, ...],
+    names: Sequence[str] | None = None,
 ) -> Units:
-    """Units as a model has them; one text for the state is that of every entry of its first axis.
+    """Units as a model has them; one text for the state, or that of its one name, is that of every entry of
+    its first axis.
 
     Raises:
         ValueError: not one for each entry, or no texts.
     """
     n = (state_shape or (1,))[0]
     each = (variables,) * n if isinstance(variables, str) else variables
+    if each is not None and names is not None and len(names) == len(each) == 1:
+        each = tuple(each) * n
     if each is not None and (len(each) != n or not all(isinstance(unit, str) for unit in each)):
         raise ValueError(
             f"variable_units must be one text, or one for each entry of the state's first axis "

@@ -31,7 +31,7 @@ def remarks(
     Args:
         info: what the filter reported of each cycle.
         forecast: saved arrays by name; without mean and spread nothing is said of the width.
-        names, units: of the variables along the state's first axis, which are told apart; None: one variable.
+        names, units: of the variables along the state's first axis, told apart; one, or None: one variable.
         burn_in: cycles whose innovations do not count.
         skipped, diverged: (K,) cycles whose analysis was not used; with fewer than two sound members.
         truth: (K, *state), where it is known.

@@ -54,13 +54,13 @@ def too_wide(
 
     Args:
         mean, spread: of the forecasts, (K, *state).
-        names: of the variables along the state's first axis; None: the state is one variable.
+        names: of the variables along the state's first axis; one, or None: the state is one variable.
         units: of these; None: not known.
         truth: (K, *state), where it is known.
     """
     if spread.shape[0] < _FEWEST:
         return []
-    late, level = widths(mean, spread, names is not None, truth)
+    late, level = widths(mean, spread, len(names or ()) > 1, truth)
     known = np.isfinite(late) & np.isfinite(level) & (level > 0)
     factor = np.divide(late, level, out=np.zeros_like(late), where=known)
     worst = int(factor.argmax())

@@ -120,13 +120,15 @@ def _component(values: xr.DataArray, number: int) -> np.ndarray:
 def _name(data: xr.Dataset, stage: str, number: int) -> str:
     """What the component is called: its name, or where it is; with units."""
     field, about = data[f"{stage}_mean"], data[f"{stage}_mean"].attrs
-    index = np.unravel_index(number, field.shape[1:])
+    index, called = np.unravel_index(number, field.shape[1:]), about.get("variable")
     if len(index) == 1 and field.dims[1] == "component":
-        name = "state" if field.shape[1] == 1 else f"component {number}"
-        return with_units(name, field.attrs).replace(" (", "\n(")
+        one = field.shape[1] == 1
+        if called is not None:
+            return with_units(called, about) + ("" if one else f"\ncomponent {number}")
+        return with_units("state" if one else f"component {number}", about).replace(" (", "\n(")
     if "variable_units" in data.coords:
         about = {"units": str(data["variable_units"].values[index[0]])}
-    names, places = [], []
+    names, places = [] if called is None else [str(called)], []
     for dim, i in zip(field.dims[1:], index, strict=True):
         value = data[dim].values[i] if dim in data.coords else i
         units = str(data[dim].attrs.get("units", "1")) if dim in data.coords else "1"

@@ -97,7 +97,7 @@ def _parts(field: xr.DataArray, data: xr.Dataset, variables: Sequence[str] | Non
     if field.dims[1:2] != ("channel",) or field.ndim == 2:
         if variables is not None:
             raise ValueError("variables are of states with a dimension channel, which this one has not.")
-        return [_Part("", dict(field.attrs), slice(0, size))]
+        return [_Part(str(field.attrs.get("variable", "")), dict(field.attrs), slice(0, size))]
     labels = data["channel"].values if "channel" in data.coords else range(field.shape[1])
     names = [str(name) for name in labels]
     chosen = names[:_MOST_VARIABLES] if variables is None else [str(name) for name in variables]

@@ -18,6 +18,7 @@ from ..measurements.measurement import Measurement
 __all__ = [
     "NOISE",
     "Axis",
+    "axis_names",
     "measured_axes",
     "measured_components",
     "model_name",
@@ -26,6 +27,7 @@ __all__ = [
     "space_axes",
     "state_units",
     "variable_labels",
+    "variable_name",
 ]
 
 NOISE = "observation_noise_std"
@@ -56,7 +58,7 @@ def space(dynamics: Dynamics) -> tuple[str, ...]:
     `point`; the one dimension of a model without coordinates is `variable` where it has names, else
     `component`. Of more dimensions, the first of a model with names is `channel`.
     """
-    shape, points, names = dynamics.state_shape, dynamics.coordinates, dynamics.variable_names
+    shape, points, names = dynamics.state_shape, dynamics.coordinates, axis_names(dynamics)
     if points is None:
         if len(shape) == 1:
             return ("component" if names is None else "variable",)
@@ -82,12 +84,12 @@ def space_axes(dynamics: Dynamics) -> list[Axis]:
     elif points is not None:
         for name, values in zip(_AXES[points.positions.shape[1]], points.positions.T, strict=True):
             axes.append(Axis(name, "point", values * dynamics.unit_length, _position(name) | length))
-    elif dynamics.variable_names is None or len(shape) > 1:
+    elif axis_names(dynamics) is None or len(shape) > 1:
         last = dims[-1]
         about = _position(last) if last == "x" else {"long_name": "component of the state"}
         axes.append(Axis(last, last, np.arange(shape[-1], dtype=float), about))
     if dims[0] in ("variable", "channel"):
-        names = dynamics.variable_names
+        names = axis_names(dynamics)
         labels = np.arange(shape[0]) if names is None else np.asarray(names)
         axes.append(Axis(dims[0], dims[0], labels, {"long_name": "component of the state"}))
         if dynamics.variable_units is not None:
@@ -141,9 +143,21 @@ def noise_axis(dynamics: Dynamics, measurement: Measurement) -> list[Axis]:
     return [Axis(NOISE, dims[0], std, {"long_name": "standard deviation of the value's noise"})]
 
 
+def axis_names(dynamics: Dynamics) -> tuple[str, ...] | None:
+    """Names of the entries of the state's first axis; None where that counts places of one variable."""
+    names = dynamics.variable_names
+    return names if names is not None and len(names) == (dynamics.state_shape or (1,))[0] else None
+
+
+def variable_name(dynamics: Dynamics) -> str | None:
+    """The name of the one variable that all components are of, where the model says it."""
+    names = dynamics.variable_names
+    return names[0] if names is not None and len(names) == 1 else None
+
+
 def variable_labels(dynamics: Dynamics) -> list[str]:
     """Names along the state's first axis, or its numbers."""
-    names = dynamics.variable_names
+    names = axis_names(dynamics)
     return list(map(str, range(dynamics.state_shape[0]) if names is None else names))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..filters.faults import Fault, fault_counts
 from ..metrics.by_variable import rmse_by_variable, spread_by_variable
 from .cycles import Cycles
-from .places import measured_axes, space, state_units
+from .places import measured_axes, space, state_units, variable_name
 
 __all__ = ["Variable", "by_variable", "of_cycle", "variables"]
 
@@ -102,7 +102,8 @@ def _measured(
     dims, _ = measured_axes(given.dynamics, given.measurement)
     found: dict[str, Variable] = {}
     if given.truth is not None:
-        found["truth"] = of_cycle(given.truth, "true state", of_state, space(given.dynamics))
+        long_name, called = _of_the_state(cycles, "true state")
+        found["truth"] = of_cycle(given.truth, long_name, of_state, space(given.dynamics), **called)
     about = {"operator": operator, "structure": structure, "ancillary_variables": "observation_mask"}
     found["observation"] = of_cycle(cycles.observation, "observed value", units, dims, **about)
     quality = {"standard_name": "quality_flag"}
@@ -132,8 +133,9 @@ def _states(
     for stage, (arrays, scores) in stages.items():
         for name, values in arrays.items():
             kind, more = _KINDS[name]
-            of = own.get(name, dims)
-            found[f"{stage}_{name}"] = of_cycle(values, f"{stage} {kind}", of_state, of, **more)
+            long_name, called = _of_the_state(cycles, f"{stage} {kind}")
+            of, about = own.get(name, dims), more | called
+            found[f"{stage}_{name}"] = of_cycle(values, long_name, of_state, of, **about)
         for name, values in scores.items():
             found |= _score(stage, name, values, of_state)
         found |= by_variable(cycles, stage, arrays)
@@ -142,6 +144,12 @@ def _states(
             what = f"observation minus {stage} mean"
             found[f"{stage}_residual"] = of_cycle(residual, what, units, measured)
     return found
+
+
+def _of_the_state(cycles: Cycles, long_name: str) -> tuple[str, dict[str, str]]:
+    """What a field is called, and the attribute that figures take the name of a single variable from."""
+    name = variable_name(cycles.given.dynamics)
+    return (long_name, {}) if name is None else (f"{long_name}, {name}", {"variable": name})
 
 
 def by_variable(cycles: Cycles, stage: str, arrays: Mapping[str, Any]) -> dict[str, Variable]:

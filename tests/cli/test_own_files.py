@@ -165,6 +165,8 @@ def test_a_function_gets_places_a_climatology_and_names(folder):
     about = built(variable_units=["m"] * 8, time_units="s", length_units="km")
     assert (about.variable_units, about.time_units, about.length_units) == (("m",) * 8, "s", "km")
     assert float(model.sample_climatology(jax.random.key(0)).mean()) == pytest.approx(8, abs=1)
+    one = built(variable_names=["T"], variable_units=["K"])
+    assert (one.variable_names, one.variable_units) == (("T",), ("K",) * 8)
     assert built(coordinates="line").coordinates.period == (0.0,)
     assert built(coordinates="places").coordinates.positions[1, 0] == 0.5
     for keys, said in {

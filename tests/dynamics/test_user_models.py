@@ -182,5 +182,7 @@ def test_climatology_of_a_function(key):
 
 def test_a_host_model_has_the_names_it_was_given():
     assert BlackBox(lambda states: states, (2,), variable_names=["T", "S"]).variable_names == ("T", "S")
+    for one in ("T", ["T"]):
+        assert BlackBox(lambda states: states, (3,), variable_names=one).variable_names == ("T",)
     with pytest.raises(ValueError, match="variable_names must name each entry"):
         BlackBox(lambda states: states, (3,), variable_names=["T", "S"])

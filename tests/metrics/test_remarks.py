@@ -88,6 +88,8 @@ def test_variables_are_told_apart():
     assert too_wide(mean, spread) == []
     (said,) = too_wide(mean, spread, ("p", "T"), ("Pa", "K"))
     assert "spread of T is 9 K" in said
+    (said,) = too_wide(mean[:, 1], spread[:, 1], ("T",), ("K",) * 5)  # one variable at five places
+    assert "spread of T is 9 K" in said
     assert too_wide(mean[:19], spread[:19], ("p", "T")) == []  # too short to say
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from masf_jax import GrossErrorCheck, Simulation, assimilate, dynamics, filters, measurements, simulate
+from masf_jax import GrossErrorCheck, Simulation, assimilate, dynamics, filters, measurements, plots, simulate
 from masf_jax.coordinates import Coordinates
 from masf_jax.results.places import measured_axes, space, space_axes
 from masf_jax.smoothers import enks, rts
@@ -157,6 +157,30 @@ def test_a_run_inside_jit_says_why_it_has_none():
         go(jax.random.key(2)).to_xarray()
 
 
+def test_one_variable_at_many_places_has_its_name(tmp_path):
+    model = dynamics.Function(
+        lambda x: 0.9 * x, (3,), variable_names=["temperature"], variable_units=["degC"]
+    )
+    sensor = measurements.Measurement(measurements.Subset([0]), measurements.Gaussian(1.0))
+    twin = simulate(jax.random.key(0), model, sensor, 4, x0=jnp.ones(3))
+    members = twin.truth[:1] + jax.random.normal(jax.random.key(1), (5, 3))
+    run = assimilate(
+        jax.random.key(2), filters.ETKF(), model, sensor, twin.observations, members, truth=twin.truth
+    )
+    run.to_netcdf(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as data:
+        assert data["analysis_mean"].dims == ("cycle", "component")
+        about = {"long_name": "analysis mean, temperature", "variable": "temperature", "units": "degC"}
+        assert about.items() <= data["analysis_mean"].attrs.items()
+        assert data["truth"].attrs["long_name"] == "true state, temperature"
+        assert "rmse_by_variable_analysis" not in data
+        labels = [axis.get_ylabel() for axis in plots.series(data, components=[2]).axes]
+        assert labels[0] == "temperature (degC)\ncomponent 2"
+        shown = plots.hovmoeller(data).axes
+        assert shown[0].get_title(loc="left") == "temperature: truth"
+        assert "temperature (degC)" in [axis.get_ylabel() for axis in shown]
+
+
 def test_names_and_places_of_dimensions():
     def function(shape, **more):
         return dynamics.Function(lambda x, time: x, shape, **more)
@@ -179,4 +203,4 @@ def test_names_and_places_of_dimensions():
     box = Coordinates.grid((2, 3, 4), (1.0, 1.0, 1.0))
     assert space(function((2, 3, 4), coordinates=box)) == ("z", "y", "x")
     with pytest.raises(ValueError, match="each entry of the state's first axis"):
-        function((2,), variable_names=["T"])
+        function((3,), variable_names=["T", "S"])

@@ -94,6 +94,8 @@ def _lost(data: xr.Dataset) -> list[str]:
     named = dim in ("variable", "channel") and data[dim].dtype.kind in "OUT"
     labels = (data[dim], data.get("variable_units")) if named else (None, None)
     names, units = (None if each is None else [str(x) for x in each.values] for each in labels)
+    if not named and "mean" in saved and "variable" in (about := saved["mean"].attrs):
+        names, units = [str(about["variable"])], [str(about.get("units", "1"))]
     burn_in = int(data.attrs.get("burn_in", 0))
     flags = skipped.astype(bool), diverged.astype(bool)
     return lost + remarks(info, saved, names, units, burn_in, *flags, data.get("truth"))

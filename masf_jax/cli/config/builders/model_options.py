@@ -27,7 +27,7 @@ MODEL_DOCS = """state_shape: of one member, [40] or [2,64,64].
     coordinates: where the components are, for localisation: ring or line (one apart), or the NAME of a
         masf_jax Coordinates in the same file.
     climatology: NAME of a function in the same file, key -> state, that draws a state near the attractor.
-    variable_names: along the state's first axis, for results and figures.
+    variable_names: along the state's first axis, or one of all components, for results and figures.
     variable_units: along the state's first axis: [m,m/s]; of results and figures, as the next two.
     time_units: of dt: s, hours, days.
     length_units: of the coordinates: km."""
