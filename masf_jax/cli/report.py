@@ -37,6 +37,8 @@ _ROWS = {
     "crps_analysis": "CRPS of the analysis",
     "innovation_rms_forecast": "RMS of observation - forecast",
     "innovation_rms_analysis": "RMS of observation - analysis",
+    "withheld_share": "share of the values that is withheld",
+    "withheld_rms_forecast": "RMS of withheld value - forecast",
     "innovation_ratio": "observation - forecast / √(spread² + noise²)",
     "log_likelihood": "log-likelihood",
     "mean_gate": "gate: weight of the network",
@@ -85,7 +87,8 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("cycles (burn-in)", f"{metrics['n_cycles']} ({metrics['burn_in']})"))
     units = metrics.get("observation_units") or ""
     for key, label in _ROWS.items():
-        of_several_units = metrics.get("sensors_differ") and key.startswith("innovation_rms")
+        of_values = key.startswith(("innovation_rms", "withheld_rms"))
+        of_several_units = metrics.get("sensors_differ") and of_values
         shown = (
             ""
             if of_several_units
@@ -94,8 +97,7 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
             else _shown(metrics.get(key))
         )
         if shown and not (key in _ONLY_NONZERO and metrics[key] == 0):
-            of_values = units and key.startswith("innovation_rms")
-            rows.append((f"{label} ({units})" if of_values else label, shown))
+            rows.append((f"{label} ({units})" if units and of_values else label, shown))
         if key == "innovation_rms_analysis" and len(metrics.get("by_sensor", {})) > 1:
             rows += _sensor_rows(metrics["by_sensor"])
         if key == "innovation_rms_analysis" and metrics.get("withheld"):

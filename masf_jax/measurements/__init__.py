@@ -40,6 +40,7 @@ from .sensors import Censored as Censored, Log as Log, Quantised as Quantised
 from .several import Concatenate as Concatenate, JointNoise as JointNoise, join as join
 from .thinning import Superobs as Superobs, Thinned as Thinned, superob as superob, thin as thin
 from .tracking import RangeBearing as RangeBearing
+from .withholding import withhold as withhold
 
 if not TYPE_CHECKING:  # which knows what there is
     from .._lazy import unknown

@@ -164,7 +164,19 @@ def test_a_station_withheld_is_scored_and_no_analysis_sees_it(tmp_path, capsys):
     other = stations(tmp_path / "other.csv", (0.0, 0.0, -7.0))
     again, _ = run(tmp_path / "c", *keys, f"observations.path={other}", "observations.withhold=[2]")
     np.testing.assert_array_equal(withheld["analysis_mean"], again["analysis_mean"])
+    drawn, told = run(tmp_path / "e", *keys, f"observations.path={whole}", "observations.withhold=.4")
+    (place,) = told["withheld_places"]  # 1.2 of 3
+    assert told["withheld_share"] == pytest.approx(1 / 3)
+    flags = drawn["observation_withheld"].values
+    assert drawn["station"].values[flags == 1].tolist() == [place]
+    assert not drawn["observation_mask"].values[:, flags == 1].any()
+    one = told["withheld"][place]  # the noise has standard deviation 1
+    assert told["withheld_rms_forecast"] == pytest.approx(one["rms"], rel=1e-6)
+    assert told["withheld_mean_forecast"] == pytest.approx(one["mean"], rel=1e-6)
+    assert "share of the values that is withheld" in capsys.readouterr().out
     for wrong, message in (
+        ("1", "the measured value 1 alone is [1]"),
+        ("-.2", "a share of the measured values lies between 0 and 1; got -0.2"),
         ("[OSLO]", "is not a station (ALMATY, BREST, SAPPORO) or a number"),
         ("[0,1,2]", "no value"),
     ):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from masf_jax.measurements import Observations
+from masf_jax.measurements import Observations, withhold
 
 VALUES = np.arange(12.0).reshape(4, 3)
 
@@ -124,3 +124,38 @@ def test_numpy_integer_steps_are_an_interval():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         Observations(*arguments)
+
+
+def test_a_share_of_what_was_measured_is_withheld():
+    values = np.arange(1.0, 61).reshape(3, 4, 5)
+    values[:, :2] = np.nan
+    values[1, 3, 3] = np.nan
+    whole = Observations(values, [0, 2, 3])
+    used, kept = withhold(whole, 0.35, seed=4)  # 3.5 of the 10 places that were measured
+    places = np.asarray(kept.mask).any(0)
+    assert places.sum() == 4
+    np.testing.assert_array_equal(used.mask | kept.mask, whole.mask)
+    assert not np.asarray(used.mask & places[None]).any()
+    np.testing.assert_array_equal(used.values + kept.values, whole.values)
+    np.testing.assert_array_equal(used.steps, [0, 2, 3])
+    again, other = (np.asarray(withhold(whole, 0.35, seed)[1].mask).any(0) for seed in (4, 5))
+    np.testing.assert_array_equal(again, places)
+    assert (other != places).any()
+    all_places = [np.asarray(withhold(whole, 0.1, seed)[1].mask).any(0) for seed in range(200)]
+    assert {int(each.sum()) for each in all_places} == {1}
+    assert np.sum(all_places, 0)[2:].min() >= 8  # 20 ± 4.2 each
+
+
+def test_numbers_that_are_withheld():
+    used, kept = withhold(Observations(VALUES, 1), [0, 2])
+    np.testing.assert_array_equal(np.asarray(used.mask).any(0), [False, True, False])
+    np.testing.assert_array_equal(kept.values[:, [0, 2]], VALUES[:, [0, 2]])
+    for which, said in {
+        (3,): r"which: 3 is none of the 3 measured values \(0 … 2\)",
+        (0, 1, 2): "leaves no value to score, or none for the analyses",
+        (0.5, 1.0): "numbers of measured values or a share such as 0.2",
+        1.0: "lies between 0 and 1; got 1",
+        2: "numbers of measured values or a share such as 0.2; got 2",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            withhold(Observations(VALUES, 1), which)

@@ -54,6 +54,7 @@ _HARMLESS = (
 _YOUNGER = {
     "observations.nearest",
     "observations.withhold",
+    "observations.withhold_seed",
     "observations.variable",
     "experiment.expected_std",
     "smoother.name",

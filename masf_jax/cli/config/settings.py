@@ -96,8 +96,11 @@ class ObservationFile:
     """Values outside count as missing."""
     stations: tuple[str | int, ...] | None = None
     """Names in the file, one for each measured value, in their order."""
-    withhold: tuple[str | int, ...] = ()
-    """Stations by name, or measured values by number, that no analysis sees and that are scored."""
+    withhold: float | tuple[str | int, ...] = ()
+    """Stations by name, or measured values by number, that no analysis sees and that are scored; or a share
+    of the measured values, 0 < share < 1, drawn at random."""
+    withhold_seed: int = 0
+    """Of that draw."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,8 +109,8 @@ def read_observations(
     values = np.where(mask, values, 0.0)
     dates = dates_of(times, clock.units, table.clock.calendar)
     withheld = None
-    if source.withhold:
-        which = withheld_values(source.withhold, names, shape)
+    if source.withhold != ():
+        which = withheld_values(source.withhold, source.withhold_seed, names, mask.any(0))
         withheld, mask = np.where(mask & which, values, np.nan), mask & ~which
         if not mask.any():
             raise InputError(f"observations.withhold leaves no value of {path} for the analyses.")

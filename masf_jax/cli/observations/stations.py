@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ...measurements.withholding import drawn_places
+from ..config.values import naming
 from ..errors import InputError, printable
 
 __all__ = ["names_of", "of_stations", "withheld_values"]
@@ -60,14 +61,22 @@ def names_of(
 
 
 def withheld_values(
-    wanted: Sequence[str | int], names: Sequence[str] | None, shape: tuple[int, ...]
+    wanted: float | Sequence[str | int], seed: int, names: Sequence[str] | None, there: np.ndarray
 ) -> np.ndarray:
     """Which measured values are withheld, (*z,).
 
+    Args:
+        wanted: names or numbers; or a share, of which seed says the draw.
+        there: (*z,) what the file has a value of.
+
     Raises:
-        InputError: no such station or number.
+        InputError: no such station or number, or no share.
     """
-    size = math.prod(shape)
+    shape, size = there.shape, there.size
+    if not isinstance(wanted, Sequence):
+        hint = f": the measured value {wanted:g} alone is [{wanted:g}]" if wanted >= 1 else ""
+        with naming(f"observations.withhold={wanted:g}{hint}", ValueError):
+            return drawn_places(wanted, seed, there)
     which = np.zeros(size, bool)
     station = "" if names is None else f"a station ({printable(', '.join(names[:20]), 200)}) or "
     for each in map(str, wanted):

@@ -86,6 +86,11 @@ def write_results(
         dims, _ = measured_axes(problem.dynamics, problem.measurement)
         about = {"long_name": "station of the observed value", "cf_role": "timeseries_id"}
         data.coords["station"] = (dims[0], np.array(problem.stations, str), about)
+    if problem.withheld is not None:
+        dims, _ = measured_axes(problem.dynamics, problem.measurement)
+        about = {"long_name": "whether no analysis saw the value", "flag_values": np.array([0, 1], np.int8)}
+        places = np.isfinite(problem.withheld).any(0).astype(np.int8)
+        data.coords["observation_withheld"] = (dims, places, about | {"flag_meanings": "used withheld"})
     data.attrs |= _global_attributes(settings, metrics, command)
     if found is not None and found.course_std is None:
         for name, (course, _) in courses(found, settings).items():
