@@ -32,7 +32,7 @@ def withhold(
     Raises:
         ValueError: no such number, a share that is none, or nothing left in one of the parts.
     """
-    there = np.asarray(observations.mask).any(0)
+    there = np.logical_or.reduce(np.asarray(observations.mask))
     if isinstance(which, float):
         places = drawn_places(which, seed, there)
     else:

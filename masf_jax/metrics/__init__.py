@@ -22,6 +22,7 @@ from .scores import (
 )
 from .summary import (
     mean_and_standard_error as mean_and_standard_error,
+    paired_difference as paired_difference,
     time_average as time_average,
 )
 

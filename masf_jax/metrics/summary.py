@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["mean_and_standard_error", "time_average"]
+__all__ = ["mean_and_standard_error", "paired_difference", "time_average"]
 
 
 def time_average(values: ArrayLike, burn_in: int) -> float:
@@ -23,3 +23,26 @@ def mean_and_standard_error(values: ArrayLike) -> tuple[float, float]:
         return math.nan, math.nan
     error = array.std(ddof=1) / math.sqrt(array.size) if array.size > 1 else math.nan
     return float(array.mean()), float(error)
+
+
+def paired_difference(values: ArrayLike, reference: ArrayLike) -> tuple[float, float, int]:
+    """Mean of values - reference over S seeds that both had the same truth and observations of, its standard
+    error s/√S, and S.
+
+    What makes a seed hard for both falls out: two filters may differ by less than either's own standard
+    error, and surely. Seeds where either is not finite are left out.
+
+    Args:
+        values, reference: (seeds,), of the same seeds in the same order.
+
+    Returns:
+        Mean, standard error (NaN of one seed) and number of pairs; both NaN of none.
+
+    Raises:
+        ValueError: other numbers of seeds.
+    """
+    each, other = (np.asarray(a, dtype=np.float64).ravel() for a in (values, reference))
+    if each.shape != other.shape:
+        raise ValueError(f"a pair needs as many values as references; got {each.size} and {other.size}.")
+    kept = np.isfinite(each) & np.isfinite(other)
+    return *mean_and_standard_error(each[kept] - other[kept]), int(kept.sum())

@@ -7,6 +7,7 @@ __getattr__, __dir__ = lazy(
     {
         "Given": ".given",
         "comparison": ".averages",
+        "differences": ".averages",
         "dataset": ".datasets",
         "to_netcdf": ".datasets",
     },

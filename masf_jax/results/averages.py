@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics.summary import time_average
+from ..metrics.summary import paired_difference, time_average
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["comparison", "of_numbers"]
+__all__ = ["comparison", "differences", "of_numbers"]
 
 _LONG = {
     "rmse_analysis": "RMSE of the analysis",
@@ -43,6 +43,44 @@ def comparison(runs: Mapping[str, Sequence[xr.Dataset]], burn_in: int | None = N
         raise ValueError("a comparison needs at least one filter and one run of it.")
     units = {data["rmse_analysis"].attrs.get("units") for data in _all(runs) if "rmse_analysis" in data}
     return of_numbers(numbers, units=units.pop() if len(units) == 1 else None)
+
+
+def differences(
+    averages: xr.Dataset, reference: str | None = None, score: str = "rmse_analysis"
+) -> xr.Dataset:
+    """Each filter's score minus the reference's, seed by seed (`metrics.paired_difference`), along `filter`.
+
+    Args:
+        averages: of `comparison`: a seed is the same truth and observations for all filters.
+        reference: a filter of it; None: the first.
+
+    Returns:
+        `difference` and `standard_error` (of the mean), in the score's units, and `pairs`, how many seeds.
+
+    Raises:
+        ValueError: no such filter or score.
+    """
+    import xarray as xr
+
+    names = [str(name) for name in averages["filter"].values]
+    first = names[0] if reference is None else reference
+    for what, wanted, known in (("filter", first, names), ("score", score, list(map(str, averages)))):
+        if wanted not in known:
+            raise ValueError(f"there is no {what} {wanted!r} in the comparison: {', '.join(known)}.")
+    values, about = averages[score].transpose("filter", "seed"), averages[score].attrs
+    found = [paired_difference(own, values.values[names.index(first)]) for own in values.values]
+    mean, error, pairs = map(np.array, zip(*found, strict=True))
+    units = {"units": about["units"]} if "units" in about else {}
+    told = f"{about.get('long_name', score)}, minus that of {first}"
+    return xr.Dataset(
+        {
+            "difference": ("filter", mean, {"long_name": f"{told}: mean over seeds"} | units),
+            "standard_error": ("filter", error, {"long_name": f"{told}: standard error of the mean"} | units),
+            "pairs": ("filter", pairs, {"long_name": "seeds of both", "units": "1"}),
+        },
+        coords={"filter": names},
+        attrs={"reference": first},
+    )
 
 
 def _all(runs: Mapping[str, Sequence[xr.Dataset]]) -> list[xr.Dataset]:

@@ -14,7 +14,8 @@ from often import often
 from rich.console import Console
 
 from masf_jax.cli.compare import compare as command
-from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result, with_error
+from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result
+from masf_jax.cli.compare.differences import with_error
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share
 from masf_jax.cli.config.compose import compose
@@ -71,6 +72,20 @@ def test_files(finished):
     repeat = (finished / "few.yaml").read_text()
     assert "ensemble_size: 4" in repeat
     assert settings.filter["name"] in repeat
+
+
+def test_a_filter_is_compared_with_the_first_seed_by_seed(finished):
+    runs = {(row["filter"], row["seed"]): float(row["rmse_analysis"]) for row in rows(finished / "runs.csv")}
+    apart = np.array([runs["few", seed] - runs["etkf", seed] for seed in "234"])
+    first, few = rows(finished / "comparison.csv")
+    assert (float(first["rmse_analysis_difference"]), float(first["rmse_analysis_difference_se"])) == (0, 0)
+    assert float(few["rmse_analysis_difference"]) == pytest.approx(apart.mean())
+    assert float(few["rmse_analysis_difference_se"]) == pytest.approx(apart.std(ddof=1) / math.sqrt(3))
+    told = (finished / "comparison.tex").read_text()
+    assert "minus that of etkf, seed by seed" in told
+    assert "beyond ± 4.3 standard errors" in told  # Student's t of 2 degrees of freedom
+    shown = with_error(apart.mean(), apart.std(ddof=1) / math.sqrt(3))
+    assert f"few: {shown} (lower in {(apart < 0).sum()} of 3 seeds)" in told
 
 
 def test_summary_has_mean_standard_error_and_origin(finished):

@@ -15,7 +15,7 @@ from masf_jax.plots.ranks import effective_number, sampling_band
 from masf_jax.plots.scores import climatology_level
 from masf_jax.plots.skill import spread_skill_points
 from masf_jax.plots.style import COLORS, LAST, broken
-from masf_jax.results.averages import comparison as compared
+from masf_jax.results.averages import comparison as compared, differences
 
 K, N, X = 240, 9, 6
 OF_OTHERS = ("vorticity", "spectra", "innovations", "estimates", "lead_times")
@@ -221,6 +221,14 @@ def test_comparison_shows_means_and_standard_errors(ring):
     half = float(np.abs(np.diff(data["rmse_analysis"].values[0]))[0] / 2)  # s/√S of two
     assert texts[0] == f" {float(data['rmse_analysis'][0].mean()):.3g} ± {half:.2g}"
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b\n1 of 2 diverged"]
+    against = differences(data)  # b's first seed is a cycle shorter, its second is a's first
+    apart = data["rmse_analysis"].sel(filter="b") - data["rmse_analysis"].sel(filter="a")
+    np.testing.assert_allclose(against["difference"], [0, float(apart.mean())])
+    np.testing.assert_allclose(against["standard_error"], [0, float(abs(apart[0] - apart[1])) / 2])
+    assert against["pairs"].values.tolist() == [2, 2]
+    np.testing.assert_allclose(differences(data, "b")["difference"], against["difference"][::-1] * -1)
+    with pytest.raises(ValueError, match="there is no filter 'c' in the comparison: a, b"):
+        differences(data, "c")
     with pytest.raises(ValueError, match="as many seeds"):
         compared({"a": [ring], "b": [ring, ring]})
     with pytest.raises(ValueError, match="at least one filter"):

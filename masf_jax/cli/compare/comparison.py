@@ -15,6 +15,7 @@ from ...metrics.summary import mean_and_standard_error
 from ..config.overrides import listed
 from ..config.settings import Settings
 from ..run.metrics import versions
+from .differences import difference_lines, difference_numbers, with_error
 from .entries import Entry
 from .seed_runs import SharedProblem
 
@@ -27,7 +28,6 @@ __all__ = [
     "notes",
     "run_rows",
     "table_rows",
-    "with_error",
 ]
 
 AVERAGED = (
@@ -102,6 +102,7 @@ class Comparison:
         kept = [run for run in result.runs if math.isfinite(run["rmse_analysis"])]
         for name in AVERAGED:
             row[name], row[f"{name}_se"] = mean_and_standard_error([run[name] for run in kept])
+        row |= difference_numbers(result.runs, next((each.runs for each in self.results if each.runs), []))
         seconds = [run["seconds_per_cycle"] for run in result.runs]
         return row | {
             "seconds_per_cycle": float(np.median(seconds)) if seconds else math.nan,
@@ -144,6 +145,7 @@ def notes(comparison: Comparison) -> list[str]:
         f"that of the model's climatology, or above {_NEAR:g} of it with a spread below {_SURE:g} of the "
         f"RMSE. s/cycle: median over the seeds, without compilation{together}.",
     ]
+    lines += difference_lines({each.entry.label: each.runs for each in comparison.results})
     sizes = {result.entry.settings.ensemble_size for result in comparison.results if result.has_members}
     if len(sizes) > 1:
         lines.append(
@@ -207,17 +209,6 @@ def _tex(text: str) -> str:
     for sign, written in {"_": r"\_", "%": r"\%", "#": r"\#", "&": r"\&", "×": r"$\times$"}.items():
         text = text.replace(sign, written)
     return text
-
-
-def with_error(mean: float, error: float) -> str:
-    """ "0.2196 ± 0.0021": the error with two digits, the mean to the same place."""
-    if not math.isfinite(mean):
-        return "nan"
-    if not (math.isfinite(error) and error > 0):
-        return f"{mean:.4g}"
-    places = min(1 - math.floor(math.log10(error)), 4 - math.floor(math.log10(abs(mean) or 1.0)))
-    places = max(0, places)
-    return f"{mean:.{places}f} ± {error:.{places}f}"
 
 
 def csv_text(rows: Iterable[dict[str, Any]]) -> str:

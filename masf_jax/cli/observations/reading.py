@@ -110,7 +110,7 @@ def read_observations(
     dates = dates_of(times, clock.units, table.clock.calendar)
     withheld = None
     if source.withhold != ():
-        which = withheld_values(source.withhold, source.withhold_seed, names, mask.any(0))
+        which = withheld_values(source.withhold, source.withhold_seed, names, np.logical_or.reduce(mask))
         withheld, mask = np.where(mask & which, values, np.nan), mask & ~which
         if not mask.any():
             raise InputError(f"observations.withhold leaves no value of {path} for the analyses.")
