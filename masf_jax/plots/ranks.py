@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["effective_number", "rank_histogram", "sampling_band"]
 
-_BLOCKS = 20
+_FEWEST = 20
+"""Cycles from which on it can be seen how they go together."""
 
 
 def rank_histogram(data: xr.Dataset, burn_in: int | None = None) -> Figure:
@@ -23,7 +24,8 @@ def rank_histogram(data: xr.Dataset, burn_in: int | None = None) -> Figure:
 
     Ties share their ranks (`metrics.rank_counts`). The band is where a reliable ensemble's bars lie 90 times
     of 100: 5 to 95 % of a binomial law, of as many independent values as the counts are worth
-    (`effective_number`).
+    (`effective_number`), since neighbouring cells and cycles after one another go together; the heading says
+    of how many. Runs shorter than some 20 times what their errors last have too narrow a band.
 
     Args:
         burn_in: first cycles that are left out; None: the dataset's.
@@ -60,26 +62,30 @@ def rank_histogram(data: xr.Dataset, burn_in: int | None = None) -> Figure:
 def effective_number(counts: np.ndarray) -> float:
     """As how many independent values the ranks of (cycles, bins) scatter: components and cycles go together.
 
-    n / d with n = Σ counts and d the mean over bins of [variance of a bin's share between 20 blocks of
-    cycles] / [that of independent values, p (1 - p) / n_block], at least 1 (Kish's design effect, from batch
-    means). Fewer than 20 cycles: n / (values a cycle), as if each cycle were one value.
+    n / d with n = Σ counts and d (Kish's design effect, at least 1) the variance of n times a bin's share
+    over that of independent values, n p (1 - p), both summed over bins. With r_b(t) the count of bin b in
+    cycle t minus its expectation, that variance is Σ_l Σ_t Σ_b r_b(t) r_b(t + l) over lags |l| up to the
+    first pair of them that go together no more, the pairs made decreasing (Geyer 1992,
+    doi 10.1214/ss/1177011137), over 1 - (2 M + 1) / K for the M lags and K cycles, since the bins' shares are
+    those found. Components of a cycle may go together in any way. Fewer than 20 cycles: n / (values a cycle),
+    as if each cycle were one value.
     """
     n, n_cycles = counts.sum(), len(counts)
     if n == 0:
         return 0.0
-    if n_cycles < _BLOCKS:
+    if n_cycles < _FEWEST:
         return float(n_cycles)
-    length = n_cycles // _BLOCKS
-    blocks = counts[: _BLOCKS * length].reshape(_BLOCKS, length, -1).sum(1)
-    sizes = blocks.sum(1, keepdims=True)
-    shares = blocks / np.maximum(sizes, 1)
-    p = blocks.sum(0) / blocks.sum()
-    expected = p * (1 - p) / sizes.mean()
-    found = expected > 0
-    if not found.any():
+    p = counts.sum(0) / n
+    independent = n * (p * (1 - p)).sum()
+    if independent == 0:
         return float(n)
-    effect = float((shares.var(0, ddof=1)[found] / expected[found]).mean())
-    return float(n / max(effect, 1.0))
+    apart = np.fft.rfft(counts - counts.sum(1, keepdims=True) * p, 2 * n_cycles, axis=0)
+    together = np.fft.irfft((np.abs(apart) ** 2).sum(1), 2 * n_cycles)[:n_cycles]  # by lag
+    pairs = together[: n_cycles // 2 * 2].reshape(-1, 2).sum(1)
+    m = int(np.argmax(pairs <= 0)) if (pairs <= 0).any() else len(pairs)
+    variance = 2 * np.minimum.accumulate(pairs[:m]).sum() - together[0] if m else together[0]
+    variance /= max(1 - max(4 * m - 1, 1) / n_cycles, 0.1)
+    return float(max(n / max(variance / independent, 1.0), 1.0))
 
 
 def sampling_band(n: float, p: float) -> tuple[float, float]:

@@ -155,6 +155,27 @@ def test_the_band_of_ranks_holds_nine_bins_of_ten():
     assert 0.87 < np.mean(inside) < 0.95
 
 
+@pytest.mark.parametrize(("n", "along", "across"), [(1, 0.9, 0.0), (8, 0.8, 0.8), (8, 0.0, 0.9)])
+def test_the_band_holds_nine_bins_of_ten_where_cells_and_cycles_go_together(n, along, across):
+    """Truth and nine members are exchangeable: AR(1) along the ring's cells and along cycles."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(300, 100, 10, n))  # cycles, repetitions
+    for process, a in ((np.moveaxis(draws, -1, 0), across), (draws, along)):
+        for i in range(1, len(process)):
+            process[i] = a * process[i - 1] + np.sqrt(1 - a**2) * process[i]
+    ranks = (draws[:, :, 1:] < draws[:, :, :1]).sum(2)
+    counts = (ranks[..., None] == np.arange(10)).sum(2)
+    shares, inside = counts.sum(0) / (300 * n), []
+    for repetition in range(100):
+        worth = effective_number(counts[:, repetition].astype(float))
+        low, high = sampling_band(worth, 1 / 10)
+        inside.append((shares[repetition] >= low) & (shares[repetition] <= high))
+    assert 0.86 < np.mean(inside) < 0.94  # ± 0.01 by chance
+    if along == 0.9:  # what does not see that cycles go together
+        low, high = sampling_band(300, 1 / 10)
+        assert np.mean((shares >= low) & (shares <= high)) < 0.7
+
+
 def test_values_that_go_together_count_less():
     rng = np.random.default_rng(2)
     counts = np.zeros((2000, 10))
