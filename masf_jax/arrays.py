@@ -116,6 +116,24 @@ def booleans(name: str, value: Any) -> Any:
     return array.astype(bool)
 
 
+def _meant_by_steps(array: np.ndarray, n_cycles: int, whole: bool) -> str:
+    """What steps of a wrong shape or type may have been meant to be."""
+    if array.shape == (n_cycles + 1,) and array[0] == 0:
+        return "leave out step 0, where the first ensemble is, unless it has a row of values"
+    if whole and array.ndim == 1:
+        one = (
+            f"; {array[0]} alone, not [{array[0]}], is so many steps from row to row"
+            if len(array) == 1
+            else ""
+        )
+        return f"the model step of each of the {n_cycles} rows of values{one}"
+    if array.shape == (n_cycles,):
+        return "of times, give np.round(times / dt).astype(int)"
+    if array.ndim == 0:
+        return "one number is a whole number of model steps from row to row, such as 3 for steps 3, 6, 9, …"
+    return f"the model step of each of the {n_cycles} rows of values"
+
+
 def step_numbers(steps: Any, n_cycles: int) -> int | Any:
     """Model steps of the observations: an int (the interval) or int32 numbers of each cycle.
 
@@ -134,7 +152,8 @@ def step_numbers(steps: Any, n_cycles: int) -> int | Any:
         return int(array)
     if array.shape != (n_cycles,) or not whole:
         raise ValueError(
-            f"steps must hold {n_cycles} integers, one per cycle; got shape {array.shape}, {array.dtype}."
+            f"steps must hold {n_cycles} integers, one per cycle; got shape {array.shape}, {array.dtype}: "
+            f"{_meant_by_steps(array, n_cycles, whole)}."
         )
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.getmaskarray(array).any():

@@ -68,9 +68,11 @@ def check_problem(
         )
     measurement.check_noise(shape)
     if truth is not None and truth.shape != (observations.n_cycles, *shape):
+        every = observations.interval
+        rows = "" if every is None else f" (their rows of values, {every} model step(s) apart)"
         raise ValueError(
             f"truth must hold one state per cycle, shape {(observations.n_cycles, *shape)}; "
-            f"got {truth.shape}."
+            f"got {truth.shape}: the observations have {observations.n_cycles} cycles{rows}."
         )
     for argument, given, known in (("save", save, _SAVEABLE), ("scores", scores, tuple(SCORES))):
         unknown = [name for name in given if name not in known]

@@ -106,7 +106,7 @@ class Observations(eqx.Module):
         values: (K, *z), of NumPy, JAX, xarray or pandas; NaN, Inf and what is masked count as missing
             (a warning where nothing is left, or a usual fill value such as -999 is).
         steps: (K,) increasing step numbers ≥ 0 (model time = step · dt, the initial ensemble is at
-            step 0), or an int n for steps n, 2n, …, Kn.
+            step 0), or an int n, the number of steps from row to row, for steps n, 2n, …, Kn.
         mask: (K, *z) or (K,) booleans, True where the value was measured; None: everywhere finite.
     """
 
@@ -119,7 +119,10 @@ class Observations(eqx.Module):
     def __init__(self, values: ArrayLike, steps: int | ArrayLike, mask: ArrayLike | None = None):
         values = real_array("values", values, cycles_first=True)
         if values.ndim < 2 or values.shape[0] < 1:
-            raise ValueError(f"values must have shape (cycles, *z), at least one cycle; got {values.shape}.")
+            one = ": values[:, None] is one value a cycle, values[None] one cycle" if values.ndim == 1 else ""
+            raise ValueError(
+                f"values must have shape (cycles, *z), at least one cycle; got {values.shape}{one}."
+            )
         n_cycles = values.shape[0]
         found = step_numbers(steps, n_cycles)
         if isinstance(found, int):

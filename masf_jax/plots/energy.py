@@ -8,7 +8,7 @@ import numpy as np
 
 from .flow import check_flow
 from .flow_data import energy_spectra
-from .style import COLORS, burn_in_of, heading, legend_below, new_figure
+from .style import COLORS, burn_in_of, heading, legend_below, new_figure, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +45,12 @@ def spectra(data: xr.Dataset, burn_in: int | None = None) -> Figure:
     for name, style in _STYLES.items():
         if name in found:
             axis.loglog(k, np.where(found[name] > 0, found[name], np.nan), label=name, **style)
-    axis.set(xlabel="wavenumber k", ylabel="energy spectrum E(k)", xlim=(k[0], k[-1]) if k.size else None)
+    velocity, length = (str(data[name].attrs.get("units", "1")) for name in ("analysis_mean", "x"))
+    of_k = "1" if length == "1" else f"1/{length}"
+    of_energy = "1" if "1" in (velocity, length) else f"({velocity})² {length}"
+    axis.set_xlabel(with_units("wavenumber k", {"units": of_k}))
+    axis.set_ylabel(with_units("energy spectrum E(k)", {"units": of_energy}))
+    axis.set_xlim((k[0], k[-1]) if k.size else None)
     axis.set_ylim(_smallest(found), None)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .flow_data import Vorticity, is_flow, measured_points, sides, vorticity_fields
-from .style import WIDTH, MissingError, require
+from .flow_data import Vorticity, is_flow, measured_points, sides, vorticity_fields, vorticity_units
+from .style import WIDTH, MissingError, require, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,7 +80,7 @@ def vorticity(data: xr.Dataset, cycles: Sequence[int] | None = None, points: boo
     figure, panels = Panels.figure(data, fields, len(cycles))
     for row, (panel, cycle) in enumerate(zip(panels, cycles, strict=True)):
         panel.show(row, measured_points(data, cycle) if points else None)
-        panel.axes[0].set_ylabel(f"{panel.moment(row)}\ny")
+        panel.axes[0].set_ylabel(f"{panel.moment(row)}\n{with_units('y', data['y'].attrs)}")
     add_legend(figure, panels)
     return figure
 
@@ -143,7 +143,7 @@ class Panels:
         for axis, name in zip(grid[0], fields.names, strict=True):
             axis.set_title(name if width > _NARROW else name.partition(" of")[0], fontsize=_font(figure))
         for axis in grid[-1]:
-            axis.set_xlabel("x", fontsize=_font(figure))
+            axis.set_xlabel(with_units("x", data["x"].attrs), fontsize=_font(figure))
         for axis in grid.ravel():
             axis.tick_params(labelsize=_font(figure, 0.9), length=2.5)
             axis.yaxis.label.set_size(_font(figure))
@@ -152,6 +152,7 @@ class Panels:
             (grid[:, :2], panels[0].images[0], "vorticity ω", 0.5),
             (grid[:, 2:], panels[0].images[2], f"{fields.names[2].split()[0]} of ω", 1.0),
         ):
+            label = with_units(label, {"units": vorticity_units(data)})
             bar = figure.colorbar(image, ax=axes, shrink=shrink, **style)
             bar.set_label(label, fontsize=_font(figure))
             bar.ax.tick_params(labelsize=_font(figure, 0.9))

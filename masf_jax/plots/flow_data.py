@@ -20,6 +20,7 @@ __all__ = [
     "moments",
     "sides",
     "vorticity_fields",
+    "vorticity_units",
 ]
 
 
@@ -43,16 +44,26 @@ def is_flow(data: xr.Dataset) -> bool:
 
 def moments(data: xr.Dataset) -> list[str]:
     """When each cycle was, in words: its date, or "t = " its time."""
-    at, _ = times(data)
+    at, label = times(data)
     if np.issubdtype(at.dtype, np.datetime64):
         return [str(date.astype("datetime64[m]")).replace("T", " ") for date in at]
-    return [f"t = {time:.4g}" for time in at]
+    units = label.removeprefix("model time").strip(" ()") if label.startswith("model time") else ""
+    return [f"t = {time:.4g} {units}".rstrip() for time in at]
 
 
 def sides(data: xr.Dataset) -> tuple[float, float]:
     """(Ly, Lx) of the periodic box, from the positions of its grid points."""
     y, x = data["y"].values, data["x"].values
     return float(y[1] - y[0]) * y.size, float(x[1] - x[0]) * x.size
+
+
+def vorticity_units(data: xr.Dataset) -> str:
+    """Of ∂v/∂x - ∂u/∂y: those of velocities over those of positions; "1" where either is not known."""
+    velocity, length = (str(data[name].attrs.get("units", "1")) for name in ("analysis_mean", "x"))
+    if "1" in (velocity, length):
+        return "1"
+    over, _, time = velocity.replace(" s-1", "/s").partition("/")
+    return f"1/{time}" if over == length else f"{velocity}/{length}"
 
 
 def _references(data: xr.Dataset) -> tuple[str, tuple[str, str, str]]:
@@ -101,7 +112,8 @@ def vorticity_fields(data: xr.Dataset, cycles: Sequence[int]) -> Vorticity:
     length = sides(data)
     reference, analysis = (_vorticity(chosen[name].values, length) for name in (variable, "analysis_mean"))
     cycle = chosen["cycle"].values
-    return Vorticity(reference, analysis, analysis - reference, names, cycle, moments(chosen))
+    moment = [moments(data)[number] for number in cycles]  # in units that suit the whole run
+    return Vorticity(reference, analysis, analysis - reference, names, cycle, moment)
 
 
 def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .flow import Panels, add_legend, check_flow, diverging
 from .flow_data import measured_points, vorticity_fields
+from .style import with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,7 +79,7 @@ def animation(
     program = ffmpeg() if format == "mp4" else None
     fields = vorticity_fields(data, cycles)
     figure, (panels,) = Panels.figure(data, fields, 1, _WIDTH)
-    panels.axes[0].set_ylabel("y")
+    panels.axes[0].set_ylabel(with_units("y", data["y"].attrs))
     title, name = figure.suptitle("", fontsize="medium", wrap=True), data.attrs.get("title", "")
 
     def show(frame: int) -> None:

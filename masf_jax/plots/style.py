@@ -164,10 +164,16 @@ def times(data: xr.Dataset) -> tuple[np.ndarray, str]:
     if "observation_time" in data.coords:
         counted = str(data["observation_time"].attrs.get("long_name", "")).partition(", ")[2]
         return data["observation_time"].values, f"time ({counted})" if counted else "time"
-    values, units = data["time"].values, str(data["time"].attrs.get("units", "1"))
-    if units in _SECONDS:
-        values, units = _readable(values * _SECONDS[units], values, units)
+    values, units = readable_times(data["time"].values, data["time"].attrs)
     return values, with_units("model time", {"units": units})
+
+
+def readable_times(values: np.ndarray, about: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """Times and their units ("1": none); long ones in seconds, minutes or hours in longer units."""
+    units = str(about.get("units", "1"))
+    if units in _SECONDS:
+        return _readable(values * _SECONDS[units], values, units)
+    return values, units
 
 
 def _readable(seconds: np.ndarray, values: np.ndarray, units: str) -> tuple[np.ndarray, str]:

@@ -263,6 +263,10 @@ def test_lead_times(ring):
     line = plots.lead_times(data, climatology=3.6).axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), data["rmse"].mean("start"))
     np.testing.assert_allclose(line.get_xdata(), data["lead"])
+    data["rmse"].attrs["units"] = "m"
+    axis = plots.lead_times(data.assign_coords(lead=("lead", 21600.0 * np.arange(5), {"units": "s"}))).axes[0]
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("RMSE and spread (m)", "lead time (h)")
+    np.testing.assert_allclose(axis.lines[0].get_xdata(), 6 * np.arange(5))
 
 
 def test_colours_are_those_of_okabe_and_ito():

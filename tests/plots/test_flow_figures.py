@@ -220,3 +220,15 @@ def test_figures_are_shown_where_pyplot_is_not_imported(flow):
     with Image.open(io.BytesIO(shown)) as picture:
         assert picture.format == "PNG"
         assert picture.width == round(3.3 * 160)
+
+
+def test_axes_have_the_units_that_the_flow_has(flow):
+    metres = flow.assign_coords({axis: (axis, flow[axis].values, {"units": "m"}) for axis in ("x", "y")})
+    metres = metres.assign_coords(time=("cycle", 7200.0 * np.arange(1, 5), {"units": "s"}))
+    for name in ("truth", "forecast_mean", "analysis_mean"):
+        metres[name].attrs["units"] = "m/s"
+    figure = vorticity_figure(metres, [0])
+    shown = {label for axis in figure.axes for label in (axis.get_xlabel(), axis.get_ylabel())}
+    assert {"x (m)", "vorticity ω (1/s)", "error of ω (1/s)", "cycle 0,  t = 2 h\ny (m)"} <= shown
+    axis = spectra_figure(metres).axes[0]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("wavenumber k (1/m)", "energy spectrum E(k) ((m/s)² m)")
