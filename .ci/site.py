@@ -30,6 +30,7 @@ PACKAGES = {
     "masf_jax.denoisers": "Denoisers",
     "masf_jax.training": "Training",
     "masf_jax.metrics": "Scores",
+    "masf_jax.observations": "Observation files",
     "masf_jax.results": "Datasets",
     "masf_jax.plots": "Figures",
 }

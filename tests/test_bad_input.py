@@ -74,7 +74,7 @@ CASES = {
     ),
     "truth shape": (
         {"truth": np.zeros((2, 8))},
-        r"truth must hold one state per cycle, shape \(3, 8\); got \(2, 8\): the observations have 3 cycles \(their rows of values, 1 model",
+        r"one state per cycle, shape \(3, 8\); got \(2, 8\): the observations have 3 cycles \(their rows",
     ),
     "save": ({"save": ("mean", "median")}, r"save must be a tuple .*'spread', .*; got \('mean', 'median'\)"),
     "save as text": ({"save": "mean"}, "save must be a tuple of names from .*; got 'mean'"),

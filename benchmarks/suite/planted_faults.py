@@ -34,7 +34,7 @@ class Fault(NamedTuple):
 OLD = "tests/filters"  # where tests/masf was
 MASF = ("tests/masf", f"{OLD}/test_masf.py", f"{OLD}/test_linearization.py")
 OLD_CLI = "tests/experiments"
-CLI = ("tests/cli", OLD_CLI)
+CLI = ("tests/cli", "tests/observations", OLD_CLI)
 FILTERS = ("tests/equivalence", "tests/filters", "tests/masf")
 SMOOTHERS = ("tests/smoothers",)
 
@@ -333,8 +333,8 @@ FAULTS = (
         CLI,
     ),
     Fault(
-        "cli/observations: missing values count as there",
-        ("cli/observations/reading.py", "experiments/observations.py"),
+        "observations: missing values count as there",
+        ("observations/reading.py", "experiments/observations.py"),
         "mask = np.isfinite(values)",
         "mask = np.isfinite(values) | True",
         CLI,

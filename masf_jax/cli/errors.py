@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from ..observations.errors import FileError, printable
 from .exit_codes import ExitCode
 
-__all__ = ["InputError", "RunError", "Terminated", "WriteError", "printable", "unknown", "warn"]
+__all__ = ["InputError", "RunError", "Terminated", "WriteError", "of_files", "printable", "unknown", "warn"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,17 +37,13 @@ class WriteError(RunError):
     """The results could not be written."""
 
 
-def printable(text: str, longest: int | None = None) -> str:
-    """Text as a terminal may show it: control and format characters (escape sequences among them) escaped,
-    lines kept, cut where it is longer than `longest`."""
-    if longest is not None and len(text) > longest:
-        text = text[: longest - 1] + "…"
-    return "".join(
-        repr(each)[1:-1]
-        if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") and each != "\n"
-        else each
-        for each in text
-    )
+@contextlib.contextmanager
+def of_files() -> Iterator[None]:
+    """Says as an `InputError` what is wrong with a file of observations."""
+    try:
+        yield
+    except FileError as error:
+        raise InputError(str(error)) from error
 
 
 def warn(text: str) -> None:

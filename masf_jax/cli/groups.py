@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, unknown
 
-__all__ = ["GROUPS", "OWN_GROUPS", "choices", "config_folder"]
+__all__ = ["GROUPS", "OWN_GROUPS", "choices", "config_folder", "shipped_file"]
 
 GROUPS = ("dynamics", "measurement", "filter", "smoother", "experiment")
 OWN_GROUPS = ("dynamics", "measurement", "filter")
@@ -25,3 +25,18 @@ def config_folder() -> Path:
 def choices(group: str) -> list[str]:
     """Names of the choices of a group."""
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def shipped_file(path: str) -> str:
+    """The path of "shipped:NAME", a file of observations that comes with masf_jax; any other as it is.
+
+    Raises:
+        InputError: no such file.
+    """
+    if not path.startswith("shipped:"):
+        return path
+    folder, name = config_folder() / "data", path.removeprefix("shipped:")
+    held = [file.name for file in folder.glob("*.*")]
+    if name not in held:
+        raise unknown("shipped observation file", name, held)
+    return str(folder / name)

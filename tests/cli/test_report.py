@@ -12,9 +12,9 @@ import xarray as xr
 
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
-from masf_jax.cli.observations import dataset_files
 from masf_jax.cli.pages import html
 from masf_jax.cli.report import score_rows
+from masf_jax.observations import dataset_files
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
 OUTSIDE = re.compile(r"(?:src|href)\s*=\s*[\"'](?!data:)|url\(|@import|<script|<link|<iframe", re.IGNORECASE)

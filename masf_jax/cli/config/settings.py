@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ...observations.source import ObservationFile
 from ..errors import InputError
 from .builders.dynamics import DYNAMICS
 from .builders.estimation import checked_unknowns
@@ -79,31 +80,6 @@ class Initial:
 
 
 @dataclasses.dataclass(frozen=True)
-class ObservationFile:
-    """Keys under `observations`: real observations, read instead of simulated where path is given."""
-
-    path: str | None = None
-    variable: str = "value"
-    """The one that holds the values, of a NetCDF or zarr file."""
-    units: str | None = None
-    time_unit: str | None = None
-    """In which the model counts time: needed for dates and "hours since …"."""
-    time_origin: float | str | None = None
-    """Time of model step 0: a number, or an ISO date; null: the first time."""
-    nearest: bool = False
-    """Whether each time is moved to its nearest model step; else one between steps is refused."""
-    valid_range: tuple[float, float] | None = None
-    """Values outside count as missing."""
-    stations: tuple[str | int, ...] | None = None
-    """Names in the file, one for each measured value, in their order."""
-    withhold: float | tuple[str | int, ...] = ()
-    """Stations by name, or measured values by number, that no analysis sees and that are scored; or a share
-    of the measured values, 0 < share < 1, drawn at random."""
-    withhold_seed: int = 0
-    """Of that draw."""
-
-
-@dataclasses.dataclass(frozen=True)
 class QualityControl:
     """Keys under `quality_control`: which values the analyses may use; null: all."""
 
@@ -132,6 +108,9 @@ class Layout:
     """The number of this one."""
 
 
+_SIMULATED = ObservationFile()
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Every key of a run; see `configs/config.yaml` for what each means."""
@@ -146,7 +125,7 @@ class Settings:
     steps_per_cycle: int = 1
     burn_in: int = 200
     initial: Initial = Initial()
-    observations: ObservationFile = ObservationFile()
+    observations: ObservationFile = _SIMULATED
     estimate: dict = dataclasses.field(default_factory=dict)
     """By name, a number's prior and the engine that finds it."""
     quality_control: QualityControl = QualityControl()

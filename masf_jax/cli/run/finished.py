@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import InputError
+from ..errors import InputError, of_files
 from ..exit_codes import ExitCode
 from ..files import check_writable
 
@@ -82,9 +82,10 @@ def _opened(path: Path) -> xr.Dataset:
         from .store import open_store
 
         return open_store(path)
-    from ..observations.dataset_files import check_readable
+    from ...observations.dataset_files import check_readable
 
-    check_readable(path)
+    with of_files():
+        check_readable(path)
     import xarray as xr
 
     return xr.open_dataset(path, engine="h5netcdf", cache=False)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...dynamics import Dynamics, spun_up_ensemble
 from ...measurements import Measurement
+from ...observations.reading import Record, first_of
 from ..config.settings import Initial
-from ..observations.reading import Record, first_of
 
 __all__ = ["far_from_model"]
 

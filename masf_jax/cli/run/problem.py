@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ from ..config.builders.measurement import MEASUREMENTS, Network
 from ..config.own_files import is_own
 from ..config.settings import Initial, Settings
 from ..config.values import naming
-from ..errors import InputError, warn
+from ..errors import InputError, of_files, warn
+from ..groups import shipped_file
 from .pretrained import with_checkpoint
 
 __all__ = [
@@ -229,20 +231,22 @@ def _with_initial(filter: Filter, settings: Settings, dynamics: Dynamics) -> Fil
 def _from_file(
     settings: Settings, dynamics: Dynamics, measurement: Measurement, key: jax.Array, members: jax.Array
 ) -> Case:
-    from ..observations.reading import read_observations
+    from ...observations.reading import read_observations
     from .plausible import far_from_model
 
     coordinates = None
     if dynamics.coordinates is not None:
         coordinates = places(measurement.operator, dynamics.state_shape, dynamics.coordinates)
     path = settings.observations.path
-    record = read_observations(
-        settings.observations,
-        measurement.output_shape(dynamics.state_shape),
-        model_step(settings, dynamics),
-        settings.n_cycles,
-        None if coordinates is None else coordinates.wrapped(),
-    )
+    source = dataclasses.replace(settings.observations, path=shipped_file(path or ""))
+    with of_files():
+        record = read_observations(
+            source,
+            measurement.output_shape(dynamics.state_shape),
+            model_step(settings, dynamics),
+            settings.n_cycles,
+            None if coordinates is None else coordinates.wrapped(),
+        )
     if settings.burn_in >= len(record.steps):
         raise InputError(
             f"burn_in ({settings.burn_in}) leaves none of the {len(record.steps)} cycles of {path} to "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...estimation import Estimate
+from ...observations.known_files import remember
 from ...results.cycles import Cycles
 from ...results.datasets import Times, frame
 from ...results.netcdf import write_netcdf
@@ -24,7 +25,6 @@ from ..config.builders.smoothers import Smoothed
 from ..config.own_files import label
 from ..config.settings import Settings, write_settings
 from ..files import text_writer, write_all
-from ..observations.known_files import remember
 from .estimating import courses
 from .metrics import versions
 from .problem import Problem

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from masf_jax.cli.errors import InputError
-from masf_jax.cli.observations.times import dates_of
+from masf_jax.observations.errors import FileError
+from masf_jax.observations.times import dates_of
 
 
 def csv(folder, times, comment=""):
@@ -79,11 +79,11 @@ def test_calendars(tmp_path, read):
     """Of a fixed length in any calendar; months only where dates are ours."""
     file = netcdf(tmp_path, [0, 30, 60], "days since 2000-01-01", calendar="360_day")
     assert read(file, dt=24.0, time_unit="hours").steps.tolist() == [0, 30, 60]
-    with pytest.raises(InputError, match="calendar '360_day'"):
+    with pytest.raises(FileError, match="calendar '360_day'"):
         read(file, time_unit="months")
-    with pytest.raises(InputError, match="calendar '360_day'"):
+    with pytest.raises(FileError, match="calendar '360_day'"):
         read(file, time_unit="days", time_origin="2000-01-01")
-    with pytest.raises(InputError, match="before the Gregorian calendar"):
+    with pytest.raises(FileError, match="before the Gregorian calendar"):
         read(netcdf(tmp_path, [0, 31], "days since 0001-01-01"), time_unit="months")
 
 
@@ -134,7 +134,7 @@ def test_dt_of_a_tenth(tmp_path, read):
     ],
 )
 def test_refused_times(tmp_path, read, times, keys, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(FileError, match=message):
         read(csv(tmp_path, times), **keys)
 
 
@@ -150,7 +150,7 @@ def test_refused_times(tmp_path, read, times, keys, message):
     ],
 )
 def test_refused_units(tmp_path, read, units, keys, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(FileError, match=message):
         read(netcdf(tmp_path, [0, 1], units), **keys)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from masf_jax.cli.errors import InputError
+from masf_jax.observations.errors import FileError
 
 TIMES = np.arange(3.0)
 
@@ -49,7 +49,7 @@ def test_axes_of_fields_are_found_by_their_names(tmp_path, read, names):
 
 def test_grids_must_have_the_measured_shape(tmp_path, read):
     file = netcdf(tmp_path, {"value": (("time", "a", "b"), np.zeros((3, 2, 3)))})
-    with pytest.raises(InputError, match=r"shape \(2, 3\) \(a, b\) at a time, but .* shape \(3, 2\)"):
+    with pytest.raises(FileError, match=r"shape \(2, 3\) \(a, b\) at a time, but .* shape \(3, 2\)"):
         read(file, (3, 2))
 
 
@@ -61,7 +61,7 @@ def test_a_grid_has_its_positions(tmp_path, read):
     np.testing.assert_array_equal(record.values[0][record.mask[0]], field[0].ravel())
     assert positions[record.mask[0]].tolist() == [[0, 1], [2, 1], [0, 3], [2, 3]]
     file["y"] = ("y", [3.0, 1.0])
-    with pytest.raises(InputError, match="'y' must increase"):
+    with pytest.raises(FileError, match="'y' must increase"):
         read(netcdf(tmp_path, file), (12,), positions=positions)
 
 
@@ -146,13 +146,13 @@ def test_the_variable_of_the_values_can_be_named(tmp_path, read):
     assert record.units == "degC"
     assert read(path).values.ravel().tolist() == [9.0, 10.0, 11.0]
     with pytest.raises(
-        InputError, match=r"no variable 'tas'; its variables are .*t2m.*observations\.variable=NAME"
+        FileError, match=r"no variable 'tas'; its variables are .*t2m.*observations\.variable=NAME"
     ):
         read(path, variable="tas")
-    with pytest.raises(InputError, match=r"observations\.variable=time: that is no variable of measured"):
+    with pytest.raises(FileError, match=r"observations\.variable=time: that is no variable of measured"):
         read(path, variable="time")
     (tmp_path / "a.csv").write_text("time,value\n0,1\n")
-    with pytest.raises(InputError, match="call the column value"):
+    with pytest.raises(FileError, match="call the column value"):
         read(tmp_path / "a.csv", variable="t2m")
 
 
@@ -176,7 +176,7 @@ def test_the_variable_of_the_values_can_be_named(tmp_path, read):
     ],
 )
 def test_refused(tmp_path, read, file, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(FileError, match=message):
         read(netcdf(tmp_path, {"value": ("time", TIMES)} | file))
 
 
@@ -200,10 +200,10 @@ def test_the_fill_value_of_zarr(tmp_path, read, version):
     if version == 2:  # as xarray writes it
         assert read(write(-9.0)).mask.ravel().tolist() == [True, False, False]
     else:
-        with pytest.raises(InputError, match="'value' holds -9, its fill_value: missing, or a value"):
+        with pytest.raises(FileError, match="'value' holds -9, its fill_value: missing, or a value"):
             read(write(-9.0))
         assert read(write(-9.0, missing_value=-9.0)).mask.ravel().tolist() == [True, False, False]
-        with pytest.raises(InputError, match="_FillValue is no text of zarr 3: name it missing_value"):
+        with pytest.raises(FileError, match="_FillValue is no text of zarr 3: name it missing_value"):
             read(write(0.0, _FillValue=-9.0))
 
 
@@ -213,7 +213,7 @@ def test_dimensions_without_names(tmp_path, read):
     np.testing.assert_array_equal(read(tmp_path / "obs.h5", (2,)).values, SQUARE[:2].T)
     with h5py.File(tmp_path / "obs.h5", "w") as file:
         file["value"], file["time"] = SQUARE, TIMES
-    with pytest.raises(InputError, match="which of the dimensions of 'value'"):
+    with pytest.raises(FileError, match="which of the dimensions of 'value'"):
         read(tmp_path / "obs.h5", (3,))
 
 
@@ -248,7 +248,7 @@ def test_stations_that_say_their_order(tmp_path, read, names, columns):
 def test_stations_in_no_order_are_asked_for(tmp_path, read):
     for names in (["a", "a", "b"], ["c", "a", "b"]):
         file = netcdf(tmp_path, {"value": (("time", "station"), SQUARE), "station": names})
-        with pytest.raises(InputError, match=rf"has the stations {', '.join(names)}: which of the 3"):
+        with pytest.raises(FileError, match=rf"has the stations {', '.join(names)}: which of the 3"):
             read(file, (3,))
     np.testing.assert_array_equal(read(file, (3,), stations=("c", "a", "b")).values, SQUARE)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from .errors import FileError
 from .safety import check_memory
 from .times import Clock
 
@@ -45,7 +45,7 @@ def of_rows(
         where: a row's number -> where it stands, for messages.
 
     Raises:
-        InputError: two values of one time and place.
+        FileError: two values of one time and place.
     """
     if places is None:
         found, column = None, np.zeros(len(values), int)
@@ -58,7 +58,7 @@ def of_rows(
     _, first = np.unique(row * n_columns + column, return_index=True)
     if len(first) < len(values):
         again = int(np.setdiff1d(np.arange(len(values)), first)[0])
-        raise InputError(
+        raise FileError(
             f"{path}, {where(again)}: a second value for its time{'' if found is None else ' and place'}."
         )
     if found is None:  # one series: in the order of the file

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from masf_jax.cli.config.settings import ObservationFile
-from masf_jax.cli.observations import dataset_files, reader
-from masf_jax.cli.observations.reading import read_observations
+from masf_jax.observations import dataset_files, reader
+from masf_jax.observations.reading import read_observations
+from masf_jax.observations.source import ObservationFile
 
 
 @pytest.fixture(autouse=True)

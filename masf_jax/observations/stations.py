@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...measurements.withholding import drawn_places
-from ..config.values import naming
-from ..errors import InputError, printable
+from ..measurements.withholding import drawn_places
+from .errors import FileError, printable
 
 __all__ = ["names_of", "of_stations", "withheld_values"]
 
@@ -19,18 +18,18 @@ def of_stations(
 ) -> np.ndarray:
     """Which measured value each station is."""
     if names is None:
-        raise InputError(f"observations.stations is given, but {path} names no stations.")
+        raise FileError(f"observations.stations is given, but {path} names no stations.")
     found = [str(name) for name in names]
     shown = printable(", ".join(found[:20]), 200) + (", …" if len(found) > 20 else "")
     if wanted is not None:
         if len(wanted) != size or len(set(wanted)) != size:
-            raise InputError(
+            raise FileError(
                 f"observations.stations must name each of the {size} measured values once; it has "
                 f"{len(wanted)} names."
             )
         strange = [name for name in found if name not in wanted]
         if strange:
-            raise InputError(
+            raise FileError(
                 f"{path} has a station {printable(strange[0], 60)!r} that observations.stations does not "
                 "name "
                 f"({', '.join(wanted)})."
@@ -40,7 +39,7 @@ def of_stations(
         return np.array([int(name) for name in found])
     numbered = all(name.isdecimal() for name in found)
     if len(set(found)) != size or found != sorted(found, key=int if numbered else None):
-        raise InputError(
+        raise FileError(
             f"{path} has the stations {shown}: which of the {size} measured values is each? Name them in "
             "order: "
             f"observations.stations=[{shown.replace(', ', ',')}]."
@@ -70,13 +69,15 @@ def withheld_values(
         there: (*z,) what the file has a value of.
 
     Raises:
-        InputError: no such station or number, or no share.
+        FileError: no such station or number, or no share.
     """
     shape, size = there.shape, there.size
     if not isinstance(wanted, Sequence):
         hint = f": the measured value {wanted:g} alone is [{wanted:g}]" if wanted >= 1 else ""
-        with naming(f"observations.withhold={wanted:g}{hint}", ValueError):
+        try:
             return drawn_places(wanted, seed, there)
+        except ValueError as error:
+            raise FileError(f"observations.withhold={wanted:g}{hint}: {error}") from error
     which = np.zeros(size, bool)
     station = "" if names is None else f"a station ({printable(', '.join(names[:20]), 200)}) or "
     for each in map(str, wanted):
@@ -85,7 +86,7 @@ def withheld_values(
         elif each.isdecimal() and int(each) < size:
             which[int(each)] = True
         else:
-            raise InputError(
+            raise FileError(
                 f"observations.withhold: {printable(each, 60)!r} is not {station}a number of the "
                 f"{size} measured values (0 … {size - 1})."
             )

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config.settings import ObservationFile
-from ..errors import InputError, printable, unknown
-from ..groups import config_folder
 from .csv_files import read_csv
+from .errors import FileError, printable
 from .safety import check_kind, check_memory
+from .source import ObservationFile
 from .stations import names_of, of_stations, withheld_values
 from .table import Table
 from .times import ModelTimes, dates_of, model_times
@@ -65,7 +64,7 @@ def read_observations(
         positions: (values, d) where the measurement sits, for files that give positions.
 
     Raises:
-        InputError: naming the file, the row or variable, what it holds and what was expected.
+        FileError: naming the file, the row or variable, what it holds and what was expected.
     """
     path = _find(source.path or "")
     table = _read(path, source.variable)
@@ -79,7 +78,7 @@ def read_observations(
     _check_order(path, steps, clock)
     n_found = len(steps)
     if n_cycles is not None and n_found < n_cycles:
-        raise InputError(
+        raise FileError(
             f"{path} holds {n_found} times, but n_cycles = {n_cycles}: give a smaller n_cycles, "
             "or null for all."
         )
@@ -103,7 +102,7 @@ def read_observations(
             values = np.where(outside, np.nan, values)
     mask = np.isfinite(values)
     if not mask.any():
-        raise InputError(f"{path} holds no valid value (all missing) in its {len(times)} times.")
+        raise FileError(f"{path} holds no valid value (all missing) in its {len(times)} times.")
     units = printable(table.units, _LONGEST_UNITS) if table.units else source.units
     time_units = printable(clock.units, _LONGEST_UNITS) if clock.units else None
     values = np.where(mask, values, 0.0)
@@ -113,7 +112,7 @@ def read_observations(
         which = withheld_values(source.withhold, source.withhold_seed, names, np.logical_or.reduce(mask))
         withheld, mask = np.where(mask & which, values, np.nan), mask & ~which
         if not mask.any():
-            raise InputError(f"observations.withhold leaves no value of {path} for the analyses.")
+            raise FileError(f"observations.withhold leaves no value of {path} for the analyses.")
     about = (units, time_units, tuple(warnings), count, dates, names, withheld)
     return Record(values, mask, steps, times, *about)
 
@@ -127,46 +126,40 @@ def first_of(found: np.ndarray, values: np.ndarray, times: np.ndarray) -> str:
 
 
 def _find(path: str) -> Path:
-    if path.startswith("shipped:"):
-        folder, name = config_folder() / "data", path.removeprefix("shipped:")
-        held = [file.name for file in folder.glob("*.*")]
-        if name not in held:
-            raise unknown("shipped observation file", name, held)
-        return folder / name
     try:
         if Path(path).exists():
             return Path(path)
     except (OSError, ValueError) as error:
-        raise InputError(
+        raise FileError(
             f"observations.path: {path[:100]!r} is no path of a file ({type(error).__name__})."
         ) from error
-    raise InputError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
+    raise FileError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
 
 
 def _read(path: Path, variable: str) -> Table:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".nc", ".nc3", ".nc4", ".netcdf", ".h5", ".zarr"):
-        raise InputError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
+        raise FileError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
     check_kind(path)
     try:
         if suffix == ".csv":
             if variable != "value":
-                raise InputError(
+                raise FileError(
                     f"observations.variable is of NetCDF and zarr files; in {path} call the column value."
                 )
             return read_csv(path)
         from .dataset_files import read_dataset
 
         return read_dataset(path, variable)
-    except InputError:
+    except FileError:
         raise
     except Exception as error:  # whatever else is wrong with a file is said in one line too
-        raise InputError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+        raise FileError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
 
 def _check_units(path: Path, expected: str | None, found: str | None) -> None:
     if expected is not None and found is not None and expected.split() != found.split():
-        raise InputError(
+        raise FileError(
             f"{path} gives its values in {printable(found, _LONGEST_UNITS)!r}, but observations.units = "
             f"{expected!r}: convert the values, or correct one of the two."
         )
@@ -191,14 +184,14 @@ def _place(
         index = of_stations(path, table.stations, stations, size)
     if index is None:
         if columns != size:
-            raise InputError(
+            raise FileError(
                 f"{path} has {columns} value(s) per time, but the measurement has {size} (shape {shape}): "
                 "choose a measurement that fits (measurement=subset), or give each value its index."
             )
         rest = table.values.shape[1:]
         if len(rest) > 1 and len(shape) > 1 and rest != shape:
             named = f" ({', '.join(table.dims)})" if table.dims else ""
-            raise InputError(
+            raise FileError(
                 f"{path}: 'value' has shape {rest}{named} at a time, but the measurement has shape "
                 f"{shape}: bring its "
                 "dimensions into this order."
@@ -206,9 +199,9 @@ def _place(
         index = np.arange(size)
     bad = index[(index < 0) | (index >= size)]
     if bad.size:
-        raise InputError(f"{path}: index {bad[0]} is outside the {size} measured values (0 … {size - 1}).")
+        raise FileError(f"{path}: index {bad[0]} is outside the {size} measured values (0 … {size - 1}).")
     if np.unique(index).size != index.size:
-        raise InputError(f"{path}: two of its values share one index (or position) at the same time.")
+        raise FileError(f"{path}: two of its values share one index (or position) at the same time.")
     check_memory(path, n_times * size)
     out = np.full((n_times, size), np.nan)
     out[:, index] = values
@@ -218,9 +211,9 @@ def _place(
 def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     """Which measured value sits at each position of the file."""
     if known is None:
-        raise InputError(f"{path} gives positions, but the measurement has none: give an index instead.")
+        raise FileError(f"{path} gives positions, but the measurement has none: give an index instead.")
     if found.shape[1] != known.shape[1]:
-        raise InputError(
+        raise FileError(
             f"{path} gives positions in {found.shape[1]} dimension(s); the model has {known.shape[1]}."
         )
     from scipy.spatial import KDTree
@@ -229,7 +222,7 @@ def _nearest(path: Path, found: np.ndarray, known: np.ndarray | None) -> np.ndar
     spacing = max(float(np.ptp(known, axis=0).max()), 1.0)
     far = np.flatnonzero(distance > 1e-6 * spacing)
     if far.size:
-        raise InputError(
+        raise FileError(
             f"{path}: nothing is measured at position {found[far[0]].tolist()}; the nearest measured "
             f"position is {known[int(np.asarray(index)[far[0]])].tolist()}."
         )
@@ -246,7 +239,7 @@ def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float, nearest: b
     if off.size:
         i = int(off[0])
         single = " (its times are in single precision: store them in double)" if rounding else ""
-        raise InputError(
+        raise FileError(
             f"{path}: time {times[i]:.12g} (number {i + 1}) is not on a model step: with "
             f"observations.time_origin = {origin:.12g} and dynamics.dt = {dt:.12g} it is step "
             f"{exact[i]:.9g}; the "
@@ -256,7 +249,7 @@ def _steps(path: Path, clock: ModelTimes, dt: float, rounding: float, nearest: b
         )
     if np.abs(steps).max() >= 2**31:
         i = int(np.abs(steps).argmax())
-        raise InputError(
+        raise FileError(
             f"{path}: time {times[i]:.12g} is step {steps[i]:.0f}, too far from the origin "
             f"{origin:.12g}: give "
             "observations.time_origin, or a longer dynamics.dt."
@@ -274,7 +267,7 @@ def _merged(
     out = values[first]
     for i in np.setdiff1d(np.arange(len(steps)), first):
         if np.any(np.isfinite(values[i]) & np.isfinite(out[group[i]])):
-            raise InputError(
+            raise FileError(
                 f"{path}: two values of one place at times that are one step, {clock.times[i]:.12g}."
             )
         out[group[i]] = np.where(np.isfinite(values[i]), values[i], out[group[i]])
@@ -287,16 +280,16 @@ def _check_order(path: Path, steps: np.ndarray, clock: ModelTimes) -> None:
     if backwards.size:
         i = int(backwards[0])
         if times[i + 1] > times[i]:
-            raise InputError(
+            raise FileError(
                 f"{path}: times {times[i]:.12g} and {times[i + 1]:.12g} are both nearest to model step "
                 f"{steps[i]}: average their values in the file, or take a smaller dynamics.dt."
             )
-        raise InputError(
+        raise FileError(
             f"{path}: times must increase; {times[i]:.12g} is followed by {times[i + 1]:.12g} (number "
             f"{i + 2})."
         )
     if steps[0] < 0:
-        raise InputError(
+        raise FileError(
             f"{path}: its first time {times[0]:.12g} lies before model step 0 "
             f"(observations.time_origin = {clock.origin:.12g})."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf_jax.cli.errors import InputError
+from masf_jax.observations.errors import FileError
 
 STATIONS = "time,station,value\n0,A,1\n1,A,2\n3,A,\n1,B,20\n2,B,30\n"
 
@@ -73,21 +73,21 @@ def test_endings_of_lines_and_byte_order_marks(tmp_path, read, text):
     ],
 )
 def test_refused(tmp_path, read, text, shape, message):
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(FileError, match=message) as error:
         read(write(tmp_path, text), (shape,))
     assert "obs.csv" in str(error.value)
     assert "\x1b" not in str(error.value)
 
 
 def test_sizes_are_known_before_memory_is_taken(tmp_path, read, monkeypatch):
-    from masf_jax.cli.observations import csv_files, safety
+    from masf_jax.observations import csv_files, safety
 
     file = write(tmp_path, STATIONS)
     monkeypatch.setattr(safety, "memory_limit", lambda: 60)
-    with pytest.raises(InputError, match=r"would take 6.4e-08 GB .* the limit here is 6e-08 GB"):
+    with pytest.raises(FileError, match=r"would take 6.4e-08 GB .* the limit here is 6e-08 GB"):
         read(file, (2,))
     monkeypatch.setattr(csv_files, "memory_limit", lambda: 60)
-    with pytest.raises(InputError, match=r"has .* GB of text; the limit here is"):
+    with pytest.raises(FileError, match=r"has .* GB of text; the limit here is"):
         read(file, (2,))
 
 

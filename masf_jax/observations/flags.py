@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, printable
 from .csv_files import VALID
+from .errors import FileError, printable
 
 __all__ = ["valid_by_flags"]
 
@@ -35,13 +35,13 @@ def valid_by_flags(
     `flag_meanings` (CF conventions 3.5) those flags are valid whose meaning says so ("good", "valid", …).
 
     Raises:
-        InputError: naming file and variable, where that cannot be told.
+        FileError: naming file and variable, where that cannot be told.
     """
     if data.dtype.kind == "U":
         words = np.char.lower(np.char.strip(data))
         unknown = [str(word) for word in np.unique(words) if word not in VALID]
         if unknown:
-            raise InputError(
+            raise FileError(
                 f"{path}: '{name}' must hold 1 (valid) and 0, or true and false; got "
                 f"{printable(unknown[0], 60)!r}."
             )
@@ -54,14 +54,14 @@ def valid_by_flags(
     known = np.isin(data, (0, 1))
     for fill in fills:
         if not isinstance(fill, str) and np.any(np.asarray(fill) == 1) and np.any(data == 1):
-            raise InputError(
+            raise FileError(
                 f"{path}: '{name}' has 1 for valid, and for missing (_FillValue): give it another _FillValue."
             )
         known |= np.isin(data, fill)
     if data.dtype.kind == "f":
         known |= np.isnan(data)
     if not known.all():
-        raise InputError(
+        raise FileError(
             f"{path}: '{name}' must hold 1 (valid) and 0; got {data[~known].flat[0]}. Quality flags need "
             "attributes "
             "flag_values and flag_meanings, one of them 'good' or 'valid'."
@@ -77,7 +77,7 @@ def _by_meaning(
     values, masks = attributes.get("flag_values"), attributes.get("flag_masks")
     given = values if masks is None else masks
     if isinstance(given, str) or given is None or given.size != len(meanings) or not good:
-        raise InputError(
+        raise FileError(
             f"{path}: which flags of '{name}' are valid? Its flag_meanings are "
             f"{printable(' '.join(meanings), 120) or 'none'!r}; expected one for each of flag_values (or "
             "flag_masks), one of "
@@ -86,7 +86,7 @@ def _by_meaning(
     if masks is None:
         return np.isin(data, given[good])
     if data.dtype.kind not in "iub" or isinstance(values, np.ndarray):
-        raise InputError(
+        raise FileError(
             f"{path}: '{name}' has flag_masks and must hold integers, without flag_values: give a mask "
             "of 1 and 0."
         )

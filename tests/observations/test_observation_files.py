@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from masf_jax.cli.config.settings import ObservationFile
 from masf_jax.cli.errors import InputError
-from masf_jax.cli.observations.reading import read_observations
+from masf_jax.cli.groups import shipped_file
+from masf_jax.observations.errors import FileError
+from masf_jax.observations.reading import read_observations
+from masf_jax.observations.source import ObservationFile
 
 TIMES = np.array([0.5, 1.0, 2.5])
 VALUES = np.array([[1.0, np.nan], [2.0, 20.0], [np.nan, 30.0]])
@@ -90,9 +92,9 @@ def test_positions_find_their_place(tmp_path):
     path = write(tmp_path / "x.csv", "time,value,x\n1,5,2.0\n1,6,0.0\n")
     record = read(path, shape=(3,), positions=np.array([[0.0], [1.0], [2.0]]))
     np.testing.assert_array_equal(record.values, [[6.0, 0.0, 5.0]])
-    with pytest.raises(InputError, match="nearest measured position"):
+    with pytest.raises(FileError, match="nearest measured position"):
         read(path, shape=(3,), positions=np.array([[0.0], [1.0], [3.0]]))
-    with pytest.raises(InputError, match="give an index"):
+    with pytest.raises(FileError, match="give an index"):
         read(path, shape=(3,))
 
 
@@ -107,9 +109,9 @@ def test_first_cycles_only(tmp_path):
 def test_times_between_steps_go_to_the_nearest_where_that_is_asked_for(tmp_path):
     path = write(tmp_path / "w.csv", "time,value\n0.9,1\n2.2,2\n2.9,3\n")
     assert read(path, shape=(1,), dt=1.0, time_origin=0.0, nearest=True).steps.tolist() == [1, 2, 3]
-    with pytest.raises(InputError, match=r"observations\.nearest=true moves each time"):
+    with pytest.raises(FileError, match=r"observations\.nearest=true moves each time"):
         read(path, shape=(1,), dt=1.0, time_origin=0.0)
-    with pytest.raises(InputError, match=r"times 2\.2 and 2\.9 are both nearest to model step 1"):
+    with pytest.raises(FileError, match=r"times 2\.2 and 2\.9 are both nearest to model step 1"):
         read(path, shape=(1,), dt=3.0, time_origin=0.0, nearest=True)
 
 
@@ -138,7 +140,7 @@ def test_times_between_steps_go_to_the_nearest_where_that_is_asked_for(tmp_path)
     ],
 )
 def test_bad_csv_names_the_place(tmp_path, text, options, parts):
-    with pytest.raises(InputError) as error:
+    with pytest.raises(FileError) as error:
         read(write(tmp_path / "obs.csv", text), **options)
     for part in ("obs.csv", *parts):
         assert part in str(error.value)
@@ -159,21 +161,21 @@ def test_bad_csv_names_the_place(tmp_path, text, options, parts):
 )
 def test_bad_netcdf_names_the_variable(tmp_path, data, part):
     data.to_netcdf(tmp_path / "obs.nc", engine="h5netcdf")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(FileError) as error:
         read(tmp_path / "obs.nc")
     assert part in str(error.value)
     assert "obs.nc" in str(error.value)
 
 
 def test_files_that_are_not_there_or_not_readable(tmp_path):
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(FileError, match="no file"):
         read(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="must end in"):
+    with pytest.raises(FileError, match="must end in"):
         read(write(tmp_path / "obs.txt", WIDE))
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(FileError, match="cannot read"):
         read(write(tmp_path / "obs.nc", WIDE))
     (tmp_path / "latin.csv").write_bytes(b"time,value\n1,\xff\n")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(FileError, match="cannot read"):
         read(tmp_path / "latin.csv")
     with pytest.raises(InputError, match=r"'nile.csv'"):
-        read_observations(ObservationFile(path="shipped:nil.csv"), (1,), 1.0)
+        shipped_file("shipped:nil.csv")

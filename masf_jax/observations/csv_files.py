@@ -10,7 +10,7 @@ from typing import TextIO
 
 import numpy as np
 
-from ..errors import InputError, printable
+from .errors import FileError, printable
 from .safety import memory_limit
 from .table import Table, of_rows
 from .times import Clock, iso_date
@@ -31,11 +31,11 @@ def read_csv(path: Path) -> Table:
     """Reads `# key: value` comments, a header row, and the rows.
 
     Raises:
-        InputError: naming file, line and column.
+        FileError: naming file, line and column.
     """
     size, limit = path.stat().st_size, memory_limit()
     if _BYTES_A_BYTE * size > limit:
-        raise InputError(
+        raise FileError(
             f"{path} has {size / 1e9:.3g} GB of text; the limit here is {limit / _BYTES_A_BYTE / 1e9:.3g} GB."
         )
     about: dict[str, str] = {}
@@ -50,7 +50,7 @@ def read_csv(path: Path) -> Table:
                 if row is None:
                     break
                 if lines.taken > 1:
-                    raise InputError(
+                    raise FileError(
                         f"{path}, line {lines.first}: a quoted cell goes on over the end of the line."
                     )
                 lines.taken = 0
@@ -58,18 +58,18 @@ def read_csv(path: Path) -> Table:
                 if any(cells):  # spreadsheets write commas alone for rows without anything
                     rows.append((lines.number, cells))
     except UnicodeDecodeError as error:
-        raise InputError(
+        raise FileError(
             f"cannot read {path}: it is not UTF-8 text ({error.reason}): save it as UTF-8."
         ) from error
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise FileError(f"cannot read {path}: {error.strerror or error}.") from error
     except csv.Error as error:
         large = "field limit" in str(error)
         what = f"a cell has more than {csv.field_size_limit():,} characters" if large else str(error)
         hint = " (a quotation mark that is not closed?)"
-        raise InputError(f"{path}, line {lines.first if lines else 1}: {what}{hint}.") from error
+        raise FileError(f"{path}, line {lines.first if lines else 1}: {what}{hint}.") from error
     if len(rows) < 2:
-        raise InputError(f"{path} holds no rows: expected a header {_COLUMNS} and a row per value.")
+        raise FileError(f"{path} holds no rows: expected a header {_COLUMNS} and a row per value.")
     return _table(path, rows[0][1], rows[1:], about)
 
 
@@ -102,7 +102,7 @@ def _table(path: Path, header: list[str], rows: Rows, about: dict[str, str]) -> 
     for line, row in rows:
         if len(row) != len(header):
             comma = " (a decimal comma? write 1.5)" if len(row) > len(header) else ""
-            raise InputError(
+            raise FileError(
                 f"{path}, line {line}: {len(row)} cells, but the header has {len(header)} columns{comma}."
             )
     columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
@@ -127,7 +127,7 @@ def _table(path: Path, header: list[str], rows: Rows, about: dict[str, str]) -> 
         places = np.stack([_numbers(path, lines, name, columns[name]) for name in names], -1)
     if names == ["index"] and places is not None and np.any(places != np.round(places)):
         bad = int(np.argmax(places[:, 0] != np.round(places[:, 0])))
-        raise InputError(
+        raise FileError(
             f"{path}, line {lines[bad]}: index must be a whole number; got {columns['index'][bad]!r}."
         )
     table, found = of_rows(path, clock, values, places, lambda row: f"line {lines[row]}")
@@ -146,28 +146,28 @@ def _table(path: Path, header: list[str], rows: Rows, about: dict[str, str]) -> 
 
 def _whole(path: Path, index: np.ndarray) -> np.ndarray:
     if np.any(np.abs(index) >= 2**53):
-        raise InputError(f"{path}: index {index[np.abs(index) >= 2**53][0]:g} is no place of a value.")
+        raise FileError(f"{path}: index {index[np.abs(index) >= 2**53][0]:g} is no place of a value.")
     return index.astype(np.int64)
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     shown = printable(", ".join(header), 200)
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise InputError(
+        raise FileError(
             f"{path}: its columns are not separated by commas ({shown}): write commas between cells, and "
             "points in "
             "decimals."
         )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path}: two columns have the name {printable(twice, 60)!r}.")
+        raise FileError(f"{path}: two columns have the name {printable(twice, 60)!r}.")
     if "time" not in header:
-        raise InputError(f"{path} has no column 'time'; its columns are {shown}. Expected {_COLUMNS}.")
+        raise FileError(f"{path} has no column 'time'; its columns are {shown}. Expected {_COLUMNS}.")
     rest = [name for name in header if name not in ("time", "value", "valid")]
     if "value" in header and sorted(rest) in _PLACES:
         return
     if header != ["time", *(f"value_{i}" for i in range(len(header) - 1))] or len(header) < 2:
-        raise InputError(f"{path} has columns {shown}; expected {_COLUMNS}.")
+        raise FileError(f"{path} has columns {shown}; expected {_COLUMNS}.")
 
 
 def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) -> Clock:
@@ -176,18 +176,18 @@ def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) ->
     if "-" not in first[1:] or "e" in first.lower():
         return Clock(_numbers(path, lines, "time", texts), units)
     if units is not None:
-        raise InputError(f"{path} holds dates, but its comment time_units says {printable(units, 80)!r}.")
+        raise FileError(f"{path} holds dates, but its comment time_units says {printable(units, 80)!r}.")
     dates, zones = [], []
     for line, text in zip(lines, texts, strict=True):
         try:
             date, zoned = iso_date(text)
         except ValueError as error:
-            raise InputError(
+            raise FileError(
                 f"{path}, line {line}: time must be a number, or an ISO date as 2000-01-31T06:00Z; got "
                 f"{printable(text, 60)!r}."
             ) from error
         if zones and zoned != zones[0]:
-            raise InputError(
+            raise FileError(
                 f"{path}, line {line}: some dates have a time zone and some have none; got {text!r}."
             )
         dates.append(date)
@@ -209,7 +209,7 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
             raise ValueError(text)
         number = math.nan if missing and text.lower() in _MISSING else float(text)
         if math.isinf(number) and "inf" not in text.lower():
-            raise InputError(
+            raise FileError(
                 f"{path}, line {line}: {column} {printable(text, 60)} is beyond double precision."
             )
     except ValueError as error:
@@ -219,9 +219,9 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
         elif "," in text:
             hint = " (decimals have a point: 1.5)"
         shown = printable(text, 60)
-        raise InputError(f"{path}, line {line}: {column} must be a number; got {shown!r}{hint}.") from error
+        raise FileError(f"{path}, line {line}: {column} must be a number; got {shown!r}{hint}.") from error
     if not missing and not math.isfinite(number):
-        raise InputError(
+        raise FileError(
             f"{path}, line {line}: {column} must be a finite number; got {printable(text, 60)!r}."
         )
     return number if math.isfinite(number) else math.nan
@@ -229,7 +229,7 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
 
 def _is_valid(path: Path, line: int, text: str) -> bool:
     if text.lower() not in VALID:
-        raise InputError(
+        raise FileError(
             f"{path}, line {line}: valid must be 1 or 0 (true or false); got {printable(text, 60)!r}."
         )
     return VALID[text.lower()]

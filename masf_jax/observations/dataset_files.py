@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, printable
+from .errors import FileError, printable
 from .flags import valid_by_flags
 from .known_files import is_known, remember
 from .safety import memory_limit
@@ -66,22 +66,22 @@ def read_dataset(path: Path, variable: str = "value") -> Table:
         variable: what the file calls value; messages of what is wrong with it say 'value'.
 
     Raises:
-        InputError: naming file and variable.
+        FileError: naming file and variable.
     """
     if variable in _NAMES[1:]:
-        raise InputError(f"observations.variable={variable}: that is no variable of measured values.")
+        raise FileError(f"observations.variable={variable}: that is no variable of measured values.")
     variables, held = _variables(path, variable)
     for name in ("value", "time"):
         if name not in variables:
             called = printable(variable, 60) if name == "value" else name
             hint = "observations.variable=NAME says which one; " if name == "value" else ""
-            raise InputError(
+            raise FileError(
                 f"{path} has no variable '{called}'; its variables are {', '.join(held) or 'none'} "
                 f"({hint}docs/observations.md)."
             )
     value, time = variables["value"], variables["time"]
     if len(time.dims) != 1 or time.dims[0] not in value.dims:
-        raise InputError(
+        raise FileError(
             f"{path}: 'value' has the dimensions ({', '.join(value.dims)}) of shape {value.data.shape} "
             "and 'time' "
             f"({', '.join(time.dims)}) {time.data.shape}; expected one dimension of 'time' that 'value' "
@@ -89,7 +89,7 @@ def read_dataset(path: Path, variable: str = "value") -> Table:
         )
     cycle = time.dims[0]
     if cycle.startswith("phony_dim") and value.data.shape.count(time.data.size) > 1:
-        raise InputError(
+        raise FileError(
             f"{path}: which of the dimensions of 'value', shape {value.data.shape}, is that of the "
             f"{time.data.size} "
             "times? They have no names in the file: write it as NetCDF."
@@ -99,7 +99,7 @@ def read_dataset(path: Path, variable: str = "value") -> Table:
         if name in dims[1:] and name in variables:
             _check_increasing(path, name, variables[name])
     if " since " in f" {value.text('units')} ":
-        raise InputError(
+        raise FileError(
             f"{path}: 'value' holds dates ({printable(value.text('units'), 60)}), no measured values."
         )
     clock = _clock(path, time)
@@ -117,7 +117,7 @@ def read_dataset(path: Path, variable: str = "value") -> Table:
     columns = int(np.prod(array.shape[1:]))
     places = _per_value(path, "index", variables, dims, columns)
     if places is not None and np.any(places != np.round(places)):
-        raise InputError(f"{path}: 'index' must hold whole numbers.")
+        raise FileError(f"{path}: 'index' must hold whole numbers.")
     names = None
     of_columns = station is not None and len(station.dims) <= 1 and set(station.dims) <= set(dims[1:])
     if station is not None and of_columns and station.data.size == columns:
@@ -131,7 +131,7 @@ def check_readable(path: Path) -> None:
     """Reads every variable of a NetCDF file in a process of its own, if this one does not know it already.
 
     Raises:
-        InputError: that does not come to a good end.
+        FileError: that does not come to a good end.
     """
     if not is_known(path):
         _header(path, "*")
@@ -145,7 +145,7 @@ def _header(path: Path, *names: str) -> tuple[dict[str, Any], io.BytesIO]:
     header = json.loads(stream.readline())
     if "error" in header:
         text = printable(header["error"].split("\n")[0], 300).rstrip(".")
-        raise InputError(f"cannot read {path} as {_FORMATS[engine]}: {text}.")
+        raise FileError(f"cannot read {path} as {_FORMATS[engine]}: {text}.")
     return header, stream
 
 
@@ -178,13 +178,11 @@ def _answer(path: Path, engine: str, names: tuple[str, ...]) -> bytes:
         try:
             answer, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as error:
-            raise InputError(
-                f"cannot read {path}: it took more than {limit:.0f} s, and was ended."
-            ) from error
+            raise FileError(f"cannot read {path}: it took more than {limit:.0f} s, and was ended.") from error
         finally:
             process.kill()
     if process.returncode != 0:
-        raise InputError(f"cannot read {path}: {_end(process.returncode)}.")
+        raise FileError(f"cannot read {path}: {_end(process.returncode)}.")
     return answer
 
 
@@ -206,9 +204,9 @@ def _engine(path: Path) -> str:
                 if file.read(8) == _HDF5:
                     return "h5netcdf"
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise FileError(f"cannot read {path}: {error.strerror or error}.") from error
     kind = "NetCDF-3 with 64-bit data (CDF-5)" if start[:4] == b"CDF\x05" else "no NetCDF file"
-    raise InputError(f"cannot read {path}: it is {'empty' if not start else kind}; write it as NetCDF-4.")
+    raise FileError(f"cannot read {path}: it is {'empty' if not start else kind}; write it as NetCDF-4.")
 
 
 def _end(code: int) -> str:
@@ -233,7 +231,7 @@ def _numbers(path: Path, name: str, variable: Variable) -> np.ndarray:
     data = variable.data
     if data.dtype.kind not in "fiub":
         kind = "text" if data.dtype.kind == "U" else str(data.dtype)
-        raise InputError(f"{path}: '{name}' must hold numbers; it holds {kind}.")
+        raise FileError(f"{path}: '{name}' must hold numbers; it holds {kind}.")
     unsigned = variable.text("_Unsigned").lower()
     if (unsigned == "true" and data.dtype.kind == "i") or (unsigned == "false" and data.dtype.kind == "u"):
         return data.view(f"{'u' if unsigned == 'true' else 'i'}{data.dtype.itemsize}")
@@ -246,7 +244,7 @@ def _attribute(
     """A numeric attribute, turned as the values are where these are given."""
     found = variable.attributes.get(key)
     if isinstance(found, str):
-        raise InputError(
+        raise FileError(
             f"{path}: the attribute {key} of '{name}' must be a number; it is {printable(found, 60)!r}."
         )
     return found if found is None or like is None else _meant(found, variable, like)
@@ -280,7 +278,7 @@ def _missing(path: Path, name: str, variable: Variable, data: np.ndarray) -> np.
             missing |= _rounded(data, fill) == _rounded(fill, data)
     other = _attribute(path, name, variable, "zarr_fill", data)
     if other is not None and np.any((data == other) & ~missing):
-        raise InputError(
+        raise FileError(
             f"{path}: '{name}' holds {other.item():g}, its fill_value: missing, or a value? Say so by "
             "an attribute missing_value, or write it with another fill_value."
         )
@@ -303,7 +301,7 @@ def _decoded(path: Path, name: str, variable: Variable) -> tuple[np.ndarray, np.
         if each is not None and (
             each.size != 1 or not np.isfinite(each).all() or (key == "scale_factor" and each == 0)
         ):
-            raise InputError(
+            raise FileError(
                 f"{path}: the attribute {key} of '{name}' must be one finite number; it is {each.tolist()}."
             )
     if scale is not None:
@@ -312,14 +310,14 @@ def _decoded(path: Path, name: str, variable: Variable) -> tuple[np.ndarray, np.
         unpacked = unpacked + float(offset.reshape(()))
     outside = np.zeros(data.shape, bool)
     if both is not None and both.size != 2:
-        raise InputError(
+        raise FileError(
             f"{path}: the attribute valid_range of '{name}' must be two numbers; it is {both.tolist()}."
         )
     ends = [] if both is None else [(both[:1], False), (both[1:], True)]
     ends += [(each, above) for each, above in ((least, False), (most, True)) if each is not None]
     for end, above in ends:
         if end.size != 1:
-            raise InputError(
+            raise FileError(
                 f"{path}: an end of the valid range of '{name}' must be one number; it is {end.tolist()}."
             )
         packed = end.dtype.kind == data.dtype.kind or (end.dtype.kind in "iu" and data.dtype.kind in "iu")
@@ -332,13 +330,13 @@ def _decoded(path: Path, name: str, variable: Variable) -> tuple[np.ndarray, np.
 
 def _clock(path: Path, time: Variable) -> Clock:
     if time.data.dtype.kind in "U":
-        raise InputError(f"{path}: 'time' must hold numbers (hours since 2000-01-31 06:00); it holds text.")
+        raise FileError(f"{path}: 'time' must hold numbers (hours since 2000-01-31 06:00); it holds text.")
     numbers, _ = _decoded(path, "time", time)
     if not np.isfinite(numbers).all():
         bad = int(np.argmin(np.isfinite(numbers))) + 1
-        raise InputError(f"{path}: 'time' holds a missing value (number {bad}).")
+        raise FileError(f"{path}: 'time' holds a missing value (number {bad}).")
     if not numbers.size:
-        raise InputError(f"{path} holds no times.")
+        raise FileError(f"{path} holds no times.")
     kind = time.data.dtype
     rounding = float(np.finfo(kind).eps) if kind.kind == "f" and kind.itemsize < 8 else 0.0
     return Clock(numbers, time.text("units") or None, time.text("calendar") or "standard", rounding=rounding)
@@ -357,7 +355,7 @@ def _valid(path: Path, variables: dict[str, Variable], value: Variable, cycle: s
     valid = np.ones(value.data.shape, bool)
     for name, mask in flags.items():
         if set(mask.dims) not in ({cycle}, set(value.dims)):
-            raise InputError(
+            raise FileError(
                 f"{path}: '{name}' has shape {mask.data.shape} ({', '.join(mask.dims)}); expected that "
                 "of 'value', "
                 f"{value.data.shape} ({', '.join(value.dims)}), or of 'time'."
@@ -383,7 +381,7 @@ def _rows(
     if kind == "index":
         data = _decoded(path, kind, place)[0]
         if np.any(data != np.round(data)):
-            raise InputError(f"{path}: 'index' must hold whole numbers.")
+            raise FileError(f"{path}: 'index' must hold whole numbers.")
     else:
         data = np.array([str(each).strip() for each in data.tolist()])
     table, found = of_rows(path, clock, values, data[:, None], lambda row: f"value number {row + 1}")
@@ -407,11 +405,11 @@ def _per_value(
     if not along:
         array, along = np.full(columns, array), dims[1:]
     if array.shape != (columns,) or (len(dims) == 2 and along != dims[1:] and along == dims[:1]):
-        raise InputError(
+        raise FileError(
             f"{path}: '{name}' has shape {array.shape}; expected one entry per value, ({columns},)."
         )
     if not np.isfinite(array).all():
-        raise InputError(f"{path}: '{name}' holds a missing value.")
+        raise FileError(f"{path}: '{name}' holds a missing value.")
     return array
 
 
@@ -419,7 +417,7 @@ def _check_increasing(path: Path, name: str, axis: Variable) -> np.ndarray:
     """The coordinates of a field's axis: in the order of the model's."""
     array = _decoded(path, name, axis)[0]
     if not np.all(np.diff(array) > 0):
-        raise InputError(f"{path}: '{name}' must increase along its dimension: sort the field by it.")
+        raise FileError(f"{path}: '{name}' must increase along its dimension: sort the field by it.")
     return array
 
 
@@ -436,7 +434,7 @@ def _positions(
     found = []
     for name in axes:
         if name not in grid:
-            raise InputError(f"{path}: '{name}' must have the dimension ({name}), as the field has.")
+            raise FileError(f"{path}: '{name}' must have the dimension ({name}), as the field has.")
         array = _check_increasing(path, name, variables[name])
         found.append(
             np.broadcast_to(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, printable
+from .errors import FileError, printable
 
 __all__ = ["Clock", "ModelTimes", "dates_of", "iso_date", "model_times"]
 
@@ -94,7 +94,7 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
             or an ISO date; None: the first time.
 
     Raises:
-        InputError: naming the file, where a unit or a date is needed to tell, or does not convert.
+        FileError: naming the file, where a unit or a date is needed to tell, or does not convert.
     """
     unit = _named(time_unit)
     start = None
@@ -102,7 +102,7 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
         try:
             start = iso_date(origin)[0]
         except ValueError as error:
-            raise InputError(
+            raise FileError(
                 "observations.time_origin must be a number or an ISO date (2000-01-31T06:00Z); got "
                 f"{origin!r}."
             ) from error
@@ -118,13 +118,13 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
             return _numbered(path, clock.numbers, origin, clock.units)
         raise _question(path, f"is in {clock.units!r}")
     if own is None:
-        raise InputError(
+        raise FileError(
             f"{path}: the unit of 'time', {printable(clock.units, 80)!r}, is none of {', '.join(_SECONDS)}, "
             "months, years: convert the times, or correct the unit."
         )
     if (unit in _MONTHS) != (own in _MONTHS):
         if own in _MONTHS:
-            raise InputError(
+            raise FileError(
                 f"{path}: 'time' is in {own}, which have no fixed length in {unit}: give dates, or "
                 f"observations.time_unit={own}."
             )
@@ -144,13 +144,13 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
 
 def _numbered(path: Path, times: np.ndarray, origin: float | str | None, units: str | None) -> ModelTimes:
     if "%" in (units or "") or _look_like_dates(times):
-        raise InputError(
+        raise FileError(
             f"{path}: its times ({times[0]:.12g}, …) look like dates written as numbers (as YYYYMMDD): "
             "write "
             "2000-01-31, or numbers since a date."
         )
     if isinstance(origin, str):
-        raise InputError(
+        raise FileError(
             f"observations.time_origin = {origin} is a date, but the times of {path} are plain numbers: "
             "give a "
             "number."
@@ -181,7 +181,7 @@ def _of_dates(
     if unit is None:
         raise _question(path, "holds dates")
     if isinstance(origin, int | float):
-        raise InputError(
+        raise FileError(
             f"observations.time_origin = {origin:g} is a number, but the times of {path} are {kind}: give an "
             "ISO date, or null for the first time."
         )
@@ -191,7 +191,7 @@ def _of_dates(
             first, label = _month(start), f"{unit} since {_date(start)}"
             times = np.array([(_month(int(date)) - first) / _MONTHS[unit] for date in dates])
         except OverflowError as error:
-            raise InputError(f"{path}: its times lie outside the years 1 … 9999.") from error
+            raise FileError(f"{path}: its times lie outside the years 1 … 9999.") from error
         return ModelTimes(times, 0.0, label)
     factor = 1 / (_SECONDS[unit] * 10**6)
     times = (dates - start).astype(np.float64) * factor.numerator / factor.denominator
@@ -203,12 +203,12 @@ def _named(time_unit: str | None) -> str | None:
         return None
     if time_unit.strip().lower() not in _UNITS:
         units = ", ".join((*_SECONDS, *_MONTHS))
-        raise InputError(f"observations.time_unit must be one of {units}; got {time_unit!r}.")
+        raise FileError(f"observations.time_unit must be one of {units}; got {time_unit!r}.")
     return _UNITS[time_unit.strip().lower()]
 
 
-def _question(path: Path, what: str) -> InputError:
-    return InputError(
+def _question(path: Path, what: str) -> FileError:
+    return FileError(
         f"the 'time' of {path} {what}, but in which unit does the model count time? Say so: "
         "observations.time_unit=hours (or seconds, minutes, days, weeks, months, years)."
     )
@@ -218,14 +218,14 @@ def _reference(path: Path, clock: Clock, since: re.Match[str] | None) -> int:
     """Microseconds since 1970 of "… since REFERENCE"."""
     shown = printable(clock.units or "", 80)
     if clock.calendar.lower() not in _GREGORIAN:
-        raise InputError(
+        raise FileError(
             f"{path}: 'time' has the calendar {printable(clock.calendar, 40)!r}, whose dates are not "
             "ours: count "
             "from a time_origin that is a number (or null), in a unit of fixed length."
         )
     found = None if since is None else _REFERENCE.fullmatch(since[2])
     if found is None:
-        raise InputError(
+        raise FileError(
             f"{path}: the unit of 'time', {shown!r}, gives no date to count from (hours since 2000-01-31 "
             "06:00)."
         )
@@ -236,9 +236,9 @@ def _reference(path: Path, clock: Clock, since: re.Match[str] | None) -> int:
     try:
         start = datetime.datetime(*numbers, tzinfo=datetime.UTC) - ahead + fraction
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: the unit of 'time', {shown!r}, names no date: {error}.") from error
+        raise FileError(f"{path}: the unit of 'time', {shown!r}, names no date: {error}.") from error
     if clock.calendar.lower() != "proleptic_gregorian" and start.year < 1583:
-        raise InputError(
+        raise FileError(
             f"{path}: 'time' counts from {since[2] if since else ''}, before the Gregorian calendar: give "
             "observations.time_origin as a number (or null), and a unit of fixed length."
         )

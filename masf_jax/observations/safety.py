@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import InputError
+from .errors import FileError
 
 __all__ = ["check_kind", "check_memory", "memory_limit"]
 
@@ -18,18 +18,18 @@ def check_kind(path: Path) -> None:
     """Refuses what is neither a plain file nor a folder: a pipe, a device, a socket.
 
     Raises:
-        InputError: naming the file.
+        FileError: naming the file.
     """
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise FileError(f"cannot read {path}: {error.strerror or error}.") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise InputError(f"{path} is no plain file (a pipe, a device or a socket): give a file.")
+        raise FileError(f"{path} is no plain file (a pipe, a device or a socket): give a file.")
     if stat.S_ISDIR(mode) and path.suffix.lower() != ".zarr":
-        raise InputError(f"{path} is a folder: give a .csv or .nc file, or a folder ending in .zarr.")
+        raise FileError(f"{path} is a folder: give a .csv or .nc file, or a folder ending in .zarr.")
     if stat.S_ISREG(mode) and path.suffix.lower() == ".zarr":
-        raise InputError(f"{path} is a file: a zarr store must be a folder (unpack it first).")
+        raise FileError(f"{path} is a file: a zarr store must be a folder (unpack it first).")
 
 
 def memory_limit() -> int:
@@ -42,11 +42,11 @@ def check_memory(path: Path, n_values: int) -> None:
     """Refuses a file whose values would not fit, before memory is taken.
 
     Raises:
-        InputError: naming the file, the size and the limit.
+        FileError: naming the file, the size and the limit.
     """
     limit = memory_limit()
     if 8 * n_values > limit:
-        raise InputError(
+        raise FileError(
             f"{path} would take {8 * n_values / 1e9:.3g} GB as double-precision values; the limit here is "
             f"{limit / 1e9:.3g} GB (an eighth of the free memory): read a part of it."
         )

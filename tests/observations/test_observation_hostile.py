@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from masf_jax.cli.errors import InputError, printable
-from masf_jax.cli.observations import dataset_files
+from masf_jax.observations import dataset_files
+from masf_jax.observations.errors import FileError, printable
 
 
 def hdf5(folder, fill):
@@ -78,7 +78,7 @@ def objects(file):
     ],
 )
 def test_netcdf(tmp_path, read, fill, message):
-    with pytest.raises(InputError, match=rf"cannot read .*obs.nc as NetCDF-4: .*{message}"):
+    with pytest.raises(FileError, match=rf"cannot read .*obs.nc as NetCDF-4: .*{message}"):
         read(hdf5(tmp_path, fill))
 
 
@@ -121,7 +121,7 @@ def test_zarr(tmp_path, read, spoil, message):
     pytest.importorskip("zarr")
     path = store(tmp_path)
     spoil(path)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(FileError, match=message):
         read(path)
 
 
@@ -130,7 +130,7 @@ def test_zarr_codecs_inside_others(tmp_path, read):
     path = store(tmp_path, 3)
     inner = {"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}
     edited(path / "value/zarr.json", codecs=[inner])
-    with pytest.raises(InputError, match=r"a codec 'numcodecs\.pickle'"):
+    with pytest.raises(FileError, match=r"a codec 'numcodecs\.pickle'"):
         read(path)
 
 
@@ -149,7 +149,7 @@ def test_no_plain_file(tmp_path, read):
         "a\0.csv": r"there is no file|is no path",
         "a" * 5000 + ".csv": "is no path",
     }.items():
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(FileError, match=message):
             read(tmp_path / name)
 
 
@@ -158,7 +158,7 @@ def test_no_plain_file(tmp_path, read):
 )
 def test_no_netcdf(tmp_path, read, content):
     (tmp_path / "obs.nc").write_bytes(content)
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(FileError, match="cannot read"):
         read(tmp_path / "obs.nc")
 
 
@@ -169,7 +169,7 @@ def test_escape_sequences(tmp_path, read):
 
     path = hdf5(tmp_path, fill)
     assert read(path).units == r"\x1b[31mK\x07\u202e"
-    with pytest.raises(InputError) as error:
+    with pytest.raises(FileError) as error:
         read(path, units="K")
     assert "\x1b" not in str(error.value)
     assert printable("a\nb\x9b\u2028é°") == "a\nb\\x9b\\u2028é°"
@@ -195,7 +195,7 @@ def test_the_reading_process(own_process, tmp_path, read, monkeypatch):
     }.items():
         script.write_text(text)
         monkeypatch.setattr(dataset_files, "_SECONDS", 3.0 if "sleep" in text else 60.0)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(FileError, match=message):
             read(path)
 
 
@@ -211,5 +211,5 @@ def test_a_bomb_is_ended(own_process, tmp_path, read):
         for _ in range(90):
             file.write(pack.compress(bytes(2**24)))
         file.write(pack.flush())
-    with pytest.raises(InputError, match=r"cannot read .*more memory than its shapes"):
+    with pytest.raises(FileError, match=r"cannot read .*more memory than its shapes"):
         read(path)

@@ -1,1 +1,0 @@
-"""Real observations from files."""
