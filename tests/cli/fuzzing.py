@@ -128,10 +128,12 @@ def configuration(folder: Path) -> Read:
 
 
 def observed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from masf_jax.cli.errors import of_files
     from masf_jax.observations.reading import read_observations
     from masf_jax.observations.source import ObservationFile
 
-    record = read_observations(ObservationFile(str(path)), (3,), STEP)
+    with of_files():
+        record = read_observations(ObservationFile(str(path)), (3,), STEP)
     return np.asarray(record.values), np.asarray(record.mask), np.asarray(record.steps)
 
 

@@ -10,11 +10,11 @@ import shutil
 import pytest
 import xarray as xr
 
-from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.pages import html
 from masf_jax.cli.report import score_rows
 from masf_jax.observations import dataset_files
+from masf_jax.observations.errors import FileError
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
 OUTSIDE = re.compile(r"(?:src|href)\s*=\s*[\"'](?!data:)|url\(|@import|<script|<link|<iframe", re.IGNORECASE)
@@ -136,7 +136,7 @@ def test_a_file_is_read_through_once_while_it_stays_the_same(run_dir, tmp_path, 
     assert read == [copy]
     copy.write_bytes(copy.read_bytes()[:-1000])
     for count in (2, 3):
-        with pytest.raises(InputError, match="cannot read"):
+        with pytest.raises(FileError, match="cannot read"):
             dataset_files.check_readable(copy)
         assert len(read) == count
 

@@ -65,7 +65,7 @@ def test_a_field_with_places(tmp_path):
     np.testing.assert_array_equal(found.observations.values, values[:, [1, 2, 0]])
     np.testing.assert_allclose(found.times, [0.1, 0.25])
     assert found.dates is None
-    with pytest.raises(observations.FileError, match="not on a model step"):
-        observations.read(tmp_path / "obs.nc", model, sensor, variable="t2m")  # from 0.1: 0.15 is three steps
+    with pytest.raises(observations.FileError, match=r"not on a model step: .* it is step 1\.6"):
+        observations.read(tmp_path / "obs.nc", model, sensor, variable="t2m", time_origin=0.02)
     with pytest.raises(ValueError, match="states have no shape here"):
         observations.read(tmp_path / "obs.nc", lambda x: x, sensor)
