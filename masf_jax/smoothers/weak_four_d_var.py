@@ -29,6 +29,8 @@ __all__ = ["WeakFourDVar", "WeakVariational"]
 Control: TypeAlias = tuple[Array, Array]
 _DECREASE, _HALVINGS = 1e-4, 20
 """Of a Gauss-Newton step: the share of the promised decrease that it must reach; most halvings."""
+_ROUND_OFF, _FLATTER = 1e-6, 0.1
+"""A rise of J by this share of it may be round-off; then the slope must fall by this share of what it should."""
 
 
 class WeakVariational(eqx.Module, Trajectory):
@@ -62,7 +64,8 @@ class WeakFourDVar(FourDVar):
     over x0 = x_b + B^{1/2} v and q_j = Q^{1/2} η_j: the forcing formulation. In (v, η) the first terms are
     ½|v|² + ½|η|², and the Hessian is I and more. Minimised by Gauss-Newton: steps solve (I + GᵀG) δ = -∇J by
     conjugate gradients, G the tangent of the misfits, applied by the JAX program's own tangent and adjoint,
-    and are halved until J falls as far as it should.
+    and are halved until J falls as far as it should. Near the minimum, where what J should fall by is lost in
+    its round-off (|∇J| of about √(ε J)), |∇J| is what must fall.
 
     Of a linear-Gaussian problem the trajectory is the mean of the exact smoother (`rts`); as Q → 0 it is that
     of `FourDVar`. Precision, warnings and the law of the noise are those of `FourDVar`.
@@ -71,7 +74,8 @@ class WeakFourDVar(FourDVar):
     float32, which may search in float64 too.
 
     Source: Sasaki (1970); Zupanski (1997), doi 10.1175/1520-0493(1997)125; formulations: Trémolet (2006), doi
-    10.1256/qj.05.224. Gauss-Newton as incremental 4D-Var: Lawless, Gratton & Nichols (2005).
+    10.1256/qj.05.224. Gauss-Newton as incremental 4D-Var: Lawless, Gratton & Nichols (2005). Steps in J's
+    round-off: Hager & Zhang (2005), doi 10.1137/030601880.
 
     Args:
         q: Q of one model step: a variance (scalar, or of the state's shape) or a covariance (n, n) of the
@@ -198,23 +202,25 @@ class WeakFourDVar(FourDVar):
             downhill = jax.tree.map(jnp.negative, slope)
             step, _ = cg(hessian, downhill, tol=0.01, maxiter=self.inner)
             promised = -sum(jnp.sum(a * b) for a, b in zip(step, slope, strict=True))
-            before = cost(control, d)
+            before, steep = cost(control, d), norm(slope)
 
-            def enough(share: Array) -> Array:
-                new = _along(control, share, step)
-                return cost(new, fixed(new)) <= before - _DECREASE * share * promised
-
-            def halve(tried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            def halved(tried: tuple[Array, Array, Control, Array]) -> tuple[Array, Array, Control, Array]:
                 share = tried[0] / 2
-                return share, enough(share), tried[2] + 1
+                new = _along(control, share, step)
+                d, pull = jax.vjp(fixed, new)
+                after, there = cost(new, d), gradient(new, d, pull)
+                lower = after <= before - _DECREASE * share * promised
+                same = after <= before + _ROUND_OFF * before
+                flatter = norm(there) <= (1 - _FLATTER * share) * steep
+                return share, lower | (same & flatter), there, tried[3] + 1
 
-            one = jnp.ones((), dtype)
-            share, fell, _ = jax.lax.while_loop(
-                lambda tried: ~tried[1] & (tried[2] < _HALVINGS), halve, (one, enough(one), jnp.asarray(0))
+            two = jnp.full((), 2, dtype)
+            share, fell, there, _ = jax.lax.while_loop(
+                lambda tried: ~tried[1] & (tried[3] <= _HALVINGS), halved, (two, two < 0, slope, jnp.asarray(0))
             )
-            new = jax.tree.map(lambda a, b: jnp.where(fell, a, b), _along(control, share, step), control)
-            d, pull = jax.vjp(fixed, new)
-            return new, gradient(new, d, pull), count + 1, fell
+            new = _along(control, share, step), there
+            control, slope = jax.tree.map(lambda a, b: jnp.where(fell, a, b), new, (control, slope))
+            return control, slope, count + 1, fell
 
         d, pull = jax.vjp(fixed, v)
         begin = v, gradient(v, d, pull), jnp.zeros((), jnp.int32), jnp.ones((), bool)

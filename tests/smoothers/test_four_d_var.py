@@ -101,8 +101,13 @@ def test_on_lorenz63_it_finds_what_scipy_finds():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("x64")
 def test_a_window_that_grows_finds_lower_minima():
-    """Lorenz-63 over 4 units of time, four times that of error growth: near the truth's cost, or not."""
+    """Lorenz-63 over 4 units of time, four times that of error growth: near the truth's cost, or not.
+
+    Which window's search of all cycles at once is caught in a high minimum hangs on rounding (a start on the
+    attractor does, and so does the search): 16 to 21 of 40 were, by instruction set and precision.
+    """
     dynamics, measurement = Lorenz63(dt=0.02), Measurement(Identity(), Gaussian(1.0))
 
     def problem(key):
@@ -115,9 +120,9 @@ def test_a_window_that_grows_finds_lower_minima():
         method = FourDVar(std=2.0, tolerance=0.1, iterations=30, stages=stages)
         return method(background, dynamics, measurement, Observations(z, 10)).cost
 
-    given = jax.jit(jax.vmap(problem))(jax.random.split(jax.random.key(0), 3))
-    whole, grown = (jax.jit(jax.vmap(lambda x, z, n=n: found(x, z, n)))(*given) for n in (1, 5))
-    assert np.median(whole) > 300
+    given = jax.jit(jax.vmap(problem))(jax.random.split(jax.random.key(0), 32))
+    whole, grown = (jax.jit(jax.vmap(lambda x, z, n=n: found(x, z, n)))(*given) for n in (1, 10))
+    assert np.sum(whole > 300) >= 8
     assert np.max(grown) < 80  # the expected cost of the truth: 63/2
 
 

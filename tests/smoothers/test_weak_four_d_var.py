@@ -112,6 +112,23 @@ def test_without_error_it_is_strong_4d_var_and_with_it_what_scipy_finds():
     assert found.cost < strong.cost
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_slope_falls_far_below_what_the_cost_can_show():
+    """|∇J| of √(2 ε J), some 3e-8 here, changes J by its round-off."""
+    dynamics, truth = Lorenz63(dt=0.02), jnp.asarray([1.0, 2.0, 20.0])
+    measurement = Measurement(arctan() @ Subset([0, 2]), Gaussian(0.1))
+    method = WeakFourDVar(std=0.5, q=jnp.asarray([0.02, 0.01, 0.04]), tolerance=1e-12)
+
+    def found(key):
+        twin = simulate(key, dynamics, measurement, 4, 5, truth)
+        return method(truth + jnp.asarray([0.4, -0.3, 0.5]), dynamics, measurement, twin.observations)
+
+    several = jax.vmap(found)(jax.random.split(jax.random.key(0), 16))
+    np.testing.assert_array_less(several.gradient_norm, 1e-12)
+    np.testing.assert_array_less(several.iterations, 30)
+
+
 def test_what_it_cannot_do_it_says():
     problem = Linear(A), Measurement(Identity(), Gaussian(1.0)), Observations(np.zeros((2, 3)), 1)
     x = jnp.zeros(3)
