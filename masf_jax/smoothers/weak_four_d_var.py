@@ -30,7 +30,7 @@ Control: TypeAlias = tuple[Array, Array]
 _DECREASE, _HALVINGS = 1e-4, 20
 """Of a Gauss-Newton step: the share of the promised decrease that it must reach; most halvings."""
 _ROUND_OFF, _FLATTER = 1e-6, 0.1
-"""A rise of J by this share of it may be round-off; then the slope must fall by this share of what it should."""
+"""A rise of J by this share may be round-off: then the slope must fall by this share of what it should."""
 
 
 class WeakVariational(eqx.Module, Trajectory):
@@ -214,9 +214,9 @@ class WeakFourDVar(FourDVar):
                 flatter = norm(there) <= (1 - _FLATTER * share) * steep
                 return share, lower | (same & flatter), there, tried[3] + 1
 
-            two = jnp.full((), 2, dtype)
+            begin = jnp.full((), 2, dtype), jnp.zeros((), bool), slope, jnp.asarray(0)
             share, fell, there, _ = jax.lax.while_loop(
-                lambda tried: ~tried[1] & (tried[3] <= _HALVINGS), halved, (two, two < 0, slope, jnp.asarray(0))
+                lambda tried: ~tried[1] & (tried[3] <= _HALVINGS), halved, begin
             )
             new = _along(control, share, step), there
             control, slope = jax.tree.map(lambda a, b: jnp.where(fell, a, b), new, (control, slope))
