@@ -32,7 +32,7 @@ def test_every_smoother_builds(choice):
 
 @pytest.mark.parametrize("name", often(RUNS, ["rts"]))
 def test_it_runs(name, tmp_path):
-    """What is smoothed lies beside the analyses, and is nearer to the truth (of a dozen cycles half the time)."""
+    """What is smoothed lies beside the analyses, and nearer to the truth (over a dozen cycles by luck)."""
     arguments = [*SMALL, f"smoother={name}", *RUNS[name], f"output_dir={tmp_path}"]
     assert main(["run", *arguments]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
