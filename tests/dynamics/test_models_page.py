@@ -84,3 +84,27 @@ def test_the_network_has_derivatives_and_every_filter_runs():
         run = assimilate(key, local, model, sensor, few, members, scores=())
         assert np.isfinite(run.analysis["mean"]).all()
         assert np.isfinite(model.sample_climatology(key)).all()
+
+
+def test_logarithms_stay_positive_where_the_quantity_itself_does_not():
+    block = re.findall(
+        r"```python\n([^`]*def of_logarithms.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )[0]
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(block, names)  # as users run it
+        assert float(names["q"].min()) > 0
+        truth = jnp.exp(names["twin"].truth)
+        assert float(jnp.sqrt(((names["q"].mean(1) - truth) ** 2).mean())) < 0.7 * float(truth.std())
+
+        def of_itself(q, time, key):
+            return jnp.exp(names["of_logarithms"](jnp.log(q), time, key))
+
+        model = dynamics.Function(of_itself, (8,))
+        sensor = measurements.Measurement(measurements.Subset(range(0, 8, 2)), measurements.Gaussian(0.1))
+        seen, members = names["twin"].observations, jnp.exp(names["start"][1:])
+        stopped = assimilate(
+            jax.random.key(2), filters.ETKF(), model, sensor, seen, members, save=("ensemble",)
+        )
+    assert np.nanmin(stopped.analysis["ensemble"]) < 0
+    assert int(np.sum(stopped.repaired)) > 0  # whose logarithm is NaN
