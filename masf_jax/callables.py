@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-__all__ = ["callable_name", "kept", "unwrapped"]
+__all__ = ["Plain", "callable_name", "kept", "unwrapped"]
 
 
 class Same:

@@ -1,5 +1,6 @@
 """Mistakes of the caller: each message names what came and what was expected."""
 
+import inspect
 import warnings
 
 import jax
@@ -9,14 +10,17 @@ import pytest
 
 import masf_jax
 from masf_jax import MASF, GrossErrorCheck, assimilate, dynamics, filters, measurements
+from masf_jax.amortised import train_on_policy
 from masf_jax.arrays import check_key, real_array
 from masf_jax.checks import check_observations
-from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96
+from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96, spun_up_ensemble
+from masf_jax.estimation import estimate
 from masf_jax.filters import (
     ETKF,
     LETKF,
     EnKFN,
     EnSRF,
+    IEnKF,
     KalmanFilter,
     OptimalInterpolation,
     ParticleFilter,
@@ -32,6 +36,9 @@ from masf_jax.measurements import (
     Subset,
     join,
 )
+from masf_jax.smoothers import ienks
+from masf_jax.smoothers.sda_training import climatological_trajectories
+from masf_jax.training import fit, pretrain
 
 RING = Lorenz96(8)
 PLAIN = Function(lambda x, time: x, (8,))
@@ -275,6 +282,20 @@ def test_a_number_is_no_key(key):
     for given in (0, np.int64(0), None):
         with pytest.raises(TypeError, match=r"a key was expected: jax\.random\.key\(0\); got"):
             check_key(given)
+    calls = {
+        estimate: (0, ETKF(), RING, WHOLE, None, np.zeros((3, 8))),
+        ienks: (0, IEnKF(), RING, WHOLE, None, None),
+        train_on_policy: (0, None, RING, WHOLE, None, None),
+        spun_up_ensemble: (RING, 0, 3),
+        Lorenz96.sample_climatology: (RING, 0),
+        climatological_trajectories: (RING, 0, 3, 4),
+        fit: (0, None, None, None, None),
+        pretrain: (0, None, None, None, None),
+    }
+    more = {estimate: {"unknown": {}}, ienks: {"lag": 1}}
+    for call, arguments in calls.items():  # without the tests' own check of types
+        with pytest.raises(TypeError, match=r"a key was expected: jax\.random\.key\(0\); got 0"):
+            inspect.unwrap(call)(*arguments, **more.get(call, {}))
     with pytest.raises(TypeError):  # in a run, the tests' own check of types comes first
         masf_jax.simulate(0, RING, WHOLE, 3)
 

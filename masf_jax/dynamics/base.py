@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
+from ..arrays import check_key
 from ..coordinates import Coordinates
 from ..derivatives import differentiated_as
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -107,6 +108,7 @@ class Dynamics(eqx.Module):
 
     def sample_climatology(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         """A draw from the model's own long-run distribution: `initial_state`, spun up."""
+        check_key(key)
         key_start, key_run = jax.random.split(key)
         x = self.initial_state(key_start)
         return advance(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
+from ..callables import Plain, unwrapped
 from ..coordinates import Coordinates
 from ..derivatives import without_derivative
 from ..numbers import number, positive
@@ -58,7 +59,7 @@ class BlackBox(Dynamics):
         ValueError: arguments of another number, or a function that holds a number which JAX is tracing.
     """
 
-    function: Callable[..., np.ndarray] = eqx.field(static=True)
+    _function: Plain
     dt: Float[Array, ""]
     state_shape: tuple[int, ...] = eqx.field(static=True)
     _coordinates: Coordinates | None = eqx.field(static=True)
@@ -81,7 +82,7 @@ class BlackBox(Dynamics):
         length_units: str | None = None,
         parameters: Mapping[str, ArrayLike] | None = None,
     ):
-        self.function, self.state_shape, self.dt = function, tuple(state_shape), positive("dt", dt)
+        self._function, self.state_shape, self.dt = Plain(function), tuple(state_shape), positive("dt", dt)
         self._coordinates, self.climatology = coordinates, climatology
         self._variable_names = names_of(variable_names, self.state_shape)
         self._units = units_of(
@@ -99,8 +100,12 @@ class BlackBox(Dynamics):
         numbers = {name: value.astype(x.dtype) for name, value in self.parameters.items()}
         x, numbers = without_derivative(_NO_DERIVATIVE, (x, numbers))
         shapes = {name: value.shape for name, value in numbers.items()}
-        host = Host(self.function, self.state_shape, self.n_arguments, tuple(shapes.items()))
+        host = Host(self._function, self.state_shape, self.n_arguments, tuple(shapes.items()))
         return jax.pure_callback(host, result, x, jnp.asarray(time), numbers, vmap_method="expand_dims")
+
+    @property
+    def function(self) -> Callable[..., np.ndarray]:
+        return unwrapped(self._function)
 
     @property
     def coordinates(self) -> Coordinates | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jaxtyping import Array
+
+from ..callables import Plain, callable_name, unwrapped
 
 __all__ = ["BlackBoxError", "Host", "host_errors"]
 
@@ -25,7 +27,7 @@ class BlackBoxError(RuntimeError):
 class Host:
     """The function as JAX calls it; hashable, as the parameters of a traced program must be."""
 
-    function: Callable[..., np.ndarray]
+    function: Plain
     state_shape: tuple[int, ...]
     n_arguments: int
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -48,7 +50,7 @@ class Host:
         members = _members(states, self.state_shape, batch)
         shape = members.shape  # which the function might change
         named = {name: _members(array, shape, batch) for name, (array, shape) in given.items()}
-        out = np.asarray(self.function(*(members, float(times[0]))[: self.n_arguments], **named))
+        out = np.asarray(unwrapped(self.function)(*(members, float(times[0]))[: self.n_arguments], **named))
         if out.shape != shape:
             one = " It was written for one member, it seems." if out.shape == self.state_shape else ""
             raise BlackBoxError(
@@ -84,7 +86,7 @@ def host_errors() -> Iterator[None]:
         host, error, shape = _failed[0]
         if isinstance(error, BlackBoxError):
             raise error from None
-        name = getattr(host.function, "__name__", type(host.function).__name__)
+        name = callable_name(unwrapped(host.function))
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise BlackBoxError(
             f"the black-box function {name} raised {type(error).__name__}: {error} ({last.filename}, line "

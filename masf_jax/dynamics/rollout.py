@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..arrays import check_key
 from .base import Dynamics, advance, member_numbers
 from .layout import ALL_AT_ONCE, MemberLayout
 
@@ -66,6 +67,7 @@ def spun_up_ensemble(
     dynamics: Dynamics, key: PRNGKeyArray, n: int, layout: MemberLayout = ALL_AT_ONCE
 ) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
+    check_key(key)
     return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), member_numbers(n))
 
 
@@ -77,6 +79,7 @@ def climatological_states(
     At most 64 spun-up trajectories, sampled each `every` steps (None: a tenth of the spin-up); neighbours
     in the result belong to different trajectories as far as possible.
     """
+    check_key(key)
     if n < 1 or held_back < 0:
         raise ValueError(f"n must be at least 1 and held_back at least 0; got {n}, {held_back}.")
     every = max(1, dynamics.spin_up_steps // 10) if every is None else every

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
+from ..arrays import check_key
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..filters.base import Filter
@@ -49,6 +50,7 @@ def estimate(
         ValueError: an unknown that is not there, is no number, or that the engine cannot find; what
             `assimilate` refuses.
     """
+    check_key(key)
     problem = Problem(as_dynamics(dynamics, ensemble.shape[1:]), measurement, as_filter(filter))
     unknowns = Unknowns.of(problem, unknown)
     chosen = AugmentedState() if engine is None else engine

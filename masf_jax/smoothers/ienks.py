@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
+from ..arrays import check_key
 from ..checks import traced
 from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
@@ -167,6 +168,7 @@ def ienks(
         ValueError: a lag below 1, a radius without coordinates, or what `assimilate` refuses.
         TypeError: another filter.
     """
+    check_key(key)
     if not isinstance(filter, IEnKF):
         raise TypeError(
             f"the iterative ensemble smoother takes the settings of an IEnKF; got {type(filter).__name__}. "

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..arrays import check_key
 from ..denoisers.base import Denoiser
 from ..loops import counted
 from ..measurements.measurement import Measurement, Observations
@@ -97,6 +98,7 @@ class SDA(eqx.Module):
         Raises:
             ValueError: measurements that do not fit, or of states beyond the trajectory.
         """
+        check_key(key)
         if n < 1 or (at_once is not None and at_once < 1):
             raise ValueError(f"n and at_once must be at least 1; got n={n}, at_once={at_once}.")
         measured = self.measured(n_states, measurement, observations)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..arrays import check_key
 from ..denoisers.architecture import Architecture
 from ..denoisers.network import NetworkDenoiser
 from ..dynamics.base import Dynamics
@@ -30,6 +31,7 @@ def climatological_trajectories(
     dynamics: Dynamics, key: PRNGKeyArray, n: int, n_states: int, every: int = 1
 ) -> Float[Array, "n T *state"]:
     """`n` independent trajectories of `n_states` states, `every` model steps apart, from spun-up states."""
+    check_key(key)
     if n < 1 or n_states < 1 or every < 1:
         raise ValueError(f"n, n_states and every must be at least 1; got {n}, {n_states}, {every}.")
     key_start, key_run = jax.random.split(key)
@@ -79,6 +81,7 @@ def train_sda(
         ValueError: trajectories shorter than a window, a component that never changes, or a network that does
             not suit.
     """
+    check_key(key)
     length, state_shape = 2 * k + 1, trajectories.shape[2:]
     if k < 0 or trajectories.shape[1] < length:
         raise ValueError(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ..arrays import check_key
 from ..derivatives import without_derivative
 from .config import FitConfig
 from .history import History
@@ -192,6 +193,7 @@ def fit(
         ValueError: Arrays of `data` differ in their number of samples, no sample is left for training, or
             parameters of less than four bytes.
     """
+    check_key(key)
     params, data, validation = without_derivative(_TRAINED, (params, data, validation))
     problem, start = _problem(key, loss, params, data, config, validation)
     # lambdas: JAX hashes what it is given, and a bound method of a module with arrays has no hash
@@ -217,6 +219,7 @@ def pretrain(
     Args and errors as for `fit`.
         kept: where the state after a round is kept; a training that was ended goes on from there.
     """
+    check_key(key)
     problem, start = _problem(key, loss, params, data, config, validation)
     state = eqx.filter_jit(_start)(problem, start)
     about = "" if kept is None else identity((problem, start))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import equinox as eqx
 import jax
@@ -186,3 +187,20 @@ def test_a_host_model_has_the_names_it_was_given():
         assert BlackBox(lambda states: states, (3,), variable_names=one).variable_names == ("T",)
     with pytest.raises(ValueError, match="variable_names must name each entry"):
         BlackBox(lambda states: states, (3,), variable_names=["T", "S"])
+
+
+def test_a_host_model_may_be_a_module_with_arrays(key):
+    class Solver(eqx.Module):
+        factor: jax.Array
+
+        def __call__(self, states):
+            return np.asarray(self.factor) * states
+
+    solvers = Solver(jnp.asarray(0.5)), Solver(jnp.asarray(0.25))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        models = [BlackBox(solver, (3,)) for solver in solvers]
+    for model, factor in zip(models, (0.5, 0.25), strict=True):
+        assert model.function.factor == factor
+        found = eqx.filter_jit(advance)(model, jnp.ones((2, 3)), jnp.asarray(0, jnp.int32), key, 1)
+        np.testing.assert_array_equal(found, np.full((2, 3), factor))

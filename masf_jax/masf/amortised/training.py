@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from ...arrays import check_key
 from ...dynamics.base import Dynamics
 from ...measurements.measurement import Measurement
 from ...training.config import FitConfig
@@ -110,6 +111,7 @@ def train_on_policy(
         ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, or no
             finite pair in a round: the filter diverged everywhere.
     """
+    check_key(key)
     if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
         raise ValueError(
             "training needs rounds of at least 1, a share replay in [0, 1), cooling in (0, 1] and a factor "
