@@ -8,12 +8,14 @@ import json
 import math
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from often import often
 from rich.console import Console
 
 from masf_jax.cli.compare import compare as command
+from masf_jax.cli.compare.by_variable import averages_by_variable, lines_by_variable, scores_by_variable
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result
 from masf_jax.cli.compare.differences import with_error
 from masf_jax.cli.compare.entries import Entry
@@ -22,7 +24,8 @@ from masf_jax.cli.config.compose import compose
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_case, build_models
-from masf_jax.filters import ETKF
+from masf_jax.dynamics import Function
+from masf_jax.filters import ETKF, EnsembleState
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
 
@@ -189,6 +192,21 @@ def test_a_filter_that_fails_takes_no_results_along(scripted, tmp_path, capsys):
     assert not (tmp_path / "comparison.png").exists()
 
 
+def test_each_variable_has_its_error_where_there_are_several():
+    model = Function(lambda x: x, (2, 3), variable_names=["h", "u"], variable_units=["m", "1"])
+    (score,) = scores_by_variable(model).values()
+    assert scores_by_variable(Function(lambda x: x, (3,), variable_names=["T"])) == {}
+    members, truth = np.zeros((2, 4, 2, 3), np.float32), np.zeros((2, 2, 3), np.float32)
+    truth[0, 0], truth[1, 0], truth[1, 1, 2] = 3.0, 4.0, 6.0  # two cycles
+    each = [score(EnsembleState(jnp.asarray(members[k])), jnp.asarray(truth[k]), None) for k in range(2)]
+    found = averages_by_variable({"squares_by_variable": np.stack(each)}, model, 0)
+    expected = {"rmse_analysis_of_h": math.sqrt((9 + 16) / 2), "rmse_analysis_of_u": math.sqrt(36 / 3 / 2)}
+    assert found == pytest.approx(expected)
+    assert averages_by_variable({}, model, 0) == {}
+    runs = {"a": [{"rmse_analysis": 1.0} | found], "lost": [{"rmse_analysis": math.nan} | found], "old": []}
+    assert lines_by_variable(runs, model)[1:] == ["  a: h 3.536 m, u 2.449"]
+
+
 def test_a_run_no_better_than_the_climatology_has_diverged():
     problem = share(compose(SMALL), (0, 1, 2))
     cases = ((0.9, 1.0), (1.1, 1.0), (math.nan, math.nan), (0.97, 0.07), (0.4, 0.07), (0.97, math.nan))
@@ -235,6 +253,14 @@ MISTAKES = {
     "Did you mean 'etkf'": ["filters=[etkf]", "etfk.inflation=1"],
     "Did you mean 'filter.inflation'": ["filters=[etkf]", "etkf.inflatoin=1"],
     "Did you mean 'seed'": ["filters=[etkf]", "sead=1"],
+    "etkf: unknown key (of filter etkf) 'filter.radius'. It is a key of": [
+        "filters=[letkf,etkf]",
+        "filter.radius=3",
+    ],
+    "filter.radius is given to all filters here; to one of them: letkf.radius=": [
+        "filters=[letkf,etkf]",
+        "filter.radius=3",
+    ],
     "two filters are called etkf": ["filters=[etkf,etkf]"],
     "one list": ["filters=[etkf]", "filter=letkf"],
     "no such file": ["filters=[./absent.yaml]"],

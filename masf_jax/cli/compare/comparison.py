@@ -15,6 +15,7 @@ from ...metrics.summary import mean_and_standard_error
 from ..config.overrides import listed
 from ..config.settings import Settings
 from ..run.metrics import versions
+from .by_variable import lines_by_variable
 from .differences import difference_lines, difference_numbers, with_error
 from .entries import Entry
 from .seed_runs import SharedProblem
@@ -145,7 +146,8 @@ def notes(comparison: Comparison) -> list[str]:
         f"that of the model's climatology, or above {_NEAR:g} of it with a spread below {_SURE:g} of the "
         f"RMSE. s/cycle: median over the seeds, without compilation{together}.",
     ]
-    lines += difference_lines({each.entry.label: each.runs for each in comparison.results})
+    runs = {each.entry.label: each.runs for each in comparison.results}
+    lines += difference_lines(runs) + lines_by_variable(runs, problem.dynamics)
     sizes = {result.entry.settings.ensemble_size for result in comparison.results if result.has_members}
     if len(sizes) > 1:
         lines.append(

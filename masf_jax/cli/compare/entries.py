@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +78,27 @@ def read_entries(given: Override | None, others: list[Override]) -> list[Entry]:
     found = []
     for label, choice in chosen.items():
         file = read_filter_file(choice) if is_filter_file(choice) else None
-        with naming(label):
+        with naming(label), _told_of_shared(common, list(chosen)):
             settings = compose([*common, f"filter={_quoted(choice)}", *own[label]])
         found.append(Entry(label, settings, file))
     return found
+
+
+@contextlib.contextmanager
+def _told_of_shared(common: list[str], labels: list[str]) -> Iterator[None]:
+    """Says of a key that was given to all filters, and that one of them does not take, how one gets it."""
+    try:
+        yield
+    except InputError as error:
+        keys = (text.lstrip("+~").partition("=")[0] for text in common)
+        shared = [key for key in keys if key.startswith("filter.") and repr(key) in str(error)]
+        if not shared:
+            raise
+        own = shared[0].removeprefix("filter.")
+        one = f"{labels[0]}.{own}=…"
+        raise InputError(
+            f"{error}\n{shared[0]} is given to all filters here; to one of them: {one}"
+        ) from error
 
 
 def _labelled(given: Override) -> dict[str, str]:

@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..run.cost import Work
 from ..run.metrics import averages
 from ..run.problem import Case, build_case, build_models, member_layout
+from .by_variable import averages_by_variable, scores_by_variable
 from .entries import Entry
 
 __all__ = ["SeedRuns", "SharedProblem", "prepared", "share", "work"]
@@ -223,6 +224,7 @@ class SeedRuns:
             count = np.asarray(case.observations.mask)[self.problem.burn_in :].sum()
             terms = out["log_likelihood"][self.problem.burn_in :].astype(np.float64)
             row["log_score"] = float(terms.sum() / count) if count else math.nan
+        row |= averages_by_variable(out["scores"]["analysis"], self.problem.dynamics, self.problem.burn_in)
         row["repaired_members"] = int(out["repaired"].sum())
         row["skipped_cycles"] = int(out["skipped"].sum())
         return row | {"seconds_per_cycle": seconds / out["repaired"].size}
@@ -261,7 +263,8 @@ def _runs(
 
     def one(case: Case) -> dict[str, Any]:
         given = (dynamics, measurement, case.observations, case.ensemble)
-        result = assimilate(case.key, filter, *given, truth=case.truth, save=(), **options)
+        own = {} if case.truth is None else scores_by_variable(dynamics)
+        result = assimilate(case.key, filter, *given, truth=case.truth, save=(), extra_scores=own, **options)
         stages = {"analysis": result.analysis_scores, "forecast": result.forecast_scores}
         log = result.log_likelihood
         likelihood = jnp.zeros(0) if log is None else jnp.asarray(log)
