@@ -1,4 +1,8 @@
-"""Completion in bash: `--install-completion`, `--show-completion`; the script asks `--complete LINE`."""
+"""Completion in bash, zsh and fish: `--install-completion`, `--show-completion`; scripts ask `--complete`.
+
+bash begins a word anew after = and :, and is given what follows the last of them; the others take whole
+words (`--complete-words LINE`).
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,9 @@ from .files import check_writable, text_writer, write_all
 from .groups import GROUPS, choices, config_folder
 from .help_texts import LONG
 
-__all__ = ["candidates", "complete", "install", "show"]
+__all__ = ["candidates", "complete", "complete_words", "install", "show"]
 
-_SCRIPT = """\
+_BASH = """\
 _masf_jax() {
     local IFS=$'\\n'
     COMPREPLY=($(masf-jax --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
@@ -25,6 +29,39 @@ _masf_jax() {
 }
 complete -o default -F _masf_jax masf-jax
 """
+_ZSH = """\
+#compdef masf-jax
+_masf_jax() {
+    local -a found
+    local line="${(j: :)${(@Q)words[1,CURRENT-1]}} ${(Q)PREFIX}"
+    found=(${(f)"$(masf-jax --complete-words $line 2>/dev/null)"})
+    (( $#found )) || { _files; return }
+    compadd -S '' -- ${(M)found:#*[=.]}
+    compadd -- ${found:#*[=.]}
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _masf_jax "$@"
+else
+    compdef _masf_jax masf-jax
+fi
+"""
+_FISH = """\
+function __masf_jax_words
+    masf-jax --complete-words (string join ' ' (commandline -opc) (commandline -ct)) 2>/dev/null
+end
+complete -c masf-jax -a '(__masf_jax_words)'
+"""
+_SCRIPTS = {
+    "bash": (_BASH, "XDG_DATA_HOME", ".local/share", "bash-completion/completions/masf-jax"),
+    "zsh": (_ZSH, "XDG_DATA_HOME", ".local/share", "zsh/site-functions/_masf_jax"),
+    "fish": (_FISH, "XDG_CONFIG_HOME", ".config", "fish/completions/masf-jax.fish"),
+}
+"""By shell: its script, the variable of its folder, that folder in the home folder, and the path in it."""
+_HOLDS = {
+    "bash": "It holds in new shells that have bash-completion; else: source {path}",
+    "zsh": "It holds in new shells where ~/.zshrc has, before compinit: fpath=({path.parent} $fpath)",
+    "fish": "It holds in new shells.",
+}
 _OPTIONS = {
     "run": ("-m", "--config", "--dry-run", "--quiet", "--log-file", "--traceback", "--help"),
     "train": ("--config", "--overwrite", "--quiet", "--log-file", "--traceback", "--help"),
@@ -46,31 +83,45 @@ _VALUES |= {"resume": ("auto", "never"), "faults.action": ("repair", "skip", "er
 
 
 def show(arguments: list[str]) -> ExitCode:
-    """Prints the script."""
-    _only_bash(arguments, "--show-completion")
-    print(_SCRIPT, end="")
+    """Prints the script of a shell."""
+    print(_SCRIPTS[_shell(arguments, "--show-completion")][0], end="")
     return ExitCode.DONE
 
 
 def install(arguments: list[str]) -> ExitCode:
-    """Writes the script where bash looks for it when it is needed."""
-    _only_bash(arguments, "--install-completion")
-    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    folder = Path(data) / "bash-completion" / "completions"
-    check_writable(folder)
-    (path,) = write_all(folder, {"masf-jax": text_writer(_SCRIPT)})
-    print(f"{path}\nIt holds in new shells that have bash-completion; else: source {path}")
+    """Writes the script where the shell looks for it when it is needed."""
+    shell = _shell(arguments, "--install-completion")
+    script, variable, home, place = _SCRIPTS[shell]
+    target = Path(os.environ.get(variable) or Path.home() / home) / place
+    check_writable(target.parent)
+    (path,) = write_all(target.parent, {target.name: text_writer(script)})
+    print(f"{path}\n{_HOLDS[shell].format(path=path)}")
     return ExitCode.DONE
 
 
-def _only_bash(arguments: list[str], option: str) -> None:
-    if arguments not in ([], ["bash"]):
-        raise InputError(f"{option} is of bash, and takes nothing else; got {' '.join(arguments)}.")
+def _shell(arguments: list[str], option: str) -> str:
+    """The one that is named, or else that of SHELL where it is known; bash."""
+    if not arguments:
+        own = Path(os.environ.get("SHELL", "")).name
+        return own if own in _SCRIPTS else "bash"
+    if len(arguments) > 1 or arguments[0] not in _SCRIPTS:
+        raise InputError(f"{option} takes bash, zsh or fish, and nothing else; got {' '.join(arguments)}.")
+    return arguments[0]
 
 
 def complete(arguments: list[str]) -> ExitCode:
     """Prints what may stand at the end of a line, one a line."""
     print("\n".join(candidates(" ".join(arguments))))
+    return ExitCode.DONE
+
+
+def complete_words(arguments: list[str]) -> ExitCode:
+    """Prints what the last word of a line may become, whole words, one a line."""
+    line = re.sub("['\"]", "", " ".join(arguments))  # of brackets that the shell is to leave alone
+    word = re.split(r"\s+", line.lstrip())[-1]
+    head = re.match(r".*[=:]|", word)
+    start = head.group() if head is not None else ""
+    print("\n".join(f"{start}{each}" for each in candidates(line)))
     return ExitCode.DONE
 
 

@@ -17,7 +17,7 @@ masf-jax: data assimilation experiments
   masf-jax list [GROUP]          choices of every group, one line each
   masf-jax list GROUP NAME       the keys of a choice: value, type, what each is
   masf-jax --version
-  masf-jax --install-completion  completion of commands, groups and keys in bash   (--show-completion)
+  masf-jax --install-completion  completion in bash, zsh or fish   (--show-completion)
 
 Also: python -m masf_jax …   Try: masf-jax run experiment=lorenz96_sakov2008
 """

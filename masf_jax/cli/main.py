@@ -183,6 +183,7 @@ _ELSEWHERE = {
     "--show-completion": "completion:show",
     "--install-completion": "completion:install",
     "--complete": "completion:complete",
+    "--complete-words": "completion:complete_words",
 }
 """Functions of a command's arguments that return its exit code, by module (imported when they are called)."""
 

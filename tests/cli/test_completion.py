@@ -59,7 +59,7 @@ def test_the_script_in_bash(tmp_path, monkeypatch, capsys):
     if bash is None:
         pytest.skip("no bash here")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert main(["--install-completion"]) == 0
+    assert main(["--install-completion", "bash"]) == 0
     path = tmp_path / "bash-completion" / "completions" / "masf-jax"
     assert str(path) in capsys.readouterr().out
     line = "masf-jax list filter en"
@@ -73,4 +73,33 @@ def test_the_script_in_bash(tmp_path, monkeypatch, capsys):
     *found, registered = done.stdout.splitlines()
     assert found == ["enff", "enkf", "enkf_n", "ensf", "ensf_lr", "ensrf"]
     assert registered == "complete -o default -F _masf_jax masf-jax"
-    assert main(["--install-completion", "zsh"]) == 2
+    assert main(["--install-completion", "tcsh"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("masf-jax run filter=letk", "filter=letkf"),
+        ("masf-jax compare 'filters=[etkf,letk", "filters=[etkf,letkf"),
+        ("masf-jax compare filters={a:letk", "filters={a:letkf"),
+        ("masf-jax run n_cyc", "n_cycles="),
+        ("masf-jax doc", "doctor"),
+    ],
+)
+def test_zsh_and_fish_are_given_whole_words(line, word, capsys):
+    assert main(["--complete-words", line]) == 0
+    assert capsys.readouterr().out.split() == [word]
+
+
+@pytest.mark.parametrize(
+    ("shell", "place"), [("zsh", "zsh/site-functions/_masf_jax"), ("fish", "fish/completions/masf-jax.fish")]
+)
+def test_the_script_lies_where_the_shell_looks(shell, place, tmp_path, monkeypatch, capsys):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    assert main(["--install-completion"]) == 0
+    assert str(tmp_path / place) in capsys.readouterr().out
+    assert "--complete-words" in (tmp_path / place).read_text()
+    if shutil.which(shell) is not None:
+        subprocess.run([shell, "-n", tmp_path / place], check=True)
