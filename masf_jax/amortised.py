@@ -11,4 +11,5 @@ from .masf.amortised import (
     pretrained_names as pretrained_names,
     save_amortised as save_amortised,
     train_on_policy as train_on_policy,
+    train_through_cycles as train_through_cycles,
 )

@@ -15,7 +15,7 @@ from ..dynamics.base import Dynamics
 from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
 from ..filters.around import FilterAround
-from ..filters.base import EnsembleState, Filter, Info, MemberFilter
+from ..filters.base import EnsembleState, Info, MemberFilter
 from ..filters.particle import ParticleFilter
 from ..measurements.base import Coupling, Operator, Structure
 from ..measurements.measurement import Measurement
@@ -252,11 +252,10 @@ def augmented(
         inner,
         is_leaf=lambda part: isinstance(part, Inflation),
     )
-    filter: Filter = (
-        AugmentedFilter(inner, layout, floor, relaxation) if isinstance(inner, MemberFilter) else inner
-    )
+    if isinstance(inner, MemberFilter) and inner.has_members:
+        inner = AugmentedFilter(inner, layout, floor, relaxation)
     model = AugmentedDynamics(problem, unknowns, walk, layout)
-    return Problem(model, Measurement(operator, problem.measurement.noise), filter), layout
+    return Problem(model, Measurement(operator, problem.measurement.noise), inner), layout
 
 
 def _check_seen(problem: Problem, unknowns: Unknowns) -> None:

@@ -65,7 +65,7 @@ class AdaptiveNoise(FilterAround):
     shape: tuple[int, ...] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.filter, MemberFilter):
+        if not isinstance(self.filter, MemberFilter) or not self.filter.has_members:
             raise TypeError(f"AdaptiveNoise needs an ensemble filter; got {type(self.filter).__name__}.")
         bounds = self.lower, self.upper
         if not any(isinstance(bound, Tracer) for bound in bounds) and self.lower > self.upper:

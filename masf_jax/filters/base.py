@@ -235,6 +235,11 @@ def with_one_noise_law(state: State, measurement: Measurement) -> Measurement:
 class MemberFilter(Filter):
     """Filters whose state is an ensemble: the model carries every member on by itself."""
 
+    @property
+    def has_members(self) -> bool:
+        """False of a filter around one whose state is no ensemble."""
+        return True
+
     def forecast(
         self,
         key: PRNGKeyArray,

@@ -105,7 +105,7 @@ class Gate(MemberFilter):
 
     def __check_init__(self) -> None:
         for name, each in (("filter", self.filter), ("base", self.trusted)):
-            if not isinstance(each, MemberFilter):
+            if not isinstance(each, MemberFilter) or not each.has_members:
                 raise TypeError(
                     f"the {name} of a Gate must be an ensemble filter: {type(each).__name__} is none."
                 )

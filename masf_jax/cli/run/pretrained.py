@@ -118,6 +118,10 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
     away = differences(path, settings, dynamics.state_shape, coarsening)
     for line in away:
         _say(line)
+    if not filter.has_members:
+        if gate:
+            raise InputError("filter.gate=true needs members, and filter.base=three_d_var has none.")
+        gate = False
     if away and gate is None:
         _say(
             "so its base filter runs beside it, at the cost of both, and it is used where its forecasts are "
@@ -170,6 +174,9 @@ def _check_climatology(dynamics: Dynamics, settings: Settings) -> None:
         ) from error
 
 
+_ONE_RUN = "three_d_var"
+"""The base that runs the model once: a network trained on it is of no use with members, and the reverse."""
+
 _say = functools.cache(warn)
 """Once in a process: a comparison builds its filters many times."""
 
@@ -195,11 +202,14 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     model, base = settings.dynamics["name"], settings.filter["base"]
     kinds = {name: (_about(name)["denoiser"]["layout"], _shape(name)) for name in pretrained_names()}
 
+    def about_base(each: str) -> str:
+        return _about(each)["fingerprint"]["base"]
+
     def nearness(each: str) -> tuple[float, ...]:
         found = _about(each)["fingerprint"]
         low, high = found["trained_on"]["practice"]["density"]
         same, models = (
-            (found["dynamics"] == model, found["base"] == base),
+            (found["dynamics"] == model, about_base(each) == base),
             found["trained_on"].get("models", 1),
         )
         size = _shape(each) == dynamics.state_shape
@@ -211,15 +221,20 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         )
         return *same, models, size, alike, high / low
 
-    fitting = [name for name, (layout, shape) in kinds.items() if fits(layout, shape, dynamics.state_shape)]
+    one_run = base == _ONE_RUN
+    fitting = [
+        name
+        for name, (layout, shape) in kinds.items()
+        if fits(layout, shape, dynamics.state_shape) and (about_base(name) == _ONE_RUN) == one_run
+    ]
     if fitting:
         return pretrained_file(max(fitting, key=nearness))
     known = ", ".join(f"{name} {layout} {shape}" for name, (layout, shape) in kinds.items())
     raise InputError(
         f"{AMORTISED} needs a trained network, and none of the package fits states of shape "
-        f"{dynamics.state_shape} (rings and fields of any size, vectors of their own: {known}). Train one: "
-        f"masf-jax train filter={AMORTISED} with the other settings of this run, then give its file as "
-        "filter.checkpoint."
+        f"{dynamics.state_shape} and filter.base={base} (rings and fields of any size, vectors of their own: "
+        f"{known}). Train one: masf-jax train filter={AMORTISED} with the other settings of this run, then "
+        "give its file as filter.checkpoint."
     )
 
 

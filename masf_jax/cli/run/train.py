@@ -182,7 +182,7 @@ def _train_on_policy(
 ) -> tuple[Path, bool]:
     """Trains the amortised filter on simulated cycles; returns the checkpoint, which has its scores in them,
     and whether it is of no use: its network is zero."""
-    from ...masf.amortised import save_amortised, train_on_policy
+    from ...masf.amortised import save_amortised, train_on_policy, train_through_cycles
     from ...masf.amortised.files import correlation_within
     from ...nn import parameter_count
     from ...training import FitConfig
@@ -198,28 +198,29 @@ def _train_on_policy(
         scores = f"RMSE {found.rmse:.4f}, spread {found.spread:.4f}"
         print(f"{time.perf_counter() - start:6.0f} s  {by}: {scores}{learnt}", flush=True)
 
-    trained, rounds = train_on_policy(
-        jax.random.key(settings.seed),
-        filter,
-        dynamics,
-        measurement,
-        practice,
-        FitConfig(
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            steps=training.steps,
-            batch_size=training.batch_size,
-            ema_decay=0.995,
-        ),
-        rounds=training.rounds,
-        replay=training.replay,
-        cooling=training.cooling,
-        factors=training.factors,
-        progress=settings.progress,
-        report=report,
-        kept=kept,
-        fine_tune=further,
+    how = FitConfig(
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        steps=training.steps,
+        batch_size=training.batch_size,
+        ema_decay=0.995,
     )
+    given = (jax.random.key(settings.seed), filter, dynamics, measurement, practice, how)
+    if training.window:
+        progress = {"progress": settings.progress, "kept": kept / "cycles"}
+        trained, rounds = train_through_cycles(*given, window=training.window, **progress)
+    else:
+        trained, rounds = train_on_policy(
+            *given,
+            rounds=training.rounds,
+            replay=training.replay,
+            cooling=training.cooling,
+            factors=training.factors,
+            progress=settings.progress,
+            report=report,
+            kept=kept,
+            fine_tune=further,
+        )
     best = next(number for number, found in enumerate(rounds) if found.chosen)  # by the round before it
     groups = {name: getattr(settings, name) for name in ("measurement", "dynamics", "filter")}
     groups["filter"] = {**groups["filter"], "coarsening": trained.coarsening}  # what null came to

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from .filter import AmortisedMASF as AmortisedMASF
     from .practice import Practice as Practice, practise as practise
+    from .through_cycles import train_through_cycles as train_through_cycles
     from .training import Course as Course, Round as Round, train_on_policy as train_on_policy
 
 __getattr__, __dir__ = lazy(
@@ -30,5 +31,6 @@ __getattr__, __dir__ = lazy(
         "Course": ".training",
         "Round": ".training",
         "train_on_policy": ".training",
+        "train_through_cycles": ".through_cycles",
     },
 )

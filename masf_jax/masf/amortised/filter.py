@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...bases import IdentityBasis
 from ...denoisers.architecture import Architecture
@@ -22,13 +22,14 @@ from ...diffusion.samplers import bridge
 from ...diffusion.schedules import TimeGrid, time_grid
 from ...diffusion.vp_bridge import VPBridge
 from ...dynamics.base import Dynamics
-from ...dynamics.layout import MemberLayout, Placement, current
+from ...dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ...dynamics.rollout import SAMPLED
 from ...ensemble.keys import member_keys
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance, recentre
 from ...filters.around import FilterAround
-from ...filters.base import EnsembleState, Info, MemberFilter, with_one_noise_law
+from ...filters.base import EnsembleState, GaussianState, Info, MemberFilter, State, with_one_noise_law
+from ...filters.baselines import ThreeDVar
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
 from .coarse import block_mean, interpolated
@@ -81,7 +82,7 @@ class Context(NamedTuple):
         features: what the network sees.
     """
 
-    base: EnsembleState
+    base: State
     analysis: Scaled
     blocks: Scaled
     features: Float[Array, "..."]
@@ -102,7 +103,9 @@ class AmortisedMASF(FilterAround):
     steps diffuse x0 and draw it again at smaller φ: they can give it any distribution.
 
     Args:
-        base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default.
+        base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default. Or
+            `ThreeDVar`: one run of the model, its analysis corrected, of covariance S P S with 3D-Var's P and
+            learned factors S; the network is told of two members, mean ± deviation/√2.
         denoiser: a trained network; None: a fresh one by `architecture`, from `seed`.
         climate: mean and variance of the model's states, for the features; None: of `climatology` states,
             or fewer where they are large.
@@ -118,7 +121,7 @@ class AmortisedMASF(FilterAround):
     """
 
     placement: ClassVar[Placement] = "components"
-    base: MemberFilter
+    base: MemberFilter | ThreeDVar
     denoiser: NetworkDenoiser | None
     climate: Moments | None
     calibration: Float[Array, ""]
@@ -134,7 +137,7 @@ class AmortisedMASF(FilterAround):
 
     def __init__(
         self,
-        base: MemberFilter | None = None,
+        base: MemberFilter | ThreeDVar | None = None,
         denoiser: NetworkDenoiser | None = None,
         climate: Moments | None = None,
         *,
@@ -161,6 +164,11 @@ class AmortisedMASF(FilterAround):
                 f"n_steps={n_steps}."
             )
         time_grid(n_steps, grid)
+        if isinstance(base, ThreeDVar) and (n_steps > 1 or members == "fresh"):
+            raise ValueError(
+                f"on 3D-Var, which has no members, n_steps must be 1 and members transported; got {n_steps}, "
+                f"{members}."
+            )
         self.base = LETKF(7.28) if base is None else base
         self.denoiser, self.climate = denoiser, climate
         self.calibration = jnp.asarray(calibration, dtype=float)
@@ -170,7 +178,19 @@ class AmortisedMASF(FilterAround):
 
     @property
     def inner(self) -> MemberFilter:
-        return self.base
+        return cast(MemberFilter, self.base)  # 3D-Var is asked for what all filters have
+
+    @property
+    def has_members(self) -> bool:
+        return not isinstance(self.base, ThreeDVar)
+
+    def completed(self, state: State) -> State:
+        return self.base.completed(state)
+
+    def as_used(
+        self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
+    ) -> State:
+        return self.base.as_used(state, z, mask, measurement)
 
     @property
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -210,27 +230,43 @@ class AmortisedMASF(FilterAround):
     def spread(self, layout: MemberLayout) -> AmortisedMASF:
         return eqx.tree_at(lambda f: f.base, self, self.base.spread(layout))
 
-    def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> EnsembleState:
-        state = self.base.init(key, ensemble)
-        if not isinstance(state, EnsembleState) or state.log_weights is not None:
-            raise ValueError(
-                f"the base filter must have equally weighted members; {type(self.base).__name__} has not."
-            )
-        return state
-
-    def update(
+    def forecast(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         key: PRNGKeyArray,
-        state: EnsembleState,
+        state: State,
+        dynamics: Dynamics,
+        step: Int[Array, ""],
+        n_steps: int | Int[Array, ""],
+        layout: MemberLayout = ALL_AT_ONCE,
+    ) -> State:
+        return self.inner.forecast(key, cast(EnsembleState, state), dynamics, step, n_steps, layout)
+
+    def init(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]
+    ) -> State:
+        state = self.base.init(key, ensemble)
+        if (
+            isinstance(state, EnsembleState) == self.has_members
+            and getattr(state, "log_weights", None) is None
+        ):
+            return state
+        raise ValueError(
+            "the base filter must have equally weighted members, or be a ThreeDVar; "
+            f"{type(self.base).__name__} is neither."
+        )
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        key: PRNGKeyArray,
+        state: State,
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
-    ) -> tuple[EnsembleState, Info]:
+    ) -> tuple[State, Info]:
         key_base, key_sample = jax.random.split(key)
         context, info = self.context(key_base, state, z, mask, measurement)
-        ensemble, factor = self.sample(key_sample, context)
-        info = info | {"spread_factor": factor}
-        return EnsembleState(ensemble, None, context.base.memory), info
+        after, factor = self.sample(key_sample, context)
+        return after, info | {"spread_factor": factor}
 
     def features(
         self,
@@ -280,7 +316,7 @@ class AmortisedMASF(FilterAround):
     def context(
         self,
         key: PRNGKeyArray,
-        state: EnsembleState,
+        state: State,
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
@@ -291,19 +327,19 @@ class AmortisedMASF(FilterAround):
                 "the filter needs the model's climatology: call filter.prepare(dynamics, measurement)."
             )
         measurement = with_one_noise_law(state, measurement)
-        base, info = self.base.update(key, state, z, mask, measurement)
-        assert isinstance(base, EnsembleState)
-        features = self.features(state.ensemble, base.ensemble, z, mask, measurement)
-        ndim = base.ensemble.ndim - 1
+        base, info = self.inner.update(key, state, z, mask, measurement)
+        forecast, members = _members(state), _members(base)
+        features = self.features(forecast, members, z, mask, measurement)
+        ndim = members.ndim - 1
         climate = Moments(*(self.blocks(x, ndim) for x in self.climate))
         analysis, blocks = (
-            scaled(base.ensemble, self.climate),
-            scaled(self.blocks(base.ensemble, ndim), climate),
+            scaled(members, self.climate),
+            scaled(self.blocks(members, ndim), climate),
         )
         return Context(base, analysis, blocks, features), info
 
-    def sample(self, key: PRNGKeyArray, context: Context) -> tuple[Float[Array, "N *x"], Float[Array, ""]]:
-        """The analysis members, and the factor on the base's spread (mean over components)."""
+    def sample(self, key: PRNGKeyArray, context: Context) -> tuple[State, Float[Array, ""]]:
+        """The analysis, and the factor on the base's spread (mean over components)."""
         if self.denoiser is None:
             raise ValueError("the network is not there yet: call filter.prepare(dynamics, measurement).")
         mean, spread, deviations = context.analysis
@@ -336,4 +372,22 @@ class AmortisedMASF(FilterAround):
             drawn = current().spread(current().each(one, keys, drawn))
             if self.centred:
                 drawn = recentre(centre, anomalies(drawn)[1])
-        return jax.vmap(start.frame.decode)(drawn), jnp.mean(factor)
+        return _with_members(context.base, jax.vmap(start.frame.decode)(drawn)), jnp.mean(factor)
+
+
+def _members(state: State) -> Float[Array, "N *x"]:
+    """The members; of a Gaussian state two with its mean and variances."""
+    if isinstance(state, EnsembleState):
+        return state.ensemble
+    half = jnp.sqrt(0.5 * state.variance)
+    return jnp.stack([state.mean - half, state.mean + half])
+
+
+def _with_members(state: State, members: Float[Array, "N *x"]) -> State:
+    """The inverse: a Gaussian state keeps its correlations."""
+    if isinstance(state, EnsembleState):
+        return EnsembleState(members, None, state.memory)
+    variance = state.variance
+    factor = jnp.sqrt(member_variance(members) / jnp.where(variance > 0, variance, 1)).ravel()
+    covariance = factor[:, None] * state.covariance * factor[None]
+    return GaussianState(member_mean(members), covariance, state.memory)

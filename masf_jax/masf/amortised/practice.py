@@ -13,14 +13,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
 from ...dynamics.rollout import advance, spun_up_ensemble
-from ...ensemble.statistics import member_mean, member_variance
-from ...filters.base import EnsembleState
+from ...filters.base import State
 from ...filters.faults import FaultPolicy
 from ...measurements.measurement import Measurement
 from ...measurements.noise import Gaussian
 from .filter import AmortisedMASF
 
-__all__ = ["Practice", "Simulated", "practise"]
+__all__ = ["Practice", "Simulated", "own_network", "practise", "started"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +93,12 @@ def practise(
     def run(key: PRNGKeyArray, width: Float[Array, ""]) -> Simulated:
         key_start, key_network, key_cycles = jax.random.split(key, 3)
         changed = eqx.tree_at(lambda f: f.calibration, filter, filter.calibration * width)
-        own, mask = _network(key_network, measurement, practice, dynamics.state_shape)
-        truth, ensemble = _start(key_start, dynamics, n_members, practice.spread)
+        own, mask = own_network(key_network, measurement, practice, dynamics.state_shape)
+        truth, ensemble = started(key_start, dynamics, n_members, practice.spread)
 
         def cycle(
-            carry: tuple[Array, EnsembleState, Int[Array, ""]], key: PRNGKeyArray
-        ) -> tuple[tuple[Array, EnsembleState, Int[Array, ""]], Simulated]:
+            carry: tuple[Array, State, Int[Array, ""]], key: PRNGKeyArray
+        ) -> tuple[tuple[Array, State, Int[Array, ""]], Simulated]:
             truth, state, step = carry
             keys = jax.random.split(key, 6)
             truth = advance(dynamics, truth[None], step, keys[0], interval)[0]
@@ -107,17 +106,17 @@ def practise(
             state = FaultPolicy().after_forecast(keys[2], filter, state)[0].state
             z = own.sample(keys[3], truth)
             context, _ = filter.context(keys[4], state, jnp.where(mask, z, 0.0), mask, own)
-            ensemble, _ = changed.sample(keys[5], context)
+            state, _ = changed.sample(keys[5], context)
+            mean, variance = state.moments()
             out = Simulated(
                 (filter.blocks(truth, truth.ndim) - context.blocks.mean) / context.blocks.spread,
                 context.features,
-                jnp.sqrt(jnp.mean((member_mean(ensemble) - truth) ** 2)),
-                jnp.sqrt(jnp.mean(member_variance(ensemble))),
+                jnp.sqrt(jnp.mean((mean - truth) ** 2)),
+                jnp.sqrt(jnp.mean(variance)),
             )
-            state = EnsembleState(ensemble, None, context.base.memory)
             return (truth, state, step + interval), out
 
-        carry = (truth, filter.init(key_start, ensemble), jnp.zeros((), jnp.int32))
+        carry = (truth, filter.completed(filter.init(key_start, ensemble)), jnp.zeros((), jnp.int32))
         return jax.lax.scan(cycle, carry, jax.random.split(key_cycles, practice.cycles))[1]
 
     lowest, highest = np.log(practice.widths or (1.0, 1.0))
@@ -127,7 +126,7 @@ def practise(
     return jax.vmap(run)(jax.random.split(key, practice.runs), widths)
 
 
-def _network(
+def own_network(
     key: PRNGKeyArray, measurement: Measurement, practice: Practice, state_shape: tuple[int, ...]
 ) -> tuple[Measurement, Array]:
     """The measurement with a run's own noise, and which of its values are there."""
@@ -148,7 +147,7 @@ def _network(
     return measurement, mask | (share >= 1.0)
 
 
-def _start(
+def started(
     key: PRNGKeyArray, dynamics: Dynamics, n_members: int, spread: float | None
 ) -> tuple[Array, Array]:
     """A truth, and members that do not know it exactly."""

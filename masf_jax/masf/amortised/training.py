@@ -26,10 +26,10 @@ from ...training.trees import Kept, identity
 from .filter import AmortisedMASF
 from .practice import Practice, practise
 
-__all__ = ["Course", "Round", "train_on_policy"]
+__all__ = ["LOST", "Course", "Round", "held_back", "prepared", "train_on_policy"]
 
 _WIDTHS = (0.6, 1.7)
-_LOST = 2.0
+LOST = 2.0
 """Climatological deviations: an error beyond is that of a run that blew up; it counts as this large, and
 teaches nothing."""
 _FURTHEST = 4.0  # analysis spreads: truths further away (a filter that lost track) count as this far
@@ -121,7 +121,7 @@ def train_on_policy(
         raise ValueError("fine_tune needs a filter with a trained network (load_amortised).")
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
-    courses = _prepared(Course(filter, dynamics, measurement, practice), others)
+    courses = prepared(Course(filter, dynamics, measurement, practice), others)
     if fine_tune:
         courses = [each._replace(practice=_widened(each.practice)) for each in courses]
     loss = _loss(filter, filter.n_steps == 1)
@@ -305,7 +305,7 @@ def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
     return denoising_loss(filter.denoiser, angles, robust=True)
 
 
-def _prepared(first: Course, others: Sequence[Course]) -> list[Course]:
+def prepared(first: Course, others: Sequence[Course]) -> list[Course]:
     """All systems, their filters ready to be given the network."""
     shape, *shapes = (each.filter.seen_shape(each.dynamics.state_shape) for each in (first, *others))
     for other in shapes:
@@ -326,10 +326,10 @@ def _collect(
     """Pairs to train on, pairs of other runs, and mean error and spread, of the network of `filter`."""
     training, validation, scores = [], [], []
     for own, dynamics, measurement, practice in courses:
-        held, policy = _held_back(practice), _with_network_of(filter, own)
+        held, policy = held_back(practice), _with_network_of(filter, own)
         assert own.climate is not None
         climate = float(jnp.sqrt(own.climate.variance.mean()))
-        unit, lost = 1.0 if len(courses) == 1 else climate, _LOST * climate
+        unit, lost = 1.0 if len(courses) == 1 else climate, LOST * climate
         every = 1 if practice.widths in (None, (1.0, 1.0)) else 2  # run of the spread that the filter has
         for interval in practice.intervals:
             for n_members in practice.ensemble_sizes:
@@ -341,14 +341,14 @@ def _collect(
                 validation.append(_sound(truth[:held], features[:held], near[:held]))
                 own = (np.minimum(each[::every], lost) / unit for each in (rmse, spread))
                 scores.append(tuple(map(_finite_mean, own)))
-    pairs, held_back = _joined(training), _joined(validation)
-    if min(len(pairs[0]), len(held_back[0])) == 0:
+    pairs, aside = _joined(training), _joined(validation)
+    if min(len(pairs[0]), len(aside[0])) == 0:
         raise ValueError(
             "no finite pair of truth and forecast: the filter diverged in every run. More inflation, a "
             "smaller localisation radius or a smaller learning rate may help."
         )
     rmse, spread = np.mean(scores, axis=0)
-    return pairs, held_back, float(rmse), float(spread)
+    return pairs, aside, float(rmse), float(spread)
 
 
 def _widened(practice: Practice) -> Practice:
@@ -375,12 +375,12 @@ def _say_what_is_simulated(number: int, courses: Sequence[Course]) -> None:
 
 def _nominal(practice: Practice) -> int:
     """Pairs of a round without any that are not finite."""
-    runs = practice.runs - _held_back(practice)
+    runs = practice.runs - held_back(practice)
     kinds = len(practice.intervals) * len(practice.ensemble_sizes)
     return kinds * runs * (practice.cycles - practice.burn_in)
 
 
-def _held_back(practice: Practice) -> int:
+def held_back(practice: Practice) -> int:
     return max(1, practice.runs // 16)
 
 

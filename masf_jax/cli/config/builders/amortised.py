@@ -44,6 +44,8 @@ class OnPolicySettings:
     """Keys of `filter.training`, of masf-jax train.
 
     Args:
+        window: 0: each analysis learns by itself, by rounds. Above: by derivatives through so many cycles, in
+            one training of `steps`, batch_size runs side by side; rounds, replay, cooling, factors unused.
         rounds: the first learns from the base filter's cycles, the others from the filter's own.
         replay: share of a round's pairs that are those of the round before; the rest are new.
         cooling: factor on the learning rate after each round but the first.
@@ -53,6 +55,7 @@ class OnPolicySettings:
         factors: on the learned spread, tried at the end; the best becomes the calibration.
     """
 
+    window: int = 0
     rounds: int = 4
     replay: float = 0.6
     cooling: float = 1.0
@@ -71,7 +74,7 @@ _NETWORK = Architecture(
 def masf_amortised(
     inflation: Inflation,
     *,
-    base: Literal["letkf", "etkf", "ensrf", "enkf", "ienkf"] = "letkf",
+    base: Literal["letkf", "etkf", "ensrf", "enkf", "ienkf", "three_d_var"] = "letkf",
     radius: float = 7.28,
     rotation: bool = True,
     n_steps: int = 1,
@@ -90,7 +93,7 @@ def masf_amortised(
     """Score-based filter with a denoiser trained on simulated cycles: nothing is trained in a run.
 
     Args:
-        base: whose analysis the network corrects (ienkf: 3 iterations).
+        base: whose analysis the network corrects (ienkf: 3 iterations; three_d_var: the model runs once).
         radius: of letkf: Gaspari-Cohn length, support 2·radius; inf: no localisation.
         rotation: of letkf, etkf, ensrf, ienkf: random mean-preserving rotation each analysis.
         n_steps: of the reverse process: network evaluations per member, the first for all members together.
@@ -108,12 +111,13 @@ def masf_amortised(
     """
     from ....masf.amortised.filter import AmortisedMASF
 
-    bases: dict[str, Callable[[], MemberFilter]] = {
+    bases: dict[str, Callable[[], MemberFilter | f.ThreeDVar]] = {
         "letkf": lambda: f.LETKF(radius, inflation, rotation),
         "etkf": lambda: f.ETKF(inflation, rotation),
         "ensrf": lambda: f.EnSRF(inflation, rotation),
         "enkf": lambda: f.EnKF(inflation),
         "ienkf": lambda: f.IEnKF(inflation, rotation, iterations=3),
+        "three_d_var": f.ThreeDVar,
     }
     return AmortisedMASF(
         bases[base](),

@@ -1,0 +1,155 @@
+"""Training by derivatives through cycles finds the best filter where that is known."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.linalg import solve_discrete_are
+from scipy.stats import norm
+
+from masf_jax import assimilate, simulate
+from masf_jax.amortised import Practice, load_amortised, save_amortised, train_through_cycles
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.dynamics import Linear, Lorenz96, ModelError
+from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, ParticleFilter, ThreeDVar
+from masf_jax.masf.amortised.through_cycles import gaussian_crps
+from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
+from masf_jax.training import FitConfig
+
+A, Q, R = 0.97 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]), 0.1, 0.5
+MODEL = ModelError(Linear(A), std=Q)
+SENSOR = Measurement(Identity(), Gaussian(R))
+SMALL = Architecture(width=16, depth=1)
+PRACTICE = Practice(runs=256, cycles=120, burn_in=40, spread=0.2, ensemble_sizes=(2,))
+CONFIG = FitConfig(
+    steps=300, batch_size=32, learning_rate=1e-2, weight_decay=0.0, ema_decay=0.98, validate_every=100
+)
+
+
+def one_run(scale=1.0):
+    """3D-Var whose background covariance is not that of its errors, and a fresh network on it."""
+    return AmortisedMASF(ThreeDVar(scale), architecture=SMALL, climatology=400)
+
+
+def kalman_rmse():
+    """Of the analysis in the steady state."""
+    forecast = solve_discrete_are(A.T, np.eye(2), Q**2 * np.eye(2), R**2 * np.eye(2))
+    gain = forecast @ np.linalg.inv(forecast + R**2 * np.eye(2))
+    return np.sqrt(np.trace((np.eye(2) - gain) @ forecast) / 2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_through_cycles(jax.random.key(1), one_run(), MODEL, SENSOR, PRACTICE, CONFIG, window=6)
+
+
+@pytest.mark.parametrize(("error", "deviation"), [(0.3, 1.0), (-2.0, 0.5), (0.0, 0.1)])
+def test_the_score_is_its_integral(error, deviation):
+    """∫ (F(x) - 1[x >= truth])² dx for a truth at 0."""
+    below = quad(lambda x: norm.cdf(x, error, deviation) ** 2, -12, 0, points=[error])[0]
+    above = quad(lambda x: norm.sf(x, error, deviation) ** 2, 0, 12, points=[error])[0]
+    found = gaussian_crps(jnp.asarray(error), jnp.asarray(deviation))
+    np.testing.assert_allclose(found, below + above, rtol=1e-5)
+
+
+def test_it_finds_the_kalman_filter(trained):
+    """One run of a linear model: the best there is has the steady state's gain, and its deviation."""
+    _, rounds = trained
+    assert rounds[1].chosen
+    assert rounds[0].samples == 300 * 32 * 6
+    best = kalman_rmse()
+    root_of_two = np.sqrt(np.pi) / 2  # E √((e₁² + e₂²)/2) of two normal errors
+    assert rounds[0].rmse > 1.2 * root_of_two * best
+    np.testing.assert_allclose(rounds[1].rmse, root_of_two * best, rtol=0.03)
+    np.testing.assert_allclose(rounds[1].spread, best, rtol=0.02)
+    history = rounds[0].history
+    assert history.validation_loss[0] == 1
+    assert history.validation_loss[-1] < 0.97
+    assert (int(history.steps), int(history.skipped)) == (300, 0)
+
+
+def test_one_run_is_that_of_the_model(trained, tmp_path):
+    """The forecast is the model's; the covariance has 3D-Var's correlations; a file keeps it all."""
+    filter, _ = trained
+    twin = simulate(jax.random.key(5), MODEL, SENSOR, 30)
+    start = twin.truth[:1] + 0.1 * jax.random.normal(jax.random.key(9), (2, 2))
+    run = assimilate(jax.random.key(6), filter, MODEL, SENSOR, twin.observations, start, truth=twin.truth)
+    np.testing.assert_allclose(
+        run.forecast["mean"][1:], run.analysis["mean"][:-1] @ A.T, rtol=1e-5, atol=1e-6
+    )
+    read = load_amortised(save_amortised(tmp_path / "one", filter), ThreeDVar(1.0))
+    again = assimilate(jax.random.key(6), read, MODEL, SENSOR, twin.observations, start, truth=twin.truth)
+    np.testing.assert_array_equal(run.analysis["mean"], again.analysis["mean"])
+
+
+def test_a_fresh_network_leaves_3d_var_as_it_is():
+    sensor = Measurement(Subset(range(0, 40, 2)), Gaussian(1.0))
+    model = Lorenz96(n=40)
+    base = ThreeDVar().prepare(model, sensor)
+    twin = simulate(jax.random.key(0), model, sensor, 5)
+    amortised = AmortisedMASF(base, climatology=100)
+    members = twin.truth[:1] + jax.random.normal(jax.random.key(2), (2, 40))
+    runs = [
+        assimilate(jax.random.key(1), each, model, sensor, twin.observations, members)
+        for each in (base, amortised)
+    ]
+    for part in ("mean", "spread"):
+        np.testing.assert_allclose(*(each.analysis[part] for each in runs), rtol=2e-4, atol=1e-5)
+
+
+def test_a_training_that_finds_nothing_returns_the_start():
+    practice = dataclasses.replace(PRACTICE, ensemble_sizes=(6, 9))
+    config = dataclasses.replace(CONFIG, steps=4, learning_rate=0.0, batch_size=2, validate_every=None)
+    start = AmortisedMASF(ETKF(), architecture=SMALL, climatology=100)
+    with pytest.warns(UserWarning, match="nothing better than the start"):
+        filter, rounds = train_through_cycles(
+            jax.random.key(2), start, MODEL, SENSOR, practice, config, window=2
+        )
+    assert [each.chosen for each in rounds] == [True, False]
+    assert rounds[0].rmse == rounds[1].rmse
+    twin = simulate(jax.random.key(5), MODEL, SENSOR, 3)
+    members = jax.random.normal(jax.random.key(6), (6, 2))
+    runs = [
+        assimilate(jax.random.key(7), each, MODEL, SENSOR, twin.observations, members)
+        for each in (ETKF(), filter)
+    ]
+    np.testing.assert_allclose(*(each.analysis["mean"] for each in runs), rtol=1e-4, atol=1e-5)
+
+
+def test_what_it_cannot_be_is_told():
+    with pytest.raises(ValueError, match="at least one cycle; got 0"):
+        train_through_cycles(jax.random.key(0), one_run(), MODEL, SENSOR, PRACTICE, CONFIG, window=0)
+    with pytest.raises(ValueError, match="n_steps must be 1"):
+        AmortisedMASF(ThreeDVar(), n_steps=2)
+    with pytest.raises(TypeError, match="must be an ensemble filter"):
+        Gate(AmortisedMASF(ThreeDVar()), EnKF())
+    with pytest.raises(ValueError, match="equally weighted members, or be a ThreeDVar"):
+        AmortisedMASF(ParticleFilter(), climatology=100).init(jax.random.key(0), jnp.zeros((4, 2)))
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on_bit_for_bit(trained, tmp_path, monkeypatch):
+    from masf_jax.training import trees
+
+    class Killed(BaseException):
+        pass
+
+    class KilledWhileKeeping(trees.Kept):
+        def write(self, tree, about, last=False):
+            super().write(tree, about, last=True)
+            raise Killed
+
+    given = (jax.random.key(1), one_run(), MODEL, SENSOR, PRACTICE, CONFIG)
+    monkeypatch.setattr("masf_jax.masf.amortised.through_cycles.Kept", KilledWhileKeeping)
+    with pytest.raises(Killed):
+        train_through_cycles(*given, window=6, kept=tmp_path / "kept")
+    monkeypatch.undo()
+    filter, _ = train_through_cycles(*given, window=6, kept=tmp_path / "kept")
+    whole, again = (jax.tree.leaves(each.denoiser.params) for each in (trained[0], filter))
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert eqx.tree_equal(trained[0].calibration, filter.calibration)
