@@ -36,7 +36,8 @@ LEVELS = [
     {"results"},
     {"plots"},
     {"driver"},
-    {"masf.amortised.practice", "masf.amortised.training", "masf.amortised.files", "amortised"},
+    {f"masf.amortised.{name}" for name in ("practice", "training", "through_cycles", "files")}
+    | {"amortised"},
     {"smoothers"},
     {"estimation"},
     {"cli", "__main__"},

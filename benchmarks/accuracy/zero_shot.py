@@ -26,7 +26,13 @@ from suite.common import arguments, finish, header, table
 from suite.ring_models import Lorenz2005II, Lorenz2005III, VissioLucarini
 
 from masf_jax import assimilate, dynamics as d, filters as f, measurements as m, simulate
-from masf_jax.amortised import Practice, load_amortised, pretrained_file, train_on_policy
+from masf_jax.amortised import (
+    Practice,
+    load_amortised,
+    pretrained_file,
+    train_on_policy,
+    train_through_cycles,
+)
 from masf_jax.ensemble import Inflation
 from masf_jax.masf import AmortisedMASF
 from masf_jax.training import FitConfig
@@ -135,36 +141,22 @@ def tuned(model: d.Dynamics, case: Case, cycles: int) -> tuple[f.LETKF, str]:
 
 
 def fine_tuned(filter: AmortisedMASF, model: d.Dynamics, case: Case) -> tuple[AmortisedMASF, float]:
-    """After short rounds on cycles of the model, and the CPU seconds that they took."""
-    large = len(model.state_shape) == 3
-    practice = Practice(
-        runs=4 if large else 24,
-        cycles=16 if large else 100,
-        burn_in=4 if large else 20,
-        intervals=(case.interval,),
-        ensemble_sizes=(case.members,),
-        spread=0.3,
-    )
-    begun = time.process_time()
-    tuned, _ = train_on_policy(
-        jax.random.key(7),
-        filter,
-        model,
-        case.measurement(model),
-        practice,
-        FitConfig(
-            learning_rate=1e-3,
-            weight_decay=1e-3,
-            steps=150 if large else 500,
-            batch_size=16 if large else 64,
-            ema_decay=0.99,
-        ),
-        rounds=3 if large else 6,
-        replay=0.6,
-        cooling=0.7,
-        fine_tune=True,
-        factors=(1.0,),
-    )
+    """After training on the model, and the CPU seconds that it took, compilation included.
+
+    On rings through cycles; on flows, of which a cycle costs more, by rounds.
+    """
+    begun, sensor, key = time.process_time(), case.measurement(model), jax.random.key(7)
+    here = {"intervals": (case.interval,), "ensemble_sizes": (case.members,), "spread": 0.3}
+    config = FitConfig(weight_decay=1e-3, ema_decay=0.98)
+    if len(model.state_shape) == 3:
+        practice = Practice(runs=4, cycles=16, burn_in=4, **here)
+        config = dataclasses.replace(config, learning_rate=1e-3, steps=150, batch_size=16)
+        options = {"rounds": 3, "cooling": 0.7, "fine_tune": True, "factors": (1.0,)}
+        tuned, _ = train_on_policy(key, filter, model, sensor, practice, config, **options)
+    else:
+        practice = Practice(runs=64, cycles=150, burn_in=30, **here)
+        config = dataclasses.replace(config, learning_rate=2e-3, steps=400, batch_size=8, validate_every=50)
+        tuned, _ = train_through_cycles(key, filter, model, sensor, practice, config, window=6)
     return tuned, time.process_time() - begun
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout, Placement, current
 from ..dynamics.rollout import advance
-from ..ensemble.double import exactly_where, in_double
+from ..ensemble.double import any_of_batch, exactly_where, in_double
 from ..ensemble.inflation import Inflation
 from ..ensemble.statistics import anomalies, member_mean, member_sum, member_variance, weighted_moments
 from ..measurements.measurement import Measurement
@@ -207,14 +207,21 @@ class Filter(eqx.Module):
 
 
 def where_measured(mask: Bool[Array, "*z"], use: Callable[[T], tuple[T, Info]], state: T) -> tuple[T, Info]:
-    """use(state) if any value is valid; else `state` as it is, and NaN for what would be reported."""
+    """use(state) if any value is valid; else `state` as it is, and NaN for what would be reported.
+
+    Under `vmap` one branch runs for all: a `cond` with a flag of each run would give each run a copy of all
+    that `use` closes over, the parameters of networks too.
+    """
     traced = eqx.filter_closure_convert(use, state)  # once: what `use` reports is known only then
-    shapes = traced.out_struct[1]
+    shapes, measured = traced.out_struct[1], mask.any()
 
     def leave(state: T) -> tuple[T, Info]:
         return state, jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
 
-    return jax.lax.cond(mask.any(), lambda state: traced(state), leave, state)
+    def run(state: T) -> tuple[T, Info]:
+        return jax.tree.map(lambda new, old: jnp.where(measured, new, old), traced(state), leave(state))
+
+    return jax.lax.cond(any_of_batch(measured), run, leave, state)
 
 
 def mean_measurement(state: State, measurement: Measurement) -> Float[Array, "*z"]:

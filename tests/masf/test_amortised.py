@@ -54,7 +54,8 @@ def drawn_by(filter, measurement, ensemble, key):
     """Context, members and mean factor of one analysis."""
     mask = jnp.ones(ensemble.shape[1:], bool)
     context, _ = filter.context(key, filter.init(key, ensemble), ensemble[0], mask, measurement)
-    return context, *filter.sample(key, context)
+    after, factor = filter.sample(key, context)
+    return context, after.ensemble, factor
 
 
 def test_a_fresh_network_leaves_the_base_filter_as_it_is(key):
@@ -184,5 +185,5 @@ def test_it_must_be_prepared_and_its_base_have_equal_weights(key):
     ensemble = forecast(key, Lorenz63())
     with pytest.raises(ValueError, match=r"filter\.prepare"):
         cycle(AmortisedMASF(ETKF()), measurement, ensemble, key)
-    with pytest.raises(ValueError, match="ParticleFilter has not"):
+    with pytest.raises(ValueError, match="ParticleFilter is neither"):
         AmortisedMASF(ParticleFilter()).init(key, ensemble)
