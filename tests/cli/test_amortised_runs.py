@@ -252,6 +252,24 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     np.testing.assert_array_equal(known[0]["mean"], known[1]["mean"])
 
 
+def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
+    file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var"]
+    steps = ["filter.training.window=2", "filter.training.steps=6", "filter.training.batch_size=2"]
+    assert main(["train", *one, *TRAINING[:3], *steps, f"output_dir={file}"]) == 0
+    assert "in simulated cycles: RMSE" in capsys.readouterr().out
+    about = inspect(file)["fingerprint"]
+    assert about["trained_on"]["filter"]["training"]["window"] == 2
+    assert [set(each) for each in about["rounds"]] == [{"rmse", "spread"}] * 2
+    used = [*one, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}"]
+    assert main(["run", *used]) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_cycles"] == 4
+    capsys.readouterr()
+    assert main(["run", *used, "filter.gate=true", "overwrite=true"]) == 2
+    assert "filter.base=three_d_var has none" in capsys.readouterr().err
+    assert main(["run", *one]) == 2
+    assert "filter.base=three_d_var (rings" in capsys.readouterr().err
+
+
 def test_what_cannot_be_trained_further(trained, tmp_path, capsys):
     file, _ = trained
     further = ["train", *PROBLEM, *TRAINING, "from=lorenz63_sakov2012"]

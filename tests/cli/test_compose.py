@@ -197,6 +197,7 @@ BAD = {
     "measurement.noise=1": ("measurement.noise must be a mapping",),
     "seed": ("KEY=VALUE", "'seed'"),
     "--sede=3": ("unknown option",),
+    "--overwrite": ("no option of this command: write overwrite=true",),
     "filter=etkf,enkf": ("run -m",),
     "~filter": ("KEY=VALUE",),
     "filter=[etkf": ("cannot read",),

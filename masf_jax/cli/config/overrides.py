@@ -42,6 +42,9 @@ def parse(overrides: list[str]) -> list[Override]:
         InputError: not of the form KEY=VALUE.
     """
     for text in overrides:
+        if text in _OPTIONS:
+            remedy = ": write overwrite=true" if text == "--overwrite" else " here"
+            raise InputError(f"{text} is no option of this command{remedy}. What it takes: --help")
         if text.startswith("-"):
             raise unknown("option", text, _OPTIONS)
         if len(text) > _LONGEST or text.count("[") + text.count("{") > _LONGEST // 20:
