@@ -16,7 +16,7 @@ from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import SCORES
 from .twin import Simulation
 
-__all__ = ["check_members", "check_observations", "check_problem", "refuse_on_host", "traced"]
+__all__ = ["check_members", "check_problem", "refuse_on_host", "traced"]
 
 _SAVEABLE = ("mean", "spread", "ensemble")
 
@@ -34,16 +34,6 @@ def refuse_on_host(**given: Any) -> None:
                 f"{name}={value!r} takes results to the host while the run goes on, which a run inside "
                 "jax.jit, grad or vmap cannot: leave it out (derivatives in little memory: checkpoint=True)."
             )
-
-
-def check_observations(observations: Any) -> None:
-    """Raises TypeError for a table or an array, which has no times."""
-    if not isinstance(observations, Observations | Simulation):
-        raise TypeError(
-            "observations must be measurements.Observations(values, steps), steps being the model step "
-            "number of each row, or one number of steps between rows; got "
-            f"{type(observations).__name__}. From a table with dates: docs/observations.md."
-        )
 
 
 def check_problem(

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from .arrays import check_key, real_array
 from .callables import kept as kept_function, unwrapped
-from .checks import check_members, check_observations, check_problem, refuse_on_host, traced
+from .checks import check_members, check_problem, refuse_on_host, traced
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.host import host_errors
@@ -29,6 +29,7 @@ from .filters.function import as_filter
 from .filters.likelihood import Likelihood
 from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
+from .measurements.rows import ObservationsLike, as_observations
 from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
 from .plots.shown import Shown
 from .printed import assimilation_text
@@ -37,7 +38,7 @@ from .progress import cycle_bar
 from .quality_control import GrossErrorCheck
 from .record import Record, Stored
 from .results.given import Given
-from .run_state import RunState
+from .run_state import RunState, equal_members
 from .training.trees import identity
 from .twin import Simulation
 
@@ -102,6 +103,15 @@ class Assimilation(eqx.Module, Shown):
     def final(self) -> State:
         """The filter's state after the last cycle."""
         return self.end.state
+
+    @property
+    def members(self) -> Float[Array, "N *state"]:
+        """The ensemble after the last cycle, whatever `save` keeps; `dynamics.advance` forecasts it on.
+
+        Raises:
+            ValueError: a filter that has a mean and a covariance instead, or members of unequal weights.
+        """
+        return equal_members(self.final)
 
 
 class _Problem(eqx.Module):
@@ -221,7 +231,7 @@ def assimilate(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations | Simulation,
+    observations: ObservationsLike | Simulation,
     ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
     *,
     start: RunState | None = None,
@@ -257,8 +267,10 @@ def assimilate(
             f(key, members, innovations) (see `filters.Function`).
         dynamics: a model, or a function f(x), f(x, time) or f(x, time, key) of one member and one step of
             dt = 1 (see `dynamics.Function`).
-        observations: K cycles; see `Observations` for gaps and irregular times. Or a twin experiment that is
-            made along the way, truth and all (`Simulation`): with `save_to`, memory does not grow with K.
+        observations: K cycles; see `Observations` for gaps and irregular times. An array (K, *z) has a row
+            for each of the model steps 1, 2, …, K (those after `start`'s); NaN is missing. Or a twin
+            experiment that is made along the way, truth and all (`Simulation`): with `save_to`, memory does
+            not grow with K.
         ensemble: (N, *state_shape) members at step 0; not with `start`. A `KalmanFilter` that has a mean and
             a covariance needs none.
         start: where another call ended (`Assimilation.end`), or what `begin` made. Observations that are n
@@ -290,13 +302,15 @@ def assimilate(
         CheckpointError: what is in `save_to` is another run's.
         FaultError: a cycle that cannot be used, where the policy is "error".
         ProcessLostError: another process of the run has ended.
+        TypeError: observations that are neither, such as a table with times of its own.
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
             unknown name in `save` or `scores`, members that the devices do not divide, or what
             `filter.prepare` refuses.
     """
     if ensemble is not None and start is not None:
         raise ValueError("give either the first ensemble, or start: where another run ended.")
-    check_observations(observations)
+    if not isinstance(observations, Simulation):
+        observations = as_observations(observations)
     dynamics = as_dynamics(dynamics, _state_shape(ensemble, start))
     unspread = as_filter(filter).prepare(dynamics, measurement)  # a run that goes on may have other devices
     filter = unspread.spread(layout)

@@ -6,13 +6,19 @@ import os
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, UInt32
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from .filters.base import EnsembleState, State
 from .training.files import absolute
 from .training.trees import read_tree, write_tree
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "equal_members"]
+
+
+_EQUAL = 1e-6
+"""Logarithms of weights may differ by so much: round-off."""
 
 
 class RunState(eqx.Module):
@@ -55,3 +61,24 @@ class RunState(eqx.Module):
             CheckpointError: no run state, a damaged one, or one of another filter, model or ensemble.
         """
         return read_tree(absolute(path), "run state", like, "another filter, model, ensemble or precision")[0]
+
+
+def equal_members(state: State) -> Float[Array, "N *state"]:
+    """The members of a state, each of which counts as much as another.
+
+    Raises:
+        ValueError: there are none, or they have unequal weights (traced weights are not looked at).
+    """
+    if not isinstance(state, EnsembleState):
+        raise ValueError(
+            "this filter has a mean and a covariance, and no members: they are run.final.mean and "
+            "run.final.covariance; members are draws, jax.random.multivariate_normal(key, mean.ravel(), "
+            "covariance, (N,)), in the shape of the state."
+        )
+    weights = state.log_weights
+    if weights is not None and not isinstance(weights, Tracer) and np.ptp(np.asarray(weights)) > _EQUAL:
+        raise ValueError(
+            "the members have unequal weights: they are run.final.ensemble, with run.final.log_weights; "
+            "N draws of them have the numbers jax.random.categorical(key, run.final.log_weights, shape=(N,))."
+        )
+    return state.ensemble

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from masf_jax import FilterDivergedWarning, assimilate, simulate
-from masf_jax.dynamics import Climatology as Moments, Function, Linear, ModelError
+from masf_jax.dynamics import Climatology as Moments, Function, Linear, ModelError, advance
 from masf_jax.ensemble import Inflation
 from masf_jax.filters import ETKF, LETKF, EnKF, KalmanFilter, ParticleFilter, ThreeDVar
 from masf_jax.filters.faults import FaultPolicy
@@ -218,8 +218,31 @@ def test_save_policies(key):
     np.testing.assert_allclose(everything.analysis["mean"], members.mean(1), atol=1e-5)
     np.testing.assert_allclose(everything.analysis["spread"], members.std(1, ddof=1), atol=1e-5)
     np.testing.assert_array_equal(members[-1], everything.final.ensemble)
+    np.testing.assert_array_equal(nothing.members, members[-1])
     oracle = assimilate(key, KalmanFilter(), *problem[2:], save=("ensemble", "mean"), scores=())
     assert set(oracle.analysis) == {"mean"}  # a Gaussian state has no members
+    with pytest.raises(ValueError, match=r"run\.final\.mean and run\.final\.covariance"):
+        _ = oracle.members
+
+
+def test_members_of_unequal_weights_are_not_given_as_equals(key):
+    dynamics, measurement, twin, ensemble = setup()
+    problem = (dynamics, measurement, twin.observations, ensemble)
+    run = assimilate(key, ParticleFilter(), *problem, save=(), scores=())
+    resampled = eqx.tree_at(lambda run: run.end.state.log_weights, run, jnp.full(N, -np.log(N)))
+    np.testing.assert_array_equal(resampled.members, run.final.ensemble)
+    unequal = eqx.tree_at(lambda run: run.end.state.log_weights, run, jnp.linspace(-5.0, -1.0, N))
+    with pytest.raises(ValueError, match=r"unequal weights(.|\n)*run\.final\.log_weights"):
+        _ = unequal.members
+
+
+def test_a_forecast_from_where_a_run_ended(key):
+    """At the times that follow: steps 3, 4, 5 and 6 of x ← x + time."""
+    model, measurement = Function(lambda x, time: x + time, (2,)), Measurement(Identity(), Gaussian(0.5))
+    ensemble = jax.random.normal(key, (N, 2))
+    run = assimilate(key, ETKF(), model, measurement, np.ones((3, 2)), ensemble)
+    later = advance(model, run.members, run.end.step, key, 4)
+    np.testing.assert_allclose(later, run.members + 18.0, rtol=1e-5)
 
 
 def test_scores_against_saved_fields(key):

@@ -6,13 +6,14 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 import masf_jax
 from masf_jax import MASF, GrossErrorCheck, assimilate, dynamics, filters, measurements
 from masf_jax.amortised import train_on_policy
 from masf_jax.arrays import check_key, real_array
-from masf_jax.checks import check_observations
 from masf_jax.dynamics import Function, Linear as LinearModel, Lorenz96, spun_up_ensemble
 from masf_jax.estimation import estimate
 from masf_jax.filters import (
@@ -36,9 +37,11 @@ from masf_jax.measurements import (
     Subset,
     join,
 )
+from masf_jax.measurements.rows import as_observations
 from masf_jax.smoothers import ienks
 from masf_jax.smoothers.sda_training import climatological_trajectories
 from masf_jax.training import fit, pretrain
+from masf_jax.twin import Twin
 
 RING = Lorenz96(8)
 PLAIN = Function(lambda x, time: x, (8,))
@@ -229,9 +232,16 @@ def test_half_precision_is_not_computed_in(half):
 
 
 def test_a_table_in_place_of_observations():
-    with pytest.raises(TypeError, match=r"Observations\(values, steps\)(.|\n)*got ndarray\. From a table"):
-        check_observations(np.zeros((3, 8)))
-    check_observations(Observations(np.zeros((3, 8)), 1))
+    """Its times would be ignored. (An array has none: its rows are a step apart.)"""
+    table = pd.DataFrame(np.zeros((3, 8)))
+    with pytest.raises(TypeError, match=r"Observations\(values, steps\)(.|\n)*got DataFrame\. From a table"):
+        as_observations(table)
+    with pytest.raises(TypeError, match="got DataArray"):
+        as_observations(xr.DataArray(table))
+    with pytest.raises(TypeError, match=r"got Twin: give its \.observations"):
+        as_observations(Twin(jnp.zeros((3, 8)), Observations(np.zeros((3, 8)), 1)))
+    given = Observations(np.zeros((3, 8)), 1)
+    assert as_observations(given) is given
 
 
 INFLATED = {

@@ -18,5 +18,5 @@ found = observations.read("stations.nc", model, sensor, time_unit="hours", time_
 members = 14 + 3 * jax.random.normal(jax.random.key(0), (30, 40))
 run = assimilate(jax.random.key(1), filters.LETKF(80.0), model, sensor, found.observations, members)
 run.to_netcdf("analyses.nc", dates=found.dates, units=found.units)
-tomorrow = advance(model, run.end.state.ensemble, run.end.step, jax.random.key(2), 24)
+tomorrow = advance(model, run.members, run.end.step, jax.random.key(2), 24)
 print(tomorrow.mean(0)[:3], tomorrow.std(0)[:3])

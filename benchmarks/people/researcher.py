@@ -7,7 +7,7 @@ from ringnet import RingNet, first, measured
 
 from masf_jax import assimilate, dynamics, filters, measurements
 
-observations = measurements.Observations(measured(50), 1)
+values = measured(50)
 sensor = measurements.Measurement(measurements.Identity(), measurements.Gaussian(0.1))
 members = jax.vmap(first)(jax.random.split(jax.random.key(1), 20))
 
@@ -15,8 +15,8 @@ members = jax.vmap(first)(jax.random.split(jax.random.key(1), 20))
 @eqx.filter_value_and_grad
 def loss(net):
     model = dynamics.ModelError(dynamics.Function(net, (8,), 1.0), 0.1)
-    run = assimilate(jax.random.key(2), filters.ETKF(), model, sensor, observations, members)
-    return ((run.forecast["mean"] - observations.values) ** 2).mean()
+    run = assimilate(jax.random.key(2), filters.ETKF(), model, sensor, values, members)
+    return ((run.forecast["mean"] - values) ** 2).mean()
 
 
 net, adam = RingNet(jax.random.key(0)), optax.adam(0.01)

@@ -28,7 +28,7 @@ out.write_text("".join(told[: int(run.cycle)]))  # a line whose state was not ke
 while True:
     lines = seen.read_text().splitlines()
     for line in lines[int(run.cycle) :]:
-        z = measurements.Observations([[float(line)]], 1)
+        z = jnp.array([[float(line)]])
         now = assimilate(None, filter, model, sensor, z, start=run)
         run = now.end
         with out.open("a") as file:

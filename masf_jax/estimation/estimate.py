@@ -12,7 +12,8 @@ from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..filters.base import Filter
 from ..filters.function import as_filter
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from .engine import Engine, Estimate
 from .state import AugmentedState
 from .unknown import Prior, Problem, Unknown, Unknowns
@@ -25,7 +26,7 @@ def estimate(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     ensemble: Shaped[Array, "N *state"],
     *,
     unknown: Mapping[str, Prior | Unknown],
@@ -56,4 +57,4 @@ def estimate(
     chosen = AugmentedState() if engine is None else engine
     if not isinstance(chosen, Engine):
         raise TypeError(f"engine must be an Engine, AugmentedState() say; got {type(chosen).__name__}.")
-    return chosen(key, problem, unknowns, observations, ensemble, **options)
+    return chosen(key, problem, unknowns, as_observations(observations), ensemble, **options)

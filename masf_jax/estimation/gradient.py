@@ -17,6 +17,7 @@ from ..dynamics.base import Dynamics
 from ..filters.base import Filter
 from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Measurement, Observations
+from ..measurements.rows import ObservationsLike
 from ..numbers import within
 from .engine import Engine, Estimate
 from .fixed import Fixed, Given, parted
@@ -33,7 +34,7 @@ def log_likelihood(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     ensemble: Shaped[Array, "N *state"],
     likelihood: Likelihood | None = None,
     **options: Any,

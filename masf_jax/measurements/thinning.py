@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .base import Operator
 from .coarsen import Coarsen
 from .measurement import Observations
+from .rows import ObservationsLike, as_observations
 from .selection import Subset, grid_stride
 
 __all__ = ["Superobs", "Thinned", "superob", "thin"]
@@ -32,7 +33,7 @@ class Superobs(NamedTuple):
     operator: Operator
 
 
-def thin(observations: Observations, every: int, start: int = 0) -> Thinned:
+def thin(observations: ObservationsLike, every: int, start: int = 0) -> Thinned:
     """Every `every`-th value along each grid direction.
 
     The measurement has shape (m,), (ny, nx) or (channels, ny, nx). Where errors are correlated over short
@@ -47,6 +48,7 @@ def thin(observations: Observations, every: int, start: int = 0) -> Thinned:
     Raises:
         ValueError: `every` < 1, or a `start` that leaves nothing.
     """
+    observations = as_observations(observations)
     values = np.asarray(observations.values)
     shape = values.shape[1:]
     mask = grid_stride(shape, every, start)
@@ -60,7 +62,7 @@ def thin(observations: Observations, every: int, start: int = 0) -> Thinned:
 
 
 def superob(
-    observations: Observations,
+    observations: ObservationsLike,
     std: ArrayLike,
     factor: int,
     *,
@@ -87,6 +89,7 @@ def superob(
     Raises:
         ValueError: a factor that does not divide, or a number out of range.
     """
+    observations = as_observations(observations)
     values, valid = np.asarray(observations.values), np.asarray(observations.mask)
     measured = values.shape[1:]
     if not 0 < least <= 1 or not 0 <= correlation <= 1:

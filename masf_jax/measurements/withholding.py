@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from .measurement import Observations
+from .rows import ObservationsLike, as_observations
 
 __all__ = ["drawn_places", "withhold"]
 
 
 def withhold(
-    observations: Observations, which: float | Sequence[int], seed: int = 0
+    observations: ObservationsLike, which: float | Sequence[int], seed: int = 0
 ) -> tuple[Observations, Observations]:
     """The observations in two parts: those for the analyses, and those that are withheld to score them.
 
@@ -32,6 +33,7 @@ def withhold(
     Raises:
         ValueError: no such number, a share that is none, or nothing left in one of the parts.
     """
+    observations = as_observations(observations)
     there = np.logical_or.reduce(np.asarray(observations.mask))
     if isinstance(which, float):
         places = drawn_places(which, seed, there)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 
 __all__ = ["Desroziers", "desroziers"]
 
@@ -30,7 +31,7 @@ class Desroziers(NamedTuple):
 
 def desroziers(
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     forecast: Float[Array | np.ndarray, "K *state"],
     analysis: Float[Array | np.ndarray, "K *state"],
     *,
@@ -52,6 +53,7 @@ def desroziers(
         skip: cycles at the beginning that do not count.
         diagonal: only the diagonals, for many values.
     """
+    observations = as_observations(observations)
     z, mask = observations.values[skip:], observations.mask[skip:]
 
     def residuals(z: Array, valid: Array, x: Array) -> Array:

@@ -34,7 +34,8 @@ from ..filters.kalman.etkf import ETKF
 from ..filters.kalman.letkf import LETKF
 from ..filters.rounding import of_storage
 from ..loops import ReverseMode
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..quality_control import GrossErrorCheck
 from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
@@ -113,7 +114,7 @@ def enks(
     filter: EnsembleFilter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
     lag: int | None = None,
@@ -157,6 +158,7 @@ def enks(
         TypeError: another filter.
     """
     check_key(key)
+    observations = as_observations(observations)
     if not isinstance(filter, EnKF | ETKF | EnSRF | LETKF):
         raise TypeError(
             "the ensemble smoother needs a filter whose analysis is a transform of the members, EnKF, ETKF, "

@@ -23,6 +23,7 @@ from ..ensemble.double import exactly_where, in_double, round_off
 from ..filters.faults import ROUNDING_LIMIT
 from ..loops import kept_seldom
 from ..measurements.measurement import Measurement, Observations
+from ..measurements.rows import ObservationsLike, as_observations
 from ..numbers import number
 from ..results.given import Given
 from .trajectories import Trajectory, given_of
@@ -141,17 +142,18 @@ class FourDVar(eqx.Module):
         background: Float[Array, "*state"],
         dynamics: Dynamics,
         measurement: Measurement,
-        observations: Observations,
+        observations: ObservationsLike,
     ) -> Variational:
         """The minimum found from v = 0; compiled, and fit for `jax.vmap`.
 
         Args:
             background: x_b, at step 0.
-            observations: see `Observations`; a gap in the middle counts for nothing, steps may be irregular.
+            observations: see `assimilate`; a gap in the middle counts for nothing, steps may be irregular.
 
         Raises:
             ValueError: shapes that do not fit, or irregular steps that are traced.
         """
+        observations = as_observations(observations)
         dynamics = as_dynamics(dynamics, np.shape(background))
         background, longest = self.checked(background, dynamics, measurement, observations)
         if dynamics.step_noise_variance is not None:

@@ -23,7 +23,8 @@ from ..filters.faults import FaultPolicy
 from ..filters.kalman.ienkf import IEnKF, Window
 from ..filters.rounding import of_storage
 from ..loops import ReverseMode
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..quality_control import GrossErrorCheck
 from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
@@ -118,7 +119,7 @@ def ienks(
     filter: Filter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     ensemble: Shaped[Array | np.ndarray, "N *state"],
     *,
     lag: int | None,
@@ -169,6 +170,7 @@ def ienks(
         TypeError: another filter.
     """
     check_key(key)
+    observations = as_observations(observations)
     if not isinstance(filter, IEnKF):
         raise TypeError(
             f"the iterative ensemble smoother takes the settings of an IEnKF; got {type(filter).__name__}. "

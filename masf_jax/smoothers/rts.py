@@ -33,7 +33,8 @@ from ..filters.kalman.exact import (
     with_noise,
 )
 from ..loops import ReverseMode
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..numbers import as_float
 from ..quality_control import GrossErrorCheck
@@ -168,7 +169,7 @@ def rts(
     filter: KalmanFilter,
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
     *,
     truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
@@ -212,6 +213,7 @@ def rts(
         ValueError: a first Gaussian that is not given, an inflation below 1, or what `assimilate` refuses.
         TypeError: another filter.
     """
+    observations = as_observations(observations)
     if not isinstance(filter, KalmanFilter):
         raise TypeError(
             f"the Rauch-Tung-Striebel smoother goes back over a KalmanFilter; got {type(filter).__name__}. "

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..arrays import check_key
 from ..denoisers.base import Denoiser
 from ..loops import counted
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from ..numbers import within
 from .guidance import Guidance, InflatedNoise, Measured
 
@@ -84,7 +85,7 @@ class SDA(eqx.Module):
         n: int,
         n_states: int,
         measurement: Measurement | None = None,
-        observations: Observations | None = None,
+        observations: ObservationsLike | None = None,
         at_once: int | None = None,
     ) -> Float[Array, "n L *state"]:
         """n independent draws of the trajectory, in the state's units; compiled. Draw i uses fold_in(key, i).
@@ -92,7 +93,8 @@ class SDA(eqx.Module):
         Args:
             n_states: L. State j is j intervals of the training trajectories after the first.
             measurement, observations: of the states at `observations.steps`, which count states (0 is the
-                first); any operator, any gaps, any times. None: draws of the prior.
+                first); any operator, any gaps, any times. An array (K, *z) is of states 1, 2, …, K. None:
+                draws of the prior.
             at_once: draws computed together; None: all.
 
         Raises:
@@ -105,13 +107,14 @@ class SDA(eqx.Module):
         return _draws(self, key, measured, n, n_states, at_once)
 
     def measured(
-        self, n_states: int, measurement: Measurement | None, observations: Observations | None
+        self, n_states: int, measurement: Measurement | None, observations: ObservationsLike | None
     ) -> Measured | None:
         """The measurements of a trajectory of `n_states` states, checked."""
         if measurement is None or observations is None:
             if measurement is not observations:
                 raise ValueError("give both measurement and observations, or neither for draws of the prior.")
             return None
+        observations = as_observations(observations)
         shape = measurement.output_shape(self.mean.shape)
         if observations.values.shape[1:] != shape:
             raise ValueError(

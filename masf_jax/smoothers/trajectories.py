@@ -19,6 +19,7 @@ from ..driver import given_arrays, observed_components, saved
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState
 from ..measurements.measurement import Measurement, Observations
+from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES, cycle_scores
 from ..results.given import Given
 from .smoothing import Smoothing
@@ -74,7 +75,7 @@ def from_draws(
     draws: Float[Array, "n L *state"],
     dynamics: Dynamics,
     measurement: Measurement,
-    observations: Observations,
+    observations: ObservationsLike,
     truth: ArrayLike | None = None,
     interval: int = 1,
 ) -> Smoothing:
@@ -90,6 +91,7 @@ def from_draws(
     Raises:
         ValueError: arrays that do not fit.
     """
+    observations = as_observations(observations)
     n, n_states = draws.shape[:2]
     if n < 2 or draws.shape[2:] != dynamics.state_shape:
         raise ValueError(

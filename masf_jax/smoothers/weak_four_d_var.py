@@ -19,7 +19,8 @@ from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
-from ..measurements.measurement import Measurement, Observations
+from ..measurements.measurement import Measurement
+from ..measurements.rows import ObservationsLike, as_observations
 from ..results.given import Given
 from .four_d_var import Found, FourDVar, minimised, norm, round_off_of, told, trajectory, whitened_misfits
 from .trajectories import Trajectory, given_of
@@ -110,7 +111,7 @@ class WeakFourDVar(FourDVar):
         background: Float[Array, "*state"],
         dynamics: Dynamics,
         measurement: Measurement,
-        observations: Observations,
+        observations: ObservationsLike,
     ) -> WeakVariational:
         """The minimum found from v = 0, η = 0; compiled, and fit for `jax.vmap`.
 
@@ -118,6 +119,7 @@ class WeakFourDVar(FourDVar):
             ValueError: a model without error and no q, a q of another shape or not positive semi-definite,
                 or what `FourDVar` refuses.
         """
+        observations = as_observations(observations)
         dynamics = as_dynamics(dynamics, np.shape(background))
         background, longest = self.checked(background, dynamics, measurement, observations)
         _check(self.q, dynamics)
