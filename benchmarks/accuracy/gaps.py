@@ -83,7 +83,7 @@ SYSTEMS = {
             **SAMPLED,
         },
         "etkf",
-        ["filter.base=etkf", "filter.rotation=true", "filter.checkpoint=lorenz63_sakov2012"],
+        ["filter.base=etkf", "filter.rotation=true", "filter.checkpoint=lorenz63_rounds"],
     ),
     "lorenz96": System(
         "Lorenz-96, every second variable, variance 1, N = 20",

@@ -24,6 +24,8 @@ from masf_jax.denoisers import in_type
 from masf_jax.metrics.summary import mean_and_standard_error
 
 CASES = {"lorenz63_sakov2012": (600, 100), "lorenz96_partial": (600, 100), "kolmogorov_grid": (20, 4)}
+OTHER = {"lorenz63_sakov2012": "lorenz63_rounds"}
+"""The network, where it is not the experiment's."""
 """Cycles, and those left out of averages."""
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         held = {}
         for seed in range(args.seeds):
             keys = [f"experiment={name}", "filter=masf_amortised", f"n_cycles={n_cycles}", f"seed={seed}"]
+            keys += [f"filter.checkpoint={OTHER.get(name, name)}"]
             settings = compose([*keys, f"burn_in={burn_in}"])
             with precision(settings.precision):
                 given = build(settings)

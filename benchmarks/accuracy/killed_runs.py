@@ -27,6 +27,7 @@ COMMANDS = {
     "sweep": ["run", "-m", "filter=etkf,enkf", "seed=0,1", *SMALL, "n_cycles=15000"],
     "train": [
         *("train", "experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=10"),
+        "filter.training.window=0",
         *(f"filter.training.{each}" for each in TRAINING),
         *(f"filter.practice.{each}" for each in PRACTICE),
     ],
