@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +20,7 @@ __all__ = ["VALID", "read_csv"]
 _MISSING = ("", "nan", "na")
 VALID = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _COLUMNS = "time,value[,index | ,station | ,x[,y]][,valid] or time,value_0,value_1,…"
+_OWN = "observations.columns=[TIME,VALUE,…]"
 _PLACES = (["index"], ["station"], ["x"], ["x", "y"], [])
 _BYTES_A_BYTE = 8
 """Memory that a byte of text takes while it is read."""
@@ -27,8 +28,12 @@ _BYTES_A_BYTE = 8
 Rows = list[tuple[int, list[str]]]
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, named: Sequence[str] | None = None) -> Table:
     """Reads `# key: value` comments, a header row, and the rows.
+
+    Args:
+        named: what the file calls the column of times and, in order, those of the measured values; others
+            are not read. None: they have the names of docs/observations.md.
 
     Raises:
         FileError: naming file, line and column.
@@ -70,7 +75,7 @@ def read_csv(path: Path) -> Table:
         raise FileError(f"{path}, line {lines.first if lines else 1}: {what}{hint}.") from error
     if len(rows) < 2:
         raise FileError(f"{path} holds no rows: expected a header {_COLUMNS} and a row per value.")
-    return _table(path, rows[0][1], rows[1:], about)
+    return _table(path, rows[0][1], rows[1:], about, named)
 
 
 class _Lines(Iterator[str]):
@@ -97,8 +102,14 @@ class _Lines(Iterator[str]):
         raise StopIteration
 
 
-def _table(path: Path, header: list[str], rows: Rows, about: dict[str, str]) -> Table:
-    _check_header(path, header)
+def _table(
+    path: Path, header: list[str], rows: Rows, about: dict[str, str], named: Sequence[str] | None
+) -> Table:
+    _check_separated(path, header)
+    if named is None:
+        _check_header(path, header)
+    else:
+        _check_named(path, header, named)
     for line, row in rows:
         if len(row) != len(header):
             comma = " (a decimal comma? write 1.5)" if len(row) > len(header) else ""
@@ -107,11 +118,13 @@ def _table(path: Path, header: list[str], rows: Rows, about: dict[str, str]) -> 
             )
     columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
     lines = [line for line, _ in rows]
-    clock = _clock(path, lines, columns["time"], about.get("time_units"))
     units = about.get("units")
-    if "value" not in header:
-        wide = [_numbers(path, lines, name, columns[name], missing=True) for name in header[1:]]
-        return Table(clock, np.stack(wide, -1), units=units)
+    time, *names = ["time", *header[1:]] if named is None else named
+    clock = _clock(path, lines, columns[time], about.get("time_units"))
+    if named is not None or "value" not in header:
+        wide = [_numbers(path, lines, name, columns[name], missing=True) for name in names]
+        found = (None, None) if named is None else (np.arange(len(names)), names)
+        return Table(clock, np.stack(wide, -1), index=found[0], stations=found[1], units=units)
     values = _numbers(path, lines, "value", columns["value"], missing=True)
     if "valid" in header:
         values[
@@ -150,7 +163,7 @@ def _whole(path: Path, index: np.ndarray) -> np.ndarray:
     return index.astype(np.int64)
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_separated(path: Path, header: list[str]) -> None:
     shown = printable(", ".join(header), 200)
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise FileError(
@@ -161,13 +174,35 @@ def _check_header(path: Path, header: list[str]) -> None:
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise FileError(f"{path}: two columns have the name {printable(twice, 60)!r}.")
+
+
+def _check_named(path: Path, header: list[str], named: Sequence[str]) -> None:
+    if len(named) < 2 or len(set(named)) < len(named):
+        raise FileError(
+            "observations.columns must name the column of times, then each column of values once; got "
+            f"[{', '.join(named)}]."
+        )
+    for name in named:
+        if name not in header:
+            shown = printable(", ".join(header), 200)
+            raise FileError(
+                f"{path} has no column {printable(name, 60)!r} (observations.columns); its columns are "
+                f"{shown}."
+            )
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    shown = printable(", ".join(header), 200)
     if "time" not in header:
-        raise FileError(f"{path} has no column 'time'; its columns are {shown}. Expected {_COLUMNS}.")
+        raise FileError(
+            f"{path} has no column 'time'; its columns are {shown}. Expected {_COLUMNS}; or name them: "
+            f"{_OWN}."
+        )
     rest = [name for name in header if name not in ("time", "value", "valid")]
     if "value" in header and sorted(rest) in _PLACES:
         return
     if header != ["time", *(f"value_{i}" for i in range(len(header) - 1))] or len(header) < 2:
-        raise FileError(f"{path} has columns {shown}; expected {_COLUMNS}.")
+        raise FileError(f"{path} has columns {shown}; expected {_COLUMNS}; or name them: {_OWN}.")
 
 
 def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) -> Clock:

@@ -67,7 +67,8 @@ def read_observations(
         FileError: naming the file, the row or variable, what it holds and what was expected.
     """
     path = _find(source.path or "")
-    table = _read(path, source.variable)
+    table = _read(path, source.variable, source.columns)
+    _check_columns(source, math.prod(shape))
     _check_units(path, source.units, table.units)
     clock = model_times(path, table.clock, source.time_unit, source.time_origin)
     stations = None if source.stations is None else [str(name) for name in source.stations]
@@ -136,7 +137,7 @@ def _find(path: str) -> Path:
     raise FileError(f"observations.path: there is no file {path} (working folder {Path.cwd()}).")
 
 
-def _read(path: Path, variable: str) -> Table:
+def _read(path: Path, variable: str, columns: Sequence[str] | None) -> Table:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".nc", ".nc3", ".nc4", ".netcdf", ".h5", ".zarr"):
         raise FileError(f"{path}: the name must end in .csv, .nc or .zarr (docs/observations.md).")
@@ -147,7 +148,9 @@ def _read(path: Path, variable: str) -> Table:
                 raise FileError(
                     f"observations.variable is of NetCDF and zarr files; in {path} call the column value."
                 )
-            return read_csv(path)
+            return read_csv(path, columns)
+        if columns is not None:
+            raise FileError(f"observations.columns is of CSV files; {path} is none.")
         from .dataset_files import read_dataset
 
         return read_dataset(path, variable)
@@ -155,6 +158,19 @@ def _read(path: Path, variable: str) -> Table:
         raise
     except Exception as error:  # whatever else is wrong with a file is said in one line too
         raise FileError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+
+
+def _check_columns(source: ObservationFile, size: int) -> None:
+    columns = source.columns
+    if columns is None:
+        return
+    if source.stations is not None:
+        raise FileError("give observations.columns or observations.stations: both name the measured values.")
+    if len(columns) - 1 != size:
+        raise FileError(
+            f"observations.columns names {len(columns) - 1} column(s) of values, but the measurement has "
+            f"{size} value(s): name the column of times, then one column for each value."
+        )
 
 
 def _check_units(path: Path, expected: str | None, found: str | None) -> None:

@@ -51,6 +51,7 @@ def read(
     nearest: bool = False,
     valid_range: tuple[float, float] | None = None,
     stations: Sequence[str | int] | None = None,
+    columns: Sequence[str] | None = None,
     withhold: float | Sequence[str | int] = (),
     withhold_seed: int = 0,
 ) -> FromFile:
@@ -68,6 +69,8 @@ def read(
         nearest: move each time to its nearest step; else one between steps is refused.
         valid_range: values outside count as missing, with a warning.
         stations: what the file calls the measured values, in their order.
+        columns: what a CSV file with a row for each time calls its columns: that of the times, then those of
+            the measured values in their order, ["timestamp", "upper", "lower"]; others are not read.
         withhold: stations by name or values by number that no analysis is to see, or a share of the values
             (0 < share < 1), drawn with `withhold_seed`.
 
@@ -80,10 +83,11 @@ def read(
     if dynamics.coordinates is not None:
         known = places(measurement.operator, dynamics.state_shape, dynamics.coordinates)
     about = {"valid_range": valid_range, "stations": None if stations is None else tuple(stations)}
+    named = None if columns is None else tuple(columns)
     hidden = tuple(withhold) if isinstance(withhold, Sequence) else withhold
     source = ObservationFile(
         os.fspath(path), variable, units, time_unit, time_origin, nearest,
-        **about, withhold=hidden, withhold_seed=withhold_seed,
+        **about, columns=named, withhold=hidden, withhold_seed=withhold_seed,
     )  # fmt: skip
     shape = measurement.output_shape(dynamics.state_shape)
     positions = None if known is None else known.wrapped()

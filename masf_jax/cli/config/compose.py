@@ -56,6 +56,7 @@ _YOUNGER = {
     "observations.withhold",
     "observations.withhold_seed",
     "observations.variable",
+    "observations.columns",
     "experiment.expected_std",
     "smoother.name",
     "filter.adaptive_noise",
