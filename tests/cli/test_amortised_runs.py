@@ -258,7 +258,7 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
 
 
 def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
-    file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var"]
+    file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var", "filter.network.depth=1"]
     steps = ["filter.training.window=2", "filter.training.steps=6", "filter.training.batch_size=2"]
     steps += ["filter.practice.ensemble_sizes=null"]
     assert main(["train", *one, *TRAINING[:3], *steps, f"output_dir={file}"]) == 0

@@ -34,13 +34,10 @@ RUNS = {
 }
 
 
-QUICK = ("masf_paper",)  # tests/cli/test_masf_routes.py has filter=masf, also with a network
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
 def test_two_cycles(name, tmp_path):
+    """Slow: of the quick tests test_masf_routes.py runs filter=masf, test_train.py filter=masf_paper."""
     problem = ["dynamics.n=8", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]
     arguments = [*problem, *RUNS[name], "figures=false", "scores=[rmse]", f"output_dir={tmp_path}"]
     assert main(["run", *arguments]) == 0

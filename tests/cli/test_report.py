@@ -38,7 +38,7 @@ def compared(tmp_path_factory):
 
 
 def test_plot_draws_again_what_is_asked_for(run_dir, capsys):
-    assert main(["plot", str(run_dir)]) == 0
+    assert main(["plot", str(run_dir), "--dpi", "50"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.rpartition("/")[2] for line in lines} == {
         "error_spread.png",

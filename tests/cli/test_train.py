@@ -66,6 +66,7 @@ def test_round_trip(trained, tmp_path, capsys):
     assert "pretrain" not in capsys.readouterr().out
     assert main([*run, f"output_dir={again}"]) == 0
     assert "seconds to pretrain" in capsys.readouterr().out
+    assert np.isfinite(mean(again)).all()
     np.testing.assert_allclose(mean(kept), mean(again), rtol=1e-4, atol=1e-4)
     seconds = [json.loads((f / "metrics.json").read_text())["seconds_train"] for f in (kept, again)]
     assert seconds[0] == 0

@@ -61,7 +61,8 @@ def error(result):
     return float(np.mean(result.analysis_scores["rmse"][100:]))
 
 
-def test_noise_is_never_let_in_and_the_run_is_the_base_filters_bit_for_bit(twin):
+def test_noise_is_never_let_in_and_the_run_is_the_base_filters_bit_for_bit():
+    twin = simulate(jax.random.key(3), MODEL, SENSOR, 60, 4)
     gated, alone = run(Gate(Noise(TUNED, 1.0), calibrated=False), twin), run(TUNED, twin)
     assert (gated.info["gate"] < 0.5).all()
     np.testing.assert_array_equal(gated.analysis["mean"], alone.analysis["mean"])

@@ -42,7 +42,7 @@ def test_mlp_size():
     assert parameter_count(shapes) == time + film + (3 * 5 + 5) + 2 * (5 * 5 + 5) + (5 * 2 + 2)
 
 
-@pytest.mark.parametrize(("space", "shift"), [(1, (2,)), (2, (4, 2))])
+@pytest.mark.parametrize(("space", "shift"), [pytest.param(1, (2,), marks=pytest.mark.slow), (2, (4, 2))])
 def test_unet_is_circular(space, shift):
     net = UNet(3, space=space, second_head=1, **TINY)
     x, t = noise((*(8, 12)[:space], 2)), jnp.asarray(0.3)
