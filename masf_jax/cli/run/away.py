@@ -70,7 +70,8 @@ def outside_practice(
         return [f"another measurement ({before['name']})"]
     sizes = practice["ensemble_sizes"] or [settings.ensemble_size]
     ranges: dict[str, tuple[float, float, float]] = {}
-    ranges["ensemble_size"] = min(sizes), settings.ensemble_size, max(sizes)
+    if settings.filter.get("base") != "three_d_var":  # which runs the model once
+        ranges["ensemble_size"] = min(sizes), settings.ensemble_size, max(sizes)
     if settings.observations.path is None:
         steps = practice["intervals"] or [settings.steps_per_cycle]
         ranges["steps_per_cycle"] = (min(steps), settings.steps_per_cycle, max(steps))

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ...denoisers.architecture import Architecture
 from ...diffusion import VP
 from ...dynamics import Dynamics
 from ...ensemble.normalization import Moments
@@ -191,7 +192,8 @@ def network_file(given: str) -> Path:
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     """The package's network that fits and is nearest: of the same model, of the same base, trained on most
     models, of the same size, in this order, then the experiment's where it was trained for such measurements,
-    then the one trained for most densities of measurements.
+    then the one trained for most densities of measurements. Of other models only such as have states laid out
+    like this one's: a few variables are no ring.
 
     Raises:
         InputError: none fits.
@@ -221,11 +223,13 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         )
         return *same, models, size, alike, high / low
 
-    one_run = base == _ONE_RUN
+    one_run, here = base == _ONE_RUN, Architecture().form(dynamics.state_shape)[0]
     fitting = [
         name
         for name, (layout, shape) in kinds.items()
-        if fits(layout, shape, dynamics.state_shape) and (about_base(name) == _ONE_RUN) == one_run
+        if (layout == here or _about(name)["fingerprint"]["dynamics"] == model)
+        and fits(layout, shape, dynamics.state_shape)
+        and (about_base(name) == _ONE_RUN) == one_run
     ]
     if fitting:
         return pretrained_file(max(fitting, key=nearness))
