@@ -46,7 +46,9 @@ def test_the_course_of_a_parameter_is_in_the_results(tmp_path, capsys, result):
     assert "nothing was computed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_optimisation_is_followed_by_the_run_with_what_it_found(tmp_path):
+    """Slow: tests/estimation has the engines, the tests around this one have the run after an estimate."""
     em = "{name:em,steps:3,laplace:false}"
     prior = "{name:log_normal,median:2}"
     given = ["filter=etkf", f"estimate.measurement.noise.std={{prior:{prior},engine:{em}}}"]
