@@ -110,9 +110,9 @@ def train_through_cycles(
 
     `config.batch_size` runs go on side by side, from window to window, each window one optimiser step; what
     came before a window counts as constant. Runs begin as those of `practice`, with their own noise and
-    missing values, and a run beyond two climatological deviations begins anew. Where there are several
-    intervals, numbers of members or `others`, the steps take them in turn, each loss relative to what it was
-    at the start.
+    missing values (`widths` are not used); one beyond two climatological deviations begins anew. Where there
+    are several intervals, numbers of members or `others`, the steps take them in turn, each loss relative to
+    what it was at the start.
 
     Parameters are averaged and validated as by `fit`; validation is on a sixteenth of `practice.runs` runs,
     four at least, of `practice.cycles` cycles each, `burn_in` left out, and the best are returned where they
@@ -305,11 +305,11 @@ def _of_each(near: Bool[Array, " R"], a: Array, b: Array) -> Array:
 def _validated(params: Any, key: PRNGKeyArray, *, systems: list[_System], calibration: Array) -> list[_Cycle]:
     """Mean scores of each system in runs of its own, always the same ones for one key."""
     keys = jax.random.split(key, len(systems))
-    return [_run(system, params, calibration, one) for system, one in zip(systems, keys, strict=True)]
+    return [_scored(system, params, calibration, one) for system, one in zip(systems, keys, strict=True)]
 
 
 @eqx.filter_jit
-def _run(system: _System, params: Any, calibration: Array, key: PRNGKeyArray) -> _Cycle:
+def _scored(system: _System, params: Any, calibration: Array, key: PRNGKeyArray) -> _Cycle:
     practice = system.course.practice
     count = max(4, held_back(practice))
     key_start, key_cycles = jax.random.split(key)
