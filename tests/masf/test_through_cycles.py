@@ -86,6 +86,7 @@ def test_one_run_is_that_of_the_model(trained, tmp_path):
     np.testing.assert_array_equal(run.analysis["mean"], again.analysis["mean"])
 
 
+@pytest.mark.slow  # what a trained one leaves of 3D-Var is tested above
 def test_a_fresh_network_leaves_3d_var_as_it_is():
     sensor = Measurement(Subset(range(0, 40, 2)), Gaussian(1.0))
     model = Lorenz96(n=40)

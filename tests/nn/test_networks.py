@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from often import often
 
 from masf_jax.nn import MLP, UNet, describe, from_description, parameter_count, products
 from masf_jax.nn.attention import dot_product_attention
@@ -204,6 +203,7 @@ def test_embedding():
     )
 
 
+@pytest.mark.slow  # the filters' networks in it: tests/denoisers
 def test_bfloat16():
     """Parameters stay float32 and results have the type of x; the values are near the full computation."""
     net, half = (UNet(1, space=1, dtype=dtype, **TINY) for dtype in (None, jnp.bfloat16))
@@ -267,7 +267,8 @@ def test_attention():
     assert np.isfinite(np.asarray(large)).all()
 
 
-@pytest.mark.parametrize("places", often([520, 521], [520]))  # 20 blocks of 26, and none, 521 being prime
+@pytest.mark.slow
+@pytest.mark.parametrize("places", [520, 521])  # 20 blocks of 26, and none, 521 being prime
 def test_attention_over_many_places(places):
     q, k, v, weights = noise((4, 2, places, 3))
 
