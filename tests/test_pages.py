@@ -8,6 +8,7 @@ import inspect
 import re
 import shlex
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -92,9 +93,20 @@ def test_every_public_name_says_what_it_is():
         public = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
         for name, value in public.items():
             kind = inspect.isclass(value) or inspect.isfunction(value)
-            if kind and value.__module__.startswith("masf_jax"):
+            if kind and value.__module__.startswith("masf_jax") and "._" not in value.__module__:
                 seen += 1
                 said = value.__doc__ or ""  # dataclasses make one of their own
                 silent += [] if said and not said.startswith(f"{value.__name__}(") else [f"{package}.{name}"]
+                if inspect.isfunction(value):
+                    body = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(value)))).body[0]
+                    silent += [f"{package}.{name}: {what}" for what in untold(body, said)]
     assert not silent
     assert seen > 150
+
+
+def untold(function, said):
+    """Arguments without a type (and so a shape), and errors that the docstring does not mention."""
+    given = [*function.args.args, *function.args.kwonlyargs]
+    found = [each.arg for each in given if each.annotation is None]
+    raised = [node for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc is not None]
+    return found + ["errors"] * bool(raised and "Raises" not in said and "Error" not in said)

@@ -78,6 +78,9 @@ def climatological_states(
 
     At most 64 spun-up trajectories, sampled each `every` steps (None: a tenth of the spin-up); neighbours
     in the result belong to different trajectories as far as possible.
+
+    Raises:
+        ValueError: n below 1 or held_back below 0.
     """
     check_key(key)
     if n < 1 or held_back < 0:

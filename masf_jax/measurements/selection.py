@@ -92,6 +92,9 @@ def grid_stride(state_shape: tuple[int, ...], stride: int, start: int = 0) -> Bo
     """Mask of every `stride`-th point in each grid direction.
 
     A shape (n,) or (channels, ny, nx) is understood; all channels share the mask.
+
+    Raises:
+        ValueError: a stride below 1 or a negative start.
     """
     if stride < 1 or start < 0:
         raise ValueError(f"stride must be at least 1 and start at least 0; got {stride}, {start}.")
@@ -102,7 +105,11 @@ def grid_stride(state_shape: tuple[int, ...], stride: int, start: int = 0) -> Bo
 
 
 def center_hole(state_shape: tuple[int, ...], fraction: float) -> Bool[np.ndarray, "*state"]:
-    """Mask of everything but a centred box whose sides are `fraction` of the domain's."""
+    """Mask of everything but a centred box whose sides are `fraction` of the domain's.
+
+    Raises:
+        ValueError: fraction not between 0 and 1.
+    """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1; got {fraction}.")
     spatial = state_shape[-2:] if len(state_shape) > 1 else state_shape
@@ -112,7 +119,11 @@ def center_hole(state_shape: tuple[int, ...], fraction: float) -> Bool[np.ndarra
 
 
 def random_points(state_shape: tuple[int, ...], fraction: float, seed: int) -> Bool[np.ndarray, "*state"]:
-    """Mask of a random `fraction` of all components (at least one), the same for equal seeds."""
+    """Mask of a random `fraction` of all components (at least one), the same for equal seeds.
+
+    Raises:
+        ValueError: fraction outside (0, 1].
+    """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1]; got {fraction}.")
     size = int(np.prod(state_shape))
@@ -129,6 +140,9 @@ def moving_window(
 
     Use it as the mask of `Observations` of an `Identity` operator: a moving network costs no
     recompilation, since only the mask changes.
+
+    Raises:
+        ValueError: width outside [1, n].
     """
     n = state_shape[-1]
     if not 0 < width <= n:

@@ -48,7 +48,12 @@ def dataset(result: Assimilation | Smoothing | Shown, **options: Any) -> xr.Data
 
 
 def to_netcdf(result: Assimilation | Smoothing | Shown, path: str | os.PathLike[str], **options: Any) -> Path:
-    """Writes the dataset, whole or not at all, some cycles at a time, and returns the path."""
+    """Writes the dataset, whole or not at all, some cycles at a time, and returns the path.
+
+    Raises:
+        FileNotFoundError: the folder to write into is not there.
+        ValueError: dates that are not one a cycle.
+    """
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(
