@@ -28,7 +28,7 @@ from ...training.progress import progress_bar
 from ...training.trees import Kept, identity
 from .filter import AmortisedMASF
 from .practice import Practice, own_network, started
-from .training import LOST, Course, Round, held_back, prepared
+from .training import LOST, Course, Round, held_back, prepared, with_network_of
 
 __all__ = ["gaussian_crps", "train_through_cycles"]
 
@@ -137,20 +137,27 @@ def train_through_cycles(
     assert filter.denoiser is not None
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
     systems = [
-        _System(course, interval, n, _deviation(course.filter))
+        _System(
+            course._replace(filter=with_network_of(filter, course.filter)),
+            interval,
+            n,
+            _deviation(course.filter),
+        )
         for course in courses
         for interval in course.practice.intervals
         for n in course.practice.ensemble_sizes
     ]
     key_runs, key_steps, key_validation, key_end = jax.random.split(key, 4)
-    validate = functools.partial(_validated, systems=systems, calibration=filter.calibration)
+    validate = functools.partial(_validated, systems=systems)
     at_start = validate(filter.denoiser.params, key_validation)
     units = [scores.crps for scores in at_start]
     state = _begin(key_runs, filter.denoiser.params, config, systems)
     about, file, first = "", None, 0
     if kept is not None:
         file = Kept(kept)
-        about = identity((key, filter, config, systems), str(window), str(practice))
+        about = identity(
+            (key, filter, config, systems), str(window), *(str(each.practice) for each in courses)
+        )
         if (found := file.read((jnp.zeros((), jnp.int32), state), about)) is not None:
             first, state = int(found[0]), found[1]
     with progress_bar(config.steps, progress) as show:
@@ -241,9 +248,8 @@ def _cycles(system: _System, filter: AmortisedMASF, run: _Run, keys: Key[Array, 
     return jax.lax.scan(cycle, run, keys)
 
 
-def _with(params: Any, system: _System, calibration: Array) -> AmortisedMASF:
-    where = lambda f: (f.denoiser.params, f.calibration)  # noqa: E731
-    return eqx.tree_at(where, system.course.filter, (params, calibration))
+def _with(params: Any, system: _System) -> AmortisedMASF:
+    return eqx.tree_at(lambda f: f.denoiser.params, system.course.filter, params)
 
 
 @eqx.filter_jit
@@ -264,7 +270,7 @@ def _step(
     lost = LOST * jnp.sqrt(jnp.mean(system.deviation**2))
 
     def loss(params: Any) -> tuple[Array, tuple[_Run, Bool[Array, " R"]]]:
-        filter = _with(params, system, system.course.filter.calibration)
+        filter = _with(params, system)
         keys = jax.random.split(key_cycles, (count, window))
         after, scores = jax.vmap(lambda run, keys: _cycles(system, filter, run, keys))(runs, keys)
         near = jnp.all((scores.rmse < lost) & jnp.isfinite(scores.crps), 1)
@@ -302,19 +308,19 @@ def _of_each(near: Bool[Array, " R"], a: Array, b: Array) -> Array:
     return jnp.where(near.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
 
-def _validated(params: Any, key: PRNGKeyArray, *, systems: list[_System], calibration: Array) -> list[_Cycle]:
+def _validated(params: Any, key: PRNGKeyArray, *, systems: list[_System]) -> list[_Cycle]:
     """Mean scores of each system in runs of its own, always the same ones for one key."""
     keys = jax.random.split(key, len(systems))
-    return [_scored(system, params, calibration, one) for system, one in zip(systems, keys, strict=True)]
+    return [_scored(system, params, one) for system, one in zip(systems, keys, strict=True)]
 
 
 @eqx.filter_jit
-def _scored(system: _System, params: Any, calibration: Array, key: PRNGKeyArray) -> _Cycle:
+def _scored(system: _System, params: Any, key: PRNGKeyArray) -> _Cycle:
     practice = system.course.practice
     count = max(4, held_back(practice))
     key_start, key_cycles = jax.random.split(key)
     runs = _started(system, jax.random.split(key_start, count))
-    filter, keys = _with(params, system, calibration), jax.random.split(key_cycles, (count, practice.cycles))
+    filter, keys = _with(params, system), jax.random.split(key_cycles, (count, practice.cycles))
     scores = jax.vmap(lambda run, keys: _cycles(system, filter, run, keys)[1])(runs, keys)
     lost = LOST * jnp.sqrt(jnp.mean(system.deviation**2))
     most = _Cycle(jnp.asarray(LOST, lost.dtype), lost, lost)

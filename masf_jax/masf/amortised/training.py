@@ -26,7 +26,7 @@ from ...training.trees import Kept, identity
 from .filter import AmortisedMASF
 from .practice import Practice, practise
 
-__all__ = ["LOST", "Course", "Round", "held_back", "prepared", "train_on_policy"]
+__all__ = ["LOST", "Course", "Round", "held_back", "prepared", "train_on_policy", "with_network_of"]
 
 _WIDTHS = (0.6, 1.7)
 LOST = 2.0
@@ -326,7 +326,7 @@ def _collect(
     """Pairs to train on, pairs of other runs, and mean error and spread, of the network of `filter`."""
     training, validation, scores = [], [], []
     for own, dynamics, measurement, practice in courses:
-        held, policy = held_back(practice), _with_network_of(filter, own)
+        held, policy = held_back(practice), with_network_of(filter, own)
         assert own.climate is not None
         climate = float(jnp.sqrt(own.climate.variance.mean()))
         unit, lost = 1.0 if len(courses) == 1 else climate, LOST * climate
@@ -360,7 +360,7 @@ def _widened(practice: Practice) -> Practice:
     return practice if practice.widths is not None else dataclasses.replace(practice, widths=_WIDTHS)
 
 
-def _with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
+def with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
     """The filter on a system's base, climate and blocks."""
     system = {name: getattr(own, name) for name in ("base", "climate", "coarsening", "each_channel")}
     return dataclasses.replace(filter, **system)
