@@ -187,3 +187,17 @@ def test_it_must_be_prepared_and_its_base_have_equal_weights(key):
         cycle(AmortisedMASF(ETKF()), measurement, ensemble, key)
     with pytest.raises(ValueError, match="ParticleFilter is neither"):
         AmortisedMASF(ParticleFilter()).init(key, ensemble)
+
+
+def test_features_have_derivatives_where_one_member_has_all_the_weight(key):
+    """Then the spread by the likelihood is 0, and its square root has no slope."""
+    forecast = 5.0 * jax.random.normal(key, (6, 3))
+    sensor = Measurement(Identity(), Gaussian(1e-2))
+    climate = Moments(jnp.zeros(3), jnp.ones(3))
+
+    def features(forecast):
+        return analysis_features(
+            forecast, 0.5 * forecast, forecast[0], jnp.ones(3, bool), sensor, climate, "vector"
+        )
+
+    assert np.isfinite(jax.jacrev(features)(forecast)).all()

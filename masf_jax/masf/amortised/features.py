@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ...derivatives import root_or_zero
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import anomalies, member_mean, member_variance
 from ...measurements.measurement import Measurement
@@ -126,6 +127,6 @@ def _vector_features(
     for power in _TEMPERATURES:
         weights = jax.nn.softmax(power * log_likelihood)
         mean = weights @ forecast
-        spread = jnp.sqrt(weights @ (forecast - mean[None]) ** 2)
+        spread = root_or_zero(weights @ (forecast - mean[None]) ** 2)  # 0 where one member has all weight
         out += [jnp.arcsinh((mean - a.mean) / a.spread), jnp.log(spread / a.spread + 0.05)]
     return out
