@@ -23,9 +23,12 @@ import nbformat
 
 from masf_jax.cli.xla_flags import known_flags
 
-# Most of the time is compilation: emitters without MLIR, and one LLVM module a program, take less of it.
-FLAGS = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_parallel_codegen_split_count": 1}
-os.environ["XLA_FLAGS"] = " ".join(f"--{name}={FLAGS[name]}" for name in known_flags(FLAGS))
+# Most of the time of a check is compilation, which these make quicker (tests/conftest.py).
+FLAGS = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NEEDS = {"real_data": " statsmodels"}
@@ -120,6 +123,8 @@ if __name__ == "__main__":
     parser.add_argument("--all", action="store_true", help="run the slow ones, too")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    if not arguments.write:
+        os.environ["XLA_FLAGS"] = " ".join(f"--{name}={FLAGS[name]}" for name in known_flags(FLAGS))
     scripts = sorted(FOLDER.glob("*.py"))
     if not scripts:
         sys.exit(f"no notebooks in {FOLDER}")

@@ -231,7 +231,7 @@ plt.show()
 
 
 # %%
-def grid(n_steps, longest=64):
+def grid(n_steps, longest=32):
     """Diffusion times of n steps, after steps from 1 to 1, which do nothing: one program serves every n."""
     return jnp.concatenate([jnp.ones(longest - n_steps), time_grid(n_steps)])
 
@@ -297,7 +297,7 @@ def quantiles(values, x, levels):
     return jnp.asarray(np.interp(levels, cumulative / cumulative[-1], x))
 
 
-steps = [1, 2, 4, 8, 16, 32, 64]
+steps = [1, 2, 4, 8, 16, 32]
 levels = (np.arange(20_000) + 0.5) / 20_000
 random_levels = np.asarray(jax.random.uniform(jax.random.key(1), (20_000,)))
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
