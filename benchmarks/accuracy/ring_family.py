@@ -1,17 +1,18 @@
-"""One network for a family of models on rings: how `rings` and `rings_blocks` of the package were trained.
+"""One network for a family of models on rings: how `rings…` of the package were trained.
 
 Systems of 64 blocks: Lorenz-96 of several forcings, a block a variable, and Kuramoto-Sivashinsky of several
 lengths, a block one point (`rings`) or two (`rings_blocks`), with random parts of the values measured, noise
 of .4 to 2.5 times σ = 1, intervals and ensemble sizes that differ, and bases that are not tuned: each has a
 radius and an inflation of its own (suite/ring_families.py). `rings` goes on from `lorenz96_masks` on cycles
-of the filter itself; `rings_blocks` begins with a fresh network on cycles of its bases. The training is kept
-in --kept and goes on from there.
+of the filter itself; `rings_blocks` begins with a fresh network on cycles of its bases; `rings_cycles` goes
+on from `rings` through its cycles. The training is kept in --kept and goes on from there.
 
     python benchmarks/accuracy/ring_family.py FILE [--family rings_blocks] [--kept FOLDER]
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from suite.common import arguments
 from suite.ring_families import FAMILIES
 
-from masf_jax.amortised import Round, save_amortised, train_on_policy
+from masf_jax.amortised import Round, save_amortised, train_on_policy, train_through_cycles
 from masf_jax.masf.amortised.files import correlation_within
 from masf_jax.training import FitConfig
 
@@ -42,19 +43,31 @@ def main() -> None:
         clock.write_text(f"{time.perf_counter() - begun:.0f}")
         print(f"{time.perf_counter() - begun:6.0f} s  {number}:", found, flush=True)
 
-    filter, rounds = train_on_policy(
-        jax.random.key(family.seed),
-        *courses[0],
-        FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=family.steps, batch_size=64, ema_decay=0.995),
-        rounds=family.rounds,
-        replay=0.5,
-        cooling=family.cooling,
-        factors=(1.0,),
-        report=report,
-        kept=args.kept,
-        fine_tune=family.start is not None,
-        others=courses[1:],
-    )
+    config = FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=family.steps, ema_decay=0.995)
+    if family.window is None:
+        filter, rounds = train_on_policy(
+            jax.random.key(family.seed),
+            *courses[0],
+            dataclasses.replace(config, batch_size=64),
+            rounds=family.rounds,
+            replay=0.5,
+            cooling=family.cooling,
+            factors=(1.0,),
+            report=report,
+            kept=args.kept,
+            fine_tune=family.start is not None,
+            others=courses[1:],
+        )
+    else:
+        filter, rounds = train_through_cycles(
+            jax.random.key(family.seed),
+            *courses[0],
+            dataclasses.replace(config, batch_size=8, validate_every=1200),
+            window=family.window,
+            others=courses[1:],
+            progress=True,
+            kept=args.kept / "cycles",
+        )
     best = next(number for number, each in enumerate(rounds) if each.chosen)
     smooth = courses[len(family.lorenz96) :]
     alike = [correlation_within(each.filter, each.dynamics)["correlation"] for each in smooth]

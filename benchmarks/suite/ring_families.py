@@ -28,6 +28,7 @@ class Family:
         sivashinsky: length instead of the forcing; `points` to a block.
         start: a network of the package, trained further; None: a fresh one of 32 channels.
         runs, rounds, steps, cooling, seed: of the training.
+        window: cycles of a step, of a training through cycles; None: by rounds.
     """
 
     home: str
@@ -40,6 +41,7 @@ class Family:
     steps: int
     cooling: float
     seed: int
+    window: int | None = None
 
     def courses(self) -> list[Course]:
         rings = [self.course(d.Lorenz96(BLOCKS, forcing=each[0]), *each[1:]) for each in self.lorenz96]
@@ -90,25 +92,30 @@ class Family:
         }
 
 
+RINGS: Any = (
+    (
+        (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
+        (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
+        (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
+        (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
+        (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
+        (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
+        (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
+    ),
+    (
+        (16 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
+        (16 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 1.0)),
+        (12 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
+        (22.0, (15.0, 1.1), (2,), (20,), (0.1, 0.8)),
+        (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
+    ),
+)
+"""Systems of the families `rings` and `rings_cycles`: Lorenz-96, Kuramoto-Sivashinsky."""
+
 FAMILIES = {
     "rings": Family(
         "rings",
-        (
-            (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
-            (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
-            (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
-            (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
-            (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
-            (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
-            (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
-        ),
-        (
-            (16 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
-            (16 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 1.0)),
-            (12 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
-            (22.0, (15.0, 1.1), (2,), (20,), (0.1, 0.8)),
-            (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
-        ),
+        *RINGS,
         points=1,
         start="lorenz96_masks",
         runs=8,
@@ -116,6 +123,18 @@ FAMILIES = {
         steps=2500,
         cooling=0.9,
         seed=120,
+    ),
+    "rings_cycles": Family(
+        "rings",
+        *RINGS,
+        points=1,
+        start="rings",
+        runs=64,
+        rounds=1,
+        steps=12_000,
+        cooling=1.0,
+        seed=122,
+        window=6,
     ),
     "rings_blocks": Family(
         "kuramoto_sivashinsky",

@@ -12,7 +12,7 @@ from scipy.linalg import solve_discrete_are
 from scipy.stats import norm
 
 from masf_jax import assimilate, simulate
-from masf_jax.amortised import Practice, load_amortised, save_amortised, train_through_cycles
+from masf_jax.amortised import Course, Practice, load_amortised, save_amortised, train_through_cycles
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, ParticleFilter, ThreeDVar
@@ -35,10 +35,10 @@ def one_run(scale=1.0):
     return AmortisedMASF(ThreeDVar(scale), architecture=SMALL, climatology=400)
 
 
-def kalman_rmse():
+def kalman_rmse(std=R):
     """Of the analysis in the steady state."""
-    forecast = solve_discrete_are(A.T, np.eye(2), Q**2 * np.eye(2), R**2 * np.eye(2))
-    gain = forecast @ np.linalg.inv(forecast + R**2 * np.eye(2))
+    forecast = solve_discrete_are(A.T, np.eye(2), Q**2 * np.eye(2), std**2 * np.eye(2))
+    gain = forecast @ np.linalg.inv(forecast + std**2 * np.eye(2))
     return np.sqrt(np.trace((np.eye(2) - gain) @ forecast) / 2)
 
 
@@ -121,6 +121,32 @@ def test_a_training_that_finds_nothing_returns_the_start(sizes):
         for each in (ETKF(), filter)
     ]
     np.testing.assert_allclose(*(each.analysis["mean"] for each in runs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_network_for_two_systems():
+    """Their sensors are three times apart; each ends near the Kalman filter of its own."""
+    coarse = Measurement(Identity(), Gaussian(3 * R))
+    practice = dataclasses.replace(PRACTICE, runs=512)
+    other = Course(one_run(), MODEL, coarse, practice)
+    config = dataclasses.replace(CONFIG, steps=1000)
+    given = (jax.random.key(1), one_run(), MODEL, SENSOR, practice, config)
+    filter, rounds = train_through_cycles(*given, window=6, others=[other])
+    assert rounds[1].chosen
+    for std, sensor in ((R, SENSOR), (3 * R, coarse)):
+        twin = simulate(jax.random.key(5), MODEL, sensor, 4000)
+        problem = (
+            MODEL,
+            sensor,
+            twin.observations,
+            twin.truth[:1] + 0.1 * jax.random.normal(jax.random.key(9), (2, 2)),
+        )
+        run = assimilate(
+            jax.random.key(6), filter.prepare(MODEL, sensor), *problem, truth=twin.truth, save=()
+        )
+        error = float(jnp.sqrt(jnp.mean(run.analysis_scores["rmse"][50:] ** 2)))
+        spread = float(jnp.sqrt(jnp.mean(run.analysis_scores["spread"][50:] ** 2)))
+        np.testing.assert_allclose((error, spread), kalman_rmse(std), rtol=0.05)
 
 
 def test_what_it_cannot_be_is_told():
