@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from often import often
 
 from masf_jax import assimilate, dynamics, measurements
 from masf_jax.callables import callable_name, kept, unwrapped
@@ -115,7 +116,7 @@ def difference(function, w):
     return d, (function(w + h * d) - function(w - h * d)) / (2 * h)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", often(KINDS, ("closure", "equinox", "nnx")))
 def test_gradients_by_a_network_in_any_order(kind):
     def of(w):
         return loss(dynamics.Function(KINDS[kind](w), (N,), 0.1))

@@ -105,6 +105,7 @@ def test_one_step_is_the_expectation_given_all_values():
     assert np.isnan(found.std["dynamics.std"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_one_step_of_a_matrix_is_the_regression_given_all_values():
     """Shumway & Stoffer (1982), eq. 10: S₁₀ S₀₀⁻¹; another key and other values compile nothing."""

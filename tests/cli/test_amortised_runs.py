@@ -83,6 +83,7 @@ def test_a_network_of_zeros_is_said_to_be_its_base(trained, tmp_path, capsys):
         assert json.loads(data.attrs["said_of"])["zero"] == "network is zero"
 
 
+@pytest.mark.slow
 def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
     file, _ = trained
     run = ["run", *PROBLEM, f"filter.checkpoint={file}", f"output_dir={tmp_path / 'run'}"]
@@ -260,6 +261,7 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     np.testing.assert_array_equal(known[0]["mean"], known[1]["mean"])
 
 
+@pytest.mark.slow
 def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
     file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var", "filter.network.depth=1"]
     steps = ["filter.training.window=2", "filter.training.steps=6", "filter.training.batch_size=2"]

@@ -37,6 +37,7 @@ def compared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_plot_draws_again_what_is_asked_for(run_dir, capsys):
     assert main(["plot", str(run_dir), "--dpi", "50"]) == 0
     lines = capsys.readouterr().out.splitlines()

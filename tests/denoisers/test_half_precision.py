@@ -21,6 +21,7 @@ def trained():
     return load(pretrained_file("lorenz96_partial"))
 
 
+@pytest.mark.slow
 def test_a_trained_network(trained):
     network = trained.denoiser
     half = in_type(network, jnp.bfloat16)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import assimilate
 from masf_jax.dynamics import Kolmogorov, cfl_violations, check_cfl, spectral as eager
@@ -178,7 +179,7 @@ def test_agrees_with_exponax(key):
     np.testing.assert_allclose(ours, -w[0].T, atol=1e-10)
 
 
-@pytest.mark.parametrize("dealias", ["two_thirds", "exponential"])
+@pytest.mark.parametrize("dealias", often(["two_thirds", "exponential"], ["exponential"]))
 def test_stays_stable_and_divergence_free_at_the_paper_setup(dealias, key):
     """64², Re = 1000: 200 transitions of two members in single precision."""
     model = Kolmogorov(64, dealias=dealias)

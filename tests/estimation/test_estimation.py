@@ -235,6 +235,7 @@ def test_numbers_that_only_scale_noise_are_told_from_others():
         assert acts_on_mean(put, prior, (), problem) == expected, name
 
 
+@pytest.mark.slow
 def test_particles_find_the_size_of_model_error_with_the_state():
     """Weights are likelihoods; a transform of members would learn from chance correlations alone."""
     rng = np.random.default_rng(0)
@@ -251,7 +252,9 @@ def test_particles_find_the_size_of_model_error_with_the_state():
             estimate(jax.random.key(0), filter, *given, members[:40], unknown=unknown)
 
 
-@pytest.mark.parametrize("engine", [Gradient(steps=3), EM(steps=3)], ids=["gradient", "EM"])
+@pytest.mark.parametrize(
+    "engine", [Gradient(steps=3), pytest.param(EM(steps=3), marks=pytest.mark.slow)], ids=["gradient", "EM"]
+)
 def test_a_derivative_that_does_not_exist_is_said_to_be_one(engine):
     """√max(x, 0) of a member below 0; and a likelihood that is not finite is another matter."""
     sensor = Measurement(lambda x: jnp.sqrt(jnp.maximum(x, 0.0)), Gaussian(0.1))

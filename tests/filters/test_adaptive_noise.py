@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from often import often
 
 from masf_jax import assimilate, simulate
 from masf_jax.dynamics import Lorenz96
@@ -150,7 +149,8 @@ AROUND = {
 }
 
 
-@pytest.mark.parametrize("name", often(AROUND, ["ensf"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AROUND)
 def test_a_factor_of_one_changes_nothing(name):
     """Of filters that forecast in a way of their own, or weigh each state by its own law of the noise."""
     keys = jax.random.split(jax.random.key(3), 3)

@@ -183,7 +183,7 @@ def quick(name):
     return [fault for fault in FAULTS if fault != "two members" or name not in VARIANTS]
 
 
-OFTEN = ("etkf", "ienkf", "kalman", "3dvar", "climatology", "particle", "enff", "masf localised")
+OFTEN = ("etkf", "ienkf", "kalman", "3dvar", "climatology", "particle", "enff")
 """One of each make; the others with the slow tests."""
 CASES = [
     pytest.param(name, quick(name), marks=[pytest.mark.slow] * (name not in OFTEN)) for name in FILTERS

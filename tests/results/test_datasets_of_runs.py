@@ -127,6 +127,7 @@ def test_without_truth_there_are_residuals():
     np.testing.assert_allclose(data["analysis_residual"], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_smoothers_share_the_kind(tmp_path):
     twin, members = problem(LORENZ63, EVERY)
     found = enks(
