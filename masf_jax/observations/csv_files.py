@@ -15,12 +15,13 @@ from .safety import memory_limit
 from .table import Table, of_rows
 from .times import Clock, iso_date
 
-__all__ = ["VALID", "read_csv"]
+__all__ = ["VALID", "read_csv", "roles_of"]
 
 _MISSING = ("", "nan", "na")
 VALID = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _COLUMNS = "time,value[,index | ,station | ,x[,y]][,valid] or time,value_0,value_1,…"
-_OWN = "observations.columns=[TIME,VALUE,…]"
+_OWN = "observations.columns=[TIME,VALUE,…], or [TIME,VALUE,station:STATION] with one value a row"
+_ROLES = ("index", "station", "x", "y", "valid")
 _PLACES = (["index"], ["station"], ["x"], ["x", "y"], [])
 _BYTES_A_BYTE = 8
 """Memory that a byte of text takes while it is read."""
@@ -32,8 +33,9 @@ def read_csv(path: Path, named: Sequence[str] | None = None) -> Table:
     """Reads `# key: value` comments, a header row, and the rows.
 
     Args:
-        named: what the file calls the column of times and, in order, those of the measured values; others
-            are not read. None: they have the names of docs/observations.md.
+        named: what the file calls the column of times and, in order, those of the measured values; or, with
+            one value a row, those of times and values and `ROLE:NAME` of what else there is; others are not
+            read. None: they have the names of docs/observations.md.
 
     Raises:
         FileError: naming file, line and column.
@@ -116,6 +118,12 @@ def _table(
             raise FileError(
                 f"{path}, line {line}: {len(row)} cells, but the header has {len(header)} columns{comma}."
             )
+    if named is not None and (roles := roles_of(named)):
+        own = {named[0]: "time", named[1]: "value"} | dict(zip(roles.values(), roles, strict=True))
+        kept = [i for i, name in enumerate(header) if name in own]
+        header = [own[header[i]] for i in kept]
+        rows, named = [(line, [row[i] for i in kept]) for line, row in rows], None
+        _check_header(path, header)
     columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
     lines = [line for line, _ in rows]
     units = about.get("units")
@@ -176,13 +184,26 @@ def _check_separated(path: Path, header: list[str]) -> None:
         raise FileError(f"{path}: two columns have the name {printable(twice, 60)!r}.")
 
 
+def roles_of(named: Sequence[str]) -> dict[str, str]:
+    """Of a file with one value a row: what it calls the columns beside time and value, by their roles."""
+    pairs = [name.split(":", 1) for name in named[1:]]
+    return {role: name for role, *rest in pairs for name in rest if role in _ROLES}
+
+
 def _check_named(path: Path, header: list[str], named: Sequence[str]) -> None:
-    if len(named) < 2 or len(set(named)) < len(named):
+    roles = roles_of(named)
+    names = [*named[:2], *roles.values()] if roles else named
+    if len(names) < 2 or len(set(names)) < len(names) or len(set(named)) < len(named):
         raise FileError(
             "observations.columns must name the column of times, then each column of values once; got "
             f"[{', '.join(named)}]."
         )
-    for name in named:
+    if roles and (len(named) != 2 + len(roles) or roles_of(named[:2])):
+        raise FileError(
+            "observations.columns with roles (station:NAME) is of files with one value a row: the column of "
+            f"times, that of values, then the roles; got [{', '.join(named)}]."
+        )
+    for name in names:
         if name not in header:
             shown = printable(", ".join(header), 200)
             raise FileError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .csv_files import read_csv
+from .csv_files import read_csv, roles_of
 from .errors import FileError, printable
 from .safety import check_kind, check_memory
 from .source import ObservationFile
@@ -162,7 +162,7 @@ def _read(path: Path, variable: str, columns: Sequence[str] | None) -> Table:
 
 def _check_columns(source: ObservationFile, size: int) -> None:
     columns = source.columns
-    if columns is None:
+    if columns is None or roles_of(columns):
         return
     if source.stations is not None:
         raise FileError("give observations.columns or observations.stations: both name the measured values.")

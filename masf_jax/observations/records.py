@@ -70,7 +70,9 @@ def read(
         valid_range: values outside count as missing, with a warning.
         stations: what the file calls the measured values, in their order.
         columns: what a CSV file with a row for each time calls its columns: that of the times, then those of
-            the measured values in their order, ["timestamp", "upper", "lower"]; others are not read.
+            the measured values in their order, ["timestamp", "upper", "lower"]; of one with a row for each
+            value those of times and values, then the others by their roles, ["timestamp", "level",
+            "station:sensor"] (index, station, x, y, valid). Others are not read.
         withhold: stations by name or values by number that no analysis is to see, or a share of the values
             (0 < share < 1), drawn with `withhold_seed`.
 

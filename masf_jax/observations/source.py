@@ -26,7 +26,8 @@ class ObservationFile:
     stations: tuple[str | int, ...] | None = None
     """Names in the file, one for each measured value, in their order."""
     columns: tuple[str, ...] | None = None
-    """What a CSV file calls its column of times and those of the measured values, in their order."""
+    """What a CSV file calls its column of times and those of the measured values, in their order; with one
+    value a row: of times and values, then station:NAME and the like."""
     withhold: float | tuple[str | int, ...] = ()
     """Stations by name, or measured values by number, that no analysis sees and that are scored; or a share
     of the measured values, 0 < share < 1, drawn at random."""

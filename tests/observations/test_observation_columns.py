@@ -36,6 +36,45 @@ def test_columns_are_read_by_their_names_in_the_order_given(levels):
     np.testing.assert_array_equal(found.observations.mask, [[False, True], [False, False]])
 
 
+LOG = """quality,when,level,logger,battery
+1,2026-03-01T00:10,2,upper,12
+0,2026-03-01T00:10,99,lower,12
+1,2026-03-01T00:30,3,lower,11
+"""
+ROLES = ("when", "level", "station:logger", "valid:quality")
+
+
+def test_one_value_a_row_by_the_roles_of_the_columns(tmp_path):
+    (tmp_path / "log.csv").write_text(LOG)
+    model = dynamics.Function(lambda x: x, (2,), dt=10.0)
+    about = {"time_unit": "minutes", "time_origin": "2026-03-01", "stations": ["lower", "upper"]}
+    found = observations.read(tmp_path / "log.csv", model, SENSOR, columns=list(ROLES), **about)
+    np.testing.assert_array_equal(found.observations.steps, [1, 3])
+    np.testing.assert_array_equal(found.observations.mask, [[False, True], [True, False]])
+    values = found.observations.values
+    assert (values[0, 1], values[1, 0]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            ("when", "level", "station:name"),
+            "no column 'name' .*its columns are quality, when, level, logger",
+        ),
+        (("when", "level", "battery", "station:logger"), "is of files with one value a row"),
+        (("when", "station:logger"), "is of files with one value a row"),
+        (("when", "level", "station:logger", "station:logger"), "each column of values once"),
+        (("when", "level", "station:logger", "index:battery"), "columns time, value"),
+        (("when", "level", "valid:logger", "x:battery"), "upper"),
+    ],
+)
+def test_roles_that_do_not_fit(tmp_path, read, columns, message):
+    (tmp_path / "log.csv").write_text(LOG)
+    with pytest.raises(FileError, match=message):
+        read(tmp_path / "log.csv", (2,), 10.0, time_unit="minutes", columns=columns)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -62,4 +101,6 @@ def test_datasets_have_no_columns(tmp_path, read):
 def test_the_key_of_the_command_line():
     settings = compose(["observations.path=levels.csv", "observations.columns=[timestamp,upper,lower]"])
     assert settings.observations.columns == NAMES
+    settings = compose(["observations.path=log.csv", "observations.columns=[when,level,station:logger]"])
+    assert settings.observations.columns == ("when", "level", "station:logger")
     assert compose([]).observations.columns is None
