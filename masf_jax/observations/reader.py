@@ -204,7 +204,7 @@ def read(path: str, engine: str, most: int, names: list[str]) -> tuple[dict[str,
     limit("RLIMIT_AS", taken() + _SPARE_BYTES)
     raw: dict[str, Any] = dict.fromkeys(("mask_and_scale", "decode_times", "decode_coords"), False)
     raw |= {"decode_timedelta": False, "create_default_indexes": False}
-    options = {"consolidated": False} if engine == "zarr" else None
+    options = {"zarr": {"consolidated": False}, "h5netcdf": {"phony_dims": "access"}}.get(engine)
     with xr.open_dataset(path, engine=engine, backend_kwargs=options, **raw) as data:
         variables = data.variables
         value = variables.get(names[0])
