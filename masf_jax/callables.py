@@ -6,6 +6,7 @@ constants of the compiled program: of derivative zero.
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import types
@@ -53,6 +54,13 @@ class Bound(eqx.Module):
     named: dict[str, Any]
 
 
+class Holding(eqx.Module):
+    """A function defined around values which JAX is tracing, or an object with such ones: what it holds."""
+
+    function: Plain
+    held: dict[str, Any]
+
+
 class BoundFlax(eqx.Module):
     """A `flax.linen.Module` with its variables, which compares equal to one with others."""
 
@@ -65,7 +73,8 @@ def kept(function: Any) -> Any:
 
     A callable that is a pytree (eqx.Module, nnx.Module, jax.tree_util.Partial) stays as it is; of a
     functools.partial and a bound Flax module the JAX arrays are leaves. NumPy arrays given to a partial are
-    not: they may be masks or indices.
+    not: they may be masks or indices. Of what a function closes over, or another object has, those arrays are
+    that JAX is tracing.
     """
     if isinstance(function, functools.partial):
         arguments, named = tuple(map(kept, function.args)), {k: kept(v) for k, v in function.keywords.items()}
@@ -77,7 +86,34 @@ def kept(function: Any) -> Any:
     if isinstance(function, types.MethodType) and not isinstance(owner := kept(function.__self__), Plain):
         return Bound(Plain(function.__func__), (owner,), {})
     kinds = jax.Array if isinstance(function, np.ndarray) else jax.Array | np.ndarray
-    return function if any(isinstance(leaf, kinds) for leaf in jax.tree.leaves(function)) else Plain(function)
+    if any(isinstance(leaf, kinds) for leaf in jax.tree.leaves(function)):
+        return function
+    if _holds_traced(function, ()):
+        return Holding(Plain(function), {name: kept(each) for name, each in _held(function).items()})
+    return Plain(function)
+
+
+def _held(function: Any) -> dict[str, Any]:
+    """What a function closes over, or the attributes of another object; nothing of what is not yet there."""
+    if not isinstance(function, types.FunctionType):
+        of_its_own = callable(function) and not isinstance(function, type)
+        return dict(getattr(function, "__dict__", {})) if of_its_own else {}
+    try:
+        return {str(i): cell.cell_contents for i, cell in enumerate(function.__closure__ or ())}
+    except ValueError:
+        return {}
+
+
+def _holds_traced(value: Any, around: tuple[Any, ...]) -> bool:
+    """Whether a tracer is inside, however deep; not of a function that closes over itself."""
+    if any(value is each for each in around):
+        return False
+    held = _held(value)
+    if not held:
+        return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    if any(value is each for each in held.values()):
+        return False
+    return any(_holds_traced(each, (*around, value)) for each in held.values())
 
 
 def unwrapped(function: Any) -> Any:
@@ -89,6 +125,18 @@ def unwrapped(function: Any) -> Any:
         return functools.partial(
             unwrapped(function.function), *arguments, **{k: unwrapped(v) for k, v in named}
         )
+    if isinstance(function, Holding):
+        plain = unwrapped(function.function)
+        held = {name: unwrapped(each) for name, each in function.held.items()}
+        if not isinstance(plain, types.FunctionType):
+            anew = copy.copy(plain)
+            vars(anew).update(held)
+            return anew
+        cells = tuple(map(types.CellType, held.values()))
+        code = plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, cells
+        anew = types.FunctionType(*code)
+        anew.__kwdefaults__ = plain.__kwdefaults__
+        return anew
     if isinstance(function, BoundFlax):
         return unwrapped(function.module).bind(function.variables)
     return function

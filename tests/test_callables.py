@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from often import often
 
-from masf_jax import assimilate, dynamics, measurements
+from masf_jax import assimilate, dynamics, filters, measurements
 from masf_jax.callables import callable_name, kept, unwrapped
 from masf_jax.results.places import model_name
 
@@ -132,6 +132,28 @@ def test_gradients_by_a_network_in_any_order(kind):
         np.testing.assert_allclose(found, expected[correct], rtol=1e-9)
     d, slope = difference(of, second)
     np.testing.assert_allclose((after * d).sum(), slope, rtol=1e-6)
+
+
+def deep(w):
+    """A function that closes over one that closes over the weight, and over one that calls itself."""
+
+    def again(x, k):
+        return x if k == 0 else again(x, k - 1)
+
+    def inner(x):
+        return dense(w, x)
+
+    return lambda x: again(inner(x), 2)
+
+
+@pytest.mark.parametrize("kind", [KINDS["closure"], KINDS["object"], deep, lambda w: Holder(w).__call__])
+def test_what_is_traced_may_be_closed_over_in_programs_with_derivatives_of_their_own(kind):
+    """An iterative filter runs the model again inside such a one."""
+    by_leaf, by_closure = (
+        jax.grad(lambda w, make=make: loss(make(w), filter=filters.IEnKF(iterations=2)))(weights(2))
+        for make in (Written, lambda w: dynamics.Function(kind(w), (N,), 0.1))
+    )
+    np.testing.assert_allclose(by_closure, by_leaf, rtol=1e-9)
 
 
 def test_gradients_by_the_model_itself():

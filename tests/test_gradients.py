@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from masf_jax.denoisers.architecture import Architecture
 from masf_jax.denoisers.iterated import IteratedCovariance
 from masf_jax.derivatives import NoDerivativeError, inverse_sqrt, triangular
 from masf_jax.diffusion.whitened import _singular
-from masf_jax.dynamics import Climatology, Linear as LinearModel, Lorenz96, ModelError
+from masf_jax.dynamics import Climatology, Function, Linear as LinearModel, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments, Normalization
 from masf_jax.ensemble.taper import taper
@@ -118,9 +120,9 @@ def loss_of(make, operator, prepared=None, n=N, steps=1, **settings):
     return loss
 
 
-def check(loss, at=(7.0, 0.9, 1.0), rel=1e-5, h=1e-5):
+def check(loss, at=(7.0, 0.9, 1.0), rel=1e-5, h=1e-5, along=(1.0, -0.7, 0.4)):
     """By one program: the gradient, and values on both sides, along one direction through all numbers."""
-    at, along = jnp.asarray(at), jnp.asarray([1.0, -0.7, 0.4])
+    at, along = jnp.asarray(at), jnp.asarray(along)
     points = at[None] + h * jnp.asarray([0.0, 1.0, -1.0])[:, None] * along[None]
     values, slopes = jax.jit(lambda points: jax.lax.map(jax.value_and_grad(loss), points))(points)
     assert np.isfinite(slopes).all()
@@ -131,6 +133,30 @@ def check(loss, at=(7.0, 0.9, 1.0), rel=1e-5, h=1e-5):
 def test_through_a_run(name):
     """Often two; repeated eigenvalues are in test_of_a_root_…, low ranks in test_of_a_triangle_…."""
     check(loss_of(*FILTERS[name]))
+
+
+RELAXED = {"letkf, relaxed": (lambda a: filters.LETKF(2.0, Inflation(rtps=a / 2)), FEW)}
+
+
+@pytest.mark.parametrize("name", often({**RELAXED, **FILTERS, **SLOW}, ("letkf, relaxed", "masf, localised")))
+def test_where_a_component_has_no_spread(name):
+    """All members agree on it, so no square root of its variance has a slope."""
+    make, operator = (RELAXED | FILTERS | SLOW)[name]
+    seen, members = problem(operator, n_cycles=2)
+    members = members.at[:, 2].set(2.0)
+    moves = (np.arange(N) != 2).astype(float)
+
+    def moved(w, x):
+        return x + w * moves * jnp.tanh(x)
+
+    def loss(numbers):
+        step = functools.partial(moved, numbers[0])
+        model = Function(step, (N,), coordinates=Lorenz96(N).coordinates)
+        given = make(numbers[1]), model, Measurement(operator, Gaussian(0.9)), seen, members
+        run = assimilate(jax.random.key(3), *given, scores=(), save=("mean",))
+        return (run.analysis["mean"] ** 2).sum()
+
+    check(loss, at=(0.05, 1.0), along=(1.0, 0.4))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..derivatives import differentiated_as, inverse_sqrt
+from ..derivatives import differentiated_as, inverse_sqrt, root_or_zero
 from ..dynamics.layout import current
 from ..ensemble.double import any_of_batch
 from ..ensemble.order import after
@@ -237,11 +237,11 @@ class DiagonalCovariance(Covariance):
     def transport(
         self, a: Float[Array, "*v"], cos: Float[Array, "*v"], sin: Float[Array, "*v"]
     ) -> Float[Array, "*v"]:
-        return a / jnp.hypot(1.0, jnp.sqrt(self.variance) * cos / sin)
+        return a / jnp.hypot(1.0, root_or_zero(self.variance) * cos / sin)
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, "*v"]:
         noise = jax.random.normal(key, self.variance.shape, self.variance.dtype)
-        return jnp.sqrt(self.variance) * noise
+        return root_or_zero(self.variance) * noise
 
 
 class DenseCovariance(FactoredCovariance):
@@ -263,7 +263,7 @@ def standardised_factor(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"
 
     Variances count (1 + 2 n ε) times, ε the rounding error of a number, so that there is one.
     """
-    std = jnp.sqrt(jnp.diagonal(matrix))
+    std = root_or_zero(jnp.diagonal(matrix))
     varies = std > 0
     safe = jnp.where(varies, std, 1.0)
     correlation = matrix / safe[:, None] / safe[None, :]

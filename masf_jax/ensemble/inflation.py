@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..derivatives import root_or_zero
 from ..numbers import number, within
 from .statistics import anomalies, member_mean, recentre
 
@@ -38,8 +39,8 @@ def rtps(
 ) -> Float[Array, "N *x"]:
     """Relaxation to prior spread: X_a ← X_a (1 + α (σ_f - σ_a)/σ_a) (Whitaker & Hamill 2012, eq. 2)."""
     mean, deviations = anomalies(analysis)
-    spread_f = jnp.sqrt(member_mean(anomalies(forecast)[1] ** 2))
-    spread_a = jnp.sqrt(member_mean(deviations**2))
+    spread_f = root_or_zero(member_mean(anomalies(forecast)[1] ** 2))
+    spread_a = root_or_zero(member_mean(deviations**2))
     positive = spread_a > 0
     ratio = jnp.where(positive, (spread_f - spread_a) / jnp.where(positive, spread_a, 1.0), 0.0)
     return recentre(mean, deviations * (1.0 + alpha.astype(analysis.dtype) * ratio)[None])
