@@ -146,12 +146,15 @@ def deep(w):
     return lambda x: again(inner(x), 2)
 
 
-@pytest.mark.parametrize("kind", [KINDS["closure"], KINDS["object"], deep, lambda w: Holder(w).__call__])
+TRACED = {"closure": KINDS["closure"], "object": Holder, "deep": deep, "method": lambda w: Holder(w).__call__}
+
+
+@pytest.mark.parametrize("kind", often(TRACED, ("deep",)))
 def test_what_is_traced_may_be_closed_over_in_programs_with_derivatives_of_their_own(kind):
     """An iterative filter runs the model again inside such a one."""
     by_leaf, by_closure = (
         jax.grad(lambda w, make=make: loss(make(w), filter=filters.IEnKF(iterations=2)))(weights(2))
-        for make in (Written, lambda w: dynamics.Function(kind(w), (N,), 0.1))
+        for make in (Written, lambda w: dynamics.Function(TRACED[kind](w), (N,), 0.1))
     )
     np.testing.assert_allclose(by_closure, by_leaf, rtol=1e-9)
 
@@ -173,6 +176,7 @@ def near(w, x):
     return x + 0.1 * jnp.tanh(w @ x)
 
 
+@pytest.mark.slow
 def test_gradients_by_a_sensor_and_a_filter():
     model = dynamics.Function(lambda x: 0.9 * x, (N,))
     noise = measurements.Gaussian(1.0)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from masf_jax import GrossErrorCheck, assimilate, filters, simulate, smoothers
 from masf_jax.dynamics import Linear
@@ -42,6 +43,7 @@ def test_results_are_printed_in_a_few_lines_of_numbers(x64):
     assert texts == ["Assimilation (being traced)"]
 
 
+@pytest.mark.slow
 def test_an_estimate_is_printed_as_mean_and_standard_deviation(x64):
     values = np.random.default_rng(0).normal(size=(40, 2))
     filter = filters.KalmanFilter(np.zeros(2), np.eye(2))

@@ -112,6 +112,7 @@ def test_a_run_of_a_flow_draws_its_figures(run_dir):
     assert {"states.png", "spectra.png", "error_spread.png", "rank_histogram.png"} <= names
 
 
+@pytest.mark.slow
 def test_animate_and_figures_from_the_command_line(run_dir, capsys):
     assert main(["animate", str(run_dir), "--dpi", "30", "--cycles", "1:2"]) == 0
     assert capsys.readouterr().out.strip() == str(run_dir / "vorticity.gif")

@@ -91,6 +91,7 @@ def entries(cache):
     return {path: path.stat().st_mtime_ns for path in cache.rglob("*-cache")}
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_its_programs_from_the_cache_and_has_the_same_results(first, tmp_path):
     """And damaged entries are compiled anew."""
     expected, cache, home = first

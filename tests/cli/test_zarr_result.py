@@ -50,6 +50,7 @@ def check(folder, expected):
     assert {"Conventions", "title", "seed"} <= set(found.attrs)
 
 
+@pytest.mark.slow
 def test_the_store_has_what_the_file_has(netcdf, tmp_path, capsys):
     command = ["run", *SMALL, "result=zarr", f"output_dir={tmp_path}"]
     assert main(command) == 0

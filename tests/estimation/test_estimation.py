@@ -170,6 +170,7 @@ def test_the_nile():
     assert found.mean["dynamics.std"] ** 2 == pytest.approx(1469.2, rel=0.01)
 
 
+@pytest.mark.slow
 def test_inflation_is_of_the_state_alone_however_deep_it_lies():
     """A parameter without influence gains no spread, with a filter in a filter neither."""
     members = jnp.asarray(np.random.default_rng(1).normal(size=(40, 3)), float)

@@ -83,6 +83,7 @@ def test_training_can_go_on_where_the_last_cycle_left_it():
     assert max(jax.tree.leaves(moved)) > 0
 
 
+@pytest.mark.slow
 def test_training_makes_the_network_fit_the_forecast(key):
     shifted = 0.3 * jax.random.normal(key, (200, N)) + jnp.asarray([[1.0, -1.0] * 3])
     normalization = Normalization(affine=False)  # leaves the network the mean to learn

@@ -57,6 +57,7 @@ def run(filter, measurement=WHOLE):
     return assimilate(jax.random.key(0), filter, RING, measurement, observations, MEMBERS)
 
 
+@pytest.mark.slow
 def test_own_parts_are_as_good_as_the_librarys():
     theirs = run(MASF(GaussianPrior(members="fresh"), sampler=Bridge(2, centred=False)))
     mine = run(MASF(OwnPrior(), OwnProcess(), OwnSampler()))
