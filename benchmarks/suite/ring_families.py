@@ -85,7 +85,8 @@ class Family:
                 "inflation": sorted({each[1][1] for each in systems}),
                 "radius": sorted({each[1][0] for each in systems}),
                 "rotation": True,
-            },
+            }
+            | ({} if self.window is None else {"training": {"window": self.window, "steps": self.steps}}),
             "practice": PARTS | {"runs": self.runs} | ranges | {"noise": list(PARTS["noise"])},
             "correlation": correlation,
             "seed": self.seed,

@@ -192,8 +192,8 @@ def network_file(given: str) -> Path:
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     """The package's network that fits and is nearest: of the same model, of the same base, trained on most
     models, of the same size, in this order, then the experiment's where it was trained for such measurements,
-    then the one trained for most densities of measurements. Of other models only such as have states laid out
-    like this one's: a few variables are no ring.
+    then the one trained for most densities of measurements, at last one trained through cycles. Of other
+    models only such as have states laid out like this one's: a few variables are no ring.
 
     Raises:
         InputError: none fits.
@@ -221,7 +221,8 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
             dynamics.state_shape,
             _by_length(pretrained_file(each), settings, dynamics),
         )
-        return *same, models, size, alike, high / low
+        window = found["trained_on"]["filter"].get("training", {}).get("window")
+        return *same, models, size, alike, high / low, window is not None
 
     one_run, here = base == _ONE_RUN, Architecture().form(dynamics.state_shape)[0]
     fitting = [
