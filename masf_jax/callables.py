@@ -89,7 +89,8 @@ def kept(function: Any) -> Any:
     if any(isinstance(leaf, kinds) for leaf in jax.tree.leaves(function)):
         return function
     if _holds_traced(function, ()):
-        return Holding(Plain(function), {name: kept(each) for name, each in _held(function).items()})
+        held = _held(function).items()
+        return Holding(Plain(function), {k: kept(v) if _holds_traced(v, ()) else Plain(v) for k, v in held})
     return Plain(function)
 
 
@@ -105,14 +106,18 @@ def _held(function: Any) -> dict[str, Any]:
 
 
 def _holds_traced(value: Any, around: tuple[Any, ...]) -> bool:
-    """Whether a tracer is inside, however deep; not of a function that closes over itself."""
-    if any(value is each for each in around):
-        return False
-    held = _held(value)
-    if not held:
+    """Whether a tracer is inside: in a function, an object, a module or a container; not in containers of
+    containers, which may be anything, and not in a function that closes over itself.
+    """
+    if isinstance(value, eqx.Module):
         return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-    if any(value is each for each in held.values()):
-        return False
+    if isinstance(value, list | tuple | dict):
+        return any(
+            isinstance(x, jax.core.Tracer) for x in (value.values() if isinstance(value, dict) else value)
+        )
+    held = _held(value)
+    if not held or any(value is each for each in (*around, *held.values())):
+        return isinstance(value, jax.core.Tracer)
     return any(_holds_traced(each, (*around, value)) for each in held.values())
 
 

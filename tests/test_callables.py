@@ -159,6 +159,23 @@ def test_what_is_traced_may_be_closed_over_in_programs_with_derivatives_of_their
     np.testing.assert_allclose(by_closure, by_leaf, rtol=1e-9)
 
 
+def test_what_else_is_closed_over_is_not_looked_into():
+    """A namespace with itself in it, and keys that have no order."""
+    names = {1: "one", "two": 2, "step": jnp.tanh}
+    names["names"] = names
+
+    def of_names(x):
+        return names["step"](x)
+
+    @jax.jit
+    def run(w):
+        model = dynamics.Function(lambda x: w * of_names(x), (N,), 0.1)
+        return model(jnp.ones(N), 0.0, None)
+
+    np.testing.assert_allclose(run(2.0), 2 * np.tanh(np.ones(N)))
+    np.testing.assert_allclose(dynamics.Function(of_names, (N,), 0.1)(jnp.ones(N), 0.0, None), np.tanh(1.0))
+
+
 def test_gradients_by_the_model_itself():
     model = dynamics.Function(Net(weights(1)), (N,), 0.1)
     value, slope = eqx.filter_value_and_grad(loss)(model)
