@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.core import Tracer
 
 __all__ = ["Plain", "callable_name", "kept", "unwrapped"]
 
@@ -110,14 +111,12 @@ def _holds_traced(value: Any, around: tuple[Any, ...]) -> bool:
     containers, which may be anything, and not in a function that closes over itself.
     """
     if isinstance(value, eqx.Module):
-        return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+        return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     if isinstance(value, list | tuple | dict):
-        return any(
-            isinstance(x, jax.core.Tracer) for x in (value.values() if isinstance(value, dict) else value)
-        )
+        return any(isinstance(x, Tracer) for x in (value.values() if isinstance(value, dict) else value))
     held = _held(value)
     if not held or any(value is each for each in (*around, *held.values())):
-        return isinstance(value, jax.core.Tracer)
+        return isinstance(value, Tracer)
     return any(_holds_traced(each, (*around, value)) for each in held.values())
 
 

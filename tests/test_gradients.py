@@ -138,7 +138,7 @@ def test_through_a_run(name):
 RELAXED = {"letkf, relaxed": (lambda a: filters.LETKF(2.0, Inflation(rtps=a / 2)), FEW)}
 
 
-@pytest.mark.parametrize("name", often({**RELAXED, **FILTERS, **SLOW}, ("letkf, relaxed", "masf, localised")))
+@pytest.mark.parametrize("name", often({**RELAXED, **FILTERS, **SLOW}, ("letkf, relaxed",)))
 def test_where_a_component_has_no_spread(name):
     """All members agree on it, so no square root of its variance has a slope."""
     make, operator = (RELAXED | FILTERS | SLOW)[name]
@@ -268,6 +268,7 @@ def test_through_conjugate_gradients_of_a_large_state(monkeypatch):
     check(loss_of(FILTERS["masf, localised"][0], Subset(range(0, 520, 2)), n=520))
 
 
+@pytest.mark.slow
 def test_of_conjugate_gradients():
     """Those of a covariance that is never formed are those of its matrix."""
     rng = np.random.default_rng(0)
@@ -413,6 +414,7 @@ def test_of_a_root_with_repeated_eigenvalues():
     np.testing.assert_allclose(tangent, np.subtract(*moved) / (2 * h), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_of_a_triangle_of_any_rank():
     """What hangs on RᵀR, at a matrix with a column of zeros; second derivatives where there is none."""
     rng = np.random.default_rng(0)
@@ -429,6 +431,7 @@ def test_of_a_triangle_of_any_rank():
     assert float(found) == pytest.approx(float(wanted), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_of_singular_values_that_part():
     """The pseudo-inverse's part of G = U S Vᵀ, at equal singular values that the change makes differ."""
     rng = np.random.default_rng(0)

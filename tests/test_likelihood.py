@@ -78,7 +78,8 @@ def one_cycle(filter, members, values, operator, likelihood, noise=1.0, model=No
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("n_members", [4, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_members", [4, 9])
 def test_of_an_ensemble_is_that_of_its_moments(n_members):
     """In the smaller of both spaces; with a taper, with inflation of the forecast, with a gap."""
     rng = np.random.default_rng(1)

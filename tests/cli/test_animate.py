@@ -123,6 +123,7 @@ def test_animate_and_figures_from_the_command_line(run_dir, capsys):
     assert (run_dir / "states.png").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_mistakes_end_with_code_2(flow, run_dir, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()

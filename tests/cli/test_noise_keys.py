@@ -41,6 +41,7 @@ def test_others_say_why_not():
         FILTERS.check({"name": "particle", "adaptive_noise": "one"})
 
 
+@pytest.mark.slow
 def test_a_run_finds_it_and_its_configuration_is_kept(tmp_path):
     found = ["filter.adaptive_noise=one", "filter.noise_memory=100", "filter.adaptive=true"]
     arguments = ["filter=etkf", *found, *SMALL, "n_cycles=60"]

@@ -355,6 +355,7 @@ def test_impossible_settings_are_refused(keys, message):
         Kolmogorov(**{"shape": 64, **keys})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stepper", ["etdrk4", "cnab2"])
 def test_other_numbers_may_be_traced(stepper, key):
     """A flow made anew inside a program is the one that is made with these numbers."""

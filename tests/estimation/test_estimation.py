@@ -63,6 +63,7 @@ def posterior_of_drift(values, std, x0, x0_std, prior_mean, prior_std):
     return prior_mean + k @ np.linalg.solve(covariance, away) / precision, precision**-0.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_drift_is_found_as_its_exact_posterior():
     """By the Kalman filter of state and parameter, and by the likelihood's maximum."""

@@ -266,6 +266,7 @@ def paper(**keys):
     return MASF(prior, route=route, normalization=Normalization("fixed"), climatology=400, **PAPER)
 
 
+@pytest.mark.slow
 def test_the_papers_two_heads():
     """Trained on the forecast alone: they learn, and all that comes out is finite."""
     measurement = Measurement(sigmoid(2.0), Gaussian(0.1))

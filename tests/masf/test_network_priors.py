@@ -110,6 +110,7 @@ CLIMATE = ModelError(Linear(0.6 * np.eye(N)), 0.8)  # long run: N(0, 1)
 PRETRAINED = FitConfig(steps=150, learning_rate=1e-2, batch_size=16)
 
 
+@pytest.mark.slow
 def test_pretraining_on_the_climatology():
     prior = NetworkPrior(
         pretraining=PRETRAINED,

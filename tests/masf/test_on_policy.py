@@ -143,6 +143,7 @@ def test_rounds_are_printed_in_short():
     assert str(Round(0.123456, 0.2, 0, None, True)) == "Round(rmse=0.1235, spread=0.2, chosen)"
 
 
+@pytest.mark.slow
 def test_runs_have_their_own_noise_and_gaps():
     practice = Practice(
         runs=4,

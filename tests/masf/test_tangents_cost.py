@@ -14,6 +14,7 @@ from masf_jax.measurements import Gaussian, Measurement, arctan
 N = 72
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", often(["member", "mean"], ["mean"]))
 def test_the_same_analysis_without_a_matrix(at, x64, monkeypatch):
     random = np.random.default_rng(0)

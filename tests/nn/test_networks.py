@@ -60,6 +60,7 @@ def test_unet_is_circular(space, shift):
     assert not np.allclose(apply(params, x, jnp.asarray(0.9))[0], first, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_batch_is_vmap():
     net = UNet(1, space=1, **TINY)
     x, t = noise((3, 8, 2)), jnp.asarray([0.1, 0.5, 0.9])

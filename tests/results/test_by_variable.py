@@ -63,6 +63,7 @@ def test_a_named_vector_has_them_and_a_single_ring_has_not():
     assert not [name for name in data if "by_variable" in str(name)]
 
 
+@pytest.mark.slow
 def test_units_of_the_model_are_those_of_the_result(tmp_path):
     data, run = data_of(ring(time_units="seconds", length_units="km"))
     assert data["time"].attrs["units"] == "s"

@@ -90,6 +90,7 @@ def test_dates_are_times(run, tmp_path):
         run[0].to_xarray(dates=dates[:2])
 
 
+@pytest.mark.slow
 def test_pieces_join_to_the_run():
     twin, members = problem(LORENZ63, EVERY)
     setting = (filters.ETKF(), LORENZ63, EVERY)
@@ -158,6 +159,7 @@ def test_a_run_inside_jit_says_why_it_has_none():
         go(jax.random.key(2)).to_xarray()
 
 
+@pytest.mark.slow
 def test_one_variable_at_many_places_has_its_name(tmp_path):
     model = dynamics.Function(
         lambda x: 0.9 * x, (3,), variable_names=["temperature"], variable_units=["degC"]
