@@ -136,7 +136,7 @@ def unwrapped(function: Any) -> Any:
             anew = copy.copy(plain)
             vars(anew).update(held)
             return anew
-        cells = tuple(map(types.CellType, held.values()))
+        cells = tuple(types.CellType(held[str(i)]) for i in range(len(held)))  # JAX sorts keys as text
         code = plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, cells
         anew = types.FunctionType(*code)
         anew.__kwdefaults__ = plain.__kwdefaults__

@@ -159,6 +159,18 @@ def test_what_is_traced_may_be_closed_over_in_programs_with_derivatives_of_their
     np.testing.assert_allclose(by_closure, by_leaf, rtol=1e-9)
 
 
+def test_many_closed_over_values_stay_in_their_order():
+    @jax.jit
+    def run(w):
+        a, b, c, d, e, f, g, h, i, j, k, last = w
+        model = dynamics.Function(
+            lambda x: x * (a + b + c + d + e + f + g + h + i + j) + k - 2 * last, (N,), 0.1
+        )
+        return jax.jit(lambda model: model(jnp.ones(N), 0.0, None))(model)
+
+    np.testing.assert_allclose(run(jnp.arange(12.0)), 45 + 10 - 22)
+
+
 def test_what_else_is_closed_over_is_not_looked_into():
     """A namespace with itself in it, and keys that have no order."""
     names = {1: "one", "two": 2, "step": jnp.tanh}

@@ -58,7 +58,7 @@ TRIED = {
     ),
     "lorenz63_sakov2012": (
         "All measured, variance 2, each .25: N = 50 .343, N = 10 .336 (five seeds; EnKF-N .580, .562, "
-        "iterative EnKF, which runs the model again, .321, .320); on five others .318, .318 (.321, .316).",
+        "iterative EnKF, which runs the model again, .321, .320).",
         "Not tried: other intervals, noise, sensors.",
     ),
     "lorenz96_masks": (
