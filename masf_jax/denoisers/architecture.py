@@ -25,6 +25,7 @@ class Architecture:
 
     Args:
         width, depth: of the MLP.
+        member_width: of what the MLP keeps of each member; 0: it sees none.
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
         layout: "vector" (any state, flattened), "ring" (n,) or (C, n), "field" (ny, nx) or (C, ny, nx);
             None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
@@ -34,6 +35,7 @@ class Architecture:
 
     width: int = 128
     depth: int = 3
+    member_width: int = 0
     channels: int = 32
     multipliers: tuple[int, ...] = (1, 2)
     blocks: int = 1
@@ -44,9 +46,13 @@ class Architecture:
     variance_head: bool = False
 
     def create(
-        self, key: PRNGKeyArray, shape: Sequence[int], features: Float[Array, "..."] | None = None
+        self,
+        key: PRNGKeyArray,
+        shape: Sequence[int],
+        features: Float[Array, "..."] | None = None,
+        members: Float[Array, "N u"] | None = None,
     ) -> NetworkDenoiser:
-        """A fresh denoiser for states of `shape`; `features`: what else it sees, of the right shape.
+        """A fresh denoiser for states of `shape`; `features`, `members`: what else it sees.
 
         Raises:
             ValueError: a shape that the network does not suit.
@@ -60,6 +66,7 @@ class Architecture:
             noise_map=self.noise_map,
             preconditioning=self.preconditioning,
             variance_head=self.variance_head,
+            members=members if self.member_width else None,
         )
 
     def mean_feature(self, shape: Sequence[int]) -> Float[Array, "..."]:
@@ -68,11 +75,20 @@ class Architecture:
         return jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
 
     def net(self, shape: Sequence[int]) -> MLP | UNet:
-        """The network itself, without parameters, for states of `shape`."""
+        """The network itself, without parameters, for states of `shape`.
+
+        Raises:
+            ValueError: a member_width for a U-Net, which sees no members.
+        """
         layout, space, channels = self.form(shape)
         head = channels if self.variance_head else None
         if layout == "vector":
-            return MLP(channels, self.width, self.depth, second_head=head)
+            return MLP(channels, self.width, self.depth, second_head=head, member_width=self.member_width)
+        if self.member_width:
+            raise ValueError(
+                f"member_width={self.member_width} is of networks for vectors; states of shape "
+                f"{tuple(shape)} have one for a {layout}, which sees no members: leave it 0."
+            )
         return UNet(
             channels,
             self.channels,

@@ -34,7 +34,8 @@ class NetworkDenoiser(Denoiser):
 
     "bounded" is "edm" for a state that is about N(0, I) already, its features known: F is 3 tanh(F/3), the
     log-factor below within ±1.5, and F sees cos φ · x, which is nothing at φ = π/2: there D is a function of
-    the features alone, the same for every draw of the noise.
+    the features alone, the same for every draw of the noise. A network with `MLP.member_width` has `moves`
+    besides: what is added to each member of an ensemble.
 
     F sees x, the map sin φ (with `noise_map`), the features, and t = mean(φ)/(π/2) ∈ [0, 1].
 
@@ -57,6 +58,7 @@ class NetworkDenoiser(Denoiser):
         noise_map: Whether the network sees sin φ per component; without, only the mean of φ.
         preconditioning: "edm", "x0" or "bounded".
         variance_head: Whether the network has a second output for the spread.
+        members: What a network with `MLP.member_width` sees of each of an ensemble's members.
 
     Source: Karras et al. (2022), arXiv 2206.00364, table 1 ("x0": Yoon et al., arXiv 2604.02889).
     """
@@ -68,6 +70,7 @@ class NetworkDenoiser(Denoiser):
     noise_map: bool = eqx.field(static=True, default=True)
     preconditioning: Preconditioning = eqx.field(static=True, default="edm")
     variance_head: bool = eqx.field(static=True, default=False)
+    members: Float[Array, "N u"] | None = None
 
     def __check_init__(self) -> None:
         if self.layout not in ("vector", "ring", "field"):
@@ -76,6 +79,11 @@ class NetworkDenoiser(Denoiser):
             raise ValueError(
                 f"preconditioning must be one of {', '.join(get_args(Preconditioning))}, "
                 f"got {self.preconditioning!r}"
+            )
+        if self.has_members and self.preconditioning != "bounded":
+            raise ValueError(
+                f"a network that sees members (member_width={self.net.member_width}) is of AmortisedMASF "
+                "alone, whose preconditioning is 'bounded': leave member_width 0."
             )
 
     @classmethod
@@ -90,18 +98,22 @@ class NetworkDenoiser(Denoiser):
         noise_map: bool = True,
         preconditioning: Preconditioning = "edm",
         variance_head: bool = False,
+        members: Float[Array, "N u"] | None = None,
     ) -> NetworkDenoiser:
         """With fresh parameters for states of this shape.
 
         Raises:
             ValueError: The shape does not suit the layout, or the network's outputs do not suit the shape.
         """
-        empty = cls(net, None, features, layout, noise_map, preconditioning, variance_head)
+        empty = cls(net, None, features, layout, noise_map, preconditioning, variance_head, members)
+        if empty.has_members and members is None:
+            raise ValueError(f"a network of member_width={net.member_width} needs members to begin with.")
         x = jnp.zeros(state_shape)
-        inputs, t = empty._inputs(x, x)
-        params = jax.jit(lambda key: net.init(key, inputs, t))(key)  # one program, without the outputs
+        seen = empty._inputs(x, x)
+        params = jax.jit(lambda key: net.init(key, *seen))(key)  # one program, without the outputs
         denoiser = empty.with_params(params)
-        outputs = jax.eval_shape(net.apply, denoiser.params, inputs, t)
+        outputs = jax.eval_shape(net.apply, denoiser.params, *seen)
+        outputs = outputs[:-1] if empty.has_members else outputs
         wanted = empty._channels_last(x).shape
         if isinstance(outputs, tuple) != variance_head:
             raise ValueError(
@@ -138,9 +150,11 @@ class NetworkDenoiser(Denoiser):
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), self.params)
         return dataclasses.replace(self, net=net, params=params)
 
-    def with_features(self, features: Float[Array, "..."] | None) -> NetworkDenoiser:
-        """The same with other features."""
-        return dataclasses.replace(self, features=features)
+    def with_features(
+        self, features: Float[Array, "..."] | None, members: Float[Array, "N u"] | None = None
+    ) -> NetworkDenoiser:
+        """The same with other features, and other members to see."""
+        return dataclasses.replace(self, features=features, members=members)
 
     def mean_and_log_factor(
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
@@ -168,6 +182,8 @@ class NetworkDenoiser(Denoiser):
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
         """What the network gives, in the state's layout: its first and its second output."""
         outputs = self.net.apply(self.params, *self._inputs(x, angle))
+        if self.has_members:
+            outputs = outputs[:2] if self.variance_head else outputs[0]
         first, second = outputs if self.variance_head else (outputs, None)
         return self._state_order(first, x.shape), (
             None if second is None else self._state_order(second, x.shape)
@@ -183,6 +199,22 @@ class NetworkDenoiser(Denoiser):
     def __call__(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "*x"]:
         return self.moments(x, angle)[0]
 
+    @property
+    def has_members(self) -> bool:
+        """Whether the network sees members (`MLP.member_width`)."""
+        return getattr(self.net, "member_width", 0) > 0
+
+    def moves(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "N *x"]:
+        """What the network adds to each of its members, within ±3; 0 if it is fresh.
+
+        Raises:
+            ValueError: a network that sees no members.
+        """
+        if not self.has_members:
+            raise ValueError("the network sees no members: give its architecture a member_width above 0.")
+        moved = self.net.apply(self.params, *self._inputs(x, angle))[-1]
+        return _within(_BOUNDED_F, moved.reshape(len(moved), *x.shape))
+
     def sample(
         self, key: PRNGKeyArray, x: Float[Array, "*x"], angle: Float[Array, "*x"]
     ) -> Float[Array, "*x"]:
@@ -191,8 +223,8 @@ class NetworkDenoiser(Denoiser):
             return mean
         return mean + deviation * jax.random.normal(key, x.shape, x.dtype)
 
-    def _inputs(self, x: Array, angle: Array) -> tuple[Array, Array]:
-        """What the network sees: states and maps channels last, and the scalar t."""
+    def _inputs(self, x: Array, angle: Array) -> tuple[Array, ...]:
+        """What the network sees: states and maps channels last, the scalar t, and members."""
         seen = jnp.cos(angle) * x if self.preconditioning == "bounded" else x
         space = _SPACE[self.layout]
         if space > 0 and self.features is not None and self.features.ndim == space + 2:
@@ -206,7 +238,8 @@ class NetworkDenoiser(Denoiser):
         if self.features is not None:
             features = self.features.astype(x.dtype)
             parts.append(features.ravel() if self.layout == "vector" else jnp.moveaxis(features, 0, -1))
-        return jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2)
+        inputs = jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2)
+        return inputs if not self.has_members else (*inputs, self.members)
 
     def _channels_last(self, x: Array) -> Array:
         if self.layout == "vector":

@@ -142,7 +142,8 @@ def _checked(
     fingerprint: dict[str, Any] | None,
 ) -> Checkpoint:
     """See `load`."""
-    wrong = _differences("net", about["net"], None if net is None else describe(net))
+    stored = from_description(about["net"])  # with the arguments that its version did not know
+    wrong = _differences("net", describe(stored), None if net is None else describe(net))
     if state_shape is not None and list(state_shape) != about["state_shape"]:
         wrong.append(f"state shape: stored {tuple(about['state_shape'])}, expected {tuple(state_shape)}")
     wrong += _differences("fingerprint", about["fingerprint"], plain(fingerprint or {}))
@@ -155,7 +156,6 @@ def _checked(
         )
     arrays = jax.device_put(arrays)  # jnp.asarray would compile a program for each shape
     features = arrays.get("features", {}).get("values")
-    stored = from_description(about["net"])
     history = arrays.get("history")
     return Checkpoint(
         denoiser=NetworkDenoiser(stored, arrays["params"], features, **about["denoiser"]),

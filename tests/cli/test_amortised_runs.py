@@ -97,7 +97,7 @@ def test_a_run_takes_it_up_for_other_noise_and_members_too(trained, tmp_path):
     ("changes", "message"),
     [
         (["dynamics=lorenz96", "filter.base=letkf"], "cannot run on states of shape (40,)"),
-        (["filter.checkpoint=nowhere"], "no checkpoint at"),
+        (["filter.checkpoint=nowhere"], "unknown network 'nowhere'"),
         (["filter.practice.noise=[1.0]"], None),
     ],
 )
@@ -290,6 +290,11 @@ def test_what_cannot_be_trained_further(trained, tmp_path, capsys):
     assert "from is given 2 times" in capsys.readouterr().err
     assert main([*further[:-1], "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
     assert "sizes must be multiples of 2, got (3,)" in capsys.readouterr().err
+    unknown = "from=lorenz63_sakov2021", "filter.checkpoint=lorenz63_sakov2021"
+    for command in ([*further[:-1], unknown[0]], ["run", *PROBLEM, "filter=masf_amortised", unknown[1]]):
+        assert main([*command, f"output_dir={tmp_path / 'none'}"]) == 2
+        said = capsys.readouterr().err
+        assert "Did you mean 'lorenz63_sakov2012'? Nor is there a checkpoint at that path" in said
 
 
 @pytest.mark.parametrize("name", pretrained_names())

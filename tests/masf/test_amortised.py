@@ -1,5 +1,6 @@
 """The amortised filter: its base filter where the network is zero, and the process it draws with."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from masf_jax.dynamics import Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, IEnKF, ParticleFilter
-from masf_jax.masf.amortised.features import analysis_features
+from masf_jax.masf.amortised.features import analysis_features, member_features
 from masf_jax.masf.amortised.filter import AmortisedMASF
 from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
 
@@ -23,10 +24,11 @@ RING = Architecture(channels=4, multipliers=(1,))
 
 
 @functools.cache
-def l63(**arguments):
+def l63(moving=False, **arguments):
     measurement = Measurement(Identity(), Gaussian(2**0.5))
+    architecture = dataclasses.replace(MLP, member_width=8 if moving else 0)
     filter = AmortisedMASF(
-        ETKF(Inflation(1.05), rotation=True), architecture=MLP, climatology=64, **arguments
+        ETKF(Inflation(1.05), rotation=True), architecture=architecture, climatology=64, **arguments
     )
     return Lorenz63(), measurement, filter.prepare(Lorenz63(), measurement)
 
@@ -201,3 +203,63 @@ def test_features_have_derivatives_where_one_member_has_all_the_weight(key):
         )
 
     assert np.isfinite(jax.jacrev(features)(forecast)).all()
+
+
+def test_a_network_that_sees_members_moves_each_by_its_own_state(key):
+    """A fresh one moves none; a trained one each by a function of that member and of the set of all."""
+    dynamics, measurement, fresh = l63(moving=True)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape).astype(p.dtype)), fresh.denoiser.params
+    )
+    filter = eqx.tree_at(lambda f: f.denoiser.params, fresh, params)
+    ensemble = forecast(key, dynamics)
+    context, still, _ = drawn_by(fresh, measurement, ensemble, key)
+    np.testing.assert_allclose(still, context.base.ensemble, atol=1e-5)
+    context, drawn, factor = drawn_by(filter, measurement, ensemble, key)
+    mean, spread, deviations = (np.asarray(each) for each in context.analysis)
+    at_start = jnp.zeros(3), jnp.full(3, 0.5 * np.pi)
+
+    def seen(members):
+        network = filter.denoiser.with_features(context.features, jnp.asarray(members))
+        return [np.asarray(each) for each in (*network.moments(*at_start), network.moves(*at_start))]
+
+    members = np.asarray(context.members)
+    centre, deviation, moves = seen(members)
+    wanted = mean + spread * (centre[None] + deviation[None] * deviations + moves)
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-4, atol=1e-4)
+    assert np.abs(moves).max() <= 3.0
+    straight = np.linalg.lstsq(np.c_[np.ones(20), deviations], moves, rcond=None)[1]
+    assert np.any(straight > 1e-3)  # no affine map
+    order = rng.permutation(20)
+    for found, before in zip(seen(members[order]), (centre, deviation, moves[order]), strict=True):
+        np.testing.assert_allclose(found, before, atol=1e-4)
+    doubled = seen(np.concatenate([members, members]))  # the set counts, not its size
+    for found, before in zip(doubled, (centre, deviation, np.concatenate([moves] * 2)), strict=True):
+        np.testing.assert_allclose(found, before, atol=1e-4)
+    own = np.std(np.asarray(drawn) / spread, 0, ddof=1)
+    assert float(factor) == pytest.approx(float(own.mean()), rel=1e-4)
+
+
+def test_what_is_seen_of_members(key):
+    """Of forecast and analysis: deviations of variance 1, log-likelihoods relative to the best."""
+    ensemble = forecast(key, Lorenz63())
+    sensor = Measurement(Identity(), Gaussian(0.5))
+    z, mask = ensemble[3], jnp.array([True, False, True])
+    climate = Moments(jnp.zeros(3), jnp.ones(3))
+    seen = np.asarray(member_features(ensemble, 0.5 * ensemble, z, mask, sensor, climate))
+    np.testing.assert_allclose(seen[:, :3].std(0, ddof=1), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(seen[:, 4:7], seen[:, :3], rtol=1e-3, atol=1e-3)
+    away = np.asarray((ensemble - z[None])[:, [0, 2]])
+    log = -0.5 * (away**2).sum(1) / 0.25
+    np.testing.assert_allclose(seen[:, 3], log / (1 - log / 20), rtol=1e-4, atol=1e-4)
+    assert seen[3, 3] == 0
+
+
+def test_only_vectors_networks_see_members():
+    with pytest.raises(ValueError, match="of networks for vectors"):
+        Architecture(member_width=4).net((40,))
+    with pytest.raises(ValueError, match="AmortisedMASF alone"):
+        Architecture(member_width=4).create(jax.random.key(0), (3,), members=jnp.zeros((2, 8)))
+    with pytest.raises(ValueError, match="sees no members"):
+        MLP.create(jax.random.key(0), (3,)).moves(jnp.zeros(3), jnp.zeros(3))

@@ -188,6 +188,12 @@ def test_a_filter_that_diverges_everywhere_is_an_error():
         )
 
 
+def test_a_network_that_sees_members_is_trained_through_cycles():
+    moving = AmortisedMASF(EnSRF(), architecture=Architecture(8, 1, member_width=4), climatology=20)
+    with pytest.raises(ValueError, match=r"trained through cycles.*window=8"):
+        train_on_policy(jax.random.key(3), moving, MODEL, MEASUREMENT, PRACTICE, FitConfig(steps=1))
+
+
 def test_a_run_that_blew_up_teaches_nothing_and_counts_as_lost():
     """Two runs, 10⁹ off from their third cycle on; the first is held back for validation."""
     off = np.ones((2, 5), np.float32)

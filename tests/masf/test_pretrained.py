@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from masf_jax.amortised import pretrained_file, pretrained_names
-from masf_jax.training import fingerprint, load
+from masf_jax.nn import MLP
+from masf_jax.training import fingerprint, inspect, load
 
 with Path(__file__).with_name("pretrained.csv").open(newline="") as file:
     TRAINED = {row["name"]: row for row in csv.DictReader(file)}
@@ -52,3 +53,11 @@ def test_weights_and_predictions_are_those_of_the_training(name):
         some = np.linspace(0, x.size - 1, 8).astype(int)
         expected = [float(TRAINED[name][f"{kind}_{i}"]) for i in range(8)]
         np.testing.assert_allclose(np.ravel(found)[some], expected, rtol=2e-5, atol=2e-5)
+
+
+def test_what_a_file_is_older_than_has_its_default():
+    """A file of before an argument existed is that of a network without it."""
+    path = pretrained_file("lorenz63_rounds")
+    assert "member_width" not in inspect(path)["net"]
+    net = MLP(3, 96, 3, second_head=3)
+    assert load(path, net=net).denoiser.net == net

@@ -20,7 +20,7 @@ from ...ensemble.statistics import member_mean, member_variance
 from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
-from ..errors import InputError, warn
+from ..errors import InputError, unknown, warn
 from .away import differences, model_changes, outside_practice
 
 if TYPE_CHECKING:
@@ -183,10 +183,19 @@ _say = functools.cache(warn)
 
 
 def network_file(given: str) -> Path:
-    """A checkpoint by its path, or by its name in the package."""
+    """A checkpoint by its path, or by its name in the package.
+
+    Raises:
+        InputError: a name that neither has.
+    """
     from ...masf.amortised import pretrained_file, pretrained_names
 
-    return pretrained_file(given) if given in pretrained_names() else Path(given)
+    names, path = pretrained_names(), Path(given)
+    if given in names:
+        return pretrained_file(given)
+    if not path.exists() and path.name == given and not path.suffix:
+        raise unknown("network", given, names, " Nor is there a checkpoint at that path.")
+    return path
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:

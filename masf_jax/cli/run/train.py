@@ -78,9 +78,12 @@ def train(
     with claimed(kept), computing(settings):
         dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
-        try:
-            if start is not None:
+        if start is not None:
+            try:
                 filter = _trained_before(start, settings, filter, dynamics)
+            except (ValueError, OSError) as error:
+                raise InputError(f"from={start}: {error}") from error
+        try:
             given = (settings, file, kept, overwrite, filter, dynamics, network.measurement)
             where, useless = _train_on_policy(*given) if on_policy else (_pretrain(*given), False)
         except (ValueError, NotImplementedError, FileExistsError) as error:

@@ -14,7 +14,7 @@ from ...ensemble.statistics import anomalies, member_mean, member_variance
 from ...measurements.measurement import Measurement
 from .coarse import block_mean, block_sum
 
-__all__ = ["SPACE", "Layout", "Scaled", "analysis_features", "scaled"]
+__all__ = ["SPACE", "Layout", "Scaled", "analysis_features", "member_features", "scaled"]
 
 Layout: TypeAlias = Literal["vector", "ring", "field"]
 
@@ -22,6 +22,7 @@ SPACE: dict[Layout, int] = {"vector": 0, "ring": 1, "field": 2}
 """Number of a layout's space axes."""
 _SHIFTS = (1, 2)  # distances in cells at which correlations of the forecast are looked at
 _TEMPERATURES = (1.0, 0.3)  # powers of the likelihood that weight the members of a small state
+_LEAST = 20.0  # a member's likelihood, relative to the best one's, counts as e^-20 at least
 _TINY = 1e-6  # of the climatological deviation: no spread is smaller
 
 
@@ -111,6 +112,28 @@ def analysis_features(
             member_mean(f.deviations[:, i] * f.deviations[:, j])[None] for i in range(count) for j in range(i)
         ]
     return jnp.concatenate(channels)
+
+
+def member_features(
+    forecast: Float[Array, "N *x"],
+    analysis: Float[Array, "N *x"],
+    z: Float[Array, "*z"],
+    mask: Bool[Array, "*z"],
+    measurement: Measurement,
+    climate: Moments,
+) -> Float[Array, "N u"]:
+    """What a network for vectors of n components is told of each member, u = 2n + 2.
+
+    Its deviations in units of the spread, in the forecast and in the analysis, and for both its
+    log-likelihood relative to the likeliest member's, l ↦ l/(1 - l/20).
+    """
+    out = []
+    for ensemble in (forecast, analysis):
+        log = jax.vmap(lambda x: measurement.log_prob(z, x, mask))(ensemble)
+        behind = log - jnp.max(log)
+        out += [scaled(ensemble, climate).deviations.reshape(len(log), -1)]
+        out += [(behind / (1 - behind / _LEAST))[:, None]]
+    return jnp.concatenate(out, 1)
 
 
 def _pairs(space: int) -> list[tuple[int, int]]:

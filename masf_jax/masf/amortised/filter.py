@@ -33,7 +33,7 @@ from ...filters.baselines import ThreeDVar
 from ...filters.kalman.letkf import LETKF
 from ...measurements.measurement import Measurement
 from .coarse import block_mean, interpolated
-from .features import SPACE, Scaled, analysis_features, scaled
+from .features import SPACE, Scaled, analysis_features, member_features, scaled
 from .scale import climate_states
 
 __all__ = ["AmortisedMASF", "Context"]
@@ -80,12 +80,14 @@ class Context(NamedTuple):
         analysis: the same ensemble in its units.
         blocks: the means of its members over blocks of cells, in theirs: the units of the network.
         features: what the network sees.
+        members: what it sees of each member, if it does.
     """
 
     base: State
     analysis: Scaled
     blocks: Scaled
     features: Float[Array, "..."]
+    members: Float[Array, "N u"] | None = None
 
 
 class AmortisedMASF(FilterAround):
@@ -100,7 +102,9 @@ class AmortisedMASF(FilterAround):
     The reverse process starts at t = 1, where D is E[w | z] itself, one evaluation for the whole ensemble:
     x0 is D plus the learned spread times the base members' own deviations ("transported") or fresh noise
     ("fresh"). With one step that is the analysis, and with a network of zeros it is the base filter's. More
-    steps diffuse x0 and draw it again at smaller φ: they can give it any distribution.
+    steps diffuse x0 and draw it again at smaller φ: they can give it any distribution. So can a network of a
+    vector that sees the members (`Architecture.member_width`, see `member_features`), and moves each by an
+    amount of its own; it is trained through cycles (`train_through_cycles`) alone.
 
     Args:
         base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default. Or
@@ -224,7 +228,11 @@ class AmortisedMASF(FilterAround):
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
             one, features = (shape[1:], seen.shape[1:]) if self.each_channel else (shape, seen.shape)
             key = jax.random.split(jax.random.key(self.seed))[1]
-            denoiser = kind.create(key, one, jnp.zeros(features, seen.dtype))
+            members = None
+            if self.architecture.member_width:
+                each = eqx.filter_eval_shape(ready.members_seen, pair, pair, z, mask, measurement)
+                members = jnp.zeros(each.shape, each.dtype)
+            denoiser = kind.create(key, one, jnp.zeros(features, seen.dtype), members)
         return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
 
     def spread(self, layout: MemberLayout) -> AmortisedMASF:
@@ -292,6 +300,19 @@ class AmortisedMASF(FilterAround):
             self.each_channel,
         )
 
+    def members_seen(
+        self,
+        forecast: Float[Array, "N *x"],
+        analysis: Float[Array, "N *x"],
+        z: Float[Array, "*z"],
+        mask: Bool[Array, "*z"],
+        measurement: Measurement,
+    ) -> Float[Array, "N u"]:
+        """What a network with `Architecture.member_width` sees of each member (see `member_features`)."""
+        assert self.climate is not None
+        measurement = with_one_noise_law(EnsembleState(forecast), measurement)
+        return member_features(forecast, analysis, z, mask, measurement, self.climate)
+
     def seen_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of a state's block means.
 
@@ -336,14 +357,18 @@ class AmortisedMASF(FilterAround):
             scaled(members, self.climate),
             scaled(self.blocks(members, ndim), climate),
         )
-        return Context(base, analysis, blocks, features), info
+        seen = self.denoiser is not None and self.denoiser.has_members
+        each = self.members_seen(forecast, members, z, mask, measurement) if seen else None
+        return Context(base, analysis, blocks, features, each), info
 
     def sample(self, key: PRNGKeyArray, context: Context) -> tuple[State, Float[Array, ""]]:
         """The analysis, and the factor on the base's spread (mean over components)."""
         if self.denoiser is None:
             raise ValueError("the network is not there yet: call filter.prepare(dynamics, measurement).")
         mean, spread, deviations = context.analysis
-        denoiser = _Calibrated(self.denoiser.with_features(context.features), self.calibration)
+        denoiser = _Calibrated(
+            self.denoiser.with_features(context.features, context.members), self.calibration
+        )
         key_first, key_steps = jax.random.split(key)
         if self.members == "fresh":
             deviations = jax.random.normal(key_first, deviations.shape, deviations.dtype)
@@ -354,14 +379,16 @@ class AmortisedMASF(FilterAround):
             observed=jnp.zeros(mean.shape, bool),
         )
         blocks, c = context.blocks, self.coarsening
-        centre, factor = denoiser.moments(
-            jnp.zeros_like(blocks.mean), jnp.full_like(blocks.mean, 0.5 * math.pi)
-        )
+        at_start = jnp.zeros_like(blocks.mean), jnp.full_like(blocks.mean, 0.5 * math.pi)
+        centre, factor = denoiser.moments(*at_start)
         if c > 1:
             space = SPACE[self.architecture.form(mean.shape)[0]]
             centre = interpolated(blocks.spread * centre, c, space) / spread
             factor = interpolated(factor, c, space)
         drawn = recentre(centre, factor[None] * deviations)
+        if self.denoiser.has_members:
+            drawn = drawn + denoiser.network.moves(*at_start)
+            centre, factor = member_mean(drawn), jnp.sqrt(member_variance(drawn))
         if self.n_steps > 1:
             times = time_grid(self.n_steps, self.grid)
             keys = member_keys(key_steps, drawn.shape[0])

@@ -108,8 +108,8 @@ def train_on_policy(
     what is returned; a warning says if that is the start.
 
     Raises:
-        ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, or no
-            finite pair in a round: the filter diverged everywhere.
+        ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, a
+            network that sees members, or no finite pair in a round: the filter diverged everywhere.
     """
     check_key(key)
     if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
@@ -121,6 +121,11 @@ def train_on_policy(
         raise ValueError("fine_tune needs a filter with a trained network (load_amortised).")
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
+    if filter.denoiser.has_members:
+        raise ValueError(
+            "rounds fit the mean and the spread of each analysis; a network that sees members "
+            "(network.member_width) is trained through cycles: train_through_cycles, filter.training.window=8."
+        )
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
     if fine_tune:
         courses = [each._replace(practice=_widened(each.practice)) for each in courses]
