@@ -6,7 +6,9 @@ both, of the worst seed; the share of cycles in which the gate has the network; 
 `noise`: a network of random parameters, at home. Nothing is tuned on these seeds; bases are the presets', and
 one untuned.
 
-    python benchmarks/accuracy/gate.py [CASE …] [--seeds 5] [--cycles 1000]
+`--again`: also the base once more by other draws (cases on an LETKF): the worst seed of two equal filters.
+
+    python benchmarks/accuracy/gate.py [CASE …] [--seeds 5] [--cycles 1000] [--again]
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from suite.again import again, by_chance
 from suite.common import arguments, finish, header, table
 from suite.ring_models import Lorenz2005II
 
@@ -140,11 +143,14 @@ def scores(
     return found | {"gate": out.info.get("gate", jnp.zeros(cycles))[BURN_IN:]}
 
 
-def row(name: str, seeds: int, cycles: int) -> list[str]:
+def row(name: str, seeds: int, cycles: int, chance: bool) -> list[str]:
     case = CASES[name]
     model, measurement = case.model(), m.Measurement(case.operator, m.Gaussian(case.std))
     found: dict[str, list[dict[str, np.ndarray]]] = {}
-    for label, filter in filters_of(case, model, measurement).items():
+    filters = filters_of(case, model, measurement)
+    if chance:
+        filters["again"] = again(case.base).prepare(model, measurement)
+    for label, filter in filters.items():
         found[label] = [
             jax.tree.map(
                 np.asarray,
@@ -156,6 +162,7 @@ def row(name: str, seeds: int, cycles: int) -> list[str]:
     better = np.minimum(rmse["base"], rmse["network"])
     spread = np.array([each["spread"].mean() for each in found["gate"]])
     share = np.mean([(each["gate"] > 0.5).mean() for each in found["gate"]])
+    second = rmse.pop("again", None)
     return [
         name,
         *(f"{v.mean():.4f} ± {v.std(ddof=1) / len(v) ** 0.5:.4f}" for v in rmse.values()),
@@ -163,6 +170,7 @@ def row(name: str, seeds: int, cycles: int) -> list[str]:
         f"{(rmse['gate'] / better).max():.3f}",
         f"{share:.2f}",
         f"{(spread / rmse['gate']).mean():.2f}",
+        *([] if second is None else by_chance(rmse["base"], second)),
     ]
 
 
@@ -171,10 +179,11 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--again", action="store_true")
     args = parser.parse_args()
     rows = []
     for name in args.cases:
-        rows.append(row(name, args.seeds, args.cycles))
+        rows.append(row(name, args.seeds, args.cycles, args.again))
         jax.clear_caches()
         print("  ".join(rows[-1]), flush=True)
     head = [
@@ -186,6 +195,7 @@ def main() -> None:
         "worst to better",
         "network's share",
         "spread/RMSE",
+        *(["again, ratio", "worst seed", "deviation"] if args.again else []),
     ]
     finish(args, "gate", f"{header('A network beside its base filter')}\n{table(rows, head)}", rows)
 

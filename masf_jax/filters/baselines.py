@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -56,7 +57,8 @@ class Climatology(Filter):
     seed: int = eqx.field(static=True, default=1)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> Climatology:
-        return Climatology(_moments("climatology", self.moments, dynamics, self.seed), self.seed)
+        moments = _moments("climatology", self.moments, dynamics, self.seed)
+        return dataclasses.replace(self, moments=moments)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         mean, covariance = _cast(self.moments, ensemble.dtype)
@@ -95,9 +97,8 @@ class OptimalInterpolation(Filter):
     seed: int = eqx.field(static=True, default=1)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> OptimalInterpolation:
-        return OptimalInterpolation(
-            _moments("optimal interpolation", self.moments, dynamics, self.seed), self.seed
-        )
+        moments = _moments("optimal interpolation", self.moments, dynamics, self.seed)
+        return dataclasses.replace(self, moments=moments)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         covariance = _cast(self.moments, ensemble.dtype).covariance
@@ -158,7 +159,7 @@ class ThreeDVar(SquareRootFilter):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> ThreeDVar:
         moments = _moments("3D-Var", self.moments, dynamics, self.seed)
-        return ThreeDVar(self.scale, self.iterations, moments, self.seed)
+        return dataclasses.replace(self, moments=moments)
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         covariance = self._background(ensemble.dtype)

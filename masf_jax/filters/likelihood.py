@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Literal
 
@@ -81,7 +82,8 @@ class Likelihood(eqx.Module):
                 f"the likelihood's taper between {measured.n_points} measured values is a matrix (largest: "
                 f"{_LARGEST}): use Likelihood(radius=0), each value by itself, or fewer values."
             )
-        return Likelihood(self.radius, jnp.asarray(taper_matrix(measured, measured, radius), dtype=float))
+        taper = jnp.asarray(taper_matrix(measured, measured, radius), dtype=float)
+        return dataclasses.replace(self, taper=taper)
 
     def __call__(
         self,

@@ -112,9 +112,7 @@ class LETKF(EnsembleFilter):
             lists = None
         elif self.radius is not None and reach is None:
             reach = as_float(self.radius)  # what the lists serve, also where this is prepared again in `jit`
-        return LETKF(
-            self.radius, self.inflation, self.rotation, self.solver, self.batch_size, reach, lists, taper
-        )
+        return dataclasses.replace(self, reach=reach, localization=lists, taper=taper, needed=None)
 
     def spread(self, layout: MemberLayout) -> LETKF:
         if layout.devices is None:

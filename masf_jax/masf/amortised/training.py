@@ -123,8 +123,8 @@ def train_on_policy(
     assert filter.denoiser is not None
     if filter.denoiser.has_members:
         raise ValueError(
-            "rounds fit the mean and the spread of each analysis; a network that sees members "
-            "(network.member_width) is trained through cycles: train_through_cycles, filter.training.window=8."
+            "rounds fit mean and spread of each analysis; a network that sees members (network.member_width) "
+            "is trained through cycles: train_through_cycles, or filter.training.window=8."
         )
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
     if fine_tune:
