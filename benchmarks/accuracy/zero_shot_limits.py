@@ -42,7 +42,7 @@ def row(name: str, members: int, seeds: int, cycles: int) -> list[str]:
     case = CASES[name]
     model, cycles = case.model(), max(20, int(cycles * case.scale))
     letkf, said = tuned(model, case, cycles)
-    large = dataclasses.replace(case, members=members)
+    large = dataclasses.replace(case, members=members, spread=1.0)
     ensrf, inflation = many(model, large, cycles)
     of_seeds = range(500, 500 + seeds)
     sensor = case.measurement(model)

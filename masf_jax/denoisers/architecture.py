@@ -25,7 +25,7 @@ class Architecture:
 
     Args:
         width, depth: of the MLP.
-        member_width: of what the MLP keeps of each member; 0: it sees none.
+        member_width: channels of what the network keeps of each member; 0: it sees none.
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
         layout: "vector" (any state, flattened), "ring" (n,) or (C, n), "field" (ny, nx) or (C, ny, nx);
             None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
@@ -50,7 +50,7 @@ class Architecture:
         key: PRNGKeyArray,
         shape: Sequence[int],
         features: Float[Array, "..."] | None = None,
-        members: Float[Array, "N u"] | None = None,
+        members: Float[Array, "..."] | None = None,
     ) -> NetworkDenoiser:
         """A fresh denoiser for states of `shape`; `features`, `members`: what else it sees.
 
@@ -75,20 +75,11 @@ class Architecture:
         return jnp.zeros(tuple(shape) if layout == "vector" or len(shape) > space else (1, *shape))
 
     def net(self, shape: Sequence[int]) -> MLP | UNet:
-        """The network itself, without parameters, for states of `shape`.
-
-        Raises:
-            ValueError: a member_width for a U-Net, which sees no members.
-        """
+        """The network itself, without parameters, for states of `shape`."""
         layout, space, channels = self.form(shape)
         head = channels if self.variance_head else None
         if layout == "vector":
             return MLP(channels, self.width, self.depth, second_head=head, member_width=self.member_width)
-        if self.member_width:
-            raise ValueError(
-                f"member_width={self.member_width} is of networks for vectors; states of shape "
-                f"{tuple(shape)} have one for a {layout}, which sees no members: leave it 0."
-            )
         return UNet(
             channels,
             self.channels,
@@ -96,6 +87,7 @@ class Architecture:
             self.blocks,
             self.attention,
             second_head=head,
+            member_width=self.member_width,
             space=space,
         )
 

@@ -34,7 +34,7 @@ class NetworkDenoiser(Denoiser):
 
     "bounded" is "edm" for a state that is about N(0, I) already, its features known: F is 3 tanh(F/3), the
     log-factor below within ±1.5, and F sees cos φ · x, which is nothing at φ = π/2: there D is a function of
-    the features alone, the same for every draw of the noise. A network with `MLP.member_width` has `moves`
+    the features alone, the same for every draw of the noise. A network with a `member_width` has `moves`
     besides: what is added to each member of an ensemble.
 
     F sees x, the map sin φ (with `noise_map`), the features, and t = mean(φ)/(π/2) ∈ [0, 1].
@@ -58,7 +58,7 @@ class NetworkDenoiser(Denoiser):
         noise_map: Whether the network sees sin φ per component; without, only the mean of φ.
         preconditioning: "edm", "x0" or "bounded".
         variance_head: Whether the network has a second output for the spread.
-        members: What a network with `MLP.member_width` sees of each of an ensemble's members.
+        members: What a network with a `member_width` sees of each of an ensemble's members, (N, u, *space).
 
     Source: Karras et al. (2022), arXiv 2206.00364, table 1 ("x0": Yoon et al., arXiv 2604.02889).
     """
@@ -70,7 +70,7 @@ class NetworkDenoiser(Denoiser):
     noise_map: bool = eqx.field(static=True, default=True)
     preconditioning: Preconditioning = eqx.field(static=True, default="edm")
     variance_head: bool = eqx.field(static=True, default=False)
-    members: Float[Array, "N u"] | None = None
+    members: Float[Array, "..."] | None = None
 
     def __check_init__(self) -> None:
         if self.layout not in ("vector", "ring", "field"):
@@ -98,7 +98,7 @@ class NetworkDenoiser(Denoiser):
         noise_map: bool = True,
         preconditioning: Preconditioning = "edm",
         variance_head: bool = False,
-        members: Float[Array, "N u"] | None = None,
+        members: Float[Array, "..."] | None = None,
     ) -> NetworkDenoiser:
         """With fresh parameters for states of this shape.
 
@@ -151,7 +151,7 @@ class NetworkDenoiser(Denoiser):
         return dataclasses.replace(self, net=net, params=params)
 
     def with_features(
-        self, features: Float[Array, "..."] | None, members: Float[Array, "N u"] | None = None
+        self, features: Float[Array, "..."] | None, members: Float[Array, "..."] | None = None
     ) -> NetworkDenoiser:
         """The same with other features, and other members to see."""
         return dataclasses.replace(self, features=features, members=members)
@@ -201,7 +201,7 @@ class NetworkDenoiser(Denoiser):
 
     @property
     def has_members(self) -> bool:
-        """Whether the network sees members (`MLP.member_width`)."""
+        """Whether the network sees members (its `member_width`)."""
         return getattr(self.net, "member_width", 0) > 0
 
     def moves(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "N *x"]:
@@ -213,6 +213,13 @@ class NetworkDenoiser(Denoiser):
         if not self.has_members:
             raise ValueError("the network sees no members: give its architecture a member_width above 0.")
         moved = self.net.apply(self.params, *self._inputs(x, angle))[-1]
+        space = _SPACE[self.layout]
+        if space and moved.ndim > space + 2:  # channels one by one
+            moved = jnp.moveaxis(moved[..., 0], 0, 1)
+        elif space and moved.ndim > x.ndim + 1:
+            moved = moved[..., 0]
+        elif space:
+            moved = jnp.moveaxis(moved, -1, 1)
         return _within(_BOUNDED_F, moved.reshape(len(moved), *x.shape))
 
     def sample(
@@ -226,20 +233,22 @@ class NetworkDenoiser(Denoiser):
     def _inputs(self, x: Array, angle: Array) -> tuple[Array, ...]:
         """What the network sees: states and maps channels last, the scalar t, and members."""
         seen = jnp.cos(angle) * x if self.preconditioning == "bounded" else x
-        space = _SPACE[self.layout]
+        space, members = _SPACE[self.layout], ()
+        if self.has_members:
+            assert self.members is not None
+            members = (self.members if space == 0 else jnp.moveaxis(self.members, -1 - space, -1),)
         if space > 0 and self.features is not None and self.features.ndim == space + 2:
             maps = [jnp.sin(angle)[..., None]] if self.noise_map else []
             features = jnp.moveaxis(self.features.astype(x.dtype), 1, -1)
             time = jnp.mean(angle, tuple(range(1, angle.ndim))) / (math.pi / 2)
-            return jnp.concatenate([seen[..., None], *maps, features], axis=-1), time
+            return jnp.concatenate([seen[..., None], *maps, features], axis=-1), time, *members
         parts = [self._channels_last(seen)]
         if self.noise_map:
             parts.append(self._channels_last(jnp.sin(angle)))
         if self.features is not None:
             features = self.features.astype(x.dtype)
             parts.append(features.ravel() if self.layout == "vector" else jnp.moveaxis(features, 0, -1))
-        inputs = jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2)
-        return inputs if not self.has_members else (*inputs, self.members)
+        return jnp.concatenate(parts, axis=-1), jnp.mean(angle) / (math.pi / 2), *members
 
     def _channels_last(self, x: Array) -> Array:
         if self.layout == "vector":

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .embedding import TimeEmbedding, scale_and_shift
+from .members import member_moves, seen_of_members
 
 __all__ = ["MLP"]
-
-_ATTENTION = 4  # weighted means over the members
 
 
 class MLP(nn.Module):
@@ -20,16 +19,14 @@ class MLP(nn.Module):
 
     `net.init(key, x, t)` makes parameters, `net.apply(params, x, t)` evaluates; leading axes are a batch.
 
-    With `member_width` it also sees a set of members u_i, in any order and number: e_i ← silu(A u_i), then
-    e_i + silu(B e_i); h begins with the mean of e_i and four means weighted by softmax(C e_i) besides x; and
-    a third result, for each member, is read from silu(E e_i + G h), zero at first.
+    With `member_width` it also sees a set of members, and has a third result, for each (`members.py`).
 
     Attributes:
         out_features: Length of the result.
         width: Length of h.
         depth: Number of residual blocks.
         second_head: Length of a second result read from the same h; with it, a pair is returned.
-        member_width: Length of e_i; 0: no members.
+        member_width: Length of what is kept of each member; 0: no members.
         embedding: Length of the time embedding.
         dtype: What is computed in (`jnp.bfloat16`, say); None follows x. The result has the type of x.
         param_dtype: What parameters are kept in.
@@ -59,7 +56,7 @@ class MLP(nn.Module):
         each = None
         if self.member_width:
             assert members is not None, "a network with member_width sees members"
-            each, of_all = self._of_members(members.astype(dtype), kinds)
+            each, of_all = seen_of_members(members.astype(dtype), self.member_width, 0, kinds)
             h = h + nn.Dense(self.width, name="members", use_bias=False, **kinds)(of_all)
         for _ in range(self.depth):
             film = nn.Dense(2 * self.width, **kinds)(time)
@@ -71,17 +68,6 @@ class MLP(nn.Module):
         if self.second_head is not None:
             results.append(nn.Dense(self.second_head, name="second_head", **zero)(h).astype(x.dtype))
         if each is not None:
-            seen = nn.Dense(self.member_width, name="member_context", use_bias=False, **kinds)(h)
-            each = nn.Dense(self.member_width, name="member_last", **kinds)(each)
-            each = nn.silu(each + seen[..., None, :])
-            results.append(nn.Dense(self.out_features, name="member_head", **zero)(each).astype(x.dtype))
+            moves = member_moves(each, h, self.out_features, self.member_width, 0, kinds)
+            results.append(moves.astype(x.dtype))
         return results[0] if len(results) == 1 else tuple(results)
-
-    def _of_members(self, members: Array, kinds: dict[str, Any]) -> tuple[Array, Array]:
-        """e_i, and its means over the members."""
-        each = nn.silu(nn.Dense(self.member_width, name="member_first", **kinds)(members))
-        each = each + nn.silu(nn.Dense(self.member_width, name="member_second", **kinds)(each))
-        weights = nn.softmax(nn.Dense(_ATTENTION, name="member_weights", **kinds)(each), axis=-2)
-        weighted = jnp.swapaxes(weights, -1, -2) @ each
-        of_all = jnp.concatenate([jnp.mean(each, -2, keepdims=True), weighted], -2)
-        return each, of_all.reshape(*of_all.shape[:-2], -1)

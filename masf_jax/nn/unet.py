@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from .attention import dot_product_attention
 from .convolution import CircularConv
 from .embedding import TimeEmbedding
+from .members import member_moves, seen_of_members
 from .norm import GroupNorm
 
 __all__ = ["UNet"]
@@ -60,7 +61,8 @@ class UNet(nn.Module):
 
     One class for rings, x of shape (*batch, n, C), and for periodic grids, (*batch, ny, nx, C): channels come
     last. Shifting x by a multiple of 2^(levels-1) cells shifts the result. `net.init(key, x, t)` makes
-    parameters, `net.apply(params, x, t)` evaluates; t has the batch axes of x.
+    parameters, `net.apply(params, x, t)` evaluates; t has the batch axes of x. With `member_width` it also
+    sees a set of members, and has a third result, for each of them (`members.py`).
 
     Attributes:
         out_channels: Channels of the result.
@@ -72,6 +74,7 @@ class UNet(nn.Module):
         heads: Attention heads; must divide the channels there.
         embedding: Length of the time embedding; 4·`channels` by default.
         second_head: Channels of a second result read from the same trunk; with it, a pair is returned.
+        member_width: Channels of what is kept of each member; 0: no members.
         space: Number of spatial axes, 1 or 2.
         dtype: What is computed in (`jnp.bfloat16`, say); None follows x. The result has the type of x.
         param_dtype: What parameters are kept in.
@@ -88,6 +91,7 @@ class UNet(nn.Module):
     heads: int = 4
     embedding: int | None = None
     second_head: int | None = None
+    member_width: int = 0
     space: int = 2
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -112,8 +116,12 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch_and_space C"], t: Float[Array, "*times"]
-    ) -> Float[Array, "*batch_and_space D"] | tuple[Array, Array]:
+        self,
+        x: Float[Array, "*batch_and_space C"],
+        t: Float[Array, "*times"],
+        members: Float[Array, "*batch_members_and_space u"] | None = None,
+    ) -> Any:
+        """One result, or a tuple with the second head's and, with members, (*batch, N, *space, D)."""
         self._check(x)
         dtype = x.dtype if self.dtype is None else self.dtype
         kinds = {"dtype": dtype, "param_dtype": self.param_dtype}
@@ -125,7 +133,12 @@ class UNet(nn.Module):
             h = ResidualBlock(self.channels * self.multipliers[level], kinds)(h, time)
             return Attention(self.heads, kinds)(h, self.space) if level in self.attention else h
 
-        h = CircularConv(self.channels, self.space, **kinds)(x.astype(dtype))
+        x, each, seen = x.astype(dtype), None, x.dtype
+        if self.member_width:
+            assert members is not None, "a network with member_width sees members"
+            each, of_all = seen_of_members(members.astype(dtype), self.member_width, self.space, kinds)
+            x = jnp.concatenate([x, of_all], -1)
+        h = CircularConv(self.channels, self.space, **kinds)(x)
         skips = [h]
         for level in range(last + 1):
             for _ in range(self.blocks):
@@ -149,11 +162,14 @@ class UNet(nn.Module):
 
         h = GroupNorm(self.space, activate=True, **kinds)(h)
         zero = {**kinds, "kernel_init": nn.initializers.zeros}
-        first = CircularConv(self.out_channels, self.space, name="head", **zero)(h).astype(x.dtype)
-        if self.second_head is None:
-            return first
-        second = CircularConv(self.second_head, self.space, name="second_head", **zero)(h)
-        return first, second.astype(x.dtype)
+        results = [CircularConv(self.out_channels, self.space, name="head", **zero)(h).astype(seen)]
+        if self.second_head is not None:
+            second = CircularConv(self.second_head, self.space, name="second_head", **zero)(h)
+            results.append(second.astype(seen))
+        if each is not None:
+            moves = member_moves(each, h, self.out_channels, self.member_width, self.space, kinds)
+            results.append(moves.astype(seen))
+        return results[0] if len(results) == 1 else tuple(results)
 
     def _check(self, x: Array) -> None:
         """Refuses sizes the levels cannot halve, with a message that says which."""

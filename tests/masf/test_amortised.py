@@ -11,7 +11,7 @@ import pytest
 
 from masf_jax import assimilate, simulate
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Lorenz63, Lorenz96
+from masf_jax.dynamics import Function, Lorenz63, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, IEnKF, ParticleFilter
@@ -205,14 +205,15 @@ def test_features_have_derivatives_where_one_member_has_all_the_weight(key):
     assert np.isfinite(jax.jacrev(features)(forecast)).all()
 
 
+def noisy(params):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape).astype(p.dtype)), params)
+
+
 def test_a_network_that_sees_members_moves_each_by_its_own_state(key):
     """A fresh one moves none; a trained one each by a function of that member and of the set of all."""
     dynamics, measurement, fresh = l63(moving=True)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape).astype(p.dtype)), fresh.denoiser.params
-    )
-    filter = eqx.tree_at(lambda f: f.denoiser.params, fresh, params)
+    filter = eqx.tree_at(lambda f: f.denoiser.params, fresh, noisy(fresh.denoiser.params))
     ensemble = forecast(key, dynamics)
     context, still, _ = drawn_by(fresh, measurement, ensemble, key)
     np.testing.assert_allclose(still, context.base.ensemble, atol=1e-5)
@@ -231,7 +232,7 @@ def test_a_network_that_sees_members_moves_each_by_its_own_state(key):
     assert np.abs(moves).max() <= 3.0
     straight = np.linalg.lstsq(np.c_[np.ones(20), deviations], moves, rcond=None)[1]
     assert np.any(straight > 1e-3)  # no affine map
-    order = rng.permutation(20)
+    order = np.random.default_rng(1).permutation(20)
     for found, before in zip(seen(members[order]), (centre, deviation, moves[order]), strict=True):
         np.testing.assert_allclose(found, before, atol=1e-4)
     doubled = seen(np.concatenate([members, members]))  # the set counts, not its size
@@ -247,7 +248,7 @@ def test_what_is_seen_of_members(key):
     sensor = Measurement(Identity(), Gaussian(0.5))
     z, mask = ensemble[3], jnp.array([True, False, True])
     climate = Moments(jnp.zeros(3), jnp.ones(3))
-    seen = np.asarray(member_features(ensemble, 0.5 * ensemble, z, mask, sensor, climate))
+    seen = np.asarray(member_features(ensemble, 0.5 * ensemble, z, mask, sensor, climate, "vector"))
     np.testing.assert_allclose(seen[:, :3].std(0, ddof=1), 1.0, rtol=1e-4)
     np.testing.assert_allclose(seen[:, 4:7], seen[:, :3], rtol=1e-3, atol=1e-3)
     away = np.asarray((ensemble - z[None])[:, [0, 2]])
@@ -256,9 +257,38 @@ def test_what_is_seen_of_members(key):
     assert seen[3, 3] == 0
 
 
-def test_only_vectors_networks_see_members():
-    with pytest.raises(ValueError, match="of networks for vectors"):
-        Architecture(member_width=4).net((40,))
+@pytest.mark.parametrize(
+    ("shape", "options"), [((16,), {}), ((2, 16), {}), ((2, 16), {"each_channel": True})]
+)
+def test_on_a_ring_moves_turn_with_it_and_are_those_of_each_member(shape, options, key):
+    """Of one channel, of two, and of two one by one."""
+    architecture = Architecture(channels=4, multipliers=(1,), member_width=4)
+    model = Function(lambda x: 0.9 * x, shape, 0.1, climatology=lambda key: jax.random.normal(key, shape))
+    sensor = Measurement(Identity(), Gaussian(0.5))
+    fresh = AmortisedMASF(ETKF(), architecture=architecture, climatology=32, **options).prepare(model, sensor)
+    filter = eqx.tree_at(lambda f: f.denoiser.params, fresh, noisy(fresh.denoiser.params))
+    ensemble = jax.random.normal(key, (6, *shape))
+    z = jax.random.normal(jax.random.key(3), shape)
+    mask = jnp.ones(shape, bool)
+
+    @eqx.filter_jit
+    def analysed(filter, ensemble, z):
+        return filter.update(key, filter.init(key, ensemble), z, mask, sensor)[0].ensemble
+
+    base, moved = (np.asarray(analysed(each, ensemble, z)) for each in (fresh, filter))
+    np.testing.assert_allclose(base, analysed(fresh.base, ensemble, z), atol=1e-4)
+    away = moved - base
+    assert np.abs(away - away.mean(0)).max() > 0.05
+    flat = eqx.tree_at(lambda f: f.climate, filter, Moments(jnp.zeros(shape), jnp.ones(shape)))
+    straight, turned = (
+        np.asarray(analysed(flat, *(jnp.roll(x, k, -1) for x in (ensemble, z)))) for k in (0, 5)
+    )
+    np.testing.assert_allclose(turned, np.roll(straight, 5, -1), atol=2e-3)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    np.testing.assert_allclose(analysed(flat, ensemble[order], z), straight[order], atol=2e-3)
+
+
+def test_a_network_that_sees_members_is_of_the_amortised_filter():
     with pytest.raises(ValueError, match="AmortisedMASF alone"):
         Architecture(member_width=4).create(jax.random.key(0), (3,), members=jnp.zeros((2, 8)))
     with pytest.raises(ValueError, match="sees no members"):

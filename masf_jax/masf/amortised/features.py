@@ -121,19 +121,42 @@ def member_features(
     mask: Bool[Array, "*z"],
     measurement: Measurement,
     climate: Moments,
-) -> Float[Array, "N u"]:
-    """What a network for vectors of n components is told of each member, u = 2n + 2.
+    layout: Layout,
+    coarsening: int = 1,
+    each_channel: bool = False,
+) -> Float[Array, "..."]:
+    """What a network is told of each member x_i, in the forecast and in the analysis.
 
-    Its deviations in units of the spread, in the forecast and in the analysis, and for both its
-    log-likelihood relative to the likeliest member's, l ↦ l/(1 - l/20).
+    "ring", "field": (N, 3C, *space): deviations in units of the spread s, of both, and asinh(s ∇l(x_i)) in
+    the forecast; of blocks of cells and of each channel by itself, (C, N, 3, *space), as `analysis_features`.
+
+    "vector": (N, 2n + 2): the deviations of both, and for both l(x_i) relative to the likeliest member's, as
+    l/(1 - l/20).
     """
-    out = []
-    for ensemble in (forecast, analysis):
-        log = jax.vmap(lambda x: measurement.log_prob(z, x, mask))(ensemble)
-        behind = log - jnp.max(log)
-        out += [scaled(ensemble, climate).deviations.reshape(len(log), -1)]
-        out += [(behind / (1 - behind / _LEAST))[:, None]]
-    return jnp.concatenate(out, 1)
+    space = SPACE[layout]
+
+    def log_likelihood(x: Array) -> Array:
+        return measurement.log_prob(z, x, mask)
+
+    f, a = (
+        scaled(
+            block_mean(x, coarsening, space), Moments(*(block_mean(c, coarsening, space) for c in climate))
+        )
+        for x in (forecast, analysis)
+    )
+    if layout == "vector":
+        out = []
+        for each, x in ((f, forecast), (a, analysis)):
+            log = jax.vmap(log_likelihood)(x)
+            behind = log - jnp.max(log)
+            out += [each.deviations.reshape(len(x), -1), (behind / (1 - behind / _LEAST))[:, None]]
+        return jnp.concatenate(out, 1)
+    score = block_sum(jax.vmap(jax.grad(log_likelihood))(forecast), coarsening, space)
+    states = [f.deviations, a.deviations, jnp.arcsinh(f.spread[None] * score)]
+    if each_channel:
+        return jnp.moveaxis(jnp.stack(states, 2), 0, 1)
+    grid = f.mean.shape[-space:]
+    return jnp.concatenate([x.reshape(len(x), -1, *grid) for x in states], 1)
 
 
 def _pairs(space: int) -> list[tuple[int, int]]:

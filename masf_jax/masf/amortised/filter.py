@@ -87,7 +87,7 @@ class Context(NamedTuple):
     analysis: Scaled
     blocks: Scaled
     features: Float[Array, "..."]
-    members: Float[Array, "N u"] | None = None
+    members: Float[Array, "..."] | None = None
 
 
 class AmortisedMASF(FilterAround):
@@ -102,9 +102,9 @@ class AmortisedMASF(FilterAround):
     The reverse process starts at t = 1, where D is E[w | z] itself, one evaluation for the whole ensemble:
     x0 is D plus the learned spread times the base members' own deviations ("transported") or fresh noise
     ("fresh"). With one step that is the analysis, and with a network of zeros it is the base filter's. More
-    steps diffuse x0 and draw it again at smaller φ: they can give it any distribution. So can a network of a
-    vector that sees the members (`Architecture.member_width`, see `member_features`), and moves each by an
-    amount of its own; it is trained through cycles (`train_through_cycles`) alone.
+    steps diffuse x0 and draw it again at smaller φ: they can give it any distribution. So can a network
+    that sees the members (`Architecture.member_width`, see `member_features`), and moves each by an amount of
+    its own; it is trained through cycles (`train_through_cycles`) alone.
 
     Args:
         base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default. Or
@@ -231,7 +231,7 @@ class AmortisedMASF(FilterAround):
             members = None
             if self.architecture.member_width:
                 each = eqx.filter_eval_shape(ready.members_seen, pair, pair, z, mask, measurement)
-                members = jnp.zeros(each.shape, each.dtype)
+                members = jnp.zeros(each.shape[self.each_channel :], each.dtype)
             denoiser = kind.create(key, one, jnp.zeros(features, seen.dtype), members)
         return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
 
@@ -307,11 +307,13 @@ class AmortisedMASF(FilterAround):
         z: Float[Array, "*z"],
         mask: Bool[Array, "*z"],
         measurement: Measurement,
-    ) -> Float[Array, "N u"]:
+    ) -> Float[Array, "..."]:
         """What a network with `Architecture.member_width` sees of each member (see `member_features`)."""
         assert self.climate is not None
         measurement = with_one_noise_law(EnsembleState(forecast), measurement)
-        return member_features(forecast, analysis, z, mask, measurement, self.climate)
+        layout = self.architecture.form(forecast.shape[1:])[0]
+        options = (layout, self.coarsening, self.each_channel)
+        return member_features(forecast, analysis, z, mask, measurement, self.climate, *options)
 
     def seen_shape(self, state_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of a state's block means.
@@ -381,13 +383,16 @@ class AmortisedMASF(FilterAround):
         blocks, c = context.blocks, self.coarsening
         at_start = jnp.zeros_like(blocks.mean), jnp.full_like(blocks.mean, 0.5 * math.pi)
         centre, factor = denoiser.moments(*at_start)
+        space = SPACE[self.architecture.form(mean.shape)[0]]
         if c > 1:
-            space = SPACE[self.architecture.form(mean.shape)[0]]
             centre = interpolated(blocks.spread * centre, c, space) / spread
             factor = interpolated(factor, c, space)
         drawn = recentre(centre, factor[None] * deviations)
         if self.denoiser.has_members:
-            drawn = drawn + denoiser.network.moves(*at_start)
+            moves = denoiser.network.moves(*at_start)
+            if c > 1:
+                moves = interpolated(blocks.spread[None] * moves, c, space) / spread[None]
+            drawn = drawn + moves
             centre, factor = member_mean(drawn), jnp.sqrt(member_variance(drawn))
         if self.n_steps > 1:
             times = time_grid(self.n_steps, self.grid)
