@@ -1,7 +1,7 @@
 """Checks every notebook, two at a time: the .ipynb matches its jupytext .py pair, and it runs to its end.
 
-    python .ci/notebooks.py                     # CI's check, which does not run the SLOW ones
-    python .ci/notebooks.py NAME …              # of these; --all: of all
+    python .ci/notebooks.py [NAME …]            # CI's check: all of them, some with fewer cycles or steps
+    python .ci/notebooks.py [NAME …] --whole    # as they are
     python .ci/notebooks.py --write [NAME …]    # runs them, and stores their outputs in the .ipynb
 
 The first two cells, the badge and the installation in Colab, are the same in all of them and are written
@@ -33,8 +33,22 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NEEDS = {"real_data": " statsmodels"}
 """What a notebook needs beside the package."""
-SLOW = ("amortised", "estimate_parameter", "fair_comparison")
-"""Twenty CPU seconds and more each, most of it compilation: outside CI, as the slow tests are."""
+FEWER = {
+    "amortised": (
+        ("n_cycles=500", "n_cycles=120"),
+        ("n_cycles=1000", "n_cycles=120"),
+        ("cycles=120", "cycles=40"),
+        ("steps=1000, batch_size=256", "steps=20, batch_size=64"),
+        ("rounds=4", "rounds=1"),
+        ("rounds=2", "rounds=1"),
+    ),
+    "estimate_parameter": (("9.5, 13", "9.5, 3"),),
+    "fair_comparison": (
+        ("cycles, burn_in = 250, 50", "cycles, burn_in = 60, 20"),
+        ("(4.0, 7.0, 10.0), (1.05, 1.1)", "(4.0, 7.0), (1.05,)"),
+    ),
+}
+"""What CI's check runs less of."""
 COLAB = "https://colab.research.google.com/"
 BADGE = "[![Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link}){how}"
 INSTALL = """\
@@ -77,7 +91,16 @@ def run(notebook: nbformat.NotebookNode) -> None:
         nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
 
 
-def check(script: Path, to_its_end: bool) -> str:
+def shortened(notebook: nbformat.NotebookNode, name: str) -> None:
+    for given, less in FEWER.get(name, ()):
+        having = [cell for cell in notebook.cells if cell.cell_type == "code" and given in cell.source]
+        if not having:
+            raise SystemExit(f"{name}.py no longer says {given!r}: see FEWER in .ci/notebooks.py")
+        for cell in having:
+            cell.source = cell.source.replace(given, less)
+
+
+def check(script: Path, whole: bool) -> str:
     notebook, pair = jupytext.read(script), jupytext.read(script.with_suffix(".ipynb"))
     again = f"run `python .ci/notebooks.py --write {script.stem}`"
     if sources(notebook) != sources(pair):
@@ -86,8 +109,8 @@ def check(script: Path, to_its_end: bool) -> str:
         raise SystemExit(f"the first two cells of {script.name} are not those of .ci/notebooks.py: {again}")
     if any(cell.cell_type == "code" and cell.execution_count is None for cell in pair.cells):
         raise SystemExit(f"{script.stem}.ipynb has no outputs: {again}")
-    if not to_its_end:
-        return f"{script.name}: its pair matches, not run"
+    if not whole:
+        shortened(notebook, script.stem)
     start = time.perf_counter()
     run(notebook)
     return f"{script.name}: ran in {time.perf_counter() - start:.0f} s"
@@ -119,8 +142,8 @@ def _cell(kind: str, source: str) -> nbformat.NotebookNode:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", help="without .py; where none is given, all but the slow ones")
-    parser.add_argument("--all", action="store_true", help="run the slow ones, too")
+    parser.add_argument("names", nargs="*", help="without .py; where none is given, all")
+    parser.add_argument("--whole", action="store_true", help="as they are, with all cycles and steps")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     if not arguments.write:
@@ -131,6 +154,6 @@ if __name__ == "__main__":
     if arguments.names:
         scripts = [FOLDER / f"{name}.py" for name in arguments.names]
     with concurrent.futures.ProcessPoolExecutor(1 if arguments.write else 2) as pool:
-        to_their_ends = [bool(arguments.names) or arguments.all or s.stem not in SLOW for s in scripts]
-        for line in pool.map(write if arguments.write else check, scripts, to_their_ends):
+        whole = [arguments.whole] * len(scripts)
+        for line in pool.map(write if arguments.write else check, scripts, whole):
             print(line, flush=True)
