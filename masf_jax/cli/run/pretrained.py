@@ -199,9 +199,9 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network that fits and is nearest: of the same model, of the same base, trained on most
-    models, of the same size, in this order, then the experiment's where it was trained for such measurements,
-    then the one trained for most densities of measurements, at last one trained through cycles. Of other
+    """The package's network that fits and is nearest: of the same model, of the same base, the experiment's
+    where it was trained for such measurements, in this order, then the one trained on most models, of the
+    same size, for most densities of measurements, at last one trained through cycles. Of other
     models only such as have states laid out like this one's: a few variables are no ring.
 
     Raises:
@@ -231,7 +231,7 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
             _by_length(pretrained_file(each), settings, dynamics),
         )
         window = found["trained_on"]["filter"].get("training", {}).get("window")
-        return *same, models, size, alike, high / low, window is not None
+        return *same, alike, models, size, high / low, window is not None
 
     one_run, here = base == _ONE_RUN, Architecture().form(dynamics.state_shape)[0]
     fitting = [

@@ -85,7 +85,7 @@ def train(
                 raise InputError(f"from={start}: {error}") from error
         try:
             given = (settings, file, kept, overwrite, filter, dynamics, network.measurement)
-            where, useless = _train_on_policy(*given) if on_policy else (_pretrain(*given), False)
+            where, useless = _train_on_policy(*given, start) if on_policy else (_pretrain(*given), False)
         except (ValueError, NotImplementedError, FileExistsError) as error:
             raise InputError(str(error)) from error
         except OSError as error:
@@ -182,9 +182,10 @@ def _train_on_policy(
     filter: Any,
     dynamics: Dynamics,
     measurement: Measurement,
+    begun: str | None,
 ) -> tuple[Path, bool]:
     """Trains the amortised filter on simulated cycles; returns the checkpoint, which has its scores in them,
-    and whether it is of no use: its network is zero."""
+    and whether it is of no use: its network is zero. `begun`: the checkpoint that it goes on from."""
     from ...masf.amortised import save_amortised, train_on_policy, train_through_cycles
     from ...masf.amortised.files import correlation_within
     from ...nn import parameter_count
@@ -233,7 +234,8 @@ def _train_on_policy(
         about={
             **description(settings, trained),
             "trained_on": write_plain({**groups, "practice": practice, "seed": settings.seed})
-            | correlation_within(trained, dynamics),
+            | correlation_within(trained, dynamics)
+            | ({} if begun is None else {"from": begun}),
             "seconds": round(time.perf_counter() - start),
             "rounds": [{"rmse": found.rmse, "spread": found.spread} for found in rounds],
         },
