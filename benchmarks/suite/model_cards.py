@@ -53,7 +53,7 @@ TRIED = {
     "ks_bocquet2019": (
         "All 128 points, noise 1, each 1, N = 16: .1075 (LETKF with the same settings .34, two of five seeds "
         "lost; tuned for these seeds .110).",
-        "Fewer points, another noise or interval: not tried; `rings_cycles` and `rings_blocks` are for those.",
+        "Fewer points, another noise or interval: not tried; `rings_cycles`, `rings_blocks` are for those.",
     ),
     "lorenz63_rounds": (
         "All measured, variance 2, each .25: N = 50 .381 (EnKF-N .580), N = 10 .418 (.562). Each .25 to "
