@@ -107,6 +107,7 @@ def test_cycles():
             parse_cycles(bad, 5)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_flow_draws_its_figures(run_dir):
     names = {path.name for path in run_dir.iterdir()}
     assert {"states.png", "spectra.png", "error_spread.png", "rank_histogram.png"} <= names
@@ -155,6 +156,7 @@ def test_help(capsys):
         assert "--cycles" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_saved_coordinates_of_a_flow(run_dir):
     import xarray as xr
 

@@ -258,7 +258,12 @@ def test_what_is_seen_of_members(key):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options"), [((16,), {}), ((2, 16), {}), ((2, 16), {"each_channel": True})]
+    ("shape", "options"),
+    [
+        ((16,), {}),
+        pytest.param((2, 16), {}, marks=pytest.mark.slow),
+        pytest.param((2, 16), {"each_channel": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_on_a_ring_moves_turn_with_it_and_are_those_of_each_member(shape, options, key):
     """Of one channel, of two, and of two one by one."""

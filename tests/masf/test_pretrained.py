@@ -46,9 +46,13 @@ def test_weights_and_predictions_are_those_of_the_training(name):
 
     rng = np.random.default_rng(17)
     x, angle = rng.normal(size=stored.state_shape), rng.uniform(0, np.pi / 2, stored.state_shape)
-    features = rng.normal(size=denoiser.features.shape)
+    features, members = rng.normal(size=denoiser.features.shape), None
+    if denoiser.has_members:
+        seen = denoiser.params["params"]["member_first"]["kernel"].shape[0]
+        members = jnp.asarray(rng.normal(size=(5, seen)), jnp.float32)
     x, angle, features = (jnp.asarray(array, jnp.float32) for array in (x, angle, features))
-    predicted = eqx.filter_jit(lambda network: network.moments(x, angle))(denoiser.with_features(features))
+    network = denoiser.with_features(features, members)
+    predicted = eqx.filter_jit(lambda network: network.moments(x, angle))(network)
     for kind, found in zip(("mean", "deviation"), predicted, strict=True):
         some = np.linspace(0, x.size - 1, 8).astype(int)
         expected = [float(TRAINED[name][f"{kind}_{i}"]) for i in range(8)]
