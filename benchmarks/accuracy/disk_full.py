@@ -30,7 +30,12 @@ COMMANDS = {
     "sweep": ["run", "-m", "seed=0,1", *SMALL, "n_cycles=1000"],
     "train": [
         *("train", "experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=10"),
-        *("filter.training.window=0", "filter.training.rounds=2", "filter.training.steps=100"),
+        *(
+            "filter.training.window=0",
+            "filter.network.member_width=0",
+            "filter.training.rounds=2",
+            "filter.training.steps=100",
+        ),
         "filter.training.batch_size=32",
         *(f"filter.practice.{each}" for each in PRACTICE),
     ],

@@ -72,7 +72,7 @@ def lorenz63(members: int = 50, checkpoint: str = "lorenz63_sakov2012") -> Syste
         "EnKF-N": _enkf_n((0.25, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)),
         "IEnKF": _ienkf((1.0, 1.005, 1.01, 1.015, 1.02, 1.03, 1.04, 1.05, 1.07, 1.1, 1.15, 1.2)),
     }
-    base = f.EnSRF(Inflation(1.05), rotation=True)
+    base = f.EnSRF(Inflation(1.05))  # its network sees how each member moves: no rotation, as in its training
     measurement = _gaussian(m.Identity(), 2**0.5)
     return System(d.Lorenz63(dt=0.01), measurement, 25, members, base, rivals, checkpoint)
 

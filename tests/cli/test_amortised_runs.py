@@ -33,6 +33,7 @@ TRAINING = ["filter.practice.runs=16", "filter.practice.cycles=12", "filter.prac
 TRAINING += ["filter.training.rounds=1", "filter.training.steps=20", "filter.training.factors=[1.0]"]
 TRAINING += [
     "filter.training.window=0",
+    "filter.network.member_width=0",
     "filter.training.batch_size=512",
     "filter.practice.ensemble_sizes=null",
 ]
@@ -199,6 +200,21 @@ def test_a_gate_by_regions():
     found = built(compose([*HALF, "filter.gate=true", "filter.gate_radius=12"]))
     assert isinstance(found, Gate)
     assert found.radius == 12
+
+
+def test_a_network_that_sees_members_wants_them_rotated_as_in_its_training():
+    """It sees where each was before the analysis: one that is rotated was nowhere."""
+    home = ["experiment=lorenz63_sakov2012", "filter=masf_amortised"]
+    assert isinstance(built(compose(home)), AmortisedMASF)
+    other = built(compose([*home, "filter.rotation=true", "filter.gate=false"]))
+    assert isinstance(other, AmortisedMASF)
+    assert not other.denoiser.has_members, "another of the package"
+    path = pretrained_file("lorenz63_sakov2012")
+    asked = compose([*home, "filter.rotation=true", "filter.checkpoint=lorenz63_sakov2012"])
+    assert "trained with filter.rotation=false: give that" in " ".join(differences(path, asked, (3,)))
+    assert isinstance(built(asked), Gate)
+    with pytest.warns(UserWarning, match="base with rotation=False; this one has rotation=True"):
+        load_amortised(path, EnSRF(rotation=True))
 
 
 def test_a_state_that_no_network_fits_is_refused():

@@ -12,7 +12,7 @@ from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
-__all__ = ["differences", "model_changes", "outside_practice"]
+__all__ = ["differences", "model_changes", "outside_practice", "rotated_otherwise"]
 
 _PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "random_mask"}
 """Measurements of some of the state's values: a practice of many densities has seen others of them."""
@@ -40,9 +40,22 @@ def differences(
             f"the network of {name} was trained on analyses of filter.base={about['base']}; this run's base "
             f"is {settings.filter['base']}."
         )
+    if rotated_otherwise(inspect(path), settings):
+        lines.append(
+            f"the network of {name} sees each member before and after the base's analysis, and was trained "
+            f"with filter.rotation={str(not settings.filter['rotation']).lower()}: give that."
+        )
     if outside := outside_practice(about.get("trained_on", {}), settings, state_shape, coarsening):
         lines.append(f"the network of {name} was trained with {'; '.join(outside)}.")
     return lines
+
+
+def rotated_otherwise(about: dict[str, Any], settings: Settings) -> bool:
+    """Whether a network that sees members was trained on a base that rotates them, and this one does not, or
+    the reverse. `about`: what `inspect` says of its file."""
+    trained = about["fingerprint"].get("trained_on", {}).get("filter", {})
+    seen = about["net"].get("member_width", 0) and "rotation" in trained
+    return bool(seen) and trained["rotation"] != settings.filter["rotation"]
 
 
 def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -21,7 +22,7 @@ from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, unknown, warn
-from .away import differences, model_changes, outside_practice
+from .away import differences, model_changes, outside_practice, rotated_otherwise
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -133,17 +134,19 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
             f"the network of {path.name} was trained on larger cells, or rougher fields: it sees blocks of "
             f"{coarsening} cells each way (filter.coarsening)."
         )
-    made = load_amortised(
-        path,
-        filter.base,
-        state_shape=dynamics.state_shape,
-        calibration=settings.filter["calibration"],
-        climate=climate,
-        n_steps=filter.n_steps,
-        members=filter.members,
-        centred=filter.centred,
-        coarsening=coarsening,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the network of .* rotation")  # which `differences` said
+        made = load_amortised(
+            path,
+            filter.base,
+            state_shape=dynamics.state_shape,
+            calibration=settings.filter["calibration"],
+            climate=climate,
+            n_steps=filter.n_steps,
+            members=filter.members,
+            centred=filter.centred,
+            coarsening=coarsening,
+        )
     if told := network_remark(made):
         _say(f"{path.name}: {told}.")
     radius = settings.filter["gate_radius"]
@@ -219,10 +222,8 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     def nearness(each: str) -> tuple[float, ...]:
         found = _about(each)["fingerprint"]
         low, high = found["trained_on"]["practice"]["density"]
-        same, models = (
-            (found["dynamics"] == model, about_base(each) == base),
-            found["trained_on"].get("models", 1),
-        )
+        alike_base = about_base(each) == base and not rotated_otherwise(_about(each), settings)
+        same, models = (found["dynamics"] == model, alike_base), found["trained_on"].get("models", 1)
         size = _shape(each) == dynamics.state_shape
         alike = each == settings.experiment.name and not outside_practice(
             found["trained_on"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +167,18 @@ def load_amortised(
             f"the network of {path} was trained on states of shape {trained} (layout "
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
         )
-    denoiser = stored.denoiser
+    denoiser, begun = stored.denoiser, stored.fingerprint.get("trained_on", {}).get("filter", {})
+    rotation = getattr(base, "rotation", None)
+    if (
+        denoiser.has_members
+        and None not in (rotation, begun.get("rotation"))
+        and rotation != begun["rotation"]
+    ):
+        warnings.warn(
+            f"the network of {path} sees each member before and after the base's analysis, and was trained "
+            f"on a base with rotation={begun['rotation']}; this one has rotation={rotation}: give the first.",
+            stacklevel=2,
+        )
     if dynamics is not None:
         seed, most = (options.get(name, value) for name, value in (("seed", 1), ("climatology", 1000)))
         states = climate_states(dynamics, seed, most)
