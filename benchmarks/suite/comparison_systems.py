@@ -139,7 +139,7 @@ SYSTEMS: dict[str, System] = {
         cycles=(150, 50),
         tuning=(150, 50),
         radii=("25", "50", "100"),
-        left_out=NO_CHECKPOINT | FEW_VARIABLES | {"ensf_lr": "all is measured: ensf is the same"},
+        left_out=FEW_VARIABLES | {"ensf_lr": "all is measured: ensf is the same"},
     ),
     "kolmogorov": System(
         "Kolmogorov flow 64², velocity at every 10th point each way each 2, noise .1",
