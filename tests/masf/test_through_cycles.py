@@ -124,6 +124,21 @@ def test_a_training_that_finds_nothing_returns_the_start(sizes):
 
 
 @pytest.mark.slow
+def test_a_network_that_sees_six_members_finds_the_kalman_filter():
+    """Begun 13 % behind it, as six members are; each may be moved by itself."""
+    architecture = dataclasses.replace(SMALL, member_width=8)
+    start = AmortisedMASF(ETKF(), architecture=architecture, climatology=400)
+    practice = dataclasses.replace(PRACTICE, ensemble_sizes=(6,))
+    config = dataclasses.replace(CONFIG, steps=1200)
+    _, rounds = train_through_cycles(jax.random.key(1), start, MODEL, SENSOR, practice, config, window=6)
+    best, root_of_two = kalman_rmse(), np.sqrt(np.pi) / 2
+    assert rounds[1].chosen
+    assert rounds[0].rmse > 1.1 * root_of_two * best
+    np.testing.assert_allclose(rounds[1].rmse, root_of_two * best, rtol=0.04)
+    np.testing.assert_allclose(rounds[1].spread, best, rtol=0.1)
+
+
+@pytest.mark.slow
 def test_one_network_for_two_systems():
     """Their sensors are three times apart; each ends near the Kalman filter of its own."""
     coarse = Measurement(Identity(), Gaussian(3 * R))
