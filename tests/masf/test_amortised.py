@@ -17,7 +17,7 @@ from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import ETKF, LETKF, IEnKF, ParticleFilter
 from masf_jax.masf.amortised.features import analysis_features, member_features
 from masf_jax.masf.amortised.filter import AmortisedMASF
-from masf_jax.measurements import Gaussian, Identity, Measurement, arctan
+from masf_jax.measurements import Gaussian, Identity, Measurement, Pointwise, arctan
 
 MLP = Architecture(width=8, depth=1)
 RING = Architecture(channels=4, multipliers=(1,))
@@ -255,6 +255,10 @@ def test_what_is_seen_of_members(key):
     log = -0.5 * (away**2).sum(1) / 0.25
     np.testing.assert_allclose(seen[:, 3], log / (1 - log / 20), rtol=1e-4, atol=1e-4)
     assert seen[3, 3] == 0
+    impossible = Measurement(Pointwise(lambda x: jnp.where(x < z[0], jnp.inf, x)), Gaussian(0.5))
+    seen = np.asarray(member_features(ensemble, ensemble, z, mask, impossible, climate, "vector"))
+    assert np.isfinite(seen).all()
+    np.testing.assert_allclose(seen[:, 3].min(), -20.0, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

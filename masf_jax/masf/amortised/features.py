@@ -23,6 +23,7 @@ SPACE: dict[Layout, int] = {"vector": 0, "ring": 1, "field": 2}
 _SHIFTS = (1, 2)  # distances in cells at which correlations of the forecast are looked at
 _TEMPERATURES = (1.0, 0.3)  # powers of the likelihood that weight the members of a small state
 _LEAST = 20.0  # a member's likelihood, relative to the best one's, counts as e^-20 at least
+_FARTHEST = 1e6  # and next to nothing is as good as nothing, whose logarithm is -inf
 _TINY = 1e-6  # of the climatological deviation: no spread is smaller
 
 
@@ -148,7 +149,7 @@ def member_features(
         out = []
         for each, x in ((f, forecast), (a, analysis)):
             log = jax.vmap(log_likelihood)(x)
-            behind = log - jnp.max(log)
+            behind = jnp.maximum(log - jnp.max(log), -_FARTHEST)
             out += [each.deviations.reshape(len(x), -1), (behind / (1 - behind / _LEAST))[:, None]]
         return jnp.concatenate(out, 1)
     score = block_sum(jax.vmap(jax.grad(log_likelihood))(forecast), coarsening, space)
