@@ -49,7 +49,7 @@ def assert_same(result, expected):
     np.testing.assert_array_equal(result.final.ensemble, expected.final.ensemble)
 
 
-@pytest.mark.parametrize("chunk", [None, 5, 23])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 5, 23])
 def test_a_simulation_is_the_twin_that_simulate_makes(whole, tmp_path, chunk):
     assert_same(run(chunk=chunk, save_to=tmp_path / "run"), whole)
     assert_same(run(chunk=chunk), whole)

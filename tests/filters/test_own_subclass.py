@@ -62,7 +62,7 @@ def test_prepared_and_spread_it_is_of_its_class(name):
     assert type(ready.spread(ALL_AT_ONCE)) is type(filter)
 
 
-@pytest.mark.parametrize("name", ["LETKF", "ThreeDVar"])
+@pytest.mark.parametrize("name", ["LETKF", pytest.param("ThreeDVar", marks=pytest.mark.slow)])
 def test_a_run_calls_its_update(name):
     seen = Observations(np.zeros((2, 16)), 1)
     members = jax.random.normal(jax.random.key(1), (5, 16))

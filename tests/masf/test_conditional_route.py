@@ -151,11 +151,8 @@ def test_the_regression_is_that_of_the_enkf(x64):
     assert np.abs(np.corrcoef(both.T)[:3, 3:]).max() < 0.03, "nothing linear is left"
 
 
-@pytest.mark.parametrize(
-    "noise",
-    [StudentT(3.0, 0.2), pytest.param(Multiplicative(0.3, 0.05), marks=pytest.mark.slow)],
-    ids=["t", "of the state"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [StudentT(3.0, 0.2), Multiplicative(0.3, 0.05)], ids=["t", "of the state"])
 def test_noise_of_any_law(noise):
     """p(z | x) itself is used, not a covariance at the forecast's mean."""
     measurement = Measurement(Identity(), noise)

@@ -69,12 +69,8 @@ POSTERIORS = {
 }
 
 
-QUICK = ("arctan",)
-
-
-@pytest.mark.parametrize(
-    "name", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in POSTERIORS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POSTERIORS)
 def test_distance_to_the_posterior(name):
     """The forecast is 1 wide; a linear filter is .3 to 2 away (`test_more_iterations…`)."""
     operator, h, noise, mean, deviation, truth, by_member, by_mean = POSTERIORS[name]
