@@ -139,4 +139,4 @@ for name, each in {"base filter": filter.base, "trained above": trained, "fine-t
     print(f"{name}: analysis RMSE {rmse.mean():.3f}, spread/RMSE {ratio:.2f}")
 
 # %% [markdown]
-# On this truth further training takes some hundredths off the error, and the spread is no longer too small.
+# On this truth the spread is no longer too small; the error is the same, as far as one truth can say.
