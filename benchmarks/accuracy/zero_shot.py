@@ -100,6 +100,8 @@ CASES: dict[str, Case] = {
     "Lorenz-96, F=5, half": Case(lambda: d.Lorenz96(40, forcing=5.0), 2, 1.0, 4, (4.0, 6.5, 9.0), steps=1600),
     "Lorenz-96, n=200, every 3rd": Case(lambda: d.Lorenz96(200), 3, 1.0, 3, (4.0, 6.5, 9.0)),
     "Kuramoto-Sivashinsky, 256 on 50π, every 8th": Case(ks(50 * np.pi, 256), 8, 1.0, 2, (20.0, 30.0, 45.0)),
+    "Lorenz-96, all, each .05": Case(lambda: d.Lorenz96(40), 1, 1.0, 1, (8.0, 12.0, 16.0), spread=0.5),
+    "Kuramoto-Sivashinsky, all": Case(ks(), 1, 1.0, 2, (35.0, 51.0, 70.0), members=16),
     "flow, Re 1000, 2 waves, every 8th": Case(flow(1000.0, 2), 8, **FLOW),
     "flow, Re 1000, 8 waves, every 8th": Case(flow(1000.0, 8), 8, **FLOW),
     "flow, Re 300, 4 waves, every 8th": Case(flow(300.0, 4), 8, **FLOW),
