@@ -5,7 +5,7 @@ On the truths and seeds of zero_shot.py, with its tuned LETKF:
 the worst seed is what chance gives to a filter that is never worse than its base.
 "N=400": a square-root filter (EnSRF) of 400 members that needs no localisation, the best of its inflations on
 the tuning seeds: what is lost to 20 members, and so what a filter could win that knows the forecast's mean
-and covariance exactly. Filters that are not Gaussian could win more.
+and covariance exactly (its first members have a spread of 1). Filters that are not Gaussian could win more.
 
     python benchmarks/accuracy/zero_shot_limits.py [CASE …] [--members 400]
 """

@@ -119,7 +119,7 @@ def lorenz96_arctan_half() -> System:
 
 
 def ks() -> System:
-    base = f.LETKF(51, Inflation(1.03), rotation=True)
+    base = f.LETKF(51, Inflation(1.02), rotation=True)
     rivals = {"LETKF": _letkf((25, 35, 51, 70), (1.01, 1.02, 1.04))}
     model = d.KuramotoSivashinsky(128, 32 * np.pi, 0.5)
     return System(model, _gaussian(m.Identity(), 1.0), 2, 16, base, rivals, "ks_bocquet2019")
