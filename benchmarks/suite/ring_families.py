@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
 
-__all__ = ["BLOCKS", "FAMILIES", "Family"]
+__all__ = ["BLOCKS", "RING_FAMILIES", "Family"]
 
 BLOCKS = 64
 PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "cycles": 140, "burn_in": 20}
@@ -27,7 +28,7 @@ class Family:
         lorenz96: forcing, (radius, inflation) of the base, intervals, ensemble sizes, shares measured.
         sivashinsky: length instead of the forcing; `points` to a block.
         start: a network of the package, trained further; None: a fresh one of 32 channels.
-        runs, rounds, steps, cooling, seed: of the training.
+        runs, rounds, steps, cooling, seed, batch_size: of the training.
         window: cycles of a step, of a training through cycles; None: by rounds.
     """
 
@@ -42,6 +43,7 @@ class Family:
     cooling: float
     seed: int
     window: int | None = None
+    batch_size: int = 64
 
     def courses(self) -> list[Course]:
         rings = [self.course(d.Lorenz96(BLOCKS, forcing=each[0]), *each[1:]) for each in self.lorenz96]
@@ -64,6 +66,10 @@ class Family:
         ranges: dict[str, Any] = {"intervals": intervals, "ensemble_sizes": sizes, "density": density}
         practice = Practice(runs=self.runs, **ranges, **PARTS, widths=(1.0, 1.0))
         return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
+
+    def alike(self, courses: Sequence[Course]) -> Sequence[Course]:
+        """Those whose cells say how smooth a state the network is made for."""
+        return courses[len(self.lorenz96) :]
 
     def trained_on(self, correlation: float) -> dict[str, Any]:
         """What the file says of it, as `masf-jax train` does."""
@@ -113,7 +119,7 @@ RINGS: Any = (
 )
 """Systems of the families `rings` and `rings_cycles`: Lorenz-96, Kuramoto-Sivashinsky."""
 
-FAMILIES = {
+RING_FAMILIES = {
     "rings": Family(
         "rings",
         *RINGS,
@@ -136,6 +142,7 @@ FAMILIES = {
         cooling=1.0,
         seed=122,
         window=6,
+        batch_size=8,
     ),
     "rings_blocks": Family(
         "kuramoto_sivashinsky",

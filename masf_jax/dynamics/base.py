@@ -18,7 +18,7 @@ from ..coordinates import Coordinates
 from ..derivatives import differentiated_as
 from .layout import ALL_AT_ONCE, MemberLayout
 
-__all__ = ["Dynamics", "advance", "member_numbers", "members_in_cache"]
+__all__ = ["Dynamics", "advance_model", "member_numbers", "members_in_cache"]
 
 _CACHED = 2**19
 """Values of states that stay in a core's cache together with the model's own: 2 MB in single precision."""
@@ -111,7 +111,7 @@ class Dynamics(eqx.Module):
         check_key(key)
         key_start, key_run = jax.random.split(key)
         x = self.initial_state(key_start)
-        return advance(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]
+        return advance_model(self, x[None], jnp.asarray(0, jnp.int32), key_run, self.spin_up_steps)[0]
 
 
 def members_in_cache(state_shape: tuple[int, ...]) -> int:
@@ -125,7 +125,7 @@ def _batch(n: int, most: int) -> int:
     return even if 2 * even >= min(n, most) else most
 
 
-def advance(
+def advance_model(
     dynamics: Dynamics,
     ensemble: Float[Array, "N *state"],
     step: Int[Array, ""],

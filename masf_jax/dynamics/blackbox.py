@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
-from ..callables import Plain, unwrapped
+from ..callables import Plain, kept, unwrapped
 from ..coordinates import Coordinates
 from ..derivatives import without_derivative
 from ..numbers import number, positive
@@ -65,7 +65,7 @@ class BlackBox(Dynamics):
     _coordinates: Coordinates | None = eqx.field(static=True)
     _variable_names: tuple[str, ...] | None = eqx.field(static=True)
     _units: Units = eqx.field(static=True)
-    climatology: Callable[[PRNGKeyArray], Array] | None = eqx.field(static=True)
+    _climatology: Any
     n_arguments: int = eqx.field(static=True)
     parameters: dict[str, Float[Array, "..."]]
 
@@ -83,7 +83,7 @@ class BlackBox(Dynamics):
         parameters: Mapping[str, ArrayLike] | None = None,
     ):
         self._function, self.state_shape, self.dt = Plain(function), tuple(state_shape), positive("dt", dt)
-        self._coordinates, self.climatology = coordinates, climatology
+        self._coordinates, self._climatology = coordinates, kept(climatology)
         self._variable_names = names_of(variable_names, self.state_shape)
         self._units = units_of(
             variable_units, time_units, length_units, self.state_shape, self._variable_names
@@ -106,6 +106,10 @@ class BlackBox(Dynamics):
     @property
     def function(self) -> Callable[..., np.ndarray]:
         return unwrapped(self._function)
+
+    @property
+    def climatology(self) -> Callable[[PRNGKeyArray], Array] | None:
+        return unwrapped(self._climatology)
 
     @property
     def coordinates(self) -> Coordinates | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..arrays import check_key
-from .base import Dynamics, advance, member_numbers
+from .base import Dynamics, advance_model, member_numbers
+from .function import as_dynamics
 from .layout import ALL_AT_ONCE, MemberLayout
 
 __all__ = [
@@ -40,8 +42,33 @@ def at_once(dynamics: Dynamics) -> contextlib.AbstractContextManager[None]:
     return jax.ensure_compile_time_eval()
 
 
+def advance(
+    dynamics: Dynamics | Callable[..., Array],
+    ensemble: Float[Array, "N *state"],
+    step: int | Int[Array, ""],
+    key: PRNGKeyArray,
+    n_steps: int | Int[Array, ""],
+    layout: MemberLayout = ALL_AT_ONCE,
+) -> Float[Array, "N *state"]:
+    """All members `n_steps` model steps ahead of step number `step` (model time step·dt).
+
+    Member i draws from `fold_in(key, i)`: the same whichever way members are batched and spread.
+
+    Args:
+        dynamics: a model, or a function of one member and one step, of dt = 1.
+        ensemble: (N, *state_shape).
+        n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
+        layout: as of `advance_model`.
+
+    Raises:
+        ValueError: neither a model nor a function.
+    """
+    dynamics = as_dynamics(dynamics, ensemble.shape[1:])
+    return advance_model(dynamics, ensemble, jnp.asarray(step, jnp.int32), key, n_steps, layout)
+
+
 def rollout(
-    dynamics: Dynamics,
+    dynamics: Dynamics | Callable[..., Array],
     x: Float[Array, "*state"],
     key: PRNGKeyArray,
     n: int,
@@ -51,6 +78,7 @@ def rollout(
 ) -> Float[Array, "n *state"]:
     """The trajectory of one state: x after every, 2·every, …, n·every steps (x itself left out).
 
+    A model, or a function of one member and one step, of dt = 1.
     `first` numbers the draws of the noise: a trajectory of n + m, cut after n, goes on with first = n.
     """
 

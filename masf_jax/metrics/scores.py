@@ -67,25 +67,31 @@ def spread_skill_ratio(
 
 
 def crps_ensemble(
-    ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], log_weights: Float[Array, " N"] | None = None
+    ensemble: Float[Array, "N *x"],
+    truth: Float[Array, "*x"],
+    log_weights: Float[Array, " N"] | None = None,
+    fair: bool = True,
 ) -> Float[Array, "*x"]:
-    """Fair continuous ranked probability score of each component; 0 is perfect, state units.
+    """Continuous ranked probability score of each component; 0 is perfect, state units.
 
     Equal weights: mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, unbiased in N (Ferro 2014).
     Weighted: Σ w_i |x_i - y| - 1/2 Σ_ij w_i w_j |x_i - x_j| / (1 - Σ w²).
+
+    `fair`: of what independent members are drawn from. False: of the members' own empirical distribution,
+    1/(2N²) and no 1 - Σ w², which is proper also where members are placed with regard to each other.
     """
     n = ensemble.shape[0]
     error = jnp.abs(ensemble - truth[None])
     if log_weights is None:
         distances = current().by_components(_pair_distances, ensemble)
-        return member_mean(error) - distances / (2.0 * n * (n - 1))
+        return member_mean(error) - distances / (2.0 * n * (n - fair))
     weights = jnp.exp(log_weights)
     order = jnp.argsort(ensemble, axis=0)
     x = jnp.take_along_axis(ensemble, order, axis=0)
     w = weights[order]
     below = jnp.cumsum(w, axis=0) - w
     total = 2.0 * (w * x * (2.0 * below + w - 1.0)).sum(0)  # Σ_ij w_i w_j |x_i - x_j|
-    free = 1.0 - (weights**2).sum()
+    free = 1.0 - (weights**2).sum() if fair else jnp.ones((), weights.dtype)
     gap = jnp.where(free > 0, 0.5 * total / jnp.where(free > 0, free, 1.0), 0.0)
     return jnp.tensordot(weights, error, axes=1) - gap
 
@@ -158,8 +164,12 @@ def crps_gaussian(
     return sigma * (u * (2.0 * norm.cdf(u) - 1.0) + 2.0 * norm.pdf(u) - 1.0 / math.sqrt(math.pi))
 
 
-def energy_score(ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"]) -> Float[Array, ""]:
-    """Fair energy score mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, Euclidean norms.
+def energy_score(
+    ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], fair: bool = True
+) -> Float[Array, ""]:
+    """Energy score mean_i |x_i - y| - 1/(2N(N-1)) Σ_ij |x_i - x_j|, Euclidean norms.
+
+    `fair`: as of `crps_ensemble`; False: 1/(2N²).
 
     Each pair once, members against those k places on: memory O(N n). Of large states all pairs of a block of
     components at a time, one pass over the ensemble.
@@ -169,7 +179,7 @@ def energy_score(ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"]) -> F
     error = jnp.sqrt(((x - truth.reshape(1, -1)) ** 2).sum(1)).mean()
     large = x.shape[1] > _BLOCK and n <= _MATRIX and current().devices is None
     total = _distances_in_blocks(x) if large else _distances_round(x)
-    return error - total / (2.0 * n * (n - 1))
+    return error - total / (2.0 * n * (n - fair))
 
 
 def _distances_round(x: Float[Array, "N n"]) -> Float[Array, ""]:

@@ -83,3 +83,17 @@ def test_linear_model(dtype, key):
     assert abs(draws.std() - 0.1) < 0.01
     with pytest.raises(ValueError, match=r"matrix must be square \(n, n\); got shape \(2, 3\)"):
         Linear(np.zeros((2, 3)))
+
+
+def test_a_function_is_run_as_a_model_is(key):
+    """`advance` and `rollout` take one, as `simulate` does; the step's number may be a Python int."""
+
+    def turned(x, time):
+        return jnp.stack([0.9 * x[1] + 0.1 * time, -x[0]])
+
+    x = jnp.asarray([[1.0, 2.0], [0.5, -1.0]])
+    made = advance(Function(turned, (2,)), x, jnp.asarray(3, jnp.int32), key, 4)
+    np.testing.assert_array_equal(advance(turned, x, 3, key, 4), made)
+    np.testing.assert_allclose(rollout(turned, x[0], key, 4, step=3)[-1], made[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="must be a model"):
+        advance(Function, x, 0, key, 1)

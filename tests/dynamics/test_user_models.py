@@ -1,5 +1,6 @@
 """Models of the user's own: JAX functions and host programs."""
 
+import functools
 import subprocess
 import sys
 import warnings
@@ -170,6 +171,30 @@ def test_random_function_gets_one_key_per_member_and_step(key):
     x = advance(model, jnp.zeros((500, 2)), jnp.asarray(0, jnp.int32), key, 4)
     assert np.unique(np.asarray(x)).size == 1000
     np.testing.assert_allclose(np.asarray(x).var(), 4.0, atol=4 * 4 * np.sqrt(2 / 1000))
+
+
+@pytest.mark.parametrize("model", [Function, BlackBox])
+def test_numbers_of_a_climatology_may_be_traced(model, key):
+    """Those that its `partial` holds are the model's own: one program for all of them."""
+    compiled = []
+
+    @eqx.filter_jit
+    def drawn(model):
+        compiled.append(model)
+        return model.sample_climatology(key)
+
+    def still(x):
+        return x
+
+    def normal(key, mean):
+        return mean + jax.random.normal(key, (3,))
+
+    one, two = (
+        drawn(model(still, (3,), climatology=functools.partial(normal, mean=jnp.asarray(mean))))
+        for mean in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(two, one + 1.0, rtol=1e-6)
+    assert len(compiled) == 1
 
 
 def test_climatology_of_a_function(key):

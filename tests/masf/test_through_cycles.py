@@ -7,16 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.integrate import quad
 from scipy.linalg import solve_discrete_are
-from scipy.stats import norm
 
 from masf_jax import assimilate, simulate
 from masf_jax.amortised import Course, Practice, load_amortised, save_amortised, train_through_cycles
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, ParticleFilter, ThreeDVar
-from masf_jax.masf.amortised.through_cycles import gaussian_crps
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
 from masf_jax.training import FitConfig
 
@@ -45,15 +42,6 @@ def kalman_rmse(std=R):
 @pytest.fixture(scope="module")
 def trained():
     return train_through_cycles(jax.random.key(1), one_run(), MODEL, SENSOR, PRACTICE, CONFIG, window=6)
-
-
-@pytest.mark.parametrize(("error", "deviation"), [(0.3, 1.0), (-2.0, 0.5), (0.0, 0.1)])
-def test_the_score_is_its_integral(error, deviation):
-    """∫ (F(x) - 1[x >= truth])² dx for a truth at 0."""
-    below = quad(lambda x: norm.cdf(x, error, deviation) ** 2, -12, 0, points=[error])[0]
-    above = quad(lambda x: norm.sf(x, error, deviation) ** 2, 0, 12, points=[error])[0]
-    found = gaussian_crps(jnp.asarray(error), jnp.asarray(deviation))
-    np.testing.assert_allclose(found, below + above, rtol=1e-5)
 
 
 def test_it_finds_the_kalman_filter(trained):

@@ -26,7 +26,10 @@ from masf_jax.metrics import (
 from masf_jax.metrics.cycle import cycle_scores
 
 RNG = np.random.default_rng(17)
-crps_ensemble, crps_gaussian, energy_score = map(jax.jit, (crps_ensemble, crps_gaussian, energy_score))
+crps_gaussian = jax.jit(crps_gaussian)
+crps_ensemble, energy_score = (
+    jax.jit(each, static_argnames="fair") for each in (crps_ensemble, energy_score)
+)
 rmse, root_mean_variance = jax.jit(rmse), jax.jit(root_mean_variance)
 rank_counts = jax.jit(rank_counts, static_argnums=2)
 wasserstein_1d = jax.jit(wasserstein_1d, static_argnames="order")
@@ -76,6 +79,22 @@ def test_weighted_crps():
     np.testing.assert_allclose(equal, crps_ensemble(jnp.asarray(x), jnp.asarray(y)), rtol=1e-10)
     single = jnp.asarray(np.where(np.arange(12) == 3, 0.0, -np.inf))
     np.testing.assert_allclose(crps_ensemble(jnp.asarray(x), jnp.asarray(y), single), np.abs(x[3] - y))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("n", [1, 2, 13, 40, 70])
+def test_scores_of_the_members_own_distribution(n):
+    """Not fair: against scoringrules', of one member the absolute error."""
+    x, y = draw(n)
+    given = jnp.asarray(x), jnp.asarray(y)
+    expected = sr.crps_ensemble(y, x, m_axis=0, estimator="nrg")
+    np.testing.assert_allclose(crps_ensemble(*given, fair=False), expected, rtol=1e-10)
+    weights = jnp.full(n, -np.log(n))
+    np.testing.assert_allclose(crps_ensemble(*given, weights, fair=False), expected, rtol=1e-10)
+    x, y = draw(n, (4,))
+    expected = sr.es_ensemble(y, x, m_axis=0, v_axis=-1, estimator="nrg")
+    found = energy_score(jnp.asarray(x), jnp.asarray(y), fair=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_gaussian_crps(dtype):

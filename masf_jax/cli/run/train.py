@@ -212,7 +212,9 @@ def _train_on_policy(
     given = (jax.random.key(settings.seed), filter, dynamics, measurement, practice, how)
     if training.window:
         progress = {"progress": settings.progress, "kept": kept / "cycles"}
-        trained, rounds = train_through_cycles(*given, window=training.window, **progress)
+        trained, rounds = train_through_cycles(
+            *given, window=training.window, score=training.score, **progress
+        )
     else:
         trained, rounds = train_on_policy(
             *given,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import equinox as eqx
 import jax
@@ -15,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
 from ...dynamics.rollout import advance
-from ...filters.base import State
+from ...filters.base import EnsembleState, State
 from ...measurements.measurement import Measurement
+from ...metrics.scores import crps_ensemble, crps_gaussian, energy_score
 from ...training.config import FitConfig
 from ...training.history import History
 from ...training.progress import progress_bar
@@ -30,7 +29,10 @@ from .filter import AmortisedMASF
 from .practice import Practice, own_network, started
 from .training import LOST, Course, Round, held_back, prepared, with_network_of
 
-__all__ = ["gaussian_crps", "train_through_cycles"]
+__all__ = ["SCORES", "TrainingScore", "train_through_cycles"]
+
+TrainingScore: TypeAlias = Literal["gaussian", "crps", "energy"]
+SCORES: tuple[TrainingScore, ...] = get_args(TrainingScore)
 
 _TINY = 1e-6  # of the climatological deviation: no spread and no deviation is smaller
 
@@ -42,6 +44,19 @@ class _System(eqx.Module):
     interval: int = eqx.field(static=True)
     n_members: int = eqx.field(static=True)
     deviation: Float[Array, "*x"]
+    score: TrainingScore = eqx.field(static=True)
+
+    def loss(self, state: State, truth: Float[Array, "*x"]) -> Float[Array, ""]:
+        """The score of an analysis, in deviations of the climate."""
+        if self.score == "gaussian":
+            mean, variance = state.moments()
+            variance = variance + (_TINY * self.deviation) ** 2
+            return jnp.mean(crps_gaussian(mean, variance, truth) / self.deviation)
+        assert isinstance(state, EnsembleState)
+        members, truth = state.ensemble / self.deviation, truth / self.deviation
+        if self.score == "crps":
+            return jnp.mean(crps_ensemble(members, truth, fair=False))
+        return energy_score(members, truth, fair=False) / truth.size**0.5
 
 
 class _Run(NamedTuple):
@@ -54,9 +69,9 @@ class _Run(NamedTuple):
 
 
 class _Cycle(NamedTuple):
-    """Of analyses: `gaussian_crps` in deviations of the climate, error and spread in the model's units."""
+    """Of analyses: the loss in deviations of the climate, error and spread in the model's units."""
 
-    crps: Float[Array, "..."]
+    loss: Float[Array, "..."]
     rmse: Float[Array, "..."]
     spread: Float[Array, "..."]
 
@@ -76,18 +91,6 @@ class _Training(NamedTuple):
     validations: Float[Array, " rounds_and_1"]
 
 
-def gaussian_crps(error: Float[Array, "*x"], deviation: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """Continuous ranked probability score of N(m, s²) for a truth at m - e: the smaller, the better.
-
-    s (w (2Φ(w) - 1) + 2φ(w) - 1/√π) with w = e/s, in the units of e; least in the mean where m and s are the
-    truth's mean and standard deviation.
-
-    Source: Gneiting et al. (2005), doi 10.1175/MWR2904.1, equation 5.
-    """
-    w = error / deviation
-    return deviation * (w * (2 * norm.cdf(w) - 1) + 2 * norm.pdf(w) - 1 / math.sqrt(math.pi))
-
-
 def train_through_cycles(
     key: PRNGKeyArray,
     filter: AmortisedMASF,
@@ -97,16 +100,23 @@ def train_through_cycles(
     config: FitConfig,
     *,
     window: int = 8,
+    score: TrainingScore = "gaussian",
     others: Sequence[Course] = (),
     progress: bool = False,
     kept: Path | None = None,
 ) -> tuple[AmortisedMASF, list[Round]]:
     """Trains a filter's network, fresh or trained, for what its analyses are worth in the cycles to come.
 
-    `train_on_policy` fits each analysis by itself. Here the loss is the mean of `gaussian_crps` of the
-    analyses' mean and spread over `window` cycles and all components, in deviations of the climate, and its
-    derivative goes back through the analyses, the model and the base filter between them: an analysis
-    answers for the forecasts that are made of it. So the network also learns what spread its base needs.
+    `train_on_policy` fits each analysis by itself. Here the loss is a score of the analyses, the mean over
+    `window` cycles in deviations of the climate, and its derivative goes back through the analyses, the model
+    and the base filter between them: an analysis answers for the forecasts that are made of it. So the
+    network also learns what spread its base needs.
+
+    `score`: "gaussian", the continuous ranked probability score of N(mean, spread²) of each component
+    (`metrics.crps_gaussian`), which sees mean and spread alone. Of the members as they are: "crps", that of
+    their empirical distribution in each component, or "energy", the energy score of whole states
+    (`metrics.crps_ensemble`, `metrics.energy_score`, not the fair ones, which members that know of each other
+    could please by standing far apart); for networks that see members, whose moves can give any shape.
 
     `config.batch_size` runs go on side by side, from window to window, each window one optimiser step; what
     came before a window counts as constant. Runs begin as those of `practice`, with their own noise and
@@ -125,14 +135,22 @@ def train_through_cycles(
     `chosen` one is returned; a warning says if that is the start. The first one's `history` has the losses,
     1 at the start, and its `samples` the cycles learnt from.
 
-    Source: truncated back-propagation in time, Werbos (1990), doi 10.1109/5.58337; for filters Bocquet et al.
-    (2024), doi 10.1063/5.0230837.
+    Sources: Gneiting & Raftery (2007), doi 10.1198/016214506000001437, for the scores; truncated
+    back-propagation in time, Werbos (1990), doi 10.1109/5.58337; for filters Bocquet et al. (2024), doi
+    10.1063/5.0230837.
 
     Raises:
-        ValueError: a window below 1; states of different shapes.
+        ValueError: a window below 1; states of different shapes; a score of that name there is none of, or
+            one of members where the base filter has none.
     """
     if window < 1:
         raise ValueError(f"a window needs at least one cycle; got {window}.")
+    if score not in SCORES:
+        raise ValueError(f"score must be one of {', '.join(SCORES)}; got {score!r}.")
+    if score != "gaussian" and not filter.has_members:
+        raise ValueError(
+            f"score={score!r} is one of members, and {type(filter.base).__name__} has none: give 'gaussian'."
+        )
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
@@ -142,6 +160,7 @@ def train_through_cycles(
             interval,
             n,
             _deviation(course.filter),
+            score,
         )
         for course in courses
         for interval in course.practice.intervals
@@ -150,13 +169,13 @@ def train_through_cycles(
     key_runs, key_steps, key_validation, key_end = jax.random.split(key, 4)
     validate = functools.partial(_validated, systems=systems)
     at_start = validate(filter.denoiser.params, key_validation)
-    units = [scores.crps for scores in at_start]
+    units = [scores.loss for scores in at_start]
     state = _begin(key_runs, filter.denoiser.params, config, systems)
     about, file, first = "", None, 0
     if kept is not None:
         file = Kept(kept)
         about = identity(
-            (key, filter, config, systems), str(window), *(str(each.practice) for each in courses)
+            (key, filter, config, systems), str(window), score, *(str(each.practice) for each in courses)
         )
         if (found := file.read((jnp.zeros((), jnp.int32), state), about)) is not None:
             first, state = int(found[0]), found[1]
@@ -241,8 +260,9 @@ def _cycles(system: _System, filter: AmortisedMASF, run: _Run, keys: Key[Array, 
         state, _ = filter.analysis(keys[3], state, jnp.where(mask, z, 0.0), network, mask)
         mean, variance = state.moments()
         spread = jnp.sqrt(variance + (_TINY * system.deviation) ** 2)
-        crps = jnp.mean(gaussian_crps(mean - truth, spread) / system.deviation)
-        scores = _Cycle(crps, *(jnp.sqrt(jnp.mean(x**2)) for x in (mean - truth, spread)))
+        scores = _Cycle(
+            system.loss(state, truth), *(jnp.sqrt(jnp.mean(x**2)) for x in (mean - truth, spread))
+        )
         return _Run(truth, state, run.step + system.interval, run.key), scores
 
     return jax.lax.scan(cycle, run, keys)
@@ -273,8 +293,8 @@ def _step(
         filter = _with(params, system)
         keys = jax.random.split(key_cycles, (count, window))
         after, scores = jax.vmap(lambda run, keys: _cycles(system, filter, run, keys))(runs, keys)
-        near = jnp.all((scores.rmse < lost) & jnp.isfinite(scores.crps), 1)
-        total = jnp.sum(jnp.where(near, jnp.mean(scores.crps, 1), 0.0))
+        near = jnp.all((scores.rmse < lost) & jnp.isfinite(scores.loss), 1)
+        total = jnp.sum(jnp.where(near, jnp.mean(scores.loss, 1), 0.0))
         return total / jnp.maximum(jnp.sum(near, dtype=total.dtype), 1) / unit, (after, near)
 
     (value, (after, near)), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -333,7 +353,7 @@ def _scored(system: _System, params: Any, key: PRNGKeyArray) -> _Cycle:
 
 
 def _relative(scores: list[_Cycle], units: list[Array]) -> float:
-    return float(np.mean([float(each.crps) / float(unit) for each, unit in zip(scores, units, strict=True)]))
+    return float(np.mean([float(each.loss) / float(unit) for each, unit in zip(scores, units, strict=True)]))
 
 
 @jax.jit

@@ -46,6 +46,8 @@ class OnPolicySettings:
     Args:
         window: 0: each analysis learns by itself, by rounds. Above: by derivatives through so many cycles, in
             one training of `steps`, batch_size runs side by side; rounds, replay, cooling, factors unused.
+        score: of an analysis, where there is a window: gaussian (mean and spread), or of the members as they
+            are, for networks that see them: crps (each component), energy (whole states).
         rounds: the first learns from the base filter's cycles, the others from the filter's own.
         replay: share of a round's pairs that are those of the round before; the rest are new.
         cooling: factor on the learning rate after each round but the first.
@@ -56,6 +58,7 @@ class OnPolicySettings:
     """
 
     window: int = 0
+    score: Literal["gaussian", "crps", "energy"] = "gaussian"
     rounds: int = 4
     replay: float = 0.6
     cooling: float = 1.0

@@ -1,13 +1,15 @@
-"""One network for a family of models on rings: how `rings…` of the package were trained.
+"""One network for a family of models: how `rings…` and `flows` of the package were trained.
 
 Systems of 64 blocks: Lorenz-96 of several forcings, a block a variable, and Kuramoto-Sivashinsky of several
 lengths, a block one point (`rings`) or two (`rings_blocks`), with random parts of the values measured, noise
 of .4 to 2.5 times σ = 1, intervals and ensemble sizes that differ, and bases that are not tuned: each has a
 radius and an inflation of its own (suite/ring_families.py). `rings` goes on from `lorenz96_masks` on cycles
 of the filter itself; `rings_blocks` begins with a fresh network on cycles of its bases; `rings_cycles` goes
-on from `rings` through its cycles. The training is kept in --kept and goes on from there.
+on from `rings` through its cycles. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several
+Reynolds numbers, forcings, drags and domains (suite/flow_families.py). The training is kept in --kept and
+goes on from there.
 
-    python benchmarks/accuracy/ring_family.py FILE [--family rings_blocks] [--kept FOLDER]
+    python benchmarks/accuracy/family.py FILE [--family flows] [--kept FOLDER]
 """
 
 from __future__ import annotations
@@ -20,18 +22,21 @@ import _path  # noqa: F401
 import jax
 import numpy as np
 from suite.common import arguments
-from suite.ring_families import FAMILIES
+from suite.flow_families import FLOWS
+from suite.ring_families import RING_FAMILIES
 
 from masf_jax.amortised import Round, save_amortised, train_on_policy, train_through_cycles
 from masf_jax.masf.amortised.files import correlation_within
 from masf_jax.training import FitConfig
+
+FAMILIES = RING_FAMILIES | FLOWS
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--family", choices=list(FAMILIES), default="rings")
-    parser.add_argument("--kept", type=Path, default=Path("rings"))
+    parser.add_argument("--kept", type=Path, default=Path("family"))
     args = parser.parse_args()
     family = FAMILIES[args.family]
     courses = family.courses()
@@ -48,7 +53,7 @@ def main() -> None:
         filter, rounds = train_on_policy(
             jax.random.key(family.seed),
             *courses[0],
-            dataclasses.replace(config, batch_size=64),
+            dataclasses.replace(config, batch_size=family.batch_size),
             rounds=family.rounds,
             replay=0.5,
             cooling=family.cooling,
@@ -62,15 +67,14 @@ def main() -> None:
         filter, rounds = train_through_cycles(
             jax.random.key(family.seed),
             *courses[0],
-            dataclasses.replace(config, batch_size=8, validate_every=1200),
+            dataclasses.replace(config, batch_size=family.batch_size, validate_every=1200),
             window=family.window,
             others=courses[1:],
             progress=True,
             kept=args.kept / "cycles",
         )
     best = next(number for number, each in enumerate(rounds) if each.chosen)
-    smooth = courses[len(family.lorenz96) :]
-    alike = [correlation_within(each.filter, each.dynamics)["correlation"] for each in smooth]
+    alike = [correlation_within(each.filter, each.dynamics)["correlation"] for each in family.alike(courses)]
     about = {
         "filter": "masf_amortised",
         "dynamics": family.home,
