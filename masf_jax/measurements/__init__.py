@@ -38,6 +38,7 @@ from .selection import (
 )
 from .sensors import Censored as Censored, Log as Log, Quantised as Quantised
 from .several import Concatenate as Concatenate, JointNoise as JointNoise, join as join
+from .stations import Stations as Stations
 from .thinning import Superobs as Superobs, Thinned as Thinned, superob as superob, thin as thin
 from .tracking import RangeBearing as RangeBearing
 from .withholding import withhold as withhold

@@ -16,16 +16,28 @@ from numpy.typing import ArrayLike
 from ..coordinates import Coordinates
 from .base import Operator, Structure
 
-__all__ = ["AreaAverage", "LineAverage"]
+__all__ = ["AreaAverage", "LineAverage", "WeightedSums"]
 
 
-class _Averages(Operator):
-    """z_j = Σ_k weights_jk · ravel(x)[indices_jk]; rows shorter than the longest are padded with weight 0."""
+class WeightedSums(Operator):
+    """z_j = Σ_k weights_jk · ravel(x)[indices_jk], of states of one shape."""
 
     structure: ClassVar[Structure] = "dense"
     indices: Int[Array, "m k"]
     weights: Float[Array, "m k"]
     shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, " m"]:
+        if x.shape != self.shape:
+            raise ValueError(
+                f"this {type(self).__name__} was built for a state of shape {self.shape}; got {x.shape}."
+            )
+        return (self.weights.astype(x.dtype) * x.reshape(-1)[self.indices]).sum(-1)
+
+
+class _Averages(WeightedSums):
+    """Weights that sum to 1; rows shorter than the longest are padded with weight 0."""
+
     centres: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
     """Where each average sits, in grid spacings from the first grid point."""
 
@@ -46,13 +58,6 @@ class _Averages(Operator):
         self.indices, self.weights = jnp.asarray(indices), jnp.asarray(weights, dtype=float)
         self.shape = shape
         self.centres = None if centres is None else tuple(map(tuple, centres.tolist()))
-
-    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, " m"]:
-        if x.shape != self.shape:
-            raise ValueError(
-                f"this {type(self).__name__} was built for a state of shape {self.shape}; got {x.shape}."
-            )
-        return (self.weights.astype(x.dtype) * x.reshape(-1)[self.indices]).sum(-1)
 
     def coordinates(self, state: Coordinates) -> Coordinates | None:
         """The centres, on a regular grid whose first point and spacings are those of `state`."""
