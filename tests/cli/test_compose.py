@@ -70,7 +70,7 @@ def test_every_measurement_builds_and_samples(choice, key):
     import jax.numpy as jnp
 
     settings = compose([f"measurement={choice}"])
-    network = MEASUREMENTS.build(settings.measurement, (40,))
+    network = MEASUREMENTS.build(settings.measurement, (40,), None)
     assert isinstance(network, Network)
     z = network.measurement.sample(key, jnp.ones(40))
     assert z.shape == network.measurement.output_shape((40,))
@@ -220,7 +220,7 @@ def test_bad_overrides_name_the_mend(override):
     if override == "measurement.noise.std=null":
         settings = compose([override])
         with pytest.raises(InputError, match="std"):
-            MEASUREMENTS.build(settings.measurement, (40,))
+            MEASUREMENTS.build(settings.measurement, (40,), None)
         return
     with pytest.raises(InputError) as error:
         compose([override])
@@ -240,7 +240,7 @@ def test_bad_overrides_name_the_mend(override):
 )
 def test_bad_networks_are_refused(overrides, part):
     with pytest.raises(InputError, match=part):
-        MEASUREMENTS.build(compose(overrides).measurement, (40,))
+        MEASUREMENTS.build(compose(overrides).measurement, (40,), None)
 
 
 @pytest.mark.parametrize("law", ["gaussian", "laplace", "student_t"])
@@ -248,7 +248,7 @@ def test_std_is_the_standard_deviation_whatever_the_law(law):
     import jax.numpy as jnp
 
     settings = compose([f"measurement.noise.law={law}", "measurement.noise.std=0.5"])
-    noise = MEASUREMENTS.build(settings.measurement, (40,)).measurement.noise
+    noise = MEASUREMENTS.build(settings.measurement, (40,), None).measurement.noise
     assert float(noise.whiten(jnp.asarray([0.5]))[0]) == pytest.approx(1.0, rel=1e-6)
 
 

@@ -10,12 +10,14 @@ from masf_jax.cli.config.builders.measurement import MEASUREMENTS
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.config.settings import read_settings, write_settings
 from masf_jax.cli.errors import InputError
+from masf_jax.coordinates import Coordinates
 
 RING, FLOW = (12,), (2, 8, 8)
 
 
 def build(overrides, shape):
-    return MEASUREMENTS.build(compose(overrides).measurement, shape)
+    coordinates = Coordinates.grid(shape[-2:], (10.0,) * len(shape[-2:]))
+    return MEASUREMENTS.build(compose(overrides).measurement, shape, coordinates)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,11 @@ def build(overrides, shape):
             m.LineAverage(FLOW, [[0, 1], [2, 2.5]], [[3, 1], [2, 7]], 1),
         ),
         (["measurement=line_average"], RING, m.LineAverage(RING, [0.0], [4.0])),
+        (
+            ["measurement=stations", "measurement.positions=[[2.5,9.9]]", "measurement.channel=1"],
+            FLOW,
+            m.LineAverage(FLOW, [[2, 7.92]], [[2, 7.92]], 1),
+        ),
         (["measurement=area_average"], RING, m.AreaAverage.boxes(RING, [0.0], 4.0)),
         (
             [
@@ -87,7 +94,7 @@ SEVERAL = "[{name:moving,width:3,noise:{std:0.5}},{name:arctan,stride:6,noise:{l
 
 def test_several_instruments():
     settings = compose(["measurement=several", f"measurement.parts={SEVERAL}"])
-    network = MEASUREMENTS.build(settings.measurement, RING)
+    network = MEASUREMENTS.build(settings.measurement, RING, None)
     x = jnp.linspace(-1, 2, 12)
     expected = np.concatenate([x, np.arctan(x[jnp.asarray([0, 6])])])
     np.testing.assert_allclose(network.measurement.operator(x), expected, rtol=1e-6)
@@ -142,3 +149,20 @@ def test_multiplicative_noise(key):
 def test_bad_settings(overrides, part):
     with pytest.raises(InputError, match=part):
         build(overrides, RING)
+
+
+def test_stations_need_the_places_of_a_grid():
+    section = compose(["measurement=stations"]).measurement
+    with pytest.raises(InputError, match="the model says no coordinates of its grid: give them"):
+        MEASUREMENTS.build(section, RING, None)
+
+
+def test_a_users_sensor_may_ask_for_the_coordinates(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(
+        "from masf_jax.measurements import Stations\n\n\n"
+        "def buoys(shape, coordinates, east: float = 3.0):\n"
+        "    return Stations(shape, [east], coordinates)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    operator = build(["measurement=own.py:buoys", "measurement.east=5.0"], (4,)).measurement.operator
+    np.testing.assert_allclose(operator(jnp.arange(4.0)), [2.0])

@@ -85,7 +85,7 @@ def test_the_measurements_are_the_papers():
 
     def observed(preset):
         section = compose([f"experiment=kolmogorov_{preset}"]).measurement
-        return MEASUREMENTS.build(section, x.shape).measurement.operator
+        return MEASUREMENTS.build(section, x.shape, None).measurement.operator
 
     np.testing.assert_allclose(observed("sigmoid")(x), 1 / (1 + np.exp(-2 * x)), rtol=1e-5)
     np.testing.assert_allclose(observed("speed")(x), 1 / (1 + np.exp(3 - u**2 - v**2)), rtol=1e-4)

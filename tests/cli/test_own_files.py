@@ -146,7 +146,7 @@ def test_what_a_name_may_be(folder):
     assert built(DYNAMICS, name=f"{folder}/model.py:Mine", n=9, forcing=7).state_shape == (9,)
     assert built(DYNAMICS, name="model.py:box", n=5).state_shape == (5,)
     assert type(built(FILTERS, name="model.py:filters.ETKF", inflation=1.1)).__name__ == "ETKF"
-    whole = MEASUREMENTS.build(MEASUREMENTS.check({"name": "model.py:sensor"}), (8,)).measurement
+    whole = MEASUREMENTS.build(MEASUREMENTS.check({"name": "model.py:sensor"}), (8,), None).measurement
     assert float(whole.noise.std) == 0.5
     keys = DYNAMICS.keys("model.py:step")
     assert (keys["forcing"].kind, keys["forcing"].doc) == (float, "F.")

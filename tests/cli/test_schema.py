@@ -61,7 +61,7 @@ def test_library_and_command_line_build_the_same(group, name):
     make = load(entry.make)
     if group == "measurement":
         shape = (2, 8, 8) if name in ("speed", "vorticity") else (8,)
-        built = GROUPS[group].build(checked, shape).measurement.operator
+        built = GROUPS[group].build(checked, shape, None).measurement.operator
         context = {"shape": shape} if name in ("blur", "low_pass", "coarsen") else {}
         same(built, make(**given, **context))
     elif name != "masf_kernel":

@@ -346,7 +346,7 @@ def test_linearisation_of_the_kalman_filter(choice, x64):
 )
 @pytest.mark.parametrize("shape", [(16,), (2, 8, 8)])
 def test_by_name(overrides, matrix, shape):
-    network = MEASUREMENTS.build(compose(overrides).measurement, shape)
+    network = MEASUREMENTS.build(compose(overrides).measurement, shape, None)
     x = np.random.default_rng(7).normal(size=shape)
     z = measured(network.measurement.operator, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(np.ravel(z), matrix(shape) @ x.ravel(), atol=2e-6)
@@ -361,4 +361,4 @@ def test_bad_settings_are_refused_by_name():
         (["measurement=low_pass", "measurement.cutoff=-1"], "cutoff must be"),
     ]:
         with pytest.raises(InputError, match=part):
-            MEASUREMENTS.build(compose(overrides).measurement, (40,))
+            MEASUREMENTS.build(compose(overrides).measurement, (40,), None)

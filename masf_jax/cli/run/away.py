@@ -117,7 +117,7 @@ def _measure_alike(before: dict[str, Any], now: dict[str, Any], state_shape: tup
     state = jnp.asarray(np.random.default_rng(0).normal(size=state_shape), float)
     try:
         first, second = (
-            MEASUREMENTS.build(MEASUREMENTS.check(each), state_shape).measurement.operator(state)
+            MEASUREMENTS.build(MEASUREMENTS.check(each), state_shape, None).measurement.operator(state)
             for each in (before, now)
         )
     except (InputError, ValueError):  # of another state, or of keys of an earlier version

@@ -91,7 +91,8 @@ def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynam
     if not isinstance(filter, MASF) or not isinstance(filter.prior, NetworkPrior):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
     prior = filter.prior
-    measurement = MEASUREMENTS.build(settings.measurement, dynamics.state_shape).measurement
+    given = settings.measurement, dynamics.state_shape, dynamics.coordinates
+    measurement = MEASUREMENTS.build(*given).measurement
     if isinstance(filter.route.of(measurement), DualHead):
         prior = DualHead.with_second_head(prior)
     stored = load(

@@ -103,7 +103,7 @@ def build(settings: Settings) -> Problem:
 def build_models(settings: Settings) -> tuple[Dynamics, Network]:
     """The model and what measures it."""
     dynamics = DYNAMICS.build(settings.dynamics)
-    return dynamics, MEASUREMENTS.build(settings.measurement, dynamics.state_shape)
+    return dynamics, MEASUREMENTS.build(settings.measurement, dynamics.state_shape, dynamics.coordinates)
 
 
 def model_step(settings: Settings, dynamics: Dynamics) -> float:

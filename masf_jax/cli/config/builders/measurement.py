@@ -1,6 +1,7 @@
 """Measurements by name: an operator, a noise law, and where the network moves a mask per cycle.
 
-A constructor's or function's `shape` is the state's; its other parameters are keys.
+A constructor's or function's `shape` is the state's, its `coordinates` are the model's; its other parameters
+are keys.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .... import measurements as m
+from ....coordinates import Coordinates
 from ....measurements.base import Elementwise
 from ..values import naming
 from .noise import UNIT_NOISE, Network, NoiseSettings, network, noise_law
@@ -117,6 +119,23 @@ def line_average(shape: tuple[int, ...], starts: Points, ends: Points, channel: 
     return m.LineAverage(shape, _array("starts", starts), _array("ends", ends), channel)
 
 
+def stations(
+    shape: tuple[int, ...], coordinates: Coordinates | None, positions: Points, channel: int = 0
+) -> m.Operator:
+    """The state at points between those of the grid.
+
+    Args:
+        positions: in the units of the model's coordinates, a number per grid axis: [[y, x], …] on a plane.
+        channel: of a state (channels, ny, nx).
+    """
+    if coordinates is None:
+        raise ValueError(
+            "the model says no coordinates of its grid: give them (dynamics.Function(…, coordinates=…)), or "
+            "take line_average, whose positions are in grid spacings."
+        )
+    return m.Stations(shape, _array("positions", positions), coordinates, channel)
+
+
 def area_average(
     shape: tuple[int, ...],
     centres: Points,
@@ -169,13 +188,13 @@ def range_bearing(
     return Network(m.Measurement(operator, laws))
 
 
-def several(shape: tuple[int, ...], parts: tuple[dict, ...]) -> Network:
+def several(shape: tuple[int, ...], coordinates: Coordinates | None, parts: tuple[dict, ...]) -> Network:
     """Several instruments at once.
 
     Args:
         parts: each a measurement section with its own noise.
     """
-    each = [_part(i, part, shape) for i, part in enumerate(parts)]
+    each = [_part(i, part, shape, coordinates) for i, part in enumerate(parts)]
     joined = m.join([instrument.measurement for instrument in each], shape)
     if all(instrument.mask is None for instrument in each):
         return Network(joined)
@@ -191,9 +210,9 @@ def several(shape: tuple[int, ...], parts: tuple[dict, ...]) -> Network:
     return Network(joined, mask)
 
 
-def _part(i: int, part: dict[str, Any], shape: tuple[int, ...]) -> Network:
+def _part(i: int, part: dict[str, Any], shape: tuple[int, ...], coordinates: Coordinates | None) -> Network:
     with naming(f"measurement.parts[{i}]"):
-        return MEASUREMENTS.build(MEASUREMENTS.check(part), shape)
+        return MEASUREMENTS.build(MEASUREMENTS.check(part), shape, coordinates)
 
 
 def _whole(made: Network) -> Network:
@@ -217,12 +236,13 @@ MEASUREMENTS = Group(
         "coarsen": f"{_H}:Coarsen",
         "speed": Entry(f"{_H}:Speed", finish=(_of_velocity,)),
         "line_average": line_average,
+        "stations": stations,
         "area_average": area_average,
         "range_bearing": Entry(range_bearing, finish=(_whole,)),
         "several": Entry(several, finish=(_whole,)),
         **{name.lower(): Entry(f"{_H}:{name}", finish=(_strided,)) for name in _STRIDED},
     },
-    context=("shape",),
+    context=("shape", "coordinates"),
     finish=_measured,
     own=own_measurement,
 )

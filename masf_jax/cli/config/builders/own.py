@@ -80,7 +80,9 @@ def _is_function(found: Any) -> bool:
     if not parameters or parameters[0].default is not inspect.Parameter.empty:
         return False
     hint = _hints(found).get(parameters[0].name)
-    return parameters[0].name != "shape" and (typing.get_origin(hint) or hint) not in _PLAIN
+    return (
+        parameters[0].name not in ("shape", "coordinates") and (typing.get_origin(hint) or hint) not in _PLAIN
+    )
 
 
 def _hints(found: Any) -> dict[str, Any]:
