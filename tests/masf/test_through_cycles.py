@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scoringrules as sr
 from scipy.linalg import solve_discrete_are
 
 from masf_jax import assimilate, simulate
@@ -14,6 +15,7 @@ from masf_jax.amortised import Course, Practice, load_amortised, save_amortised,
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, ParticleFilter, ThreeDVar
+from masf_jax.masf.amortised.through_cycles import SCORES, _System
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
 from masf_jax.training import FitConfig
 
@@ -37,6 +39,21 @@ def kalman_rmse(std=R):
     forecast = solve_discrete_are(A.T, np.eye(2), Q**2 * np.eye(2), std**2 * np.eye(2))
     gain = forecast @ np.linalg.inv(forecast + std**2 * np.eye(2))
     return np.sqrt(np.trace((np.eye(2) - gain) @ forecast) / 2)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_loss_is_the_score_in_deviations_of_the_climate(score):
+    members, truth = np.random.default_rng(0).normal(size=(2, 5, 3)), np.asarray([0.3, -1.0, 2.0])
+    deviation = np.asarray([0.5, 2.0, 1.0])
+    x, y = members[0] / deviation, truth / deviation
+    expected = {
+        "gaussian": sr.crps_normal(y, x.mean(0), x.std(0, ddof=1)).mean(),
+        "crps": sr.crps_ensemble(y, x, m_axis=0, estimator="nrg").mean(),
+        "energy": sr.es_ensemble(y, x, m_axis=0, v_axis=-1, estimator="nrg") / np.sqrt(3),
+    }
+    system = _System(None, 1, 5, jnp.asarray(deviation), score)
+    state = ETKF().init(jax.random.key(0), jnp.asarray(members[0]))
+    np.testing.assert_allclose(system.loss(state, jnp.asarray(truth)), expected[score], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +129,15 @@ def test_a_training_that_finds_nothing_returns_the_start(sizes):
 
 
 @pytest.mark.slow
-def test_a_network_that_sees_six_members_finds_the_kalman_filter():
-    """Begun 13 % behind it, as six members are; each may be moved by itself."""
+@pytest.mark.parametrize("score", SCORES)
+def test_a_network_that_sees_six_members_finds_the_kalman_filter(score):
+    """Begun 13 % behind it, as six members are; each may be moved by itself. Whatever score it learns by."""
     architecture = dataclasses.replace(SMALL, member_width=8)
     start = AmortisedMASF(ETKF(), architecture=architecture, climatology=400)
     practice = dataclasses.replace(PRACTICE, ensemble_sizes=(6,))
     config = dataclasses.replace(CONFIG, steps=1200)
-    _, rounds = train_through_cycles(jax.random.key(1), start, MODEL, SENSOR, practice, config, window=6)
+    given = (jax.random.key(1), start, MODEL, SENSOR, practice, config)
+    _, rounds = train_through_cycles(*given, window=6, score=score)
     best, root_of_two = kalman_rmse(), np.sqrt(np.pi) / 2
     assert rounds[1].chosen
     assert rounds[0].rmse > 1.1 * root_of_two * best
@@ -153,8 +172,13 @@ def test_one_network_for_two_systems():
 
 
 def test_what_it_cannot_be_is_told():
+    given = (jax.random.key(0), one_run(), MODEL, SENSOR, PRACTICE, CONFIG)
     with pytest.raises(ValueError, match="at least one cycle; got 0"):
-        train_through_cycles(jax.random.key(0), one_run(), MODEL, SENSOR, PRACTICE, CONFIG, window=0)
+        train_through_cycles(*given, window=0)
+    with pytest.raises(ValueError, match="score must be one of gaussian, crps, energy; got 'mean'"):
+        train_through_cycles(*given, score="mean")
+    with pytest.raises(ValueError, match="score='energy' is one of members, and ThreeDVar has none"):
+        train_through_cycles(*given, score="energy")
     with pytest.raises(ValueError, match="n_steps must be 1"):
         AmortisedMASF(ThreeDVar(), n_steps=2)
     with pytest.raises(TypeError, match="must be an ensemble filter"):

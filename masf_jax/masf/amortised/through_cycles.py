@@ -53,7 +53,7 @@ class _System(eqx.Module):
             variance = variance + (_TINY * self.deviation) ** 2
             return jnp.mean(crps_gaussian(mean, variance, truth) / self.deviation)
         assert isinstance(state, EnsembleState)
-        members, truth = state.ensemble / self.deviation, truth / self.deviation
+        members, truth = state.ensemble / self.deviation[None], truth / self.deviation
         if self.score == "crps":
             return jnp.mean(crps_ensemble(members, truth, fair=False))
         return energy_score(members, truth, fair=False) / truth.size**0.5
