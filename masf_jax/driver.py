@@ -1,24 +1,21 @@
-"""The driver: forecast/analysis cycles as one `lax.scan`."""
+"""`assimilate`: a filter on a model and its observations, and what a run leaves."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from .arrays import check_key, real_array
-from .callables import kept as kept_function, unwrapped
+from .callables import kept as kept_function
 from .checks import check_members, check_problem, refuse_on_host, traced
+from .cycles import given_arrays, given_cycles, observed_components, simulated_cycles
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.host import host_errors
@@ -30,15 +27,15 @@ from .filters.likelihood import Likelihood
 from .loops import ReverseMode
 from .measurements.measurement import Measurement, Observations
 from .measurements.rows import ObservationsLike, as_observations
-from .metrics.cycle import DEFAULT_SCORES, Score, cycle_scores
+from .metrics.cycle import DEFAULT_SCORES, Score
 from .plots.shown import Shown
 from .printed import assimilation_text
-from .processes import on_host, others_may_end
-from .progress import cycle_bar
+from .processes import others_may_end
 from .quality_control import GrossErrorCheck
 from .record import Record, Stored
 from .results.given import Given
 from .run_state import RunState, equal_members
+from .scan import Problem, Run, automatic_chunk, execute, for_reverse_mode, n_members_of
 from .training.trees import identity
 from .twin import Simulation
 
@@ -46,9 +43,6 @@ __all__ = ["Assimilation", "FaultError", "FilterDivergedWarning", "assimilate", 
 
 _FIRST = 0xFFFFFFFF
 """Folded into the key of a run for what a filter draws before the first cycle; cycles have 0, 1, …"""
-_BY_NAME = ("forecast", "analysis", "forecast_scores", "analysis_scores", "info")
-_CHUNKS, _CHUNK_BYTES, _CHUNK_WORK = 50, 2**26, 5 * 10**9
-"""Of a run in chunks: how many, but for at most so many bytes of results and values × model steps a chunk."""
 
 
 class FaultError(RuntimeError):
@@ -112,92 +106,6 @@ class Assimilation(eqx.Module, Shown):
             ValueError: a filter that has a mean and a covariance instead, or members of unequal weights.
         """
         return equal_members(self.final)
-
-
-class _Problem(eqx.Module):
-    """Everything constant over the scan."""
-
-    key: PRNGKeyArray
-    filter: Filter
-    dynamics: Dynamics
-    measurement: Measurement
-    observed: Bool[Array, "*state"] | None
-    quality_control: GrossErrorCheck | None
-    policy: FaultPolicy
-    likelihood: Likelihood | None
-    interval: int | None = eqx.field(static=True)
-    save: tuple[str, ...] = eqx.field(static=True)
-    scores: tuple[str, ...] = eqx.field(static=True)
-    extra_scores: dict[str, Any]  # `kept` functions
-    layout: MemberLayout = eqx.field(static=True)
-    reverse_mode: ReverseMode = eqx.field(static=True)
-
-
-def _cycle(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
-    state, step = carry
-    key_forecast, key_repair, key_analysis = jax.random.split(jax.random.fold_in(problem.key, xs["cycle"]), 3)
-    n_steps = xs["step"] - step if problem.interval is None else problem.interval
-    layout, policy, filter = problem.layout, problem.policy, problem.filter
-    forecast = filter.forecast(key_forecast, state, problem.dynamics, step, n_steps, layout)
-    n_members = _n_members(forecast)
-    forecast = layout.settle(forecast, n_members)  # the members meet here, once a cycle
-    before, diverged = policy.after_forecast(key_repair, filter, forecast)
-    forecast = before.state
-    out: dict[str, Any] = {"diverged": diverged}
-    mask, believed = xs["mask"], filter.believed(forecast, problem.measurement)
-    if problem.quality_control is not None:
-        accepted = problem.quality_control(forecast, xs["z"], believed)
-        out["rejected"], mask = mask & ~accepted, mask & accepted
-    given = layout.settle(forecast, n_members, filter.placement)
-    if problem.likelihood is not None:
-        out["log_likelihood"] = problem.likelihood(filter, given, xs["z"], mask, believed)
-    analysis, out["info"] = filter.analysis(key_analysis, given, xs["z"], problem.measurement, mask)
-    analysis = layout.settle(analysis, n_members)
-    after = policy.after_analysis(jax.random.fold_in(key_repair, 1), filter, forecast, analysis, out["info"])
-    analysis, out["skipped"] = after.state, after.skipped & ~diverged
-    out["repaired"], out["faults"] = before.repaired + after.repaired, before.faults | after.faults
-    extra = {name: unwrapped(score) for name, score in problem.extra_scores.items()}
-    for stage, now in (("forecast", forecast), ("analysis", analysis)):
-        out[stage] = layout.settle(saved(problem.save, now), n_members, "rest")
-        out[f"{stage}_scores"] = (
-            cycle_scores(problem.scores, now, xs["truth"], problem.observed, extra) if "truth" in xs else {}
-        )
-    return (analysis, xs["step"]), out
-
-
-def _n_members(state: State) -> int | None:
-    return len(state.ensemble) if isinstance(state, EnsembleState) else None
-
-
-def saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
-    mean, variance = state.moments()
-    out = {}
-    if "mean" in save:
-        out["mean"] = mean
-    if "spread" in save:
-        out["spread"] = jnp.sqrt(variance)
-    if "ensemble" in save and isinstance(state, EnsembleState):
-        out["ensemble"] = state.ensemble
-    return out
-
-
-@eqx.filter_jit
-def _scan(problem: _Problem, carry: tuple[State, Array], xs: dict[str, Array]) -> tuple[Any, dict]:
-    """All cycles in `xs`; cycles whose `valid` is False (padding of the last chunk) change nothing."""
-
-    def body(carry: tuple[State, Array], x: dict[str, Array]) -> tuple[Any, dict]:
-        with problem.layout.active():
-            return cycle(carry, x)
-
-    def cycle(carry: tuple[State, Array], x: dict[str, Array]) -> tuple[Any, dict]:
-        if "valid" not in x:
-            return _cycle(problem, carry, x)
-        shapes = eqx.filter_eval_shape(_cycle, problem, carry, x)[1]
-        empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.cond(x["valid"], lambda c: _cycle(problem, c, x), lambda c: (c, empty), carry)
-
-    (state, step), out = problem.reverse_mode.scan(body, carry, xs)
-    return (problem.layout.settle(state, _n_members(state), "rest"), step), out
 
 
 def begin(
@@ -337,7 +245,7 @@ def assimilate(
     if traced(key, filter, dynamics, measurement, quality_control, policy, start, observations, truth):
         refuse_on_host(chunk=chunk, progress=progress, timed=timed, save_to=save_to)
         layout = for_reverse_mode(layout, observations, start.step)
-    problem = _Problem(
+    problem = Problem(
         key,
         filter,
         dynamics,
@@ -355,9 +263,9 @@ def assimilate(
     )
     record = save_to if isinstance(save_to, Record) or save_to is None else Record(save_to, resume)
     if isinstance(observations, Simulation):
-        cycles = _simulated(observations, start, record)
+        cycles = simulated_cycles(observations, start, record)
     else:
-        cycles = _given(observations, truth, start)
+        cycles = given_cycles(observations, truth, start)
     now = start
     if record is not None:
         of = (unspread, dynamics, measurement, quality_control, policy, start, observations, truth)
@@ -370,12 +278,12 @@ def assimilate(
             start.shape,
             measurement.output_shape(start.shape),
             start.dtype.itemsize,
-            _n_members(start.state) or math.prod(start.shape),
+            n_members_of(start.state) or math.prod(start.shape),
             save,
         )
-    run = _Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed, simulated)
+    run = Run(problem, observations.n_cycles, chunk, start, cycles, record, progress, timed, simulated)
     with others_may_end(), host_errors():
-        end, out, seconds = _execute(run, now)
+        end, out, seconds = execute(run, now)
         jax.block_until_ready(out["faults"])  # of programs that run on when they were called
     kept = out.pop("cycles", None)
     if isinstance(observations, Observations) and kept is None and not isinstance(out["faults"], Tracer):
@@ -386,21 +294,6 @@ def assimilate(
         raise FaultError(_first_fault(result), result)
     warn_of_faults(result.faults, result.diverged, result.skipped)
     return result
-
-
-def for_reverse_mode(
-    layout: MemberLayout, observations: Observations | Simulation, first: Array | int, cycles: int = 1
-) -> MemberLayout:
-    """The layout with the most steps of a forecast over so many cycles, where these are known.
-
-    For runs that are being traced: another number is another program.
-    """
-    most = None if observations.interval is None else cycles * observations.interval
-    steps = None if isinstance(observations, Simulation) else observations.steps
-    if most is None and steps is not None and not isinstance(steps, Tracer):
-        all_steps = np.append(0 if isinstance(first, Tracer) else int(first), np.asarray(steps))
-        most = int((all_steps[cycles:] - all_steps[:-cycles]).max())
-    return layout if most is None else dataclasses.replace(layout, most_steps=most)
 
 
 def _state_shape(ensemble: Any, start: RunState | None) -> tuple[int, ...] | None:
@@ -414,183 +307,3 @@ def _first_fault(result: Assimilation) -> str:
     cycle = int((faults != 0).argmax())
     found = " and ".join(described(faults, diverged, skipped)) or "forecast members were not finite."
     return f'cycle {cycle} could not be used, and policy is FaultPolicy("error"): {found}'
-
-
-def observed_components(dynamics: Dynamics, measurement: Measurement) -> Bool[Array, "*state"] | None:
-    """Which components scores tell apart; None where all are observed, or none, or it cannot be said."""
-    observed = measurement.operator.observed(dynamics.state_shape)
-    if observed is None or observed.all() or not observed.any():
-        return None
-    return jnp.asarray(observed)
-
-
-def cycle_arrays(observations: Observations, truth: Array | None, dtype: Any) -> dict[str, Array]:
-    """By name, what each cycle of a run is given: arrays with K entries along axis 0."""
-    xs = {
-        "cycle": jax.device_put(np.arange(observations.n_cycles, dtype=np.uint32)),  # compiles nothing
-        "step": observations.steps,
-        "z": observations.values.astype(dtype),
-        "mask": observations.mask,
-    }
-    return xs if truth is None else xs | {"truth": truth}
-
-
-Cycles = Callable[[int, int], dict[str, Any]]
-"""By name, what the cycles of a call from one number to another are given: entries along axis 0."""
-
-
-def _given(observations: Observations, truth: Array | None, start: RunState) -> Cycles:
-    """Slices of arrays."""
-    xs = cycle_arrays(observations, truth, start.dtype)
-    xs["step"] = steps_from(start.step, observations)
-    if not _is_zero(start.cycle):
-        xs["cycle"] = xs["cycle"] + start.cycle
-    n_cycles = observations.n_cycles
-    # slices on the host: on a device each would be a program of its own
-    return lambda i, j: xs if j - i == n_cycles else {name: np.asarray(x)[i:j] for name, x in xs.items()}
-
-
-def _simulated(twin: Simulation, start: RunState, record: Record | None) -> Cycles:
-    """Truth and observations made when they are asked for, one chunk after the other."""
-    if not _is_zero(start.step):
-        raise ValueError("a Simulation starts at step 0: it does not go on from a run (give observations).")
-    last: tuple[int, Array] | None = None
-
-    def cycles(i: int, j: int) -> dict[str, Array]:
-        nonlocal last
-        if last is None or last[0] != i:
-            before = None if record is None or i == 0 else record.last("cycles/truth", "truth")
-            last = (i, twin.start if before is None else jnp.asarray(before))
-        made = twin.read(last[1], i, j - i)
-        last = (j, made.truth[-1])
-        xs = cycle_arrays(made.observations, made.truth.astype(start.dtype), start.dtype)
-        return xs | {"cycle": xs["cycle"] + np.uint32(i), "step": xs["step"] + np.int32(i * twin.interval)}
-
-    return cycles
-
-
-def automatic_chunk(
-    n_cycles: int,
-    steps_per_cycle: int,
-    state_shape: tuple[int, ...],
-    measured_shape: tuple[int, ...],
-    bytes_per_number: int,
-    n_members: int,
-    save: tuple[str, ...],
-) -> int:
-    """Cycles a chunk; a divisor of all where one is near, so that no chunk is padded."""
-    values, measured = math.prod(state_shape), math.prod(measured_shape)
-    kept = 2 * sum(n_members if name == "ensemble" else 1 for name in save) + 1
-    size = (kept * values + measured) * bytes_per_number + measured
-    work = values * n_members * steps_per_cycle
-    most = max(1, min(-(-n_cycles // _CHUNKS), _CHUNK_BYTES // size, _CHUNK_WORK // work))
-    return next((n for n in range(most, most // 2, -1) if n_cycles % n == 0), most)
-
-
-class _Run(NamedTuple):
-    """What `_execute` goes through."""
-
-    problem: _Problem
-    n_cycles: int
-    chunk: int | None
-    start: RunState
-    cycles: Cycles
-    record: Record | None
-    progress: bool
-    timed: bool
-    simulated: bool
-
-
-def _execute(run: _Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
-    """Runs the scan whole or in chunks of equal size (one compilation either way), from `now` on."""
-    scan, seconds, record, n_cycles = _scan, {}, run.record, run.n_cycles
-    done = 0 if record is None else record.cycles
-    left = n_cycles - done
-    size = max(1, left if run.chunk is None else min(run.chunk, left))
-    padded = left % size > 0
-
-    def part(i: int) -> tuple[int, dict[str, Any]]:
-        j = min(i + size, n_cycles)
-        xs = run.cycles(i, j)
-        if padded:
-            pad = size - (j - i)
-            xs = {name: np.asarray(x) for name, x in xs.items()} | {"valid": np.ones(j - i, bool)}
-            xs = {name: np.concatenate([x, np.zeros((pad, *x.shape[1:]), x.dtype)]) for name, x in xs.items()}
-        return j, xs if size == n_cycles else jax.device_put(xs)
-
-    def after(carry: tuple[State, Array], j: int) -> RunState:
-        return RunState(run.start.key, *carry, run.start.cycle + np.uint32(j))
-
-    carry = run.problem.layout.settle((now.state, now.step), _n_members(now.state), "rest")
-    out: dict[str, Any]
-    chunks = range(done, n_cycles, size)
-    begun = time.perf_counter()
-    pieces: list[dict[str, Any]] = []
-    with cycle_bar(run.progress, n_cycles) as advance:
-        advance(done)
-        for i in chunks:
-            j, xs = part(i)
-            if run.timed and not seconds:
-                lowered = time.perf_counter()
-                scan = _scan.lower(run.problem, carry, xs).compile()
-                seconds["seconds_compile"] = time.perf_counter() - lowered
-                begun += seconds["seconds_compile"]
-            carry, piece = scan(run.problem, carry, xs)
-            piece["steps"] = xs["step"]
-            if len(chunks) > 1 or record is not None or run.progress:
-                piece = jax.tree.map(lambda leaf, n=j - i: leaf[:n], on_host(piece))
-            if record is None:
-                made = {"cycles": _numbers_given(xs, j - i)} if run.simulated else {}
-                pieces.append(piece | made)
-            else:
-                record.append(piece | {"cycles": _numbers_given(xs, j - i)}, after(carry, j))
-            advance(j - i)
-            if run.problem.policy.action == "error" and len(chunks) > 1 and np.any(piece["faults"]):
-                break
-        else:
-            j = n_cycles
-    if record is not None:
-        empty: dict[str, Any] = {name: {} for name in _BY_NAME}  # a record has no place for these
-        out = empty | record.results()
-    else:
-        out = pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *pieces)
-    if run.timed:
-        carry, out = jax.block_until_ready((carry, out))
-        seconds["seconds_assimilate"] = time.perf_counter() - begun
-    return after(carry, j), out, seconds
-
-
-def _numbers_given(xs: dict[str, Array], n: int) -> dict[str, np.ndarray]:
-    """What a record has of the input: observations (NaN where there is none) and the truth."""
-    values, mask = (np.asarray(xs[name][:n]) for name in ("z", "mask"))
-    found = {"observation": np.where(mask, values, np.nan).astype(values.dtype), "observation_mask": mask}
-    return found | ({"truth": np.asarray(xs["truth"][:n])} if "truth" in xs else {})
-
-
-def given_arrays(observations: Observations, truth: Array | None, n_cycles: int) -> dict[str, Any]:
-    """The same of the first cycles of arrays, which are not copied."""
-    found = {"observation": observations.values, "observation_mask": observations.mask, "truth": truth}
-    if n_cycles < observations.n_cycles:
-        found = {name: None if x is None else x[:n_cycles] for name, x in found.items()}
-    return found
-
-
-def steps_from(start: Int[Array, ""], observations: Observations) -> Int[Array, " K"]:
-    """The step numbers of the cycles of a run that has done `start` steps.
-
-    Raises:
-        ValueError: one that is over.
-    """
-    if observations.interval is not None:
-        return observations.steps if _is_zero(start) else observations.steps + start
-    steps = observations.steps
-    if not isinstance(steps, Tracer) and not isinstance(start, Tracer) and np.asarray(steps)[0] < int(start):
-        raise ValueError(
-            f"the run has done {int(start)} steps, and the first observation is of step {int(steps[0])}: "
-            "step numbers are those of the whole run (or give the steps between observations as one number)."
-        )
-    return steps
-
-
-def _is_zero(number: Array) -> bool:
-    return not isinstance(number, Tracer) and int(number) == 0

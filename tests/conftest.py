@@ -21,6 +21,7 @@ gc.disable()  # until the tests are collected, below: what imports make stays
 # files and configurations, and is what users run (so its tests take the unchecked path).
 _CHECKED = (
     "amortised",
+    "cycles",
     "driver",
     "bases",
     "coordinates",
@@ -36,6 +37,7 @@ _CHECKED = (
     "progress",
     "quality_control",
     "results",
+    "scan",
     "smoothers",
     "training",
     "twin",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from masf_jax import assimilate, driver
+from masf_jax import assimilate, scan as program
 from masf_jax.dynamics import Kolmogorov, Lorenz96, MemberLayout
 from masf_jax.filters import (
     ETKF,
@@ -72,21 +72,21 @@ def compiled(problem, layout, fused, **options):
 
     XLA counts what is fused into several results (normal draws into slices of them) once for each.
     """
-    seen, scan = [], driver._scan
+    seen, scan = [], program._scan
 
     def caught(*args):
         seen.append(args)
         return scan(*args)
 
-    driver._scan = caught
+    program._scan = caught
     try:
         run = assimilate(jax.random.key(3), *problem, layout=layout, **options)
     finally:
-        driver._scan = scan
+        program._scan = scan
     lowered = scan.lower(*seen[0])
-    program = lowered.compile()
-    counted = program.compiled if fused else lowered.lowered.compile({"xla_disable_hlo_passes": "fusion"})
-    return run, program, counted.cost_analysis()["flops"]
+    whole = lowered.compile()
+    counted = whole.compiled if fused else lowered.lowered.compile({"xla_disable_hlo_passes": "fusion"})
+    return run, whole, counted.cost_analysis()["flops"]
 
 
 def numbers(leaf):

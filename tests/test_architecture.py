@@ -35,6 +35,8 @@ LEVELS = [
     {"record", "checks", "printed", "observations"},
     {"results"},
     {"plots"},
+    {"cycles"},
+    {"scan"},
     {"driver"},
     {f"masf.amortised.{name}" for name in ("practice", "training", "through_cycles", "files")}
     | {"amortised"},

@@ -80,7 +80,7 @@ def test_step_numbers_are_those_of_the_whole_run():
 
 def test_one_program_serves_every_call():
     filter = FILTERS["an inflation"]
-    from masf_jax.driver import _scan
+    from masf_jax.scan import _scan
 
     now = run(filter, 0, 1).end
     before = _scan._cached._cache_size()

@@ -31,7 +31,7 @@ def measure(name: str, n: int, n_members: int, n_cycles: int, repeats: int) -> d
     import jax.numpy as jnp
     import numpy as np
 
-    from masf_jax import assimilate, driver, filters
+    from masf_jax import assimilate, filters, scan as program
     from masf_jax.dynamics import Lorenz96, MemberLayout
     from masf_jax.measurements import Gaussian, Measurement, Observations, Subset
 
@@ -42,7 +42,7 @@ def measure(name: str, n: int, n_members: int, n_cycles: int, repeats: int) -> d
     devices = jax.devices()
     layout = MemberLayout(devices=tuple(devices) if len(devices) > 1 else None)
     seen: list[Any] = []
-    scan = driver._scan
+    scan = program._scan
 
     def caught(*args: Any) -> Any:
         seen.append(args)
@@ -56,9 +56,9 @@ def measure(name: str, n: int, n_members: int, n_cycles: int, repeats: int) -> d
         )
         return jax.block_until_ready(result.final)
 
-    driver._scan = caught
+    program._scan = caught
     run()
-    driver._scan = scan
+    program._scan = scan
     best = [float("inf")] * 2
     for _ in range(repeats):
         start = time.perf_counter(), time.process_time()

@@ -313,14 +313,14 @@ FAULTS = (
     ),
     Fault(
         "driver: forecast and repair share a key",
-        ("driver.py", "assimilate.py"),
+        ("scan.py", "driver.py", "assimilate.py"),
         "before, diverged = policy.after_forecast(key_repair, filter, forecast)",
         "before, diverged = policy.after_forecast(key_forecast, filter, forecast)",
         ("tests/test_assimilate.py", "tests/filters"),
     ),
     Fault(
         "driver: quality control overrides the gaps",
-        ("driver.py", "assimilate.py"),
+        ("scan.py", "driver.py", "assimilate.py"),
         'out["rejected"], mask = mask & ~accepted, mask & accepted',
         'out["rejected"], mask = mask & ~accepted, accepted',
         ("tests/test_quality_control.py", "tests/test_assimilate.py", *CLI),

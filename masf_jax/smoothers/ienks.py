@@ -12,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ..arrays import check_key
 from ..checks import traced
-from ..driver import for_reverse_mode
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..dynamics.host import host_errors
@@ -27,6 +26,7 @@ from ..measurements.measurement import Measurement
 from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..quality_control import GrossErrorCheck
+from ..scan import for_reverse_mode
 from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
 
 __all__ = ["ienks"]

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Shaped
 
 from ..arrays import real_array
 from ..checks import check_members, check_problem, traced
+from ..cycles import cycle_arrays, observed_components
 from ..derivatives import triangular
-from ..driver import cycle_arrays, for_reverse_mode, observed_components
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
@@ -38,6 +38,7 @@ from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
 from ..numbers import as_float
 from ..quality_control import GrossErrorCheck
+from ..scan import for_reverse_mode
 from .smoothing import Kept, Smoothing, check_quality_control, checked, result
 
 __all__ = ["rts"]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 
 from ..arrays import real_array
 from ..checks import check_members, check_problem, traced
-from ..driver import cycle_arrays, given_arrays, observed_components, saved
+from ..cycles import cycle_arrays, given_arrays, observed_components
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState, Filter, Info, State
 from ..filters.faults import warn_of_faults
@@ -22,6 +22,7 @@ from ..plots.shown import Shown
 from ..printed import smoothing_text
 from ..quality_control import GrossErrorCheck
 from ..results.given import Given
+from ..scan import saved
 
 __all__ = ["Kept", "Smoothing", "check_quality_control", "checked", "in_place", "result", "run_arrays"]
 

@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..checks import traced
-from ..driver import given_arrays, observed_components, saved
+from ..cycles import given_arrays, observed_components
 from ..dynamics.base import Dynamics
 from ..filters.base import EnsembleState
 from ..measurements.measurement import Measurement, Observations
 from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES, cycle_scores
 from ..results.given import Given
+from ..scan import saved
 from .smoothing import Smoothing
 
 if TYPE_CHECKING:

@@ -335,7 +335,7 @@ def test_refusals(case, twin):
 
 def test_another_call_compiles_nothing(twin):
     """The unknowns are told anew, and are the same."""
-    import masf_jax.driver as driver
+    from masf_jax.scan import _scan
 
     def found(seed):
         filter = filters.ETKF(Inflation(1.02))
@@ -345,9 +345,9 @@ def test_another_call_compiles_nothing(twin):
         )  # fmt: skip
 
     found(0)
-    before = driver._scan._cached._cache_size()
+    before = _scan._cached._cache_size()
     found(1)
-    assert driver._scan._cached._cache_size() == before
+    assert _scan._cached._cache_size() == before
 
 
 def test_numbers_that_a_model_was_computed_from_are_put_by_making_it_anew():

@@ -1,7 +1,5 @@
 """A localisation radius is a leaf: one program for all radii, mapped over a list of them."""
 
-import sys
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 from often import often
 
-from masf_jax import Coordinates, assimilate, simulate
+from masf_jax import Coordinates, assimilate, scan, simulate
 from masf_jax.dynamics import Climatology, Lorenz96
 from masf_jax.ensemble import Inflation, localize, points, taper, taper_matrix
 from masf_jax.filters import LETKF, ConditionalDiffusion, EnFF, EnSFLR, EnSRF, ParticleFilter, ThreeDVar
@@ -19,7 +17,6 @@ N = 14
 RING = Lorenz96(N)
 MEASUREMENT = Measurement(Subset(np.arange(0, N, 2)), Gaussian(1.0))
 RADII = [1.5, 2.2, 4.0]
-driver = sys.modules[assimilate.__module__]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +34,13 @@ def sparse(monkeypatch):
 @pytest.fixture
 def traces(monkeypatch):
     """How often a cycle of `assimilate` was traced."""
-    count, cycle = [], driver._cycle
+    count, cycle = [], scan._cycle
 
     def counted(*args):
         count.append(1)
         return cycle(*args)
 
-    monkeypatch.setattr(driver, "_cycle", counted)
+    monkeypatch.setattr(scan, "_cycle", counted)
     return count
 
 

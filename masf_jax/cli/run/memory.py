@@ -12,12 +12,13 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ...driver import assimilate, automatic_chunk
+from ...driver import assimilate
 from ...filters import EnsembleState
 from ...filters.faults import FaultPolicy
 from ...measurements import Observations
 from ...quality_control import GrossErrorCheck
 from ...record import BUFFER
+from ...scan import automatic_chunk
 from ..config.settings import Settings
 from ..errors import InputError
 from ..process import computing
