@@ -125,10 +125,16 @@ def measured_points(data: xr.Dataset, cycle: int) -> np.ndarray | None:
     if "observation_y" not in data.coords:
         return None
     points = np.zeros(shape, bool)
-    steps = {axis: float(data[axis][1] - data[axis][0]) for axis in "yx"}
-    at = (np.rint(data[f"observation_{axis}"].values[mask] / step) for axis, step in steps.items())
-    points[tuple(place.astype(int) for place in at)] = True
+    points[tuple(_nearest(data[axis].values, data[f"observation_{axis}"].values[mask]) for axis in "yx")] = (
+        True
+    )
     return points
+
+
+def _nearest(axis: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Number of the grid point next to each place, on a periodic axis."""
+    steps = np.rint((places - axis[0]) / (axis[1] - axis[0]))
+    return np.mod(steps, len(axis)).astype(int)
 
 
 def energy_spectra(data: xr.Dataset, first: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

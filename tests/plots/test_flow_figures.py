@@ -90,6 +90,14 @@ def test_measured_points(flow):
     np.testing.assert_array_equal(measured_points(flow, 0), expected)
     assert not measured_points(flow, 1).any(), "nothing is valid in this cycle"
     assert measured_points(flow.drop_vars(["observation_x", "observation_y"]), 0) is None
+    dy, dx = (float(flow[axis][1] - flow[axis][0]) for axis in "yx")
+    around = {
+        "observation_y": ("value", [15.7 * dy, -2.0 * dy]),
+        "observation_x": ("value", [24.4 * dx, 1.2 * dx]),
+    }
+    stations = flow[["y", "x"]].assign_coords(around)
+    stations = stations.assign(observation_mask=(("cycle", "value"), [[1, 1]]))
+    np.testing.assert_array_equal(np.argwhere(measured_points(stations, 0)), [[0, 0], [14, 1]])
     mask = np.zeros((4, 2, 16, 24), np.int8)
     mask[:, 1, :3] = 1
     whole = flow.drop_vars("observation_mask").assign(observation_mask=(("cycle", "channel", "y", "x"), mask))
