@@ -2,7 +2,8 @@
 
 Per case the LETKF has the radius and the inflation with the smallest RMSE of the analysis among the case's
 (its own truths, 2 seeds); network and gate have it as their base, and nothing else is tuned. The network is
-`--network`, given the climate of the model and blocks of its scale (`load_amortised(…, dynamics=model)`).
+`--network` (a name of the package, or a file; else `rings` and `kolmogorov_masks`), given the climate of the
+model and blocks of its scale (`load_amortised(…, dynamics=model)`).
 `--fine-tune`: also after a training of it on cycles of the case's model, CPU seconds stated.
 RMSE of the analysis after the burn-in, mean ± standard error of seeds; ratios to the LETKF of means, and of
 the worst seed for the gate; spread/RMSE of network and gate.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
@@ -30,6 +32,7 @@ from masf_jax.amortised import (
     Practice,
     load_amortised,
     pretrained_file,
+    pretrained_names,
     train_on_policy,
     train_through_cycles,
 )
@@ -105,6 +108,7 @@ CASES: dict[str, Case] = {
     "flow, Re 1000, 2 waves, every 8th": Case(flow(1000.0, 2), 8, **FLOW),
     "flow, Re 1000, 8 waves, every 8th": Case(flow(1000.0, 8), 8, **FLOW),
     "flow, Re 300, 4 waves, every 8th": Case(flow(300.0, 4), 8, **FLOW),
+    "flow, Re 1000, 4 waves, every 10th": Case(flow(1000.0, 4), 10, **FLOW),
 }
 
 
@@ -168,13 +172,13 @@ def fine_tuned(filter: AmortisedMASF, model: d.Dynamics, case: Case) -> tuple[Am
     return tuned, time.process_time() - begun
 
 
-def row(name: str, network: str, seeds: int, cycles: int, fine_tune: bool) -> list[str]:
+def row(name: str, network: str | None, seeds: int, cycles: int, fine_tune: bool) -> list[str]:
     case = CASES[name]
     model, cycles = case.model(), max(20, int(cycles * case.scale))
     letkf, said = tuned(model, case, cycles)
-    if len(model.state_shape) == 3:
-        network = "kolmogorov_masks"
-    made = load_amortised(pretrained_file(network), letkf, dynamics=model)
+    network = network or ("kolmogorov_masks" if len(model.state_shape) == 3 else "rings")
+    file = pretrained_file(network) if network in pretrained_names() else Path(network)
+    made = load_amortised(file, letkf, dynamics=model)
     ready = made.prepare(model, case.measurement(model))
     filters: dict[str, f.Filter] = {"base": ready.base, "network": ready, "gate": f.Gate(ready)}
     seconds = 0.0
@@ -199,7 +203,7 @@ def row(name: str, network: str, seeds: int, cycles: int, fine_tune: bool) -> li
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
-    parser.add_argument("--network", default="rings")
+    parser.add_argument("--network")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--fine-tune", action="store_true")
