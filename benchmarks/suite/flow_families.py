@@ -78,6 +78,9 @@ class FlowFamily:
         def seen(name: str) -> list[Any]:
             return sorted({getattr(each, name) for each in self.flows})
 
+        def between(name: str) -> dict[str, list[Any]]:
+            return {"between": [seen(name)[0], seen(name)[-1]]}
+
         shares = [share for each in self.flows for share in each.density]
         practice = {"intervals": seen("interval"), "ensemble_sizes": seen("members")}
         return {
@@ -85,10 +88,12 @@ class FlowFamily:
             "dynamics": {
                 "name": self.home,
                 "shape": [POINTS, POINTS],
-                "all_reynolds": seen("reynolds"),
-                "all_forcing_waves": seen("waves"),
-                "all_drags": seen("drag"),
-                "all_lengths": [round(length, 4) for length in seen("length")],
+                "dt": 0.2,
+                "length": [float(self.flows[0].length)] * 2,
+                "forcing": 1.0,
+                "reynolds": between("reynolds"),
+                "forcing_waves": between("waves"),
+                "drag": between("drag"),
             },
             "models": len(self.flows),
             "filter": {

@@ -173,6 +173,8 @@ def _measurement(measurement: dict[str, Any], practice: dict[str, Any]) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, list):
         return f"({', '.join(map(_number, value))})"
+    if isinstance(value, dict):
+        return "{:g} to {:g}".format(*value["between"])
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

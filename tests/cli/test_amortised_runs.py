@@ -25,7 +25,7 @@ from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import EnSRF, Gate
 from masf_jax.masf.amortised import AmortisedMASF
 from masf_jax.masf.amortised.resample import resampled
-from masf_jax.training import inspect, load
+from masf_jax.training import files, inspect, load
 
 PROBLEM = ["experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=8", "n_cycles=4"]
 PROBLEM += ["burn_in=0", "figures=false", "filter.base=ensrf", "filter.network.width=8"]
@@ -174,6 +174,27 @@ def test_away_from_its_training_a_network_runs_beside_its_base(changes, said):
     lines = differences(pretrained_file("lorenz96_masks"), settings, (40,))
     assert [line for line in lines if said is not None and line.startswith(said)] == lines
     assert isinstance(built(settings), AmortisedMASF if said is None else Gate)
+
+
+RANGES = {"name": "lorenz96", "n": 40, "forcing": {"between": [6.0, 10.0]}}
+
+
+@pytest.mark.parametrize(
+    ("forcing", "said"), [(6, None), (10, None), (8.3, None), (5.9, "forcing 6 to 10 there, 5.9 here")]
+)
+def test_a_network_of_many_models_has_seen_what_is_between_them(tmp_path, forcing, said):
+    """And is given the climate of the run's, not the one it has of its first."""
+    about, arrays = files.read(pretrained_file("lorenz96_masks"))
+    about.pop("format")
+    about["fingerprint"]["trained_on"]["dynamics"] = RANGES
+    path = tmp_path / "many.safetensors"
+    files.write(path, about, arrays)
+    settings = compose([*HALF, f"filter.checkpoint={path}", f"dynamics.forcing={forcing}"])
+    lines = differences(path, settings, (40,))
+    assert len(lines) == (said is not None)
+    assert all(said in line for line in lines)
+    climate, _ = climate_and_coarsening(path, settings, DYNAMICS.build(settings.dynamics), 1)
+    assert climate != "stored"
 
 
 HOMES = sorted(

@@ -12,7 +12,7 @@ from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
-__all__ = ["differences", "model_changes", "outside_practice", "rotated_otherwise"]
+__all__ = ["differences", "model_changes", "of_many_models", "outside_practice", "rotated_otherwise"]
 
 _PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "random_mask"}
 """Measurements of some of the state's values: a practice of many densities has seen others of them."""
@@ -30,7 +30,7 @@ def differences(
     about, name = inspect(path)["fingerprint"], Path(path).name
     lines = []
     if of := model_changes(about, settings):
-        shown = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in of.items())
+        shown = ", ".join(f"{key} {_said(was)} there, {now} here" for key, (was, now) in of.items())
         lines.append(
             f"the network of {name} was trained on another model ({shown}): it runs with this model's "
             "climate, and need not do as well."
@@ -59,12 +59,37 @@ def rotated_otherwise(about: dict[str, Any], settings: Settings) -> bool:
 
 
 def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
-    """The model's keys that were others in training: what they were, and what they are."""
+    """The model's keys that were others in training: what they were, and what they are.
+
+    A network of many models has ranges, {"between": [low, high]}: what is within was not another.
+    """
     before, now = about.get("trained_on", {}).get("dynamics"), write_plain(dict(settings.dynamics))
     before = {"name": about.get("dynamics")} if before is None else before
     if before.get("name") != now["name"]:
         return {"dynamics": (before.get("name"), now["name"])}
-    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
+    return {
+        key: (before[key], now[key]) for key in before if key in now and not _alike(before[key], now[key])
+    }
+
+
+def of_many_models(about: dict[str, Any]) -> bool:
+    """Whether the network was trained on models of several numbers, so that its climate is not this one's."""
+    return any(map(_is_range, about.get("trained_on", {}).get("dynamics", {}).values()))
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, dict) and "between" in value
+
+
+def _alike(before: Any, now: Any) -> bool:
+    if _is_range(before) and isinstance(now, int | float):
+        low, high = before["between"]
+        return low * (1 - 1e-5) <= now <= high * (1 + 1e-5)
+    return before == now
+
+
+def _said(before: Any) -> str:
+    return "{:g} to {:g}".format(*before["between"]) if _is_range(before) else str(before)
 
 
 def outside_practice(

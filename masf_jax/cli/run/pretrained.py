@@ -22,7 +22,7 @@ from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, unknown, warn
-from .away import differences, model_changes, outside_practice, rotated_otherwise
+from .away import differences, model_changes, of_many_models, outside_practice, rotated_otherwise
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -279,25 +279,26 @@ def climate_and_coarsening(
 ) -> tuple[Moments | Literal["stored"] | None, int]:
     """The climate a network sees, and how many cells each way are as large as one of its training.
 
-    Of the model of its training the stored climate, of the same flow on another grid that one resampled,
-    else None: to be drawn. `filter.coarsening` where it is given, 1 with several steps; of the same model on
-    another domain or grid by the lengths of cells; of any other by states of its climate, which are drawn for
-    it (`suited`) and then are the climate.
+    Of the model of its training, where that was one, the stored climate, of the same flow on another grid
+    that one resampled, else None: to be drawn. `filter.coarsening` where it is given, 1 with several steps;
+    of the same model on another domain or grid by the lengths of cells; of any other by states of its
+    climate, which are drawn for it (`suited`) and then are the climate.
     """
     from ...masf.amortised.files import suited
     from ...masf.amortised.resample import resampled
     from ...masf.amortised.scale import climate_states
     from ...training import inspect, load
 
-    changed = model_changes(inspect(path)["fingerprint"], settings).keys()
+    about = inspect(path)["fingerprint"]
+    changed, one = model_changes(about, settings).keys(), not of_many_models(about)
     name, coarsening = settings.dynamics["name"], settings.filter["coarsening"]
     if coarsening is None and settings.filter["n_steps"] > 1:
         coarsening = 1
     if coarsening is None and (not changed or (name in _OF_A_LENGTH and changed <= _NUMERICAL | _DOMAIN)):
         coarsening = _by_length(path, settings, dynamics)
-    if not changed:
+    if one and not changed:
         return "stored", coarsening or 1
-    if name == "kolmogorov" and changed <= _NUMERICAL:
+    if one and name == "kolmogorov" and changed <= _NUMERICAL:
         moments = Moments(*(load(path).normaliser[part] for part in ("mean", "variance")))
         return resampled(moments, dynamics.state_shape[-2:]), coarsening or 1
     _check_climatology(dynamics, settings)
