@@ -179,9 +179,7 @@ def test_away_from_its_training_a_network_runs_beside_its_base(changes, said):
 RANGES = {"name": "lorenz96", "n": 40, "forcing": {"between": [6.0, 10.0]}}
 
 
-@pytest.mark.parametrize(
-    ("forcing", "said"), [(6, None), (10, None), (8.3, None), (5.9, "forcing 6 to 10 there, 5.9 here")]
-)
+@pytest.mark.parametrize(("forcing", "said"), [(10, None), (5.9, "forcing 6 to 10 there, 5.9 here")])
 def test_a_network_of_many_models_has_seen_what_is_between_them(tmp_path, forcing, said):
     """And is given the climate of the run's, not the one it has of its first."""
     about, arrays = files.read(pretrained_file("lorenz96_masks"))

@@ -48,6 +48,7 @@ def test_in_grid_spacings_it_is_a_line_of_length_zero(x64):
     np.testing.assert_allclose(stations.coordinates(box).positions, line.coordinates(box).positions)
 
 
+@pytest.mark.slow  # where they are is tested above, what a local filter makes of places in test_instruments
 def test_a_local_filter_takes_them(x64):
     """As it takes the same interpolation as a function that is told where its values are."""
     box = grid_of(NORTH, EAST)
