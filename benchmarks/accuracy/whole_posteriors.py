@@ -137,9 +137,9 @@ def tuned(problem: Problem, trials: dict[str, f.Filter], n: int) -> tuple[str, s
 def trained_through_cycles(problem: Problem, base: f.ETKF) -> AmortisedMASF:
     filter = AmortisedMASF(f.ETKF(base.inflation), architecture=Architecture(width=64, member_width=32))
     practice = Practice(
-        runs=256, cycles=CYCLES, burn_in=BURN_IN, ensemble_sizes=MEMBERS, spread=problem.spread
+        runs=1024, cycles=CYCLES, burn_in=BURN_IN, ensemble_sizes=MEMBERS, spread=problem.spread
     )
-    config = FitConfig(steps=3000, batch_size=32, learning_rate=2e-3, ema_decay=0.99, validate_every=300)
+    config = FitConfig(steps=3000, batch_size=32, learning_rate=3e-4, ema_decay=0.99, validate_every=300)
     given = (problem.dynamics, problem.measurement, practice, config)
     return train_through_cycles(jax.random.key(7), filter, *given, window=6, score="energy", progress=True)[0]
 

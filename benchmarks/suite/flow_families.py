@@ -107,12 +107,13 @@ class FlowFamily:
             | {"density": [min(shares), max(shares)]},
             "correlation": correlation,
             "seed": self.seed,
+            "from": self.start,
         }
 
 
 FLOWS = {
     "flows": FlowFamily(
-        "flows",
+        "kolmogorov",
         (
             Flow(1000.0, 4, 0.1, 2 * np.pi, (4.0, 1.1), 10, 10, (0.005, 0.1)),
             Flow(500.0, 3, 0.1, 2 * np.pi, (6.0, 1.06), 10, 10, (0.005, 0.05)),

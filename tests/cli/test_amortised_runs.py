@@ -195,9 +195,34 @@ def test_a_network_of_many_models_has_seen_what_is_between_them(tmp_path, forcin
     assert climate != "stored"
 
 
+FLOW = ["dynamics=kolmogorov_64", "measurement=grid_mask", "measurement.stride=8", "filter=masf_amortised"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ([], "kolmogorov_masks"),
+        (["dynamics=kolmogorov_128"], "kolmogorov_masks"),
+        (["dynamics.reynolds=700", "dynamics.forcing_waves=5"], "flows"),
+        (["dynamics.reynolds=300"], "flows"),
+    ],
+)
+def test_a_flow_of_other_numbers_takes_the_network_of_many_flows(changes, name):
+    settings = compose([*FLOW, *changes])
+    assert pretrained._nearest(settings, DYNAMICS.build(settings.dynamics)).stem == name
+
+
 HOMES = sorted(
     set(pretrained_names())
-    - {"rings", "rings_blocks", "rings_cycles", "lorenz63_rounds", "lorenz96_nonlinear", "lorenz96_one_run"}
+    - {
+        "flows",
+        "rings",
+        "rings_blocks",
+        "rings_cycles",
+        "lorenz63_rounds",
+        "lorenz96_nonlinear",
+        "lorenz96_one_run",
+    }
 )
 
 

@@ -203,10 +203,11 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network that fits and is nearest: of the same model, of the same base, the experiment's
-    where it was trained for such measurements, in this order, then the one trained on most models, of the
-    same size, for most densities of measurements, at last one trained through cycles. Of other
-    models only such as have states laid out like this one's: a few variables are no ring.
+    """The package's network that fits and is nearest: of the same model (with the same numbers, else one of
+    many of them), of the same base, the experiment's where it was trained for such measurements, in this
+    order, then the one trained on most models, of the same size, for most densities of measurements, at last
+    one trained through cycles. Of other models only such as have states laid out like this one's: a few
+    variables are no ring.
 
     Raises:
         InputError: none fits.
@@ -220,11 +221,16 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     def about_base(each: str) -> str:
         return _about(each)["fingerprint"]["base"]
 
+    def at_home(each: str) -> bool:
+        found = _about(each)["fingerprint"]
+        return not of_many_models(found) and not model_changes(found, settings).keys() - _NUMERICAL
+
     def nearness(each: str) -> tuple[float, ...]:
         found = _about(each)["fingerprint"]
         low, high = found["trained_on"]["practice"]["density"]
         alike_base = about_base(each) == base and not rotated_otherwise(_about(each), settings)
-        same, models = (found["dynamics"] == model, alike_base), found["trained_on"].get("models", 1)
+        same = found["dynamics"] == model, of_many_models(found) is not known, alike_base
+        models = found["trained_on"].get("models", 1)
         size = _shape(each) == dynamics.state_shape
         alike = each == settings.experiment.name and not outside_practice(
             found["trained_on"],
@@ -243,14 +249,15 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         and fits(layout, shape, dynamics.state_shape)
         and (about_base(name) == _ONE_RUN) == one_run
     ]
+    known = any(map(at_home, fitting))
     if fitting:
         return pretrained_file(max(fitting, key=nearness))
-    known = ", ".join(f"{name} {layout} {shape}" for name, (layout, shape) in kinds.items())
+    all_of_them = ", ".join(f"{name} {layout} {shape}" for name, (layout, shape) in kinds.items())
     raise InputError(
         f"{AMORTISED} needs a trained network, and none of the package fits states of shape "
         f"{dynamics.state_shape} and filter.base={base} (rings and fields of any size, vectors of their own: "
-        f"{known}). Train one: masf-jax train filter={AMORTISED} with the other settings of this run, then "
-        "give its file as filter.checkpoint."
+        f"{all_of_them}). Train one: masf-jax train filter={AMORTISED} with the other settings of this run, "
+        "then give its file as filter.checkpoint."
     )
 
 
