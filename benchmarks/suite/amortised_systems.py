@@ -138,7 +138,9 @@ def kolmogorov(
         name = f"kolmogorov_{kind}"
         settings = compose([f"experiment={name}"])
         model = DYNAMICS.build(settings.dynamics)
-        measurement = MEASUREMENTS.build(settings.measurement, model.state_shape).measurement
+        measurement = MEASUREMENTS.build(
+            settings.measurement, model.state_shape, model.coordinates
+        ).measurement
         rivals = {"LETKF": _letkf(radii, inflations, rotation=False)}
         return System(model, measurement, 10, 10, base, rivals, name, cycles=100, burn_in=10, spread=None)
 

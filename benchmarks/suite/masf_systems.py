@@ -224,7 +224,7 @@ def lorenz96_arctan(n: int, half: bool) -> System:
 def kolmogorov() -> System:
     chosen = compose(["experiment=kolmogorov_grid"])
     model = DYNAMICS.build(chosen.dynamics)
-    noise = MEASUREMENTS.build(chosen.measurement, model.state_shape).measurement
+    noise = MEASUREMENTS.build(chosen.measurement, model.state_shape, model.coordinates).measurement
     local = tuple(Trial(radius=r, inflation=i) for r, i in ((4.0, 1.1), (5.0, 1.1), (5.0, 1.3), (7.0, 1.1)))
     networks = learned(
         Architecture(channels=8, multipliers=(1, 2, 4)),
