@@ -38,6 +38,7 @@ STATIC = {
     ("Linear", "positions"): "geometry",
     ("Function", "positions"): "geometry",
     ("_Averages", "centres"): "geometry",
+    ("Stations", "positions"): "geometry",
 }
 """Static fields with floats, and why."""
 

@@ -17,6 +17,7 @@ from masf_jax.cli.config.compose import choices, compose, config_folder, repeat
 from masf_jax.cli.config.settings import Settings, read_settings, write_settings
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.report import expected_range
+from masf_jax.coordinates import Coordinates
 from masf_jax.dynamics import Kolmogorov
 from masf_jax.filters import Filter
 from masf_jax.metrics import SCORES
@@ -70,7 +71,7 @@ def test_every_measurement_builds_and_samples(choice, key):
     import jax.numpy as jnp
 
     settings = compose([f"measurement={choice}"])
-    network = MEASUREMENTS.build(settings.measurement, (40,), None)
+    network = MEASUREMENTS.build(settings.measurement, (40,), Coordinates.grid((40,), (40.0,)))
     assert isinstance(network, Network)
     z = network.measurement.sample(key, jnp.ones(40))
     assert z.shape == network.measurement.output_shape((40,))
