@@ -32,6 +32,7 @@ COMMANDS = {
         *("train", "experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=10"),
         *(
             "filter.training.window=0",
+            "filter.training.score=gaussian",
             "filter.network.member_width=0",
             "filter.training.rounds=2",
             "filter.training.steps=100",

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": [
         *("train", "experiment=lorenz63_sakov2012", "filter=masf_amortised", "ensemble_size=10"),
         "filter.training.window=0",
+        "filter.training.score=gaussian",
         "filter.network.member_width=0",
         *(f"filter.training.{each}" for each in TRAINING),
         *(f"filter.practice.{each}" for each in PRACTICE),

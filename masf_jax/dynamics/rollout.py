@@ -58,7 +58,7 @@ def advance(
         dynamics: a model, or a function of one member and one step, of dt = 1.
         ensemble: (N, *state_shape).
         n_steps: a Python int (a scan of fixed length) or a traced integer (a while loop).
-        layout: as of `advance_model`.
+        layout: how many members are computed at once, and on which devices.
 
     Raises:
         ValueError: neither a model nor a function.

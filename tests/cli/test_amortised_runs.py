@@ -33,6 +33,7 @@ TRAINING = ["filter.practice.runs=16", "filter.practice.cycles=12", "filter.prac
 TRAINING += ["filter.training.rounds=1", "filter.training.steps=20", "filter.training.factors=[1.0]"]
 TRAINING += [
     "filter.training.window=0",
+    "filter.training.score=gaussian",
     "filter.network.member_width=0",
     "filter.training.batch_size=512",
     "filter.practice.ensemble_sizes=null",
@@ -327,6 +328,9 @@ def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
     file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var", "filter.network.depth=1"]
     steps = ["filter.training.window=2", "filter.training.steps=6", "filter.training.batch_size=2"]
     steps += ["filter.practice.ensemble_sizes=null"]
+    assert main(["train", *one, *TRAINING[:3], *steps, f"output_dir={file}"]) == 2
+    assert "score='energy' is one of members, and ThreeDVar has none" in capsys.readouterr().err
+    steps += ["filter.training.score=gaussian"]
     assert main(["train", *one, *TRAINING[:3], *steps, f"output_dir={file}"]) == 0
     assert "in simulated cycles: RMSE" in capsys.readouterr().out
     about = inspect(file)["fingerprint"]
@@ -345,6 +349,9 @@ def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
 def test_what_cannot_be_trained_further(trained, tmp_path, capsys):
     file, _ = trained
     further = ["train", *PROBLEM, *TRAINING, "from=lorenz63_sakov2012"]
+    scored = ["train", *PROBLEM, *TRAINING, "filter.training.score=crps", f"output_dir={tmp_path / 'none'}"]
+    assert main(scored) == 2
+    assert "filter.training.score=crps is of a training through cycles" in capsys.readouterr().err
     assert main(["train", "filter=masf_paper", "dynamics=lorenz63", f"from={file}"]) == 2
     assert "only filter=masf_amortised is trained further" in capsys.readouterr().err
     assert main([*further, "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2

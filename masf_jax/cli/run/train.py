@@ -192,6 +192,11 @@ def _train_on_policy(
     from ...training import FitConfig
 
     training, practice = OnPolicySettings(**settings.filter["training"]), _practice(settings)
+    if training.score != "gaussian" and not training.window:
+        raise InputError(
+            f"filter.training.score={training.score} is of a training through cycles, and rounds do not know "
+            "it: give filter.training.window=8, or filter.training.score=gaussian."
+        )
     further = filter.denoiser is not None
     start = time.perf_counter()
 
