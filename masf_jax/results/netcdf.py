@@ -13,7 +13,7 @@ from .variables import Variable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["UnfailingFile", "write_netcdf"]
+__all__ = ["UnfailingFile", "netcdf_bytes", "write_netcdf"]
 
 _CHUNK = 2**20
 """Bytes of a variable that lie together in the file, at least one cycle: what HDF5 keeps in memory of it."""
@@ -57,6 +57,16 @@ class UnfailingFile(io.FileIO):
         self.check()
 
 
+def netcdf_bytes(data: xr.Dataset, **options: Any) -> bytes:
+    """What a NetCDF file of the dataset has in it; options as of `xarray.Dataset.to_netcdf`.
+
+    xarray gives a view of its buffer. Where an error's traceback keeps such a view, the garbage collector of
+    Python before 3.12.6 ends the process (CPython's issue 77894): so it is copied, and released at once.
+    """
+    with data.to_netcdf(engine="h5netcdf", **options) as content:
+        return bytes(content)
+
+
 def write_netcdf(path: Path, data: xr.Dataset, variables: Mapping[str, Variable], cycles: Cycles) -> None:
     """A file of no cycles by xarray, to which those of one variable after the other are appended.
 
@@ -78,7 +88,7 @@ def write_netcdf(path: Path, data: xr.Dataset, variables: Mapping[str, Variable]
         data[name] = (each.dims, first[:0], each.about)
         together = min(cycles.n, max(1, _CHUNK // max(first.nbytes, 1)))
         encoding[name] = {"chunksizes": (together, *first.shape[1:])}
-    path.write_bytes(data.to_netcdf(engine="h5netcdf", unlimited_dims=["cycle"], encoding=encoding))
+    path.write_bytes(netcdf_bytes(data, unlimited_dims=["cycle"], encoding=encoding))
     with UnfailingFile(path) as file, h5netcdf.File(file, "r+") as target:
         target.resize_dimension("cycle", cycles.n)
         for name, values in whole.items():

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ...filters import Filter
 from ...progress import cycle_bar
+from ...results.netcdf import netcdf_bytes
 from ..config.compose import with_file
 from ..config.overrides import seeds_of, split, whole
 from ..errors import InputError, RunError
@@ -176,7 +177,7 @@ def _write(folder: Path, comparison: Comparison) -> list[Path]:
         "comparison.tex": latex(comparison),
         f"{last.label}.yaml": configuration_text(repeat),
     }
-    content = comparison_dataset(comparison).to_netcdf(engine="h5netcdf")
+    content = netcdf_bytes(comparison_dataset(comparison))
     writers = {name: text_writer(text) for name, text in texts.items()}
     return write_all(folder, {"comparison.nc": lambda path: path.write_bytes(content)} | writers)[:4]
 
