@@ -179,6 +179,9 @@ def test_what_it_cannot_be_is_told():
         train_through_cycles(*given, score="mean")
     with pytest.raises(ValueError, match="score='energy' is one of members, and ThreeDVar has none"):
         train_through_cycles(*given, score="energy")
+    of_members, no_members = AmortisedMASF(ETKF()), Course(*given[1:5])
+    with pytest.raises(ValueError, match="score='crps' is one of members, and ThreeDVar has none"):
+        train_through_cycles(given[0], of_members, *given[2:], score="crps", others=[no_members])
     with pytest.raises(ValueError, match="n_steps must be 1"):
         AmortisedMASF(ThreeDVar(), n_steps=2)
     with pytest.raises(TypeError, match="must be an ensemble filter"):

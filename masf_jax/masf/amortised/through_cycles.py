@@ -147,10 +147,11 @@ def train_through_cycles(
         raise ValueError(f"a window needs at least one cycle; got {window}.")
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}; got {score!r}.")
-    if score != "gaussian" and not filter.has_members:
-        raise ValueError(
-            f"score={score!r} is one of members, and {type(filter.base).__name__} has none: give 'gaussian'."
-        )
+    for one in (filter, *(other.filter for other in others)):
+        if score != "gaussian" and not one.has_members:
+            raise ValueError(
+                f"score={score!r} is one of members, and {type(one.base).__name__} has none: give 'gaussian'."
+            )
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
