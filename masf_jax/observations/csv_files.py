@@ -118,38 +118,41 @@ def _table(
             raise FileError(
                 f"{path}, line {line}: {len(row)} cells, but the header has {len(header)} columns{comma}."
             )
+    called = {name: printable(name, 60) for name in header}
+    of_times = "time" if named is None else called[named[0]]
     if named is not None and (roles := roles_of(named)):
         own = {named[0]: "time", named[1]: "value"} | dict(zip(roles.values(), roles, strict=True))
         kept = [i for i, name in enumerate(header) if name in own]
-        header = [own[header[i]] for i in kept]
+        called = {own[header[i]]: printable(header[i], 60) for i in kept}
+        header = list(called)
         rows, named = [(line, [row[i] for i in kept]) for line, row in rows], None
-        _check_header(path, header)
     columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
     lines = [line for line, _ in rows]
     units = about.get("units")
     time, *names = ["time", *header[1:]] if named is None else named
-    clock = _clock(path, lines, columns[time], about.get("time_units"))
+    clock = _clock(path, lines, of_times, columns[time], about.get("time_units"))
     if named is not None or "value" not in header:
-        wide = [_numbers(path, lines, name, columns[name], missing=True) for name in names]
+        wide = [_numbers(path, lines, called[name], columns[name], missing=True) for name in names]
         found = (None, None) if named is None else (np.arange(len(names)), names)
         return Table(clock, np.stack(wide, -1), index=found[0], stations=found[1], units=units)
-    values = _numbers(path, lines, "value", columns["value"], missing=True)
+    values = _numbers(path, lines, called["value"], columns["value"], missing=True)
     if "valid" in header:
-        values[
-            ~np.array(
-                [_is_valid(path, line, text) for line, text in zip(lines, columns["valid"], strict=True)]
-            )
-        ] = np.nan
+        valid = [
+            _is_valid(path, line, called["valid"], text)
+            for line, text in zip(lines, columns["valid"], strict=True)
+        ]
+        values[~np.array(valid)] = np.nan
     names = [name for name in ("index", "station", "x", "y") if name in header]
     places = None
     if names == ["station"]:
         places = np.array([[text] for text in columns["station"]])
     elif names:
-        places = np.stack([_numbers(path, lines, name, columns[name]) for name in names], -1)
+        places = np.stack([_numbers(path, lines, called[name], columns[name]) for name in names], -1)
     if names == ["index"] and places is not None and np.any(places != np.round(places)):
         bad = int(np.argmax(places[:, 0] != np.round(places[:, 0])))
         raise FileError(
-            f"{path}, line {lines[bad]}: index must be a whole number; got {columns['index'][bad]!r}."
+            f"{path}, line {lines[bad]}: {called['index']} must be a whole number; "
+            f"got {columns['index'][bad]!r}."
         )
     table, found = of_rows(path, clock, values, places, lambda row: f"line {lines[row]}")
     table = table._replace(units=units)
@@ -203,6 +206,12 @@ def _check_named(path: Path, header: list[str], named: Sequence[str]) -> None:
             "observations.columns with roles (station:NAME) is of files with one value a row: the column of "
             f"times, that of values, then the roles; got [{', '.join(named)}]."
         )
+    places = [role for role in roles if role != "valid"]
+    if sorted(places) not in _PLACES:
+        raise FileError(
+            "observations.columns may say where a value was measured by index:NAME, by station:NAME, or by "
+            f"x:NAME with or without y:NAME; got {', '.join(f'{role}:{roles[role]}' for role in places)}."
+        )
     for name in names:
         if name not in header:
             shown = printable(", ".join(header), 200)
@@ -226,11 +235,12 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise FileError(f"{path} has columns {shown}; expected {_COLUMNS}; or name them: {_OWN}.")
 
 
-def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) -> Clock:
+def _clock(path: Path, lines: list[int], column: str, texts: list[str], units: str | None) -> Clock:
     """Numbers, or ISO dates in all rows."""
     first = next((text for text in texts if text), "")
     if "-" not in first[1:] or "e" in first.lower():
-        return Clock(_numbers(path, lines, "time", texts), units)
+        hint = " (dates: ISO, as 2000-01-31T06:00Z, in every row)"
+        return Clock(_numbers(path, lines, column, texts, hint=hint), units)
     if units is not None:
         raise FileError(f"{path} holds dates, but its comment time_units says {printable(units, 80)!r}.")
     dates, zones = [], []
@@ -239,7 +249,7 @@ def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) ->
             date, zoned = iso_date(text)
         except ValueError as error:
             raise FileError(
-                f"{path}, line {line}: time must be a number, or an ISO date as 2000-01-31T06:00Z; got "
+                f"{path}, line {line}: {column} must be a number, or an ISO date as 2000-01-31T06:00Z; got "
                 f"{printable(text, 60)!r}."
             ) from error
         if zones and zoned != zones[0]:
@@ -252,14 +262,15 @@ def _clock(path: Path, lines: list[int], texts: list[str], units: str | None) ->
 
 
 def _numbers(
-    path: Path, lines: list[int], column: str, texts: list[str], missing: bool = False
+    path: Path, lines: list[int], column: str, texts: list[str], missing: bool = False, hint: str = ""
 ) -> np.ndarray:
+    """`hint`: what a message ends with where a cell is no number."""
     return np.array(
-        [_number(path, line, text, column, missing) for line, text in zip(lines, texts, strict=True)]
+        [_number(path, line, text, column, missing, hint) for line, text in zip(lines, texts, strict=True)]
     )
 
 
-def _number(path: Path, line: int, text: str, column: str, missing: bool) -> float:
+def _number(path: Path, line: int, text: str, column: str, missing: bool, hint: str) -> float:
     try:
         if not text.isascii() or "_" in text:
             raise ValueError(text)
@@ -269,10 +280,7 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
                 f"{path}, line {line}: {column} {printable(text, 60)} is beyond double precision."
             )
     except ValueError as error:
-        hint = ""
-        if column == "time":
-            hint = " (dates: ISO, as 2000-01-31T06:00Z, in every row)"
-        elif "," in text:
+        if not hint and "," in text:
             hint = " (decimals have a point: 1.5)"
         shown = printable(text, 60)
         raise FileError(f"{path}, line {line}: {column} must be a number; got {shown!r}{hint}.") from error
@@ -283,9 +291,9 @@ def _number(path: Path, line: int, text: str, column: str, missing: bool) -> flo
     return number if math.isfinite(number) else math.nan
 
 
-def _is_valid(path: Path, line: int, text: str) -> bool:
+def _is_valid(path: Path, line: int, column: str, text: str) -> bool:
     if text.lower() not in VALID:
         raise FileError(
-            f"{path}, line {line}: valid must be 1 or 0 (true or false); got {printable(text, 60)!r}."
+            f"{path}, line {line}: {column} must be 1 or 0 (true or false); got {printable(text, 60)!r}."
         )
     return VALID[text.lower()]

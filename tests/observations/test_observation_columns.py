@@ -65,12 +65,20 @@ def test_one_value_a_row_by_the_roles_of_the_columns(tmp_path):
         (("when", "level", "battery", "station:logger"), "is of files with one value a row"),
         (("when", "station:logger"), "is of files with one value a row"),
         (("when", "level", "station:logger", "station:logger"), "each column of values once"),
-        (("when", "level", "station:logger", "index:battery"), "columns time, value"),
-        (("when", "level", "valid:logger", "x:battery"), "upper"),
+        (("when", "level", "station:logger", "index:battery"), "got station:logger, index:battery"),
+        (("when", "level", "y:battery"), "x:NAME with or without y:NAME; got y:battery"),
+        (("when", "level", "valid:logger", "x:battery"), "line 2: logger must be 1 or 0 .* got 'upper'"),
+        (("when", "logger", "station:level"), "line 2: logger must be a number; got 'upper'"),
+        (("when", "battery", "index:logger"), "line 2: logger must be a number; got 'upper'"),
+        (("logger", "level", "station:battery"), "line 2: logger must be a number; got 'upper' .dates: ISO"),
+        (("broken", "level", "station:logger"), "line 2: broken must be a number, or an ISO date"),
+        (("when", "level", "index:share"), "line 2: share must be a whole number; got '0.5'"),
     ],
 )
 def test_roles_that_do_not_fit(tmp_path, read, columns, message):
-    (tmp_path / "log.csv").write_text(LOG)
+    head, *rows = LOG.splitlines()
+    log = [f"{head},broken,share", *(f"{row},2026-03-01 at 1,0.5" for row in rows)]
+    (tmp_path / "log.csv").write_text("\n".join(log))
     with pytest.raises(FileError, match=message):
         read(tmp_path / "log.csv", (2,), 10.0, time_unit="minutes", columns=columns)
 
