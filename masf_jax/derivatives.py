@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core.primitives import stop_gradient_p
+from jax.interpreters import ad
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
@@ -32,6 +34,10 @@ __all__ = [
     "triangular",
     "without_derivative",
 ]
+
+# `vmap` of a `cond` passes the operands of the branch that is not taken through `stop_gradient`, those of a
+# derivative's program too, and JAX has no transpose of it. To values it is the identity, and so is that.
+ad.primitive_transposes.setdefault(stop_gradient_p, lambda slope, _: [slope])
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Tree = TypeVar("Tree")

@@ -135,6 +135,17 @@ def test_through_a_run(name):
     check(loss_of(*FILTERS[name]))
 
 
+@pytest.mark.parametrize("name", often(FILTERS | SLOW, ("ienkf",)))
+def test_of_runs_side_by_side(name):
+    """Two under `vmap`, where a `cond` is both of its branches: the slopes are those of each alone."""
+    loss = loss_of(*(FILTERS | SLOW)[name])
+    points = jnp.asarray([[7.0, 0.9, 1.0], [8.0, 1.0, 1.2]])
+    together = jax.jit(jax.grad(lambda points: jax.vmap(loss)(points).sum()))(points)
+    alone = jax.jit(lambda points: jax.lax.map(jax.grad(loss), points))(points)
+    assert np.abs(alone).max() > 0
+    np.testing.assert_allclose(together, alone, rtol=1e-7, atol=1e-9)
+
+
 RELAXED = {"letkf, relaxed": (lambda a: filters.LETKF(2.0, Inflation(rtps=a / 2)), FEW)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ...dynamics.base import Dynamics
+from ...dynamics.layout import ALL_AT_ONCE
 from ...dynamics.rollout import advance
 from ...filters.base import EnsembleState, State
 from ...measurements.measurement import Measurement
@@ -251,12 +253,13 @@ def _cycles(system: _System, filter: AmortisedMASF, run: _Run, keys: Key[Array, 
     """So many cycles as keys of one run, each made again for its derivatives."""
     _, dynamics, measurement, practice = system.course
     network, mask = own_network(run.key, measurement, practice, dynamics.state_shape)
+    layout = dataclasses.replace(ALL_AT_ONCE, most_steps=system.interval)  # an iterative base's own forecasts
 
     @jax.checkpoint
     def cycle(run: _Run, key: PRNGKeyArray) -> tuple[_Run, _Cycle]:
         keys = jax.random.split(key, 4)
         truth = advance(dynamics, run.truth[None], run.step, keys[0], system.interval)[0]
-        state = filter.forecast(keys[1], run.state, dynamics, run.step, system.interval)
+        state = filter.forecast(keys[1], run.state, dynamics, run.step, system.interval, layout)
         z = network.sample(keys[2], truth)
         state, _ = filter.analysis(keys[3], state, jnp.where(mask, z, 0.0), network, mask)
         mean, variance = state.moments()
@@ -266,7 +269,8 @@ def _cycles(system: _System, filter: AmortisedMASF, run: _Run, keys: Key[Array, 
         )
         return _Run(truth, state, run.step + system.interval, run.key), scores
 
-    return jax.lax.scan(cycle, run, keys)
+    with layout.active():
+        return jax.lax.scan(cycle, run, keys)
 
 
 def _with(params: Any, system: _System) -> AmortisedMASF:
