@@ -116,7 +116,7 @@ def difference(function, w):
     return d, (function(w + h * d) - function(w - h * d)) / (2 * h)
 
 
-@pytest.mark.parametrize("kind", often(KINDS, ("equinox", "nnx")))
+@pytest.mark.parametrize("kind", often(KINDS, ("nnx",)))
 def test_gradients_by_a_network_in_any_order(kind):
     def of(w):
         return loss(dynamics.Function(KINDS[kind](w), (N,), 0.1))

@@ -52,7 +52,7 @@ def both(given):
 
 
 FORMS = [("all", 4, False), ("some", 12, True), ("any linear", 12, False), ("correlated", 4, True)]
-OFTEN = ("some", "float64"), ("correlated", "float64"), ("correlated", "float32")
+OFTEN = ("some", "float64"), ("correlated", "float32")
 
 
 @pytest.mark.parametrize(

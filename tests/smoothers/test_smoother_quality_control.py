@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import often
 
 from masf_jax import GrossErrorCheck, assimilate, filters, simulate, smoothers
 from masf_jax.dynamics import Linear, ModelError
@@ -22,7 +23,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", often(RUNS, ("enks", "rts")))
 def test_it_smooths_what_the_check_accepts(name):
     filter, smooth = RUNS[name]
     twin = simulate(jax.random.key(0), MODEL, SENSOR, 8, x0=jnp.ones(2))
