@@ -1,6 +1,7 @@
 """Training by derivatives through cycles finds the best filter where that is known."""
 
 import dataclasses
+import warnings
 
 import equinox as eqx
 import jax
@@ -14,7 +15,7 @@ from masf_jax import assimilate, simulate
 from masf_jax.amortised import Course, Practice, load_amortised, save_amortised, train_through_cycles
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
-from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, ParticleFilter, ThreeDVar
+from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, IEnKF, ParticleFilter, ThreeDVar
 from masf_jax.masf.amortised.through_cycles import SCORES, _System
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
 from masf_jax.training import FitConfig
@@ -169,6 +170,24 @@ def test_one_network_for_two_systems():
         error = float(jnp.sqrt(jnp.mean(run.analysis_scores["rmse"][50:] ** 2)))
         spread = float(jnp.sqrt(jnp.mean(run.analysis_scores["spread"][50:] ** 2)))
         np.testing.assert_allclose((error, spread), kalman_rmse(std), rtol=0.05)
+
+
+@pytest.mark.slow
+def test_on_a_base_that_runs_the_model_again():
+    """Whose analyses have loops of their own, and forecasts of a length that is traced."""
+    filter = AmortisedMASF(IEnKF(iterations=3), architecture=SMALL, climatology=400)
+    practice = dataclasses.replace(
+        PRACTICE, runs=16, cycles=20, burn_in=5, ensemble_sizes=(4,), intervals=(3,)
+    )
+    config = dataclasses.replace(CONFIG, steps=20, batch_size=4, learning_rate=1e-3, validate_every=20)
+    given = (jax.random.key(1), filter, MODEL, SENSOR, practice, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # so few steps need not better anything
+        _, rounds = train_through_cycles(*given, window=3)
+    history = rounds[0].history
+    assert history.skipped == 0
+    assert np.isfinite(history.loss).all()
+    assert np.isfinite([rounds[1].rmse, rounds[1].spread]).all()
 
 
 def test_what_it_cannot_be_is_told():
