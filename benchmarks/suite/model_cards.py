@@ -57,7 +57,7 @@ TRIED = {
         "Spread/RMSE .66 to .86: `filter.calibration=1.2` for long runs.",
     ),
     "ks_bocquet2019": (
-        "All 128 points, noise 1, each 1, N = 16: .104 over 20 seeds, none lost (tuned LETKF .109, one lost).",
+        "All 128 points, noise 1, each 1, N = 16: .104, 20 seeds, none lost (tuned LETKF .109, one lost).",
         "Fewer points, another noise or interval: not tried; `rings_cycles`, `rings_blocks` are for those.",
     ),
     "lorenz63_rounds": (
