@@ -167,7 +167,8 @@ def test_where_a_component_has_no_spread(name):
         run = assimilate(jax.random.key(3), *given, scores=(), save=("mean",))
         return (run.analysis["mean"] ** 2).sum()
 
-    check(loss, at=(0.05, 1.0), along=(1.0, 0.4))
+    # features where there is no spread are round-off over next to nothing
+    check(loss, at=(0.05, 1.0), along=(1.0, 0.4), h=1e-4)
 
 
 @pytest.mark.slow
