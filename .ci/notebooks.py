@@ -42,11 +42,13 @@ FEWER = {
         ("rounds=4", "rounds=1"),
         ("rounds=2", "rounds=1"),
     ),
+    "differentiable_layer": (("range(200)", "range(40)"),),
     "estimate_parameter": (("9.5, 13", "9.5, 3"),),
     "fair_comparison": (
         ("cycles, burn_in = 250, 50", "cycles, burn_in = 60, 20"),
         ("(4.0, 7.0, 10.0), (1.05, 1.1)", "(4.0, 7.0), (1.05,)"),
     ),
+    "masf_explained": (("n_cycles=500", "n_cycles=100"), ("count=10_000", "count=2_000"), ("(1000,)", "(200,)")),
 }
 """What CI's check runs less of."""
 COLAB = "https://colab.research.google.com/"
