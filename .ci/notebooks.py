@@ -48,7 +48,11 @@ FEWER = {
         ("cycles, burn_in = 250, 50", "cycles, burn_in = 60, 20"),
         ("(4.0, 7.0, 10.0), (1.05, 1.1)", "(4.0, 7.0), (1.05,)"),
     ),
-    "masf_explained": (("n_cycles=500", "n_cycles=100"), ("count=10_000", "count=2_000"), ("(1000,)", "(200,)")),
+    "masf_explained": (
+        ("n_cycles=500", "n_cycles=100"),
+        ("count=10_000", "count=2_000"),
+        ("(1000,)", "(200,)"),
+    ),
 }
 """What CI's check runs less of."""
 COLAB = "https://colab.research.google.com/"
