@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 # Matrices as small as here only make OpenBLAS's threads wait for one another, up to 50 times as long.
@@ -86,6 +87,24 @@ def pytest_configure(config):
 
         known = known_flags(_QUICK_TO_COMPILE)
         os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={_QUICK_TO_COMPILE[name]}" for name in known))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out the slow ones
+def pytest_collection_modifyitems(config, items):
+    """Of a parametrised test all cases but those of `quick_cases`, or those of `slow_cases`, are slow."""
+    cases = {}
+    for item in items:
+        for name in ("quick_cases", "slow_cases"):
+            for mark in item.iter_markers(name):
+                named = [pattern for pattern in mark.args if fnmatchcase(item.callspec.id, pattern)]
+                cases.setdefault((item.nodeid.split("[")[0], mark.args), set()).update(named)
+                if bool(named) == (name == "slow_cases"):
+                    item.add_marker(pytest.mark.slow)
+    if any("::" in str(argument) or str(argument).startswith("-") for argument in config.args):
+        return  # not all cases of a test are there
+    for (test, patterns), found in cases.items():
+        if unknown := set(patterns) - found:
+            raise pytest.UsageError(f"{test} has no case {', '.join(sorted(unknown))}")
 
 
 def pytest_collection_finish():

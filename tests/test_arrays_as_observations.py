@@ -51,6 +51,7 @@ ENTRIES = {
 SELDOM = ("enks", "ienks", "weak 4D-Var")  # as "rts" and "4D-Var"
 
 
+@pytest.mark.slow_cases("4D-Var", "assimilate", "estimate", "log_likelihood", "rts")
 @pytest.mark.parametrize("name", often(ENTRIES, [name for name in ENTRIES if name not in SELDOM]))
 def test_the_same_as_observations_a_step_apart(name):
     found, expected = (ENTRIES[name](z) for z in (ROWS, Observations(ROWS, 1)))
@@ -59,6 +60,7 @@ def test_the_same_as_observations_a_step_apart(name):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_rows_are_steps_one_two_three_also_over_two_calls():
     whole = ENTRIES["assimilate"](ROWS)["mean"]
     given = ENTRIES["assimilate"](Observations(ROWS, [1, 2, 3]))["mean"]
@@ -69,6 +71,7 @@ def test_rows_are_steps_one_two_three_also_over_two_calls():
     np.testing.assert_allclose(last.analysis["mean"], whole[2:], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_traced_array():
     """Values are data of one program: in jit, and with a derivative."""
 

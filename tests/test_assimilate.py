@@ -44,6 +44,7 @@ def same(a, b):
     return len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "filter",
     [
@@ -80,6 +81,7 @@ def test_every_cycle_and_member_draws_its_own_noise(key):
     assert np.unique(draws).size > 0.95 * draws.size  # chance takes 1 %; a repeated key, more than half
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_vmapped_seeds_equal_single_runs():
     """Over keys, first ensembles and observations at once."""
@@ -101,6 +103,7 @@ def test_vmapped_seeds_equal_single_runs():
     assert np.unique(np.asarray(batch[0][:, -1])).size == 3
 
 
+@pytest.mark.quick_cases("float32")
 def test_types_follow_the_ensemble(dtype, key):
     dynamics, measurement, twin, ensemble = setup()
     out = assimilate(key, ETKF(), dynamics, measurement, twin.observations, ensemble, truth=twin.truth)
@@ -109,6 +112,7 @@ def test_types_follow_the_ensemble(dtype, key):
     assert {x.dtype.name for x in floats} == {dtype}
 
 
+@pytest.mark.slow
 def test_a_single_precision_ensemble_stays_so(key):
     """In double precision too, whatever the types of truth and observations."""
     dynamics, measurement, twin, ensemble = setup()
@@ -128,6 +132,7 @@ def test_a_single_precision_ensemble_stays_so(key):
     np.testing.assert_allclose(single.analysis_scores["crps"], out.analysis_scores["crps"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_irregular_times_equal_regular_ones_with_masked_cycles(key):
     """Observations at steps 2, 6, 8 = every 2 steps with the second masked (no randomness in this run)."""
@@ -147,6 +152,7 @@ def test_irregular_times_equal_regular_ones_with_masked_cycles(key):
     np.testing.assert_array_equal(now.forecast["mean"][1], now.analysis["mean"][0])
 
 
+@pytest.mark.slow
 def test_model_time_is_the_step_times_dt(key):
     """x' = time: after each cycle's last step the members hold the time that step started at."""
     model = Function(lambda x, time: jnp.zeros_like(x) + time, (2,), dt=0.25)
@@ -241,6 +247,7 @@ def test_members_of_unequal_weights_are_not_given_as_equals(key):
         _ = unequal.members
 
 
+@pytest.mark.slow
 def test_a_forecast_from_where_a_run_ended(key):
     """At the times that follow: steps 3, 4, 5 and 6 of x ← x + time."""
     model, measurement = Function(lambda x, time: x + time, (2,)), Measurement(Identity(), Gaussian(0.5))
@@ -250,6 +257,7 @@ def test_a_forecast_from_where_a_run_ended(key):
     np.testing.assert_allclose(later, run.members + 18.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_against_saved_fields(key):
     dynamics, measurement, twin, ensemble = setup()
     out = assimilate(
@@ -339,6 +347,7 @@ def test_a_diverged_oracle_warns_too(key):
         )
 
 
+@pytest.mark.slow
 def test_timing_is_reported_on_request(key):
     dynamics, measurement, twin, ensemble = setup()
     problem = (key, ETKF(), dynamics, measurement, twin.observations, ensemble)
@@ -351,6 +360,7 @@ def test_timing_is_reported_on_request(key):
         assert same(plain.analysis, timed.analysis)
 
 
+@pytest.mark.slow
 def test_a_filter_may_be_an_argument_of_jit(key):
     """The whole run jitted by the user, numbers of filter and noise traced."""
     dynamics, measurement, twin, ensemble = setup()

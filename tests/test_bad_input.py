@@ -158,6 +158,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_cases("observation shape", "state shape")
 @pytest.mark.parametrize("name", CASES)
 def test_of_a_run(name):
     arguments, message = CASES[name]
@@ -310,6 +311,7 @@ def test_a_number_is_no_key(key):
         masf_jax.simulate(0, RING, WHOLE, 3)
 
 
+@pytest.mark.slow
 def test_what_is_likely_a_mistake_is_said():
     with pytest.warns(UserWarning, match="no value was measured"):
         Observations(np.full((3, 8), np.nan), 1)

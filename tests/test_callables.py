@@ -116,6 +116,7 @@ def difference(function, w):
     return d, (function(w + h * d) - function(w - h * d)) / (2 * h)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", often(KINDS, ("nnx",)))
 def test_gradients_by_a_network_in_any_order(kind):
     def of(w):
@@ -188,6 +189,7 @@ def test_what_else_is_closed_over_is_not_looked_into():
     np.testing.assert_allclose(dynamics.Function(of_names, (N,), 0.1)(jnp.ones(N), 0.0, None), np.tanh(1.0))
 
 
+@pytest.mark.slow
 def test_gradients_by_the_model_itself():
     model = dynamics.Function(Net(weights(1)), (N,), 0.1)
     value, slope = eqx.filter_value_and_grad(loss)(model)
@@ -232,6 +234,7 @@ def test_gradients_by_a_sensor_and_a_filter():
         np.testing.assert_allclose((found * d).sum(), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_networks_of_one_structure_compile_once():
     """And another's weights are not those of the first."""
     traced = []

@@ -96,6 +96,7 @@ def all_states():
     return moments.reshape(7, 2, 7, 2), errors, np.array([squares[component == i].mean() for i in (0, 1)])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_one_step_is_the_expectation_given_all_values():
     found = one_step({"measurement.noise.std": LogNormal(R), "dynamics.std": LogNormal(Q)})

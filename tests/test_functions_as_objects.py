@@ -28,6 +28,7 @@ def forced(x, time, forcing):
     return 0.9 * x + forcing
 
 
+@pytest.mark.slow
 def test_functions_give_what_the_objects_give(key):
     model = dynamics.Function(step, (8,), coordinates=Coordinates.grid((8,), (8.0,)))
     subset = measurements.Measurement(measurements.Subset([0, 2, 4, 6]), NOISE)
@@ -49,6 +50,7 @@ def test_functions_give_what_the_objects_give(key):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_function_of_members_and_innovations_is_a_filter(key):
     def kick(key, members, innovations, gain=0.5):
         return members + gain * innovations.mean()

@@ -135,6 +135,7 @@ def test_through_a_run(name):
     check(loss_of(*FILTERS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(FILTERS | SLOW, ("ienkf",)))
 def test_of_runs_side_by_side(name):
     """Two under `vmap`, where a `cond` is both of its branches: the slopes are those of each alone."""
@@ -149,6 +150,7 @@ def test_of_runs_side_by_side(name):
 RELAXED = {"letkf, relaxed": (lambda a: filters.LETKF(2.0, Inflation(rtps=a / 2)), FEW)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often({**RELAXED, **FILTERS, **SLOW}, ("letkf, relaxed",)))
 def test_where_a_component_has_no_spread(name):
     """All members agree on it, so no square root of its variance has a slope."""
@@ -230,6 +232,7 @@ def test_through_smoothers(name):
     check(lambda numbers: smoothed(name, *given, numbers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "guidance",
     [InflatedNoise, pytest.param(lambda gamma: MMPS(2), marks=pytest.mark.slow)],

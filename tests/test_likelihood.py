@@ -123,6 +123,7 @@ def test_of_particles_is_that_of_the_kalman_filter():
     assert particles == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_noise_that_depends_on_the_value_is_that_of_the_mean():
     members, values = np.asarray([[1.0, 3.0], [3.0, 5.0], [2.0, 7.0]]), np.asarray([2.5, 4.0])

@@ -48,6 +48,7 @@ def run(filter, first, last, start=None, key=KEY, steps=2):
     return assimilate(key, filter, MODEL, SENSOR, z, MEMBERS if start is None else None, start=start)
 
 
+@pytest.mark.quick_cases("weights")
 @pytest.mark.parametrize("remembering", often(FILTERS, [name for name in FILTERS if name != "a network"]))
 def test_cycles_one_by_one_are_those_of_one_call(remembering, tmp_path):
     """Through a file after each cycle; what a filter remembers goes on too."""
@@ -68,6 +69,7 @@ def test_cycles_one_by_one_are_those_of_one_call(remembering, tmp_path):
     assert (int(now.step), int(now.cycle)) == (12, 6)
 
 
+@pytest.mark.slow
 def test_step_numbers_are_those_of_the_whole_run():
     filter, steps = FILTERS["an inflation"], np.array([1, 2, 4, 4, 7, 9])
     whole = run(filter, 0, 6, steps=steps)

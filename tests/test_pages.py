@@ -53,6 +53,7 @@ def test_every_page_with_a_block_is_run_somewhere():
         assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
 
 
+@pytest.mark.quick_cases("docs/masf.md", "docs/measurements.md")
 @pytest.mark.parametrize("page", [*QUICK, *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW)])
 def test_blocks_run(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

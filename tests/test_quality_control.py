@@ -114,6 +114,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.quick_cases("particle")
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_faulty_sensor_changes_nothing(name, key):
     """NaN, ±Inf and 10^6 times the range give the analysis, bit for bit, of the value not being there."""
@@ -165,6 +166,7 @@ class Counter:
         return 0.9 * x
 
 
+@pytest.mark.slow
 def test_moving_masks_and_thresholds_share_one_compilation(key):
     counter = Counter()
     dynamics = Function(counter, (STATE,))

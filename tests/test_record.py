@@ -49,12 +49,14 @@ def assert_same(result, expected):
     np.testing.assert_array_equal(result.final.ensemble, expected.final.ensemble)
 
 
+@pytest.mark.quick_cases("23")
 @pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 5, 23])
 def test_a_simulation_is_the_twin_that_simulate_makes(whole, tmp_path, chunk):
     assert_same(run(chunk=chunk, save_to=tmp_path / "run"), whole)
     assert_same(run(chunk=chunk), whole)
 
 
+@pytest.mark.quick_cases("False")
 @pytest.mark.parametrize("simulated", [True, False])
 def test_a_run_goes_on_where_it_was_ended(given, whole, tmp_path, simulated):
     """After each of its chunks in turn, and in the middle of writing one."""

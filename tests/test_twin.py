@@ -25,6 +25,7 @@ def test_truth_is_no_member_even_with_a_shared_key(key):
     assert np.abs(np.asarray(twin.truth[0]) - moved).max(1).min() > 1e-3
 
 
+@pytest.mark.quick_cases("float32")
 def test_truth_and_observations(dtype, key):
     model = Lorenz96(6)
     measurement = Measurement(Subset([1, 4]), Gaussian(0.5))

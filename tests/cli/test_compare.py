@@ -44,6 +44,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_masf_jax_run(finished, tmp_path):
     run = ["run", "filter=etkf", "filter.inflation=1.1", *SMALL, "seed=3", "figures=false"]
     assert main([*run, f"output_dir={tmp_path}"]) == 0

@@ -22,6 +22,7 @@ def run(folder, *overrides):
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result", often(["netcdf", "zarr"], ["zarr"]))
 def test_the_course_of_a_parameter_is_in_the_results(tmp_path, capsys, result):
     given = ["filter=etkf", "estimate.forcing={prior:[6,1]}", f"result={result}", "save=[mean]"]

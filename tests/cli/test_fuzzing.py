@@ -18,6 +18,7 @@ MORE = {"netcdf": 10, "zarr": 6, "result": 6}
 """Inputs of kinds that each take a process: with the slow tests."""
 
 
+@pytest.mark.slow_cases("result-3", "overrides-30", "network-60")
 @pytest.mark.parametrize(
     ("kind", "cases"),
     [
@@ -35,6 +36,7 @@ def test_damaged_input_is_read_rightly_or_refused(kind, cases, tmp_path, monkeyp
 VALUES = st.text(max_size=30) | st.recursive(st.integers() | st.floats(), st.lists, max_leaves=5).map(str)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, derandomize=True, deadline=None)
 @given(
     key=st.sampled_from(["seed", "filter", "filter.radius", "save", "measurement.indices", "nothing", ""]),

@@ -24,6 +24,7 @@ ROUTES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(ROUTES, ("linearized",)))
 def test_the_route_is_in_the_results(name, tmp_path, capsys):
     assert main(["run", *PROBLEM, *ROUTES[name], f"output_dir={tmp_path}"]) == 0

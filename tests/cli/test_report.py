@@ -158,6 +158,7 @@ def test_the_scores_have_a_row_for_each_variable():
     assert dict(score_rows(numbers))["  3 more variables"] == "in metrics.json"
 
 
+@pytest.mark.slow
 def test_an_ensemble_too_wide_is_told_by_the_run_and_on_its_page(tmp_path, capsys):
     of_filter = ["filter=letkf", "filter.radius=4", "filter.inflation=1.1", "ensemble_size=12"]
     few = ["measurement=subset", "measurement.indices=[0,8,16,24,32]", "n_cycles=120", "burn_in=20"]

@@ -39,6 +39,7 @@ def test_presets_name_every_key_and_build(name):
     assert type(FILTERS.build(FILTERS.check(section))) is KINDS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(RUNS, ["enff"]))
 def test_two_cycles(name, tmp_path):
     problem = ["dynamics.n=8", "n_cycles=2", "burn_in=0", "ensemble_size=4", "measurement=every_second"]

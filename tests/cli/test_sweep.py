@@ -29,6 +29,7 @@ def test_mistakes_are_found_before_any_job_starts(tmp_path, capsys):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_joblib_sweep_ends_with_a_table(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -115,6 +115,7 @@ def test_a_tapered_ensemble_is_the_schur_product(points, x64):
     np.testing.assert_allclose(got, expected, atol=1e-6 if points <= 512 else 2e-3)
 
 
+@pytest.mark.quick_cases("3.0")
 @pytest.mark.parametrize("radius", [None, 3.0])
 def test_fourier_coordinates_in_one_program(radius, x64):
     """More members than components, or a taper: an FFT whose result LAPACK takes by columns."""
@@ -128,6 +129,7 @@ def test_fourier_coordinates_in_one_program(radius, x64):
     np.testing.assert_allclose(jax.jit(estimate)(ensemble), estimate(ensemble), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_smooth_tapered_covariance_draws_in_single_precision(key):
     """512 components with correlations far beyond a grid spacing: eigenvalues down to rounding."""
     points = 512

@@ -51,6 +51,7 @@ def analysed(members, local, x, angle):
     return denoiser.at_once(x, angle), one(x, angle), one.sample(jax.random.key(0), x, angle), left
 
 
+@pytest.mark.quick_cases("dense-scattered", "lists-scattered")
 @pytest.mark.parametrize("coordinates", [GRID, SCATTERED], ids=["grid", "scattered"])
 def test_moments_and_members_are_those_of_the_matrix(coordinates, of_kind, x64):
     members, mean, one, left = analysed(jnp.asarray(MEMBERS), of_kind(coordinates), X, ANGLE)

@@ -17,6 +17,7 @@ COUNT = 14_000
 made, fitted = eqx.filter_jit(vp_bridge), eqx.filter_jit(ensemble_kernel)
 
 
+@pytest.mark.quick_cases("1")
 @pytest.mark.parametrize("n", [1, 2])
 def test_kernel_forecasts_match_importance_sampling(n, key):
     """W2 to the reference is that between two references; plain steps come near only with many of them.
@@ -42,6 +43,7 @@ def test_kernel_forecasts_match_importance_sampling(n, key):
     assert wasserstein(plain, first) > 5 * noise
 
 
+@pytest.mark.slow
 def test_processes_have_one_posterior(key):
     """Bimodal forecast, H = identity: the measurement-aware and the VP bridge draw alike."""
     ensemble, _, r, z = bimodal_problem(1)

@@ -120,6 +120,7 @@ def draws(key, process, law, n_steps, count=N_DRAWS):
     return np.asarray(run(jax.random.split(key, count)), np.float64)
 
 
+@pytest.mark.slow
 def test_marginals_are_those_of_the_process(x64, key):
     """Over z ~ p(z | x0) the pinned law is the free one; and a reverse step from one time gives another's."""
     measurement, _, std, mean, _, z = mixing_problem()
@@ -159,6 +160,7 @@ def test_draws_of_the_exact_law_are_the_posterior_after_few_steps(key):
     assert np.linalg.norm(np.cov(sample.T) - exact_p) < 0.03 * np.linalg.norm(exact_p)
 
 
+@pytest.mark.slow
 def test_means_converge_to_it(key):
     """E[v_0 | X_t, z] and E[w | X_t, z] instead of draws: too little spread, by an amount that vanishes."""
     measurement, h, std, mean, p, z = mixing_problem()
@@ -293,6 +295,7 @@ def quadrature_heads(process):
     return heads
 
 
+@pytest.mark.slow
 def test_two_exact_heads_for_a_sigmoid_are_far_too_sure(x64, key):
     """The paper's route as it is: .70 ± .11, where the posterior is .81 ± .40 (docs/masf.md)."""
     z = 1 / (1 + np.exp(-1.4))

@@ -54,6 +54,7 @@ MEAN, SPREAD = 4 / np.sqrt(COUNT), 4 / np.sqrt(2 * COUNT)
 """Four standard errors of a mean, over the spread, and of a spread, relative."""
 
 
+@pytest.mark.quick_cases("0.2-0.1-None-0.0576")
 @pytest.mark.parametrize(("z", "std", "mean", "spread"), [(2.0, 1.0, 1.387, 0.478), (0.2, 0.1, None, 0.0576)])
 def test_both_scales_one_count_the_measurement_twice(z, std, mean, spread, key):
     """P = σ = 1, z = 2: 1.39 ± .48 instead of 1.00 ± .71; P = 1, σ = .1: spread σ/√3 instead of .0995."""
@@ -110,6 +111,7 @@ def test_the_papers_scales(key):
     assert sample.std() < 0.5 < np.sqrt(0.5)
 
 
+@pytest.mark.slow
 def test_without_guidance_it_draws_from_the_forecast(key):
     """Guidance scale 0: the reverse process from a noised member gives the forecast back."""
     times = time_grid(150, "quadratic", 0.992)

@@ -185,6 +185,7 @@ def build(operator, std=1.0, n=N):
     return measurement_aware(measurement, jnp.zeros(out), jnp.ones(out, bool), jnp.zeros(n), jnp.ones(()))
 
 
+@pytest.mark.quick_cases("-0.25")
 @pytest.mark.parametrize("eigenvalue", [1.5, -0.25])
 def test_an_eigenvalue_outside_the_unit_interval_is_named(eigenvalue):
     values = np.asarray([eigenvalue, 0.1, 0.5, 0.5, 0.9, 1.0])

@@ -68,6 +68,7 @@ def simulated(keys, process, v0, times):
     return jax.vmap(lambda key: forward_sde(key, process, v0, times))(keys)
 
 
+@pytest.mark.quick_cases("measurement-aware fourier")
 @pytest.mark.parametrize("name", often(NAMES, NAMES[::2]))
 def test_the_simulated_equation_has_the_moments_of_the_process(name, key):
     chosen, n = bare(process(name)), 6_000

@@ -91,6 +91,7 @@ def test_a_heun_step_of_the_probability_flow_is_of_second_order(x64):
     assert 3.5 < errors[0] / errors[1] < 4.5
 
 
+@pytest.mark.slow
 def test_an_euler_step_is_a_plain_step_of_the_bridge():
     """At four steps both are far from the posterior, and equally so."""
     process, denoiser, _, covariance = linear_gaussian()
@@ -165,6 +166,7 @@ def test_the_guided_equation_has_the_known_bias():
         np.testing.assert_allclose([v.mean(), v.std()], [1.387, 0.478], atol=0.04)
 
 
+@pytest.mark.slow
 def test_importing_the_processes_does_not_import_diffrax():
     code = "import sys, masf_jax.diffusion; print('diffrax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

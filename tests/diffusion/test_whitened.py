@@ -145,6 +145,7 @@ def test_structured_coordinates_diagonalise_the_measurement(name, dtype):
     np.testing.assert_allclose(projected, expected, atol=tolerance * largest * np.linalg.norm(innovation))
 
 
+@pytest.mark.quick_cases("arctan-of-dense")
 @pytest.mark.parametrize("name", ["arctan", "saturating-speed", "arctan-of-dense"])
 def test_a_tangent_elsewhere_is_the_measurement_of_its_own_linear_operator(name):
     """Linearised at x̂, H is J x + (H(x̂) - J x̂): the problem of the dense J with z moved by the constant."""
@@ -214,6 +215,7 @@ def exponential_covariance(n, seed=0):
     return spread[:, None] * np.exp(-np.abs(points[:, None] - points[None, :])) * spread[None, :]
 
 
+@pytest.mark.quick_cases("coarsen-field-True")
 @pytest.mark.parametrize(
     ("name", "forced"),
     [

@@ -80,6 +80,7 @@ def test_taylor_green_vortices_decay_exactly(shape, length):
     np.testing.assert_allclose(end, start * np.exp(-((k**2 + l**2) / 20 + 0.1) * 2.0), atol=1e-12)
 
 
+@pytest.mark.quick_cases("etdrk2")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("stepper", STEPPERS)
 def test_steppers_converge_at_their_order_and_conserve_energy_and_enstrophy_to_it(stepper, key):
@@ -102,6 +103,7 @@ def test_steppers_converge_at_their_order_and_conserve_energy_and_enstrophy_to_i
     assert (drifts[2] < drifts[0] * 4.0 ** (0.75 - order) + 1e-12).all(), drifts
 
 
+@pytest.mark.quick_cases("cnab2")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("stepper", STEPPERS)
 def test_order_with_viscosity_drag_and_forcing(stepper, key):
@@ -146,6 +148,7 @@ def test_right_hand_side_is_the_textbook_one(key):
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_mean_flow_carries_the_vortices_and_decays_by_drag(key):
     model = Kolmogorov((32, 48), 100.0, 0.2, length=(4.0, 6.0), drag=0.0, forcing=0.0, n_inner=40)
@@ -199,6 +202,7 @@ def test_stays_stable_and_divergence_free_at_the_paper_setup(dealias, key):
         assert e[20] < 0.5 * e[10]  # viscosity wins at the cut-off: no pile-up of energy there
 
 
+@pytest.mark.slow
 def test_members_together_equal_members_alone(key):
     model = Kolmogorov(32, n_inner=5)
     x = initial(model, jax.random.split(key, 3))
@@ -378,6 +382,7 @@ def test_coordinates_are_in_grid_points():
     assert oblong.period == (64.0, 32.0)
 
 
+@pytest.mark.slow
 def test_letkf_runs_on_the_grid_mask(key):
     model = Kolmogorov(64)
     mask = grid_stride(model.state_shape, 10)

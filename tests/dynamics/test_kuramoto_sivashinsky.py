@@ -28,6 +28,7 @@ def test_small_waves_grow_at_the_linear_rate(mode):
     np.testing.assert_allclose(u, 1e-9 * growth * wave, atol=1e-9 * growth * 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_mean_is_conserved_and_the_state_stays_bounded(key):
     model = KuramotoSivashinsky(64, 22.0, dt=0.25)
@@ -49,6 +50,7 @@ def test_galilean_invariance(key):
     np.testing.assert_allclose(moved - c, jnp.roll(run(model, u0, 20), 1), atol=1e-5)
 
 
+@pytest.mark.quick_cases("float32")
 def test_types_follow_the_state(dtype, key):
     model = KuramotoSivashinsky(32, 22.0)
     u = model.initial_state(key)

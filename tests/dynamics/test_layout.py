@@ -30,6 +30,7 @@ ZERO = jnp.asarray(0, jnp.int32)
 forecast = eqx.filter_jit(advance)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_batches_change_no_result_of_a_random_flow(key):
     model = Kolmogorov(16, forcing_waves=2, n_inner=2, random_forcing=0.1, stepper="etdrk2")
@@ -39,6 +40,7 @@ def test_batches_change_no_result_of_a_random_flow(key):
     np.testing.assert_allclose(forecast(model, x, ZERO, key, 2, MemberLayout(2)), whole, atol=1e-13)
 
 
+@pytest.mark.quick_cases("9-4")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("size", "n_steps"), [(1, 4), (3, 1), (3, "traced"), (9, 4)])
 def test_noise_of_a_member_does_not_depend_on_its_batch(size, n_steps, key):
@@ -74,6 +76,7 @@ def test_members_without_an_even_share_do_not_go_one_by_one(members, size):
     assert program(x, MemberLayout()).pretty_print() == program(x, MemberLayout(size)).pretty_print()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_spin_up_in_batches(key):
     model = ModelError(Linear(0.5 * np.eye(3), initial_mean=2.0), 0.1)
@@ -82,6 +85,7 @@ def test_spin_up_in_batches(key):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_assimilation_in_batches(key):
     model = Lorenz63()
@@ -93,6 +97,7 @@ def test_assimilation_in_batches(key):
     np.testing.assert_allclose(batched.final.ensemble, whole.final.ensemble, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_batches_bound_the_memory(key):
     """Work space of one batch, and nothing that grows with the number of members."""
     model = Kolmogorov(32, n_inner=2, stepper="etdrk2")
@@ -107,6 +112,7 @@ def test_batches_bound_the_memory(key):
     assert work(64, 4) - work(32, 4) < 1.1 * (4 * 2 * 32**2) * (64 - 32)  # one state per member more
 
 
+@pytest.mark.slow
 def test_gradients_go_through_batches(key):
     model = Lorenz63()
     x = jax.random.normal(key, (4, 3))

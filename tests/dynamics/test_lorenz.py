@@ -27,6 +27,7 @@ def test_lorenz63_fixed_points(sign):
     np.testing.assert_allclose(step(model, point), point, atol=1e-13)
 
 
+@pytest.mark.quick_cases("float32")
 def test_lorenz96_against_a_plain_loop(dtype, key):
     n = 7
     model = Lorenz96(n, forcing=5.0)
@@ -37,6 +38,7 @@ def test_lorenz96_against_a_plain_loop(dtype, key):
     assert step(model, x).dtype == dtype
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("n", often([4, 7, 8, 40], [7]))
 def test_lorenz96_closes_its_ring_once_for_all_stages(n, key):
@@ -58,6 +60,7 @@ def test_lorenz96_advection_conserves_energy(key):
     assert float(jnp.abs(tendency + x).max()) > 1.0  # the advection itself is not zero
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_lorenz96_is_equivariant_under_rotation_of_the_ring(key):
     x = 3.0 * jax.random.normal(key, (12,))
@@ -80,6 +83,7 @@ def test_lorenz96_trajectory_against_scipy(key):
     np.testing.assert_allclose(x, reference.y[:, -1], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_lorenz96_large_step_is_local():
     """A step of 10⁵ variables equals the small model on a repeated pattern."""
     x = jnp.linspace(-3.0, 8.0, 10)
@@ -87,6 +91,7 @@ def test_lorenz96_large_step_is_local():
     np.testing.assert_allclose(large, np.tile(step(Lorenz96(10), x), 10_000), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_parameters_are_leaves_and_differentiable():
     x = jnp.arange(8.0)
@@ -121,6 +126,7 @@ class Damped(Lorenz96):
         return super().tendency(x, time) - 0.1 * x**3
 
 
+@pytest.mark.slow
 def test_a_subclass_with_another_tendency_steps_by_it(key):
     x = jax.random.normal(key, (12,))
     model = Damped(12)

@@ -20,6 +20,7 @@ def test_variance_grows_as_std_squared_times_time(dtype, key):
     assert np.all(np.abs(np.asarray(x).mean(0)) < 4 * std * np.sqrt(10 / n))
 
 
+@pytest.mark.quick_cases("float64")
 def test_step_noise_variance_and_mean_step(dtype):
     inner = Lorenz96(8)
     model = ModelError(ModelError(inner, 0.3), 0.4)
@@ -32,6 +33,7 @@ def test_step_noise_variance_and_mean_step(dtype):
     assert model.initial_state(jax.random.key(0)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_each_member_and_step_draws_its_own_noise(key):
     model = ModelError(Linear(np.eye(3)), 1.0)
     first = advance(model, jnp.zeros((4, 3)), jnp.asarray(0, jnp.int32), key, 1)

@@ -37,6 +37,7 @@ def commands(tmp_path, monkeypatch):
     return {name: shlex.split(line)[1:] for line, name in lines}
 
 
+@pytest.mark.quick_cases("torch_model")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_of_each(commands, name):
     if name == "torch_model" and importlib.util.find_spec("torch") is None:
@@ -51,6 +52,7 @@ def test_a_step_of_each(commands, name):
         np.testing.assert_allclose(out, 0.9 * states)
 
 
+@pytest.mark.slow
 def test_the_command_of_numpy_runs(commands, capsys):
     few = ["n_cycles=4", "burn_in=0", "figures=false", "compilation_cache=false"]
     given = [each for each in commands["numpy_model"] if not each.startswith("n_cycles")]
@@ -69,6 +71,7 @@ def test_what_needs_a_derivative_refuses_a_black_box():
         smoothers.FourDVar(1.0)(jnp.zeros(2), model, sensor, observations)
 
 
+@pytest.mark.slow
 def test_the_network_has_derivatives_and_every_filter_runs():
     block = re.findall(r"```python\n(import equinox.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
     names: dict = {}
@@ -86,6 +89,7 @@ def test_the_network_has_derivatives_and_every_filter_runs():
         assert np.isfinite(model.sample_climatology(key)).all()
 
 
+@pytest.mark.slow
 def test_logarithms_stay_positive_where_the_quantity_itself_does_not():
     block = re.findall(
         r"```python\n([^`]*def of_logarithms.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL

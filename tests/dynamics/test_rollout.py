@@ -31,6 +31,7 @@ def test_rollout_keeps_every_nth_state_and_leaves_out_the_first(dtype, key):
     np.testing.assert_allclose(later, x[1:], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_advance_traced_and_static_counts_agree(key):
     model = ModelError(Linear(0.9 * np.eye(8)), 0.5)
@@ -42,6 +43,7 @@ def test_advance_traced_and_static_counts_agree(key):
     np.testing.assert_allclose(two, advance(model, x, steps(4), key, 3), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_spin_up_reaches_the_attractor(key):
     ensemble = spun_up_ensemble(Lorenz63(), key, 64)
     assert ensemble.shape == (64, 3)
@@ -51,6 +53,7 @@ def test_spin_up_reaches_the_attractor(key):
     assert z.min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_climatology_moments_of_an_autoregression(key):
     """x' = A x + ξ with known stationary covariance; errors within 5 standard errors of correlated draws."""
@@ -65,6 +68,7 @@ def test_climatology_moments_of_an_autoregression(key):
     np.testing.assert_allclose(moments.covariance, expected, atol=5 * np.sqrt(2 / 32_000))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_climatology_of_a_fixed_orbit_is_exact(key):
     """x alternates between 1e3 + 1 and 1e3 - 1: mean 1e3, variance 1 (N/(N-1)), no cancellation."""
@@ -74,6 +78,7 @@ def test_climatology_of_a_fixed_orbit_is_exact(key):
     np.testing.assert_allclose(moments.covariance, [[320 / 319]], rtol=1e-12)
 
 
+@pytest.mark.quick_cases("float64")
 def test_linear_model(dtype, key):
     model = Linear([[0.0, 1.0], [-1.0, 0.0]], initial_mean=3.0, initial_std=0.1)
     np.testing.assert_allclose(model(jnp.asarray([1.0, 2.0]), jnp.asarray(0.0), None), [2.0, -1.0])

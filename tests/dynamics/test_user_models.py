@@ -37,6 +37,7 @@ def run(model, key, n_cycles=5, steps=2):
     return assimilate(key, ETKF(), model, MEASUREMENT, twin.observations, ensemble, scores=())
 
 
+@pytest.mark.quick_cases("float32")
 def test_numpy_model_equals_the_jax_one_through_a_whole_run(dtype, key):
     """Under jit, vmap over members and scan over cycles, time passed on."""
     calls = []
@@ -52,6 +53,7 @@ def test_numpy_model_equals_the_jax_one_through_a_whole_run(dtype, key):
     assert len(calls) == 10  # all members in one call a step
 
 
+@pytest.mark.slow
 def test_black_box_under_two_vmaps(key):
     model = BlackBox(numpy_model, (4,))
     x = jax.random.normal(key, (3, 5, 4))
@@ -100,6 +102,7 @@ def test_an_exception_of_the_host_reaches_the_user(key):
     assert len(str(raised.value)) < 400
 
 
+@pytest.mark.slow
 def test_a_function_of_one_member_is_told_what_it_is_given(key):
     """By its shape, where it returns one; by what it was given, where it fails."""
 
@@ -138,6 +141,7 @@ def test_members_have_parameters_of_their_own(key):
         jax.grad(lambda d: model.with_numbers(drag=d)(x[0], 0.0, None).sum())(0.5)
 
 
+@pytest.mark.slow
 def test_a_number_of_a_host_model_is_estimated_with_the_state():
     """As it is of the same model in jax.numpy; a number that is closed over is named."""
     rng = np.random.default_rng(0)

@@ -33,6 +33,7 @@ TRANSFORMED = {
 }
 
 
+@pytest.mark.quick_cases("grad", "jit", "scan")
 @pytest.mark.parametrize("name", TRANSFORMED)
 def test_double_precision_survives_transformations(name):
     found, expected = TRANSFORMED[name]()
@@ -52,6 +53,7 @@ def test_under_x64_float32_stays_and_float64_is_taken_as_it_is():
     assert exact(jnp.asarray(X, float)).dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_one_of_two_runs_and_nan_counts_as_lost():
     def chosen(rounding):
         return exactly_where(rounding, lambda _: 1, lambda _: 0)
@@ -63,6 +65,7 @@ def test_one_of_two_runs_and_nan_counts_as_lost():
     assert "select_n" not in primitives
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_modes_of_a_wide_matrix_are_its_singular_values():
     """Through S Sᵀ beyond some thousand columns: the same functions of I + S Sᵀ, without full rank too."""

@@ -27,6 +27,7 @@ def check(found, expected, dtype):
     np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-5)
 
 
+@pytest.mark.quick_cases("float32")
 def test_multiplicative(dtype):
     check(after(Inflation(multiplicative=1.3), dtype), ANALYSIS.mean(0) + 1.3 * dev(ANALYSIS), dtype)
 
@@ -36,6 +37,7 @@ def test_rtpp(dtype):
     check(after(Inflation(rtpp=0.3), dtype), expected, dtype)
 
 
+@pytest.mark.quick_cases("float64")
 def test_rtps(dtype):
     sf, sa = FORECAST.std(0), ANALYSIS.std(0)
     found = after(Inflation(rtps=0.6), dtype)
@@ -44,6 +46,7 @@ def test_rtps(dtype):
     check(after(Inflation(rtps=1.0), dtype).std(0), sf, dtype)
 
 
+@pytest.mark.slow
 def test_rtps_of_a_collapsed_component_stays_finite():
     flat = jnp.ones((4, 3))
     out = Inflation(rtps=0.5).after(
@@ -52,6 +55,7 @@ def test_rtps_of_a_collapsed_component_stays_finite():
     np.testing.assert_array_equal(out, flat)
 
 
+@pytest.mark.quick_cases("float64")
 def test_additive(dtype, key):
     std = np.linspace(0.5, 2.0, 8).reshape(2, 4)
     x = jnp.zeros((3000, 2, 4), dtype)
@@ -85,6 +89,7 @@ def test_neutral_values_cost_nothing():
     np.testing.assert_array_equal(after(inflation, "float32"), ANALYSIS.astype(np.float32))
 
 
+@pytest.mark.quick_cases("float32-2.5")
 @pytest.mark.parametrize("truth", [1.0, 2.5])
 def test_adaptive_inflation_finds_the_missing_variance(truth, dtype):
     """Innovations of covariance λ S Sᵀ + I with known λ: the running estimate converges to it.
@@ -124,6 +129,7 @@ def test_adaptive_inflation_stays_where_innovations_say_nothing():
     np.testing.assert_allclose(last.variance, 0.01, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_adaptive_inflation_is_clipped():
     adaptive = AdaptiveInflation(std=3.0, lower=0.9, upper=3.0)
     y = jnp.asarray(RNG.normal(size=(10, 5)), jnp.float32)

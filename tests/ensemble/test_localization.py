@@ -73,6 +73,9 @@ GEOMETRIES = {
 }
 
 
+@pytest.mark.slow_cases(
+    "0.9-channel", "0.9-ring", "0.9-torus", "2.0-box", "2.0-line", "2.0-ring", "2.0-torus"
+)
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("radius", [0.9, 2.0, 7.0])
 def test_neighbour_lists_and_taper_against_brute_force(name, radius):

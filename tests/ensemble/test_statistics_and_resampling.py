@@ -17,6 +17,7 @@ from masf_jax.ensemble.statistics import (
 RNG = np.random.default_rng(3)
 
 
+@pytest.mark.quick_cases("float32")
 def test_moments(dtype):
     x = RNG.normal(3.0, 2.0, size=(7, 2, 3))
     members = jnp.asarray(x, dtype)
@@ -31,6 +32,7 @@ def test_moments(dtype):
     np.testing.assert_allclose(equal[1], x.var(0, ddof=1), rtol=10 * rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_weighted_moments():
     x, w = RNG.normal(size=(5, 4)), np.asarray([0.5, 0.2, 0.2, 0.1, 0.0])
@@ -42,11 +44,13 @@ def test_weighted_moments():
     np.testing.assert_array_equal(variance, 0.0)
 
 
+@pytest.mark.slow
 def test_effective_sample_size():
     np.testing.assert_allclose(effective_sample_size(jnp.log(jnp.full((8,), 0.125))), 8.0, rtol=1e-6)
     np.testing.assert_allclose(effective_sample_size(jnp.log(jnp.asarray([0.5, 0.5, 0.0]))), 2.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_systematic_resampling_is_unbiased_and_even(key):
     """Each member appears ⌊N w⌋ or ⌈N w⌉ times, N w times on average."""
     weights = np.asarray([0.4, 0.05, 0.0, 0.25, 0.01, 0.2, 0.09, 0.0])
@@ -61,11 +65,13 @@ def test_systematic_resampling_is_unbiased_and_even(key):
     assert np.all(np.abs(counts.mean(0) - n * weights) < 4 * 0.5 / np.sqrt(draws))
 
 
+@pytest.mark.quick_cases("float32")
 def test_systematic_resampling_of_equal_weights_keeps_everyone(dtype, key):
     index = systematic(key, jnp.full((1000,), 1e-3))
     assert np.unique(np.asarray(index)).size >= 998  # a round-off at a boundary may take a neighbour
 
 
+@pytest.mark.slow
 def test_systematic_resampling_survives_round_off(key):
     """Weights that sum to less or more than one still give indices inside."""
     for total in (0.9, 1.1):

@@ -27,6 +27,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.quick_cases("float64-scattered")
 @pytest.mark.parametrize("name", GRIDS)
 def test_products_and_draws_are_the_matrixs(name, dtype, key):
     coordinates, shape, radius = GRIDS[name]
@@ -67,6 +68,7 @@ def test_no_localisation_is_one_shared_value(key):
     np.testing.assert_allclose(draw, draw[0, 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_products_of_a_large_ring_need_no_matrix():
     n = 1_000_000
     operator = taper(Coordinates.grid((n,), (float(n),)), (n,), 5.0)

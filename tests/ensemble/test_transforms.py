@@ -33,6 +33,7 @@ def test_rotation_is_orthogonal_and_keeps_the_mean(n, dtype, key):
     np.testing.assert_allclose(np.ones(n) @ omega, 1.0, atol=tolerance)
 
 
+@pytest.mark.quick_cases("7")
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_random_orthogonal_is_the_same_under_vmap(key, n):
     """There by reflections of its own: many QRs at once may hang (docs/performance.md)."""
@@ -80,6 +81,9 @@ def matrices(kind, n, m, batch, rng):
     return np.eye(n) + s @ np.swapaxes(s, 1, 2)
 
 
+@pytest.mark.slow_cases(
+    "float32-2-1-weak", "float32-20-30-weak", "float32-7-4-weak", "float64-2-1-weak", "float64-20-30-weak"
+)
 @pytest.mark.parametrize("kind", ["weak", "typical", "strong", "graded", "mixed", "zero"])
 @pytest.mark.parametrize(("n", "m"), [(7, 4), (20, 30), (2, 1)])
 def test_inverse_and_inverse_sqrt_against_eigh(kind, n, m, dtype):
@@ -105,6 +109,7 @@ def test_inverse_and_inverse_sqrt_against_eigh(kind, n, m, dtype):
     assert not np.asarray(root)[2].any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_solves_under_vmap_equal_single_ones():
     """Over a mapped batch, one entry of which needs the fallback."""

@@ -16,6 +16,7 @@ from masf_jax.measurements import CorrelatedGaussian, Linear, Measurement
 N_DRAWS = 50_000
 
 
+@pytest.mark.quick_cases("tall-3", "wide-3")
 @pytest.mark.parametrize("n_steps", [1, 3])
 @pytest.mark.parametrize("name", SIZES)
 def test_corrected_steps_draw_from_the_posterior(name, n_steps, textbook, key):
@@ -28,6 +29,7 @@ def test_corrected_steps_draw_from_the_posterior(name, n_steps, textbook, key):
     assert error < min(0.02, 2.5 * noise)
 
 
+@pytest.mark.slow
 def test_double_precision_too(x64, textbook, key):
     h, r, mean, p, z, centre, scale = random_problem(*SIZES["rank-deficient"])
     process = process_of(h, r, z, centre, scale)
@@ -38,6 +40,7 @@ def test_double_precision_too(x64, textbook, key):
     assert error < min(0.02, 2.5 * noise)
 
 
+@pytest.mark.slow
 def test_plain_steps_lose_spread_in_first_order(textbook, key):
     """Without the correction the covariance is too small, by an amount that halves with the step."""
     h, r, mean, p, z, centre, scale = random_problem(*SIZES["wide"])
@@ -72,6 +75,7 @@ def test_measurement_aware_process_has_the_same_posterior(textbook, key):
         assert error < 2.5 * noise
 
 
+@pytest.mark.slow
 def test_one_step_from_members_is_the_enkf_with_perturbed_measurements(key):
     """Given the ensemble, both updates of a member are Gaussian with the same mean and covariance.
 

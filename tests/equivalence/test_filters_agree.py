@@ -91,6 +91,7 @@ def close(a, b, atol):
         np.testing.assert_allclose(x, y, atol=atol)
 
 
+@pytest.mark.quick_cases("climatology", "etkf", "letkf-eigh")
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.usefixtures("x64")
 def test_nothing_measured_leaves_the_forecast_bit_for_bit(name, key):
@@ -110,6 +111,9 @@ def test_nothing_measured_leaves_the_forecast_bit_for_bit(name, key):
         assert np.isfinite(np.asarray(y)).all()
 
 
+@pytest.mark.quick_cases(
+    "climatology-*", "enkf-diagonal", "ensrf-local-full", "etkf-diagonal", "letkf-eigh-full", "letkf-full"
+)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("noise", ["diagonal", "full"])
 @pytest.mark.parametrize("name", FILTERS)
@@ -139,6 +143,7 @@ def test_masked_values_are_as_if_never_measured(name, noise, key):
         close(masked, smaller, 1e-10)
 
 
+@pytest.mark.quick_cases("float64-sparse")
 def test_global_letkf_is_the_etkf(dtype, route, key):
     """Infinite radius, both solvers; a nonlinear operator of several channels too."""
     tolerance = {"float64": {"eigh": 1e-10, "cg": 1e-9}, "float32": {"eigh": 1e-4, "cg": 1e-4}}[dtype]
@@ -149,6 +154,7 @@ def test_global_letkf_is_the_etkf(dtype, route, key):
         np.testing.assert_allclose(found.ensemble, expected.ensemble, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_global_letkf_with_correlated_noise_is_the_etkf(key):
     h = np.random.default_rng(2).normal(size=(3, N))
@@ -158,6 +164,7 @@ def test_global_letkf_with_correlated_noise_is_the_etkf(key):
     np.testing.assert_allclose(found.ensemble, expected.ensemble, atol=1e-9)
 
 
+@pytest.mark.quick_cases("10")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("m", [4, N])
 def test_ensrf_and_rotated_etkf_share_the_etkfs_moments(m, key):
@@ -187,6 +194,7 @@ def route(request, monkeypatch):
     return check
 
 
+@pytest.mark.quick_cases("sparse-cg")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("solver", ["cg", "eigh"])
 def test_letkf_against_a_loop_over_grid_points(solver, route, key):
@@ -231,6 +239,7 @@ def test_local_ensrf_against_a_loop(key):
     np.testing.assert_allclose(state.ensemble, x, atol=1e-10)
 
 
+@pytest.mark.quick_cases("dense")
 @pytest.mark.usefixtures("x64")
 def test_letkf_batches_change_nothing(route, key):
     measurement = Measurement(Identity(), Gaussian(STD))
@@ -252,6 +261,7 @@ class Channels(Linear):
         return Lorenz96(5).coordinates
 
 
+@pytest.mark.quick_cases("sparse-ensrf")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("make", [lambda: LETKF(1.5), lambda: EnSRF(radius=1.5)], ids=["letkf", "ensrf"])
 def test_channels_share_their_grid_point(make, route, key):
@@ -275,6 +285,7 @@ def test_channels_share_their_grid_point(make, route, key):
     np.testing.assert_allclose(one.ensemble, two.ensemble, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_relaxation_is_towards_the_forecast_before_inflation(key):
     """Prior inflation 1.5 with RTPP: the anomalies mixed in are the forecast's own."""

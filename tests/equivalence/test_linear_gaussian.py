@@ -71,6 +71,7 @@ def test_kalman_filter_starts_from_the_ensemble_by_default(problem, key):
     np.testing.assert_allclose(state.covariance, np.cov(x.T), rtol=1e-12)
 
 
+@pytest.mark.quick_cases("ensrf")
 @pytest.mark.parametrize("filter", [EnKF(), ETKF(), EnSRF()], ids=["enkf", "etkf", "ensrf"])
 def test_ensemble_filters_agree_within_monte_carlo_error(filter, problem, textbook, key):
     """One analysis of N = 5000 draws of the prior, against the oracle with the true prior.
@@ -94,6 +95,7 @@ def test_ensemble_filters_agree_within_monte_carlo_error(filter, problem, textbo
     assert np.abs(mean - problem.mean).max() > 10 * np.abs(x.mean(0) - mean).max()  # it did something
 
 
+@pytest.mark.quick_cases("40-etkf", "40-ensrf", "8-ensrf")
 @pytest.mark.parametrize("filter", [ETKF(), ETKF(rotation=True), EnSRF()], ids=["etkf", "etkf-rot", "ensrf"])
 @pytest.mark.parametrize("n_members", [3, 8, 40])
 def test_square_root_filters_are_exact_in_their_sample_moments(filter, n_members, problem, textbook, key):
@@ -107,6 +109,7 @@ def test_square_root_filters_are_exact_in_their_sample_moments(filter, n_members
     np.testing.assert_allclose(np.cov(np.asarray(state.ensemble).T), covariance, atol=1e-10)
 
 
+@pytest.mark.quick_cases("12")
 @pytest.mark.parametrize("n_members", [3, 4, 12])
 def test_enkf_is_the_textbook_formula_in_both_branches(n_members, problem, key):
     """N ≤ m solves in ensemble space, N > m in measurement space; noise drawn as documented."""
@@ -140,6 +143,7 @@ def test_particle_filter_agrees_with_the_oracle(problem, textbook, key):
     np.testing.assert_allclose(jnp.exp(state.log_weights).sum(), 1.0, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_particle_filter_over_cycles_with_resampling(problem, textbook, key):
     """Three cycles with model error, resampled: twice the standard error, accumulated."""
     dynamics, measurement = parts(problem)
@@ -166,6 +170,7 @@ def test_particle_filter_over_cycles_with_resampling(problem, textbook, key):
     np.testing.assert_array_equal(out.final.log_weights, np.full(n, -np.log(n)))
 
 
+@pytest.mark.slow
 def test_particle_regularisation_adds_the_bandwidth_covariance(problem, key):
     """Equal likelihoods, forced resampling: variance grows by h², h = c N^{-1/(n+4)}; both branches."""
     x = sample(problem, 4000)

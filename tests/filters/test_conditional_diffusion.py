@@ -24,6 +24,7 @@ MEMBERS = np.asarray([[0.0, 0.0], [2.0, 1.0], [-1.0, 3.0], [0.5, -2.0]])
 WEIGHTS = np.asarray([0.1, 0.5, 0.25, 0.15])
 
 
+@pytest.mark.quick_cases("0.3-None")
 @pytest.mark.parametrize(("h", "h_max"), [(0.3, 6.0), (0.05, 2.0), (0.8, 0.8), (0.3, None)])
 def test_the_flow_ends_in_the_mixture(h, h_max, key):
     """Without h_max: the draws without a flow."""
@@ -47,6 +48,7 @@ def test_the_flow_ends_in_the_mixture(h, h_max, key):
         np.testing.assert_allclose(inside.std(0), h, rtol=0.05)
 
 
+@pytest.mark.quick_cases("False")
 @pytest.mark.parametrize("flow", [True, False])
 def test_the_filters_law_for_a_gaussian_forecast(x64, flow):
     """Mean and variance with the bandwidths added to noise and forecast; without them: .8 and .2."""
@@ -79,6 +81,7 @@ def test_it_finds_both_modes(key):
     assert np.abs(np.abs(found) - 1).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_cross_validation_maximises_the_left_out_likelihood(x64):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 2))
@@ -118,6 +121,7 @@ def test_refused(name):
         ConditionalDiffusion(**REFUSED[name])
 
 
+@pytest.mark.slow
 def test_a_missing_value_says_nothing_of_its_component(key):
     """Whatever stands there: the component keeps the forecast's mean."""
     members = jax.random.normal(key, (2000, 2)) + jnp.asarray([[0.0, 5.0]])

@@ -59,6 +59,7 @@ def test_its_law_for_a_gaussian_forecast_is_that_of_its_linear_steps(path, x64):
     assert found.variance[0] == pytest.approx(variance, rel=0.15)
 
 
+@pytest.mark.slow
 def test_without_guidance_it_draws_from_the_forecast_mixture(x64):
     n = 1000
     members = jnp.asarray(3 + 0.5 * norm.ppf((np.arange(n) + 0.5) / n)[:, None])
@@ -88,6 +89,7 @@ def test_its_bias_where_the_posterior_is_known(path, noise, guidance, posterior,
     assert posterior == pytest.approx((2 / (1 + noise), noise / (1 + noise)), abs=6e-4)
 
 
+@pytest.mark.slow
 def test_the_path_starts_at_the_last_analysis():
     """A cycle without measurements makes its forecast the analysis that the next one starts from."""
     model, measurement = Linear(np.asarray([[GROWTH]])), Measurement(Identity(), Gaussian(1.0))

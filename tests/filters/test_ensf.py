@@ -109,6 +109,7 @@ def test_batches_hold_the_own_member_and_others(key):
         np.testing.assert_allclose(at[size], members, atol=2)  # from p_1 everyone comes home
 
 
+@pytest.mark.slow
 def test_the_prior_score_is_the_noised_mixtures(x64, key):
     members, x = jax.random.normal(key, (5, 3)), jnp.asarray([0.3, -0.2, 1.0])
     t = jnp.asarray(0.4)

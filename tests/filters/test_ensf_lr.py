@@ -43,6 +43,7 @@ def test_where_all_is_measured_it_is_ensf(key):
     np.testing.assert_array_equal(one, analysed(EnSF(sampler=SAMPLER), members, measurement, z))
 
 
+@pytest.mark.slow
 def test_weights_of_a_batch_see_measured_components_only(key, x64):
     """Unmeasured components that lie elsewhere change nothing in the measured ones."""
     members = jax.random.normal(key, (8, 4))

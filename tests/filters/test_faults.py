@@ -193,6 +193,7 @@ CASES = [
 ]
 
 
+@pytest.mark.quick_cases("climatology", "kalman")
 @pytest.mark.parametrize(("name", "faults"), CASES, ids=[*FILTERS, *(None,) * len(VARIANTS)])
 def test_filter_by_fault(name, faults):
     wrong = []

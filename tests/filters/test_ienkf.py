@@ -37,6 +37,7 @@ def test_of_a_linear_model_it_is_the_etkf():
     np.testing.assert_array_equal(runs[1].analysis["ensemble"][3], runs[1].forecast["ensemble"][3])
 
 
+@pytest.mark.slow
 def test_the_mean_at_the_start_minimises_the_cost():
     """Against SciPy on the cost of the docstring; anomalies so small that differences are tangents."""
     dynamics, n_steps, key = Lorenz63(dt=0.01), 20, jax.random.key(2)

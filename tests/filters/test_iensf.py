@@ -30,6 +30,7 @@ def gaussian_members(n, covariance, seed=3):
     return draws @ np.linalg.cholesky(covariance).T
 
 
+@pytest.mark.quick_cases("diagonal")
 @pytest.mark.parametrize("name", often(LAWS, [name for name in LAWS if name != "mixture"]))
 def test_a_gaussian_forecast_gives_the_posterior(name, x64):
     case, n = LAWS[name], 200 if name == "mixture" else 400
@@ -51,6 +52,7 @@ def test_a_gaussian_forecast_gives_the_posterior(name, x64):
     assert error.max() < (0.3 if prior == "mixture" else 0.16)
 
 
+@pytest.mark.slow
 def test_the_diagonal_covariance_is_a_diagonal_matrix(x64, key):
     members = jnp.asarray(gaussian_members(50, np.diag([1.0, 4.0])))
     full = ensemble_gaussian(members)

@@ -299,6 +299,7 @@ SELDOM = ("etkf rotated", "particle resampled", "climatology", "optimal interpol
 SELDOM += ("ensf, all members", "iensf, ensemble", "enff, f2p", "score filter")
 
 
+@pytest.mark.quick_cases("enkf_n", "etkf", "letkf")
 @pytest.mark.parametrize("name", often(FILTERS, [name for name in FILTERS if name not in SELDOM]))
 def test_what_must_not_change_an_analysis(name):
     found, wrong = results(name), []
@@ -365,6 +366,7 @@ RINGS = {
 }
 
 
+@pytest.mark.quick_cases("ensrf")
 @pytest.mark.parametrize("name", often(LOCAL, ("letkf", "ensrf")))
 def test_what_must_not_change_a_localised_analysis(name, x64, key):
     """Members the same to 1e-6 deviations; places go along with components and sensors. One program."""

@@ -54,6 +54,7 @@ def own(filter):
     return same
 
 
+@pytest.mark.slow_cases("AmortisedMASF")
 @pytest.mark.parametrize("name", FILTERS)
 def test_prepared_and_spread_it_is_of_its_class(name):
     filter = own(FILTERS[name])

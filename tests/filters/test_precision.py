@@ -38,6 +38,14 @@ EXACT = {
 }
 
 
+@pytest.mark.slow_cases(
+    "correlated-12-5-enkf",
+    "correlated-12-5-ienkf",
+    "correlated-12-5-kalman",
+    "correlated-12-5-letkf",
+    "redundant-20-30-enkf",
+    "redundant-20-30-letkf",
+)
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(("kind", "n_members", "m"), [("redundant", 20, 30), ("correlated", 12, 5)])
 def test_the_posterior_in_float32(name, kind, n_members, m):
@@ -123,6 +131,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.quick_cases("enkf", "ensrf")
 @pytest.mark.parametrize("name", [name for name in EXACT if name != "letkf eigh"])
 def test_strange_numbers_give_finite_analyses(name):
     rng = np.random.default_rng(4)
@@ -158,6 +167,7 @@ def test_a_kalman_filter_keeps_small_variances_beside_large_ones():
     np.testing.assert_allclose(rows[0][1], rows[1][1], rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoother", often(["enks", "ienks"], ["enks"]))
 def test_smoothers(smoother):
     rng = np.random.default_rng(5)

@@ -57,6 +57,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(FILTERS, ["letkf reach"]))
 def test_another_radius_compiles_nothing(name, problem, traces, key):
     run(FILTERS[name](3.0), problem, key)
@@ -68,6 +69,7 @@ def test_another_radius_compiles_nothing(name, problem, traces, key):
     assert traces  # the counter counts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sparse")
 def test_another_radius_of_neighbour_lists_compiles_nothing(problem, traces, key):
     run(FILTERS["letkf reach"](3.0), problem, key)
@@ -85,6 +87,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "form"),
@@ -209,6 +212,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.quick_cases("letkf inflation")
 @pytest.mark.parametrize("name", NUMBERS)
 def test_one_program_for_a_list_of_values(name, problem, key):
     make, values = NUMBERS[name]

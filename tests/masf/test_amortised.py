@@ -90,6 +90,7 @@ def test_a_base_that_needs_the_model_and_its_window(key):
     assert np.abs(ours.forecast["mean"][1:] - ours.analysis["mean"][1:]).min() > 2e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "n_steps"), [("transported", 1), pytest.param("fresh", 3, marks=pytest.mark.slow)]
 )
@@ -103,6 +104,7 @@ def test_a_fresh_network_draws_the_base_filters_gaussian(members, n_steps, key):
     assert float(factor) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_members_keep_their_deviations_and_the_calibration_scales_them(key):
     dynamics, measurement, filter = l63(calibration=1.5)
     ensemble = forecast(key, dynamics)
@@ -158,6 +160,7 @@ def test_features_turn_with_the_ring_and_tell_what_was_measured(operator, key):
     np.testing.assert_allclose(np.sinh(seen[6])[measured], (spread * score)[measured], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_is_one_program_and_reports_its_factor(key):
     dynamics, measurement, filter = l63()
     twin = simulate(key, dynamics, measurement, 6, 25)
@@ -191,6 +194,7 @@ def test_it_must_be_prepared_and_its_base_have_equal_weights(key):
         AmortisedMASF(ParticleFilter()).init(key, ensemble)
 
 
+@pytest.mark.slow
 def test_features_have_derivatives_where_one_member_has_all_the_weight(key):
     """Then the spread by the likelihood is 0, and its square root has no slope."""
     forecast = 5.0 * jax.random.normal(key, (6, 3))

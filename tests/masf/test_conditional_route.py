@@ -303,6 +303,7 @@ def test_which_route(filter, measurement, route):
     filter.prepare(Lorenz96(6), measurement)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "kind"), [("member", "perturbed"), pytest.param("mean", "transported", marks=pytest.mark.slow)]
 )

@@ -86,6 +86,7 @@ def moments(x):
 GIVEN = Normalization("fixed", moments=Moments(jnp.full(N, 3.0), jnp.full(N, 9.0)))
 
 
+@pytest.mark.quick_cases("fresh draws, 2 steps, gaps")
 @pytest.mark.parametrize(
     ("filter", "measurement", "missing"),
     [
@@ -138,6 +139,7 @@ def test_without_a_valid_value_the_analysis_is_the_forecast_bit_for_bit(name, ke
     chex.assert_trees_all_equal(after, before)
 
 
+@pytest.mark.quick_cases("transported")
 @pytest.mark.parametrize("name", often(["fixed", "transported", "guided"], ("transported", "guided")))
 def test_analysis_in_double_precision(name, key, x64):
     z = np.full(N, 2.5)
@@ -167,6 +169,7 @@ def test_a_run_is_the_same_as_one_of_a_batch():
     np.testing.assert_allclose(jax.jit(jax.vmap(run))(keys)[1], plain, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.quick_cases("guided, scales 1")
 @pytest.mark.parametrize("name", ["moving", "guided, scales 1"])
 def test_a_run_stays_finite_and_near_what_is_measured(name):
     observations, ensemble = problem()
@@ -179,6 +182,7 @@ def test_a_run_stays_finite_and_near_what_is_measured(name):
     assert distance[1] < distance[0]
 
 
+@pytest.mark.slow
 def test_a_fixed_normalisation_is_made_of_the_models_climatology():
     model = ModelError(Linear(0.2 * np.eye(N)), np.sqrt(0.96))  # long run: N(0, 1)
     filter = MASF(normalization=Normalization("fixed"), climatology=2000).prepare(model, WHOLE)
@@ -191,6 +195,7 @@ def test_a_fixed_normalisation_is_made_of_the_models_climatology():
     assert again.mean is known.mean, "prepared once"
 
 
+@pytest.mark.slow
 def test_a_moving_normalisation_remembers(key):
     filter = MASF(normalization=Normalization("moving", rate=0.25)).prepare(RING, WHOLE)
     state = filter.init(key, jnp.zeros((5, N)) + jnp.asarray([-1.0, 0.0, 1.0, 2.0, 3.0])[:, None])

@@ -113,6 +113,7 @@ H = {
 RATIOS = (1e-5, 1e-2, 1.0, 1e2, 1e4, 1e5, 1e6)
 
 
+@pytest.mark.quick_cases("float32-dense", "float32-redundant")
 @pytest.mark.parametrize("name", H)
 def test_exact_at_any_precision_of_the_sensors(name, dtype):
     """For more members than components; float32 within .1 posterior deviations and one unit in the last place
@@ -171,6 +172,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often(OTHERS, ["kernel"]))
 def test_what_is_not_factored_is_exact_in_float32_too(name):
     """Against itself in double, .1 deviations in the mean and 10 % in the spread; and no flag."""

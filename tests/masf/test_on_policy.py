@@ -208,6 +208,7 @@ def test_a_run_that_blew_up_teaches_nothing_and_counts_as_lost():
     np.testing.assert_allclose((rmse, spread), (2 * 1 + 3 * 6) / 5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_second_run_has_ensembles_of_another_width():
     """A fresh filter is its base: the spread of a run is that of its analysis times the run's own factor."""
     wide = dataclasses.replace(PRACTICE, runs=6, cycles=4, burn_in=0, widths=(3.0, 3.0))

@@ -76,6 +76,7 @@ def test_a_process_without_tangents_is_refused_for_a_nonlinear_measurement():
         MASF(process=OwnProcess()).prepare(RING, Measurement(arctan(), Gaussian(1.0)))
 
 
+@pytest.mark.slow
 def test_the_analysis_alone_is_that_of_the_filter(key):
     """Arrays in, arrays out, without driver or model."""
     filter = MASF(GaussianPrior())

@@ -45,6 +45,7 @@ def test_weights_are_those_of_the_training(name):
     assert fingerprint(jax.tree.map(np.asarray, arrays))["data"] == TRAINED[name]["arrays"]
 
 
+@pytest.mark.quick_cases("lorenz63_sakov2012")
 @pytest.mark.parametrize("name", often(TRAINED, ("lorenz63_sakov2012", "lorenz96_one_run", "rings", "flows")))
 def test_predictions_are_those_of_the_training(name):
     """Often a vector's that sees members, two rings' and a field's."""

@@ -27,6 +27,7 @@ def waves(n, length, rng, count=200):
     return jnp.asarray(np.cos(2 * np.pi * np.round(k) * np.arange(n) / n + phase).sum(1), jnp.float32)
 
 
+@pytest.mark.slow
 def test_correlation_is_that_of_one_wave():
     phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (4000, 1))
     x = jnp.asarray(np.cos(2 * np.pi * np.arange(24) / 12 + phase), jnp.float32)
@@ -40,6 +41,7 @@ def test_correlation_is_that_of_one_wave():
     np.testing.assert_allclose(block_correlation(field, 2, 2), 0.5 * (1 + np.cos(np.pi / 3)), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_waves_of_twice_as_many_points_take_blocks_twice_as_large():
     rng = np.random.default_rng(1)
     trained = float(block_correlation(waves(64, 6.0, rng), 1, 1))
@@ -79,6 +81,7 @@ def two_rings(n=32):
     )
 
 
+@pytest.mark.slow
 def test_features_of_each_channel_are_those_it_has_alone(key):
     forecast, analysis = 3.0 * jax.random.normal(key, (2, 6, 2, 16))
     climate = Moments(

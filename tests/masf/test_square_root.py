@@ -55,6 +55,7 @@ FORMS = [("all", 4, False), ("some", 12, True), ("any linear", 12, False), ("cor
 OFTEN = ("some", "float64"), ("correlated", "float32")
 
 
+@pytest.mark.quick_cases("some-12-True-float64")
 @pytest.mark.parametrize(
     ("name", "n_members", "rotation", "dtype"),
     [
@@ -97,6 +98,7 @@ def test_no_gram_matrix_where_its_identity_would_be_lost():
     assert float(info["rounding"]) == float(other["rounding"])
 
 
+@pytest.mark.slow
 def test_nothing_measured_leaves_the_members():
     given = inputs(CASES["some"](), 4)
     given = given._replace(mask=jnp.zeros_like(given.mask), z=jnp.zeros_like(given.z))

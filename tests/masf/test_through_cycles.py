@@ -78,6 +78,7 @@ def test_it_finds_the_kalman_filter(trained):
     assert (int(history.steps), int(history.skipped)) == (300, 0)
 
 
+@pytest.mark.slow
 def test_one_run_is_that_of_the_model(trained, tmp_path):
     """The forecast is the model's; the covariance has 3D-Var's correlations; a file keeps it all."""
     filter, _ = trained

@@ -89,6 +89,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_cases("float*-gaussian-*")
 @pytest.mark.parametrize("case", CASES)
 def test_operator_and_adjoint_are_those_of_the_matrix(case, dtype):
     make, shape, matrix = CASES[case]
@@ -118,6 +119,7 @@ def jacobian(operator, shape):
     return np.asarray(jax.jit(slopes)(np.zeros(math.prod(shape), float)))
 
 
+@pytest.mark.quick_cases("shape1")
 @pytest.mark.parametrize("shape", [(12,), (9,), (2, 5, 6)])
 def test_fourier_structure(shape, x64):
     """HᵀH is diagonal in Fourier space, for any real or complex transfer function."""
@@ -147,6 +149,7 @@ def test_block_structure(shape, factor, d, x64):
     assert Coarsen(factor).structure == "block"
 
 
+@pytest.mark.slow
 def test_blur_is_a_gaussian_kernel(x64):
     n, width = 40, 2.5
     impulse = np.zeros(n)
@@ -172,6 +175,7 @@ def test_low_pass_keeps_and_removes_waves(x64):
     np.testing.assert_allclose(found, kept, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_half_precision_states():
     x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 8, 8)), jnp.bfloat16)
     for operator in (Blur.gaussian((2, 8, 8), 1.0), Coarsen(2)):
@@ -292,6 +296,7 @@ def letkf_analysis(filter, key, ensemble, z, mask, measurement):
     return filter.analysis(key, state, z, measurement, mask)[0].ensemble
 
 
+@pytest.mark.quick_cases("low_pass-kolmogorov", "low_pass-lorenz96")
 @pytest.mark.parametrize("name", ["lorenz96", "kolmogorov"])
 @pytest.mark.parametrize("choice", CHOICES)
 def test_letkf_analyses_where_it_measures(name, choice, key):

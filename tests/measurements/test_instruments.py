@@ -243,6 +243,7 @@ def test_which_values_are_circular(operator, expected):
         np.testing.assert_allclose(found, 2 * np.pi * np.asarray(expected, float))
 
 
+@pytest.mark.slow
 def test_tracking_a_target_behind_the_sensor(key, x64):
     """A bearing that crosses ±π does not throw filters off: same error as of the mirrored, easy problem."""
     n_cycles, n_members = 60, 100
@@ -268,6 +269,7 @@ def test_tracking_a_target_behind_the_sensor(key, x64):
         assert behind == pytest.approx(ahead, rel=0.25)
 
 
+@pytest.mark.quick_cases("Compose")
 @pytest.mark.parametrize(
     "operator",
     [

@@ -133,6 +133,7 @@ def test_measurement_joins_operator_and_noise(dtype, key):
     assert measurement.output_shape((4,)) == (4,)
 
 
+@pytest.mark.slow
 def test_noise_made_in_single_precision_works_in_double(key):
     noises = [Gaussian(0.5), Laplace(0.5), StudentT(4.0, 0.5), CorrelatedGaussian(np.eye(3))]
     with jax.enable_x64(True):

@@ -70,6 +70,7 @@ def test_values_density_and_whitening_are_those_of_the_instruments(x64):
     assert join([each[0], each[2]], SHAPE).noise.diagonal
 
 
+@pytest.mark.slow
 def test_draws_are_independent_with_each_instruments_own_law(key):
     noise = join([*instruments()[:2], Measurement(Speed(), Laplace(0.3))], SHAPE).noise
     draws = np.asarray(jax.vmap(lambda key: noise.sample(key, (38,)))(jax.random.split(key, 5000)))
@@ -123,6 +124,7 @@ def posterior(x, z, h, r):
     return mean + gain @ (z - h @ mean), p - gain @ h @ p
 
 
+@pytest.mark.quick_cases("etkf")
 @pytest.mark.parametrize("filter", [ETKF(), MASF()], ids=["etkf", "masf"])
 def test_two_instruments_one_component(filter, key, x64):
     """Repeated and dense measurements: the analysis is that of the stacked H and R."""
@@ -142,6 +144,7 @@ def test_two_instruments_one_component(filter, key, x64):
             np.testing.assert_allclose(np.cov(np.asarray(out).T), covariance, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_letkf_localises_each_instrument(key):
     model = Lorenz96(20)
     m = join(
@@ -159,6 +162,7 @@ def test_letkf_localises_each_instrument(key):
         np.testing.assert_allclose(moved[distance >= 3], 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_multiplicative_noise(key, x64):
     m = Measurement(Identity(), Multiplicative(0.2, 0.05))
     x, z = jnp.asarray([3.0, -1.0, 0.0]), jnp.asarray([2.5, -1.4, 0.1])

@@ -38,6 +38,7 @@ def test_healthy_runs_are_told_nothing(twin, members):
     assert str(run).count("\n") == 2
 
 
+@pytest.mark.slow
 def test_an_ensemble_blown_up_between_few_sensors_is_told(twin, members):
     given = jax.random.key(1), filters.LETKF(2.0, Inflation(1.05)), MODEL, SENSOR
     run = assimilate(*given, twin.observations, members)
@@ -105,6 +106,7 @@ def test_gross_errors_and_gaps_do_not_make_a_filter_overconfident():
     assert np.isnan(innovation_ratio({}))
 
 
+@pytest.mark.slow
 def test_the_function_of_a_model_with_names_prints_its_variable():
     model = Function(lambda x: 1.2 * x, (2,), dt=1.0, variable_names=("a", "b"), variable_units=("m", "s"))
     sensor = Measurement(Subset(np.array([0])), Gaussian(0.1))

@@ -41,6 +41,7 @@ def test_mlp_size():
     assert parameter_count(shapes) == time + film + (3 * 5 + 5) + 2 * (5 * 5 + 5) + (5 * 2 + 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("space", "shift"), [pytest.param(1, (2,), marks=pytest.mark.slow), (2, (4, 2))])
 def test_unet_is_circular(space, shift):
     net = UNet(3, space=space, second_head=1, **TINY)
@@ -105,6 +106,7 @@ def assert_same(calculation, tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, expected)
 
 
+@pytest.mark.quick_cases("sizes0-channels0-2", "sizes2-channels2-1", "sizes2-channels2-2")
 @pytest.mark.parametrize("kind", [1, 2, "up"])
 # the kernel's gradient moves x across, or the gradient
 @pytest.mark.parametrize(("sizes", "channels"), [((6,), (3, 2)), ((6, 4), (3, 2)), ((6, 4), (9, 2))])
@@ -260,6 +262,7 @@ def test_description_refusals():
         from_description({"class": "Transformer"})
 
 
+@pytest.mark.slow
 def test_attention():
     q, k, v = noise((3, 2, 5, 4))
     expected = jax.nn.dot_product_attention(*(x.swapaxes(0, 1)[None] for x in (q, k, v)))[0].swapaxes(0, 1)

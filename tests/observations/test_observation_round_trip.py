@@ -85,6 +85,7 @@ def write(folder, kind, values, mask, steps, dt):
     return path
 
 
+@pytest.mark.slow_cases("long", "zarr2")
 @pytest.mark.parametrize("kind", FORMATS)
 @given(record=records(), dt=st.sampled_from([0.1, 0.05, 1 / 24, 1.0, 3.0]))
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

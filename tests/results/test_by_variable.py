@@ -41,6 +41,7 @@ def data_of(model, sensor=FIFTH, **options):
     return run.to_xarray(), run
 
 
+@pytest.mark.slow
 def test_each_variable_has_scores_of_its_own():
     data, run = data_of(ring())
     error = data["analysis_mean"] - data["truth"]
@@ -55,6 +56,7 @@ def test_each_variable_has_scores_of_its_own():
     np.testing.assert_allclose(run.analysis_scores["rmse"], whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_named_vector_has_them_and_a_single_ring_has_not():
     data, _ = data_of(dynamics.Lorenz63(), measurements.Measurement(measurements.Identity(), FIFTH.noise))
     error = abs(data["analysis_mean"] - data["truth"])

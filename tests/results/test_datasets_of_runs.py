@@ -119,6 +119,7 @@ def test_a_simulation_leaves_its_truth(tmp_path, on_disk):
     np.testing.assert_allclose(data["rmse_analysis"], error, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_truth_there_are_residuals():
     twin, members = problem(LORENZ96, SECOND)
     run = assimilate(jax.random.key(2), filters.ETKF(), LORENZ96, SECOND, twin.observations, members)

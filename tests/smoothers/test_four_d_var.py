@@ -40,6 +40,7 @@ def exact(covariance):
     return conditioned(prior, joint, pick, 0.1**2 * np.eye(len(pick)), measured())[0]
 
 
+@pytest.mark.quick_cases("float64")
 def test_of_a_linear_model_it_is_the_posterior_mean(dtype):
     """Irregular steps (one at 0) and a gap; the model's error is left out."""
     correlated = dtype == "float32"

@@ -46,6 +46,7 @@ def test_of_a_linear_model_it_is_the_exact_smoother(lag):
         np.testing.assert_allclose(run.smoothed["spread"][k], spread, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_irregular_steps_and_the_smoother_by_transforms():
     """Of a linear model both ensemble smoothers are the same, at any steps."""

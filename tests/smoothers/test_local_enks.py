@@ -34,6 +34,7 @@ def problem(key, n_members, n_cycles):
     return (model, measurement, twin.observations, ensemble), twin.truth
 
 
+@pytest.mark.quick_cases("ensrf")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("filter", [LETKF(None), EnSRF()], ids=["letkf", "ensrf"])
 def test_without_a_radius_it_is_the_exact_smoother(filter):
@@ -72,6 +73,7 @@ def test_at_lag_0_it_is_the_filter(key, filter):
     np.testing.assert_array_equal(run.smoothed["mean"], run.analysis["mean"])
 
 
+@pytest.mark.slow
 def test_values_out_of_reach_move_no_past_state(key):
     """One value, measured in the last cycle only."""
     (model, _, _, ensemble), _ = problem(key, 20, 3)

@@ -36,6 +36,7 @@ def exact(covariance, noise_std):
     return mean[STEPS], np.stack([blocks[k, :, k] for k in STEPS])
 
 
+@pytest.mark.quick_cases("float64-some")
 @pytest.mark.parametrize("noise_std", [0.3, np.array([0.3, 0.0, 0.1]), 0.0], ids=["error", "some", "none"])
 def test_it_is_the_exact_smoother(dtype, noise_std):
     """Irregular steps (one at 0), gaps, components without error, a singular first covariance."""
@@ -61,6 +62,7 @@ def test_it_is_the_exact_smoother(dtype, noise_std):
     assert not run.faults.any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_analyses_are_the_filter_s_and_an_ensemble_may_begin():
     """Fewer members than components; inflation is model error."""

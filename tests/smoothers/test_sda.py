@@ -61,6 +61,7 @@ def test_the_composed_score_of_a_markov_chain():
     assert relative_error(1, x, 1.569) < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_window_batches_change_nothing_and_bound_memory():
     """In value and gradient; a derivative of 4000 states holds no array of all windows at once."""

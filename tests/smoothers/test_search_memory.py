@@ -21,6 +21,7 @@ def states_held(problem, n_cycles, steps):
     return program.compiled.memory_analysis().temp_size_in_bytes / (8 * N)
 
 
+@pytest.mark.slow
 def test_four_d_var_keeps_the_root_of_the_cycles():
     short, long = (states_held(FourDVar(std=1.0), k, 2) for k in (100, 400))
     assert long < 2.1 * short  # √400 = 2 √100

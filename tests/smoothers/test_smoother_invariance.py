@@ -120,6 +120,7 @@ def smoothed(name: str, told: Told) -> np.ndarray:
     return ((np.asarray(found) - told.shift) / told.scale)[..., np.argsort(order)]
 
 
+@pytest.mark.quick_cases("enks, etkf", "sda, inflated noise")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", often(SMOOTHERS, [name for name in SMOOTHERS if name not in SELDOM]))
 def test_what_must_not_change_a_smoother(name):

@@ -23,6 +23,7 @@ RUNS = {
 }
 
 
+@pytest.mark.quick_cases("rts")
 @pytest.mark.parametrize("name", often(RUNS, ("enks", "rts")))
 def test_it_smooths_what_the_check_accepts(name):
     filter, smooth = RUNS[name]

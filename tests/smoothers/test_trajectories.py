@@ -35,6 +35,7 @@ def variational(kind, twin, **more):
 WEAK = {"error_cost": jnp.asarray(0.1), "errors": jnp.zeros((4, 2, 3))}
 
 
+@pytest.mark.quick_cases("WeakVariational-more1")
 @pytest.mark.parametrize(("kind", "more"), [(Variational, {}), (WeakVariational, WEAK)])
 def test_what_4d_var_finds_is_a_dataset(problem, kind, more, tmp_path):
     twin, _ = problem

@@ -37,6 +37,7 @@ def exact(q):
     return conditioned(prior, joint, pick, STD**2 * np.eye(len(pick)), measured())[0]
 
 
+@pytest.mark.quick_cases("float64")
 def test_of_a_linear_model_it_is_the_exact_smoother(dtype):
     """Irregular steps (one at 0) and a gap; a singular Q and two stages, or the model's own Q."""
     q = None if dtype == "float32" else Q

@@ -56,6 +56,7 @@ def written(trained, tmp_path, monkeypatch):
     return tmp_path / "runs/one"
 
 
+@pytest.mark.slow
 def test_round_trip(written, trained, key):
     denoiser, history, data = trained
     got = load(written, net=NET, state_shape=(3,), fingerprint=fingerprint(data, **PRINT))

@@ -37,6 +37,7 @@ def test_finds_the_minimum(key):
     assert float(history.validation_loss[0]) > 0.5 > 0.05 > float(jnp.min(history.validation_loss))
 
 
+@pytest.mark.slow
 def test_double_precision(x64):
     data = jnp.ones((8, 2), jnp.float64)
     params, history = run(
@@ -47,6 +48,7 @@ def test_double_precision(x64):
     assert float(history.loss[-1]) < 0.1 * float(history.loss[0])
 
 
+@pytest.mark.quick_cases("constant")
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_is_adamw_with_clipping_schedule_and_average(key, schedule):
     """Step for step what Optax does, and e ← d_k e + (1 - d_k) p with d_k = min(d, k/(k + 9))."""
@@ -116,6 +118,7 @@ def bad_gradient(params, key, batch):
     return distance(params, key, jnp.ones((1, 2))) + 1e-3 * root
 
 
+@pytest.mark.quick_cases("distance-inf")
 @pytest.mark.parametrize(("loss", "value"), [(distance, jnp.nan), (distance, jnp.inf), (bad_gradient, -1.0)])
 def test_steps_that_are_not_finite_change_nothing(loss, value):
     """One of four samples is bad and batches hold one: every epoch skips one step, and the rest is as
@@ -131,6 +134,7 @@ def test_steps_that_are_not_finite_change_nothing(loss, value):
     assert (np.asarray(params["a"]) < 1.0).all()
 
 
+@pytest.mark.slow
 def test_nothing_finite_leaves_the_parameters_alone():
     config = FitConfig(learning_rate=0.1, steps=6, batch_size=2, ema_decay=0.9, validation_fraction=0.25)
     params, history = run(config, jnp.full((8, 2), jnp.nan), params=start(0.7))
@@ -143,6 +147,7 @@ def test_fewer_samples_than_a_batch():
     np.testing.assert_allclose(params["a"], 1.0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_pretrain_is_fit(key, capsys):
     data = {"x": 1.0 + 0.1 * jax.random.normal(key, (30, 2))}
     config = FitConfig(learning_rate=0.02, steps=33, batch_size=4, validate_every=5, patience=4)
