@@ -26,6 +26,7 @@ class Architecture:
     Args:
         width, depth: of the MLP.
         member_width: channels of what the network keeps of each member; 0: it sees none.
+        memory: channels that it gives itself for the next cycle; 0: none.
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
         layout: "vector" (any state, flattened), "ring" (n,) or (C, n), "field" (ny, nx) or (C, ny, nx);
             None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
@@ -36,6 +37,7 @@ class Architecture:
     width: int = 128
     depth: int = 3
     member_width: int = 0
+    memory: int = 0
     channels: int = 32
     multipliers: tuple[int, ...] = (1, 2)
     blocks: int = 1
@@ -79,7 +81,14 @@ class Architecture:
         layout, space, channels = self.form(shape)
         head = channels if self.variance_head else None
         if layout == "vector":
-            return MLP(channels, self.width, self.depth, second_head=head, member_width=self.member_width)
+            return MLP(
+                channels,
+                self.width,
+                self.depth,
+                second_head=head,
+                member_width=self.member_width,
+                memory=self.memory,
+            )
         return UNet(
             channels,
             self.channels,
@@ -88,6 +97,7 @@ class Architecture:
             self.attention,
             second_head=head,
             member_width=self.member_width,
+            memory=self.memory,
             space=space,
         )
 

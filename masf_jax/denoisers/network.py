@@ -35,7 +35,7 @@ class NetworkDenoiser(Denoiser):
     "bounded" is "edm" for a state that is about N(0, I) already, its features known: F is 3 tanh(F/3), the
     log-factor below within ±1.5, and F sees cos φ · x, which is nothing at φ = π/2: there D is a function of
     the features alone, the same for every draw of the noise. A network with a `member_width` has `moves`
-    besides: what is added to each member of an ensemble.
+    besides: what is added to each member of an ensemble; one with a `memory` what is `remembered`.
 
     F sees x, the map sin φ (with `noise_map`), the features, and t = mean(φ)/(π/2) ∈ [0, 1].
 
@@ -80,11 +80,12 @@ class NetworkDenoiser(Denoiser):
                 f"preconditioning must be one of {', '.join(get_args(Preconditioning))}, "
                 f"got {self.preconditioning!r}"
             )
-        if self.has_members and self.preconditioning != "bounded":
-            raise ValueError(
-                f"a network that sees members (member_width={self.net.member_width}) is of AmortisedMASF "
-                "alone, whose preconditioning is 'bounded': leave member_width 0."
-            )
+        for name in ("member_width", "memory"):
+            if (given := getattr(self.net, name, 0)) and self.preconditioning != "bounded":
+                raise ValueError(
+                    f"a network with {name} ({given}) is of AmortisedMASF alone, whose preconditioning is "
+                    f"'bounded': leave {name} 0."
+                )
 
     @classmethod
     def create(
@@ -113,7 +114,7 @@ class NetworkDenoiser(Denoiser):
         params = jax.jit(lambda key: net.init(key, *seen))(key)  # one program, without the outputs
         denoiser = empty.with_params(params)
         outputs = jax.eval_shape(net.apply, denoiser.params, *seen)
-        outputs = outputs[:-1] if empty.has_members else outputs
+        outputs = empty._first_two(outputs)
         wanted = empty._channels_last(x).shape
         if isinstance(outputs, tuple) != variance_head:
             raise ValueError(
@@ -181,9 +182,7 @@ class NetworkDenoiser(Denoiser):
         self, x: Float[Array, "*x"], angle: Float[Array, "*x"]
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"] | None]:
         """What the network gives, in the state's layout: its first and its second output."""
-        outputs = self.net.apply(self.params, *self._inputs(x, angle))
-        if self.has_members:
-            outputs = outputs[:2] if self.variance_head else outputs[0]
+        outputs = self._first_two(self.net.apply(self.params, *self._inputs(x, angle)))
         first, second = outputs if self.variance_head else (outputs, None)
         return self._state_order(first, x.shape), (
             None if second is None else self._state_order(second, x.shape)
@@ -222,6 +221,16 @@ class NetworkDenoiser(Denoiser):
             moved = jnp.moveaxis(moved, -1, 1)
         return _within(_BOUNDED_F, moved.reshape(len(moved), *x.shape))
 
+    @property
+    def memory(self) -> int:
+        """Number of channels that the network gives for the next cycle."""
+        return getattr(self.net, "memory", 0)
+
+    def remembered(self, x: Float[Array, "*x"], angle: Float[Array, "*x"]) -> Float[Array, "..."]:
+        """What the network gives for the next cycle, within ±1, laid out as features; 0 if it is fresh."""
+        kept = self.net.apply(self.params, *self._inputs(x, angle))[1 + self.variance_head]
+        return jnp.tanh(jnp.moveaxis(kept, -1, kept.ndim - 1 - _SPACE[self.layout]))
+
     def sample(
         self, key: PRNGKeyArray, x: Float[Array, "*x"], angle: Float[Array, "*x"]
     ) -> Float[Array, "*x"]:
@@ -229,6 +238,12 @@ class NetworkDenoiser(Denoiser):
         if deviation is None:
             return mean
         return mean + deviation * jax.random.normal(key, x.shape, x.dtype)
+
+    def _first_two(self, outputs: Any) -> Any:
+        """Of the network's results the first, or the first and the second head's."""
+        if not isinstance(outputs, tuple) or not (self.memory or self.has_members):
+            return outputs
+        return outputs[:2] if self.variance_head else outputs[0]
 
     def _inputs(self, x: Array, angle: Array) -> tuple[Array, ...]:
         """What the network sees: states and maps channels last, the scalar t, and members."""

@@ -27,6 +27,7 @@ class MLP(nn.Module):
         depth: Number of residual blocks.
         second_head: Length of a second result read from the same h; with it, a pair is returned.
         member_width: Length of what is kept of each member; 0: no members.
+        memory: Length of a further result, after the second head's, for the next call to see.
         embedding: Length of the time embedding.
         dtype: What is computed in (`jnp.bfloat16`, say); None follows x. The result has the type of x.
         param_dtype: What parameters are kept in.
@@ -37,6 +38,7 @@ class MLP(nn.Module):
     depth: int = 3
     second_head: int | None = None
     member_width: int = 0
+    memory: int = 0
     embedding: int = 64
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -67,6 +69,8 @@ class MLP(nn.Module):
         results = [first]
         if self.second_head is not None:
             results.append(nn.Dense(self.second_head, name="second_head", **zero)(h).astype(x.dtype))
+        if self.memory:
+            results.append(nn.Dense(self.memory, name="memory_head", **zero)(h).astype(x.dtype))
         if each is not None:
             moves = member_moves(each, h, self.out_features, self.member_width, 0, kinds)
             results.append(moves.astype(x.dtype))

@@ -75,6 +75,7 @@ class UNet(nn.Module):
         embedding: Length of the time embedding; 4·`channels` by default.
         second_head: Channels of a second result read from the same trunk; with it, a pair is returned.
         member_width: Channels of what is kept of each member; 0: no members.
+        memory: Channels of a further result, after the second head's, for the next call to see.
         space: Number of spatial axes, 1 or 2.
         dtype: What is computed in (`jnp.bfloat16`, say); None follows x. The result has the type of x.
         param_dtype: What parameters are kept in.
@@ -92,6 +93,7 @@ class UNet(nn.Module):
     embedding: int | None = None
     second_head: int | None = None
     member_width: int = 0
+    memory: int = 0
     space: int = 2
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -166,6 +168,9 @@ class UNet(nn.Module):
         if self.second_head is not None:
             second = CircularConv(self.second_head, self.space, name="second_head", **zero)(h)
             results.append(second.astype(seen))
+        if self.memory:
+            kept = CircularConv(self.memory, self.space, name="memory_head", **zero)(h)
+            results.append(kept.astype(seen))
         if each is not None:
             moves = member_moves(each, h, self.out_channels, self.member_width, self.space, kinds)
             results.append(moves.astype(seen))

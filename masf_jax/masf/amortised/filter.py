@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -104,7 +104,9 @@ class AmortisedMASF(FilterAround):
     ("fresh"). With one step that is the analysis, and with a network of zeros it is the base filter's. More
     steps diffuse x0 and draw it again at smaller φ: they can give it any distribution. So can a network
     that sees the members (`Architecture.member_width`, see `member_features`), and moves each by an amount of
-    its own; it is trained through cycles (`train_through_cycles`) alone.
+    its own; it is trained through cycles (`train_through_cycles`) alone. So is one with a memory
+    (`Architecture.memory`): maps of its own, within ±1, that it makes in each analysis and sees in the next,
+    0 before the first; the state's memory is (the base filter's, they).
 
     Args:
         base: an ensemble filter with equally weighted members; LETKF of radius 7.28 by default. Or
@@ -188,13 +190,45 @@ class AmortisedMASF(FilterAround):
     def has_members(self) -> bool:
         return not isinstance(self.base, ThreeDVar)
 
+    def within(self, state: State) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return dataclasses.replace(state, memory=state.memory[0]) if self.remembers else state
+
+    def around(self, state: State, within: State) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if not self.remembers:
+            return within
+        return dataclasses.replace(within, memory=(within.memory, state.memory[1]))
+
+    def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
+        if not self.remembers:
+            return self.inner.take_memory(memory, index)
+        inner, own = memory
+        return None if inner is None else self.inner.take_memory(inner, index), own
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the network gives itself something for the next cycle (`Architecture.memory`)."""
+        return self.denoiser is not None and self.denoiser.memory > 0
+
+    def remembering(self, state: State) -> State:
+        """A state of the base filter with the network's memory, empty."""
+        if not self.remembers:
+            return state
+        assert self.denoiser is not None
+        shape, space = self.seen_shape(state.mean.shape), self.architecture.form(state.mean.shape)[1]
+        grid = shape[len(shape) - space :]
+        channels = shape[:1] if self.each_channel else ()
+        empty = jnp.zeros((*channels, self.denoiser.memory, *grid), state.mean.dtype)
+        return dataclasses.replace(state, memory=(state.memory, empty))
+
     def completed(self, state: State) -> State:
-        return self.base.completed(state)
+        if self.remembers and state.memory is not None:
+            return self.around(state, self.base.completed(self.within(state)))
+        return self.remembering(self.base.completed(state))
 
     def as_used(
         self, state: State, z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
     ) -> State:
-        return self.base.as_used(state, z, mask, measurement)
+        return self.around(state, self.base.as_used(self.within(state), z, mask, measurement))
 
     @property
     def uses_noise_of_each_state(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -227,6 +261,7 @@ class AmortisedMASF(FilterAround):
             seen = eqx.filter_eval_shape(ready.features, pair, pair, z, mask, measurement)
             kind = dataclasses.replace(self.architecture, preconditioning="bounded", variance_head=True)
             one, features = (shape[1:], seen.shape[1:]) if self.each_channel else (shape, seen.shape)
+            features = (features[0] + self.architecture.memory, *features[1:])
             key = jax.random.split(jax.random.key(self.seed))[1]
             members = None
             if self.architecture.member_width:
@@ -247,7 +282,8 @@ class AmortisedMASF(FilterAround):
         n_steps: int | Int[Array, ""],
         layout: MemberLayout = ALL_AT_ONCE,
     ) -> State:
-        return self.inner.forecast(key, cast(EnsembleState, state), dynamics, step, n_steps, layout)
+        inner = cast(EnsembleState, self.within(state))
+        return self.around(state, self.inner.forecast(key, inner, dynamics, step, n_steps, layout))
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]
@@ -257,7 +293,7 @@ class AmortisedMASF(FilterAround):
             isinstance(state, EnsembleState) == self.has_members
             and getattr(state, "log_weights", None) is None
         ):
-            return state
+            return self.remembering(state)
         raise ValueError(
             "the base filter must have equally weighted members, or be a ThreeDVar; "
             f"{type(self.base).__name__} is neither."
@@ -350,9 +386,11 @@ class AmortisedMASF(FilterAround):
                 "the filter needs the model's climatology: call filter.prepare(dynamics, measurement)."
             )
         measurement = with_one_noise_law(state, measurement)
-        base, info = self.inner.update(key, state, z, mask, measurement)
+        base, info = self.inner.update(key, cast(EnsembleState, self.within(state)), z, mask, measurement)
         forecast, members = _members(state), _members(base)
         features = self.features(forecast, members, z, mask, measurement)
+        if self.remembers:
+            features = jnp.concatenate([features, state.memory[1]], int(self.each_channel))
         ndim = members.ndim - 1
         climate = Moments(*(self.blocks(x, ndim) for x in self.climate))
         analysis, blocks = (
@@ -404,7 +442,11 @@ class AmortisedMASF(FilterAround):
             drawn = current().spread(current().each(one, keys, drawn))
             if self.centred:
                 drawn = recentre(centre, anomalies(drawn)[1])
-        return _with_members(context.base, jax.vmap(start.frame.decode)(drawn)), jnp.mean(factor)
+        after = _with_members(context.base, jax.vmap(start.frame.decode)(drawn))
+        if self.remembers:
+            kept = denoiser.network.remembered(*at_start)
+            after = dataclasses.replace(after, memory=(after.memory, kept))
+        return after, jnp.mean(factor)
 
 
 def _members(state: State) -> Float[Array, "N *x"]:

@@ -122,7 +122,8 @@ def train_through_cycles(
 
     `config.batch_size` runs go on side by side, from window to window, each window one optimiser step; what
     came before a window counts as constant. Runs begin as those of `practice`, with their own noise and
-    missing values (`widths` are not used); one beyond two climatological deviations begins anew. Where there
+    missing values (`widths` are not used); one beyond two climatological deviations begins anew, and of a
+    network with a memory each after `practice.cycles` cycles on average, that it learns to begin. Where there
     are several intervals, numbers of members or `others`, the steps take them in turn, each loss relative to
     what it was at the start.
 
@@ -313,6 +314,9 @@ def _step(
         weight = 1 - jnp.minimum(config.ema_decay, (number + 1) / (number + 10)).astype(value.dtype)
         averaged = optax.incremental_update(params, state.averaged, weight)
     fresh = _started(system, jax.random.split(key_fresh, count))
+    if system.course.filter.remembers:  # what it gives itself after a start, it learns at starts alone
+        share = window / system.course.practice.cycles
+        near &= ~jax.random.bernoulli(jax.random.fold_in(key_fresh, count), share, (count,))
     after = jax.tree.map(functools.partial(_of_each, near), after, fresh)
     return state._replace(
         params=params,

@@ -109,7 +109,8 @@ def train_on_policy(
 
     Raises:
         ValueError: no rounds or factors, replay or cooling out of range, states of different shapes, a
-            network that sees members, or no finite pair in a round: the filter diverged everywhere.
+            network that sees members or has a memory, or no finite pair in a round: the filter diverged
+            everywhere.
     """
     check_key(key)
     if rounds < 1 or not 0 <= replay < 1 or not 0 < cooling <= 1 or not factors:
@@ -121,10 +122,11 @@ def train_on_policy(
         raise ValueError("fine_tune needs a filter with a trained network (load_amortised).")
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
-    if filter.denoiser.has_members:
+    if filter.denoiser.has_members or filter.remembers:
+        kind = "sees members (network.member_width)" if filter.denoiser.has_members else "has a memory"
         raise ValueError(
-            "rounds fit mean and spread of each analysis; a network that sees members (network.member_width) "
-            "is trained through cycles: train_through_cycles, or filter.training.window=8."
+            f"rounds fit mean and spread of each analysis; a network that {kind} is trained through cycles: "
+            "train_through_cycles, or filter.training.window=8."
         )
     courses = prepared(Course(filter, dynamics, measurement, practice), others)
     if fine_tune:
