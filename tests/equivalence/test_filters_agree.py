@@ -194,7 +194,7 @@ def route(request, monkeypatch):
     return check
 
 
-@pytest.mark.quick_cases("sparse-cg")
+@pytest.mark.quick_cases("sparse-cg", "dense-cg")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("solver", ["cg", "eigh"])
 def test_letkf_against_a_loop_over_grid_points(solver, route, key):

@@ -121,7 +121,6 @@ def test_refused(name):
         ConditionalDiffusion(**REFUSED[name])
 
 
-@pytest.mark.slow
 def test_a_missing_value_says_nothing_of_its_component(key):
     """Whatever stands there: the component keeps the forecast's mean."""
     members = jax.random.normal(key, (2000, 2)) + jnp.asarray([[0.0, 5.0]])

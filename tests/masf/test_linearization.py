@@ -84,7 +84,7 @@ def test_distance_to_the_posterior(name):
         assert wasserstein(drawn[:, 0], quantiles) < bound, linearization.at
 
 
-@pytest.mark.slow
+@pytest.mark.quick_cases("arctan")
 @pytest.mark.parametrize("name", ["arctan", "sigmoid"])
 def test_weighted_proposals_are_exact(name):
     """To the sampling error of the share that carries weight: W2 of some 2 % of the forecast's spread."""
