@@ -16,6 +16,7 @@ from .network import NetworkDenoiser, Preconditioning
 __all__ = ["Architecture"]
 
 
+_LEAST = {"width": 1, "depth": 0, "member_width": 0, "memory": 0, "channels": 1, "blocks": 0}
 _FEW = 8  # places of an axis: as many are variables rather than a side of a grid
 
 
@@ -32,6 +33,9 @@ class Architecture:
             None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
             two axes "ring" where the first has fewer than 8 places (variables on one axis).
         noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
+
+    Raises:
+        ValueError: a size below 1 (of depth, blocks, member_width and memory below 0), or no multipliers.
     """
 
     width: int = 128
@@ -46,6 +50,14 @@ class Architecture:
     noise_map: bool = True
     preconditioning: Preconditioning = "edm"
     variance_head: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = [(name, getattr(self, name), least) for name, least in _LEAST.items()]
+        for name, value, least in (*sizes, *(("multipliers", each, 1) for each in self.multipliers)):
+            if value < least:
+                raise ValueError(f"{name} of a network must be at least {least}; got {value}.")
+        if not self.multipliers:
+            raise ValueError("multipliers of a network must name one level at least; got none.")
 
     def create(
         self,

@@ -54,3 +54,18 @@ def test_features_of_a_vector_are_those_of_the_state_flattened(key):
 
     one, other = jax.jit(lambda: (features(*shape), features(12)))()
     assert jnp.allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"width": 0}, "width of a network must be at least 1; got 0"),
+        ({"memory": -3}, "memory of a network must be at least 0; got -3"),
+        ({"member_width": -1}, "member_width"),
+        ({"multipliers": (1, 0)}, "multipliers of a network must be at least 1; got 0"),
+        ({"multipliers": ()}, "one level at least"),
+    ],
+)
+def test_sizes_that_no_network_has(change, words):
+    with pytest.raises(ValueError, match=words):
+        Architecture(**change)
