@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(config, items):
                 cases.setdefault((item.nodeid.split("[")[0], mark.args), set()).update(named)
                 if bool(named) == (name == "slow_cases"):
                     item.add_marker(pytest.mark.slow)
-    if any("::" in str(argument) or str(argument).startswith("-") for argument in config.args):
+    if any("::" in argument for argument in config.args) or config.getoption("lf", False):
         return  # not all cases of a test are there
     for (test, patterns), found in cases.items():
         if unknown := set(patterns) - found:

@@ -27,7 +27,10 @@ def model(*shape):
 
 def noisy(filter):
     rng = np.random.default_rng(0)
-    change = lambda p: jnp.asarray(p + 0.3 * rng.normal(size=p.shape).astype(p.dtype))  # noqa: E731
+
+    def change(p):
+        return jnp.asarray(p + 0.3 * rng.normal(size=p.shape).astype(p.dtype))
+
     return eqx.tree_at(lambda f: f.denoiser.params, filter, jax.tree.map(change, filter.denoiser.params))
 
 
@@ -128,6 +131,8 @@ def test_filters_around_it_keep_it(around):
     members = jax.random.normal(KEY, (5, 4))
     run = assimilate(KEY, around(filter), model(4), SENSOR, Observations(values((4,), 3), 1), members)
     assert np.isfinite(run.analysis["mean"]).all()
+    (kept,) = [leaf for leaf in jax.tree.leaves(run.end.state) if leaf.shape == (3,)]
+    assert np.abs(kept).max() > 0
 
 
 def test_only_the_amortised_filter_has_one_and_it_is_trained_through_cycles():
