@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
 from .dynamics.base import Dynamics
+from .filters.base import EnsembleState, Filter, State
 from .filters.faults import largest_usable
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import SCORES
 from .twin import Simulation
 
-__all__ = ["check_members", "check_problem", "refuse_on_host", "traced"]
+__all__ = ["check_members", "check_problem", "fitting", "refuse_on_host", "traced"]
 
 _SAVEABLE = ("mean", "spread", "ensemble")
 
@@ -68,6 +71,56 @@ def check_problem(
         unknown = [name for name in given if name not in known]
         if isinstance(given, str) or unknown:
             raise ValueError(f"{argument} must be a tuple of names from {known}; got {given!r}.")
+
+
+def fitting(filter: Filter, state: State) -> State:
+    """A state that `filter` can go on from: one of its own, completed where its memory is not there yet.
+
+    Raises:
+        ValueError: another filter's.
+    """
+    if isinstance(state, EnsembleState):
+        members = jax.ShapeDtypeStruct(state.ensemble.shape, state.ensemble.dtype)
+    else:
+        members = jax.ShapeDtypeStruct((2, *state.mean.shape), state.mean.dtype)
+    leaves, structure = jax.tree.flatten(jax.tree.map(_shape, filter))
+    own = _first_state(tuple(leaves), structure, members)
+    name = type(filter).__name__
+    if type(state) is not type(own):
+        kinds = ("members", "a mean and a covariance")
+        has, needs = kinds if isinstance(state, EnsembleState) else kinds[::-1]
+        raise ValueError(_of_another(f"it has {has}, and {name} {needs}"))
+    weighted, weights = ((getattr(each, "log_weights", None) is not None) for each in (state, own))
+    if weighted != weights:
+        raise ValueError(_of_another(f"its members have {'' if weighted else 'no '}weights"))
+    state = filter.completed(state)
+    if _structure(state.memory) != _structure(own.memory):
+        raise ValueError(_of_another(f"what it remembers is not what {name} does, with its settings"))
+    return state
+
+
+@functools.lru_cache(maxsize=64)
+def _first_state(leaves: tuple[Any, ...], structure: Any, members: jax.ShapeDtypeStruct) -> Any:
+    """Shapes of a filter's state before the first cycle; kept, for runs of a cycle that go on from each other."""
+    filter = jax.tree.unflatten(structure, leaves)
+    return eqx.filter_eval_shape(lambda f, x: f.completed(f.init(jax.random.key(0), x)), filter, members)
+
+
+def _shape(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, Array | np.ndarray) else leaf
+
+
+def _of_another(difference: str) -> str:
+    return (
+        f"start holds the state of another filter: {difference}. `start=run.end` goes on with the filter that "
+        "made it; another one begins from its members, start=begin(key, filter, dynamics, measurement, "
+        "run.members, step=run.end.step)."
+    )
+
+
+def _structure(memory: Any) -> Any:
+    leaves, structure = jax.tree.flatten(memory)
+    return structure, [leaf.shape for leaf in leaves]
 
 
 def check_members(ensemble: Array, dynamics: Dynamics) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from .arrays import check_key, real_array
 from .callables import kept as kept_function
-from .checks import check_members, check_problem, refuse_on_host, traced
+from .checks import check_members, check_problem, fitting, refuse_on_host, traced
 from .cycles import given_arrays, given_cycles, observed_components, simulated_cycles
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
@@ -114,8 +115,13 @@ def begin(
     dynamics: Dynamics,
     measurement: Measurement,
     ensemble: Shaped[Array | np.ndarray, "N *state"] | None = None,
+    *,
+    step: int | Int[Array, ""] = 0,
 ) -> RunState:
-    """A run before its first cycle: members at step 0, and what the filter remembers before it has seen any.
+    """A run before its first cycle: members, and what the filter remembers before it has seen any.
+
+    Args:
+        step: the members' model step: that of another filter's run, say, from whose members this one begins.
 
     Raises:
         ValueError: see `assimilate`.
@@ -130,8 +136,8 @@ def begin(
         check_members(members, dynamics)
         prepared = as_filter(filter).prepare(dynamics, measurement)
         state = prepared.init(jax.random.fold_in(key, _FIRST), members)
-    step, cycle = (jax.device_put(np.zeros((), kind)) for kind in (np.int32, np.uint32))
-    return RunState(key, state, step, cycle)
+    at = jnp.asarray(step, jnp.int32)
+    return RunState(key, state, at, jax.device_put(np.zeros((), np.uint32)))
 
 
 def assimilate(
@@ -229,7 +235,7 @@ def assimilate(
     elif key is not None:
         check_key(key)
     key, dtype = start.key if key is None else key, start.dtype
-    start = RunState(key, start.state, start.step, start.cycle)
+    start = RunState(key, fitting(unspread, start.state), start.step, start.cycle)
     simulated = isinstance(observations, Simulation)
     if simulated and truth is not None:
         raise ValueError("a Simulation has its own truth.")

@@ -12,8 +12,9 @@ from often import often
 
 from masf_jax import RunState, assimilate, begin, filters
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Function, Lorenz63
+from masf_jax.dynamics import Climatology, Function, Lorenz63
 from masf_jax.ensemble import Inflation
+from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters.rivals.score_network import ScoreNetwork
 from masf_jax.filters.rivals.ssls import LangevinSampler
 from masf_jax.measurements import Gaussian, Measurement, Observations, Subset
@@ -108,6 +109,59 @@ def test_what_does_not_fit_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="damaged"):
         RunState.load(path, end)
+
+
+OTHERS = {
+    "members for moments": ("moments", "an inflation", "it has members, and KalmanFilter a mean and a"),
+    "moments for members": ("an inflation", "moments", "it has a mean and a covariance, and ETKF members"),
+    "weights": ("an inflation", "weights", "its members have weights"),
+    "no weights": ("weights", "an inflation", "its members have no weights"),
+    "no window": ("a window", "an inflation", "what it remembers is not what IEnKF does, with its settings"),
+    "a window": ("the last analysis", "a window", "what it remembers is not what EnFF does"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_the_state_of_another_filter_is_refused_with_the_way_on(case):
+    """It ended in tracebacks of what each filter makes of another's memory, or ran with what was lost."""
+    name, other, difference = OTHERS[case]
+    end = run(FILTERS[other], 0, 2).end
+    with pytest.raises(ValueError, match=rf"start holds the state of another filter: {difference}.*step=run"):
+        run(FILTERS[name], 2, 6, end)
+
+
+def test_another_filter_begins_from_the_members_at_their_step():
+    """The model's time goes on: the driver's cycles are those of a loop by hand."""
+    first, filter = run(FILTERS["an inflation"], 0, 3), filters.ETKF()
+    now = begin(KEY, filter, MODEL, SENSOR, first.members, step=first.end.step)
+    rest = run(filter, 3, 6, now, key=None)
+    state = now.state
+    for k in range(3):
+        key_forecast, key_analysis = jax.random.split(jax.random.fold_in(KEY, k))
+        state = filter.forecast(key_forecast, state, MODEL, jnp.asarray(6 + 2 * k), 2)
+        state, _ = filter.analysis(key_analysis, state, jnp.asarray(VALUES[3 + k]), SENSOR)
+    np.testing.assert_allclose(rest.members, state.ensemble, rtol=1e-4, atol=1e-5)
+    assert rest.steps.tolist() == [8, 10, 12]
+
+
+REMEMBERS = {"climate": Moments(jnp.zeros(4), jnp.ones(4)), "architecture": Architecture(8, 1, memory=3)}
+AROUND = {
+    "a network's memory": filters.AmortisedMASF(filters.ETKF(), **REMEMBERS),
+    "a network's memory, one run": filters.AmortisedMASF(
+        filters.ThreeDVar(moments=Climatology(jnp.zeros(4), jnp.eye(4))), **REMEMBERS
+    ),
+    "the noise's size": filters.AdaptiveNoise(filters.ETKF(), start=1e6),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_filter_around_another_goes_on_from_that_ones_run(name):
+    """A network of zeros, and a noise that is known for long, leave the filter within as it is."""
+    filter = AROUND[name]
+    end = run(filter.inner, 0, 3).end
+    np.testing.assert_allclose(
+        run(filter, 3, 6, end).analysis["mean"], run(filter.inner, 3, 6, end).analysis["mean"], rtol=1e-4
+    )
 
 
 @pytest.mark.slow

@@ -96,10 +96,24 @@ class AdaptiveNoise(FilterAround):
                 f"AdaptiveNoise compares means of forecast and analysis, and {type(self.filter).__name__} "
                 "weights its members: give it a filter without weights, or find the noise by Gradient()."
             )
+        return self._beginning(state)
+
+    def _beginning(self, state: EnsembleState) -> EnsembleState:
+        """A state of the filter within, with a factor of 1."""
         assert self.shape is not None, "prepare comes before init"
-        values = jnp.full(self.shape, self.start.astype(ensemble.dtype))
+        values = jnp.full(self.shape, self.start.astype(state.ensemble.dtype))
         count = values if self.each else values.sum()
-        return EnsembleState(ensemble, None, (state.memory, NoiseState(count, count)))
+        return EnsembleState(state.ensemble, None, (state.memory, NoiseState(count, count)))
+
+    def completed(self, state: State) -> State:
+        assert isinstance(state, EnsembleState)
+        if isinstance(state.memory, tuple) and isinstance(state.memory[-1], NoiseState):
+            within = self.filter.completed(self.within(state))
+            assert isinstance(within, EnsembleState)
+            return self.around(state, within)
+        within = self.filter.completed(state)
+        assert isinstance(within, EnsembleState)
+        return self._beginning(within)
 
     def within(self, state: EnsembleState) -> EnsembleState:
         return EnsembleState(state.ensemble, None, state.memory[0])

@@ -18,8 +18,8 @@ __all__ = ["FilterAround"]
 class FilterAround(MemberFilter):
     """An ensemble filter that changes the analysis of another, `inner`.
 
-    Its state is that of `inner`; one whose memory holds more has its own `init`, `within`, `around`,
-    `take_memory`.
+    Its state is that of `inner`; one whose memory holds more has its own `init`, `completed`, `within`,
+    `around`, `take_memory`.
     """
 
     @property
@@ -62,6 +62,10 @@ class FilterAround(MemberFilter):
         used = self.inner.as_used(self.within(state), z, mask, measurement)
         assert isinstance(used, EnsembleState)
         return self.around(state, used)
+
+    def completed(self, state: State) -> State:
+        """Also a state of `inner`'s own, with what this filter remembers before its first cycle."""
+        return self.inner.completed(state)
 
     def believed(self, state: State, measurement: Measurement) -> Measurement:
         return self.inner.believed(state, measurement)

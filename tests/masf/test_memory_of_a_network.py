@@ -62,8 +62,8 @@ def test_it_sees_in_the_next_cycle_what_it_gave(base, tmp_path):
         return assimilate(None, *given, start=start)
 
     first = begin(KEY, filter, model(4), SENSOR, members)
-    assert first.state.memory[1].shape == (3,)
-    assert not np.any(first.state.memory[1])
+    assert first.state.memory.network.shape == (3,)
+    assert not np.any(first.state.memory.network)
     whole, now, emptied = run(filter, z, first), first, first
     for k in range(4):
         one = run(filter, z[k : k + 1], now)
@@ -72,11 +72,13 @@ def test_it_sees_in_the_next_cycle_what_it_gave(base, tmp_path):
         np.testing.assert_array_equal(one.analysis["mean"][0], whole.analysis["mean"][k])
         alone = run(filter, z[k : k + 1], emptied)
         end = alone.end
-        state = dataclasses.replace(end.state, memory=(end.state.memory[0], first.state.memory[1]))
+        state = dataclasses.replace(
+            end.state, memory=end.state.memory._replace(network=first.state.memory.network)
+        )
         emptied = dataclasses.replace(end, state=state)
         same = np.array_equal(alone.analysis["mean"][0], whole.analysis["mean"][k])
         assert same == (k == 0)
-    assert 0 < np.abs(now.state.memory[1]).max() <= 1
+    assert 0 < np.abs(now.state.memory.network).max() <= 1
     theirs = assimilate(KEY, base, model(4), SENSOR, Observations(z, 1), members)
     begun = run(fresh, z, begin(KEY, fresh, model(4), SENSOR, members))
     np.testing.assert_allclose(begun.analysis["mean"], theirs.analysis["mean"], atol=1e-4)
@@ -103,8 +105,8 @@ def test_on_rings_and_fields_it_turns_with_them(shape, options):
     straight, turned = (run(filter, *(jnp.roll(x, k, -1) for x in (members, z))) for k in (0, 6))
     np.testing.assert_allclose(turned.ensemble, jnp.roll(straight.ensemble, 6, -1), atol=3e-3)
     blocks = options.get("coarsening", 1)
-    kept = straight.memory[1]
-    np.testing.assert_allclose(turned.memory[1], jnp.roll(kept, 6 // blocks, -1), atol=3e-3)
+    kept = straight.memory.network
+    np.testing.assert_allclose(turned.memory.network, jnp.roll(kept, 6 // blocks, -1), atol=3e-3)
     of_each = shape[:1] if options.get("each_channel") else ()
     grid = shape if shape[0] > 2 else shape[1:]
     assert kept.shape == (*of_each, 2, *grid[:-1], grid[-1] // blocks)
@@ -121,8 +123,8 @@ def test_a_file_keeps_it_and_a_state_without_it_begins_empty(tmp_path):
         ours, _ = read.analysis(KEY, state, *given)
         theirs, _ = filter.analysis(KEY, filter.take(state, jnp.arange(5)), *given)
     np.testing.assert_array_equal(ours.ensemble, theirs.ensemble)
-    np.testing.assert_array_equal(ours.memory[1], theirs.memory[1])
-    assert filter.completed(own).memory[1].shape == (3,)
+    np.testing.assert_array_equal(ours.memory.network, theirs.memory.network)
+    assert filter.completed(own).memory.network.shape == (3,)
 
 
 @pytest.mark.parametrize("around", [lambda f: Gate(f, ETKF()), AdaptiveNoise], ids=["gate", "noise"])

@@ -90,6 +90,13 @@ class Context(NamedTuple):
     members: Float[Array, "..."] | None = None
 
 
+class Remembered(NamedTuple):
+    """What the base filter remembers, and the maps that a network with a memory gave itself."""
+
+    base: Any
+    network: Float[Array, "..."]
+
+
 class AmortisedMASF(FilterAround):
     """Draws analysis members with a denoiser that knows the forecast ensemble and z, and is never retrained.
 
@@ -191,18 +198,18 @@ class AmortisedMASF(FilterAround):
         return not isinstance(self.base, ThreeDVar)
 
     def within(self, state: State) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return dataclasses.replace(state, memory=state.memory[0]) if self.remembers else state
+        return dataclasses.replace(state, memory=state.memory.base) if self.remembers else state
 
     def around(self, state: State, within: State) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not self.remembers:
             return within
-        return dataclasses.replace(within, memory=(within.memory, state.memory[1]))
+        return dataclasses.replace(within, memory=Remembered(within.memory, state.memory.network))
 
     def take_memory(self, memory: Any, index: Int[Array, " N"]) -> Any:
         if not self.remembers:
             return self.inner.take_memory(memory, index)
         inner, own = memory
-        return None if inner is None else self.inner.take_memory(inner, index), own
+        return Remembered(None if inner is None else self.inner.take_memory(inner, index), own)
 
     @property
     def remembers(self) -> bool:
@@ -218,10 +225,10 @@ class AmortisedMASF(FilterAround):
         grid = shape[len(shape) - space :]
         channels = shape[:1] if self.each_channel else ()
         empty = jnp.zeros((*channels, self.denoiser.memory, *grid), state.mean.dtype)
-        return dataclasses.replace(state, memory=(state.memory, empty))
+        return dataclasses.replace(state, memory=Remembered(state.memory, empty))
 
     def completed(self, state: State) -> State:
-        if self.remembers and state.memory is not None:
+        if isinstance(state.memory, Remembered) and self.remembers:
             return self.around(state, self.base.completed(self.within(state)))
         return self.remembering(self.base.completed(state))
 
@@ -390,7 +397,7 @@ class AmortisedMASF(FilterAround):
         forecast, members = _members(state), _members(base)
         features = self.features(forecast, members, z, mask, measurement)
         if self.remembers:
-            features = jnp.concatenate([features, state.memory[1]], int(self.each_channel))
+            features = jnp.concatenate([features, state.memory.network], int(self.each_channel))
         ndim = members.ndim - 1
         climate = Moments(*(self.blocks(x, ndim) for x in self.climate))
         analysis, blocks = (
@@ -445,7 +452,7 @@ class AmortisedMASF(FilterAround):
         after = _with_members(context.base, jax.vmap(start.frame.decode)(drawn))
         if self.remembers:
             kept = denoiser.network.remembered(*at_start)
-            after = dataclasses.replace(after, memory=(after.memory, kept))
+            after = dataclasses.replace(after, memory=Remembered(after.memory, kept))
         return after, jnp.mean(factor)
 
 
