@@ -101,7 +101,7 @@ def fitting(filter: Filter, state: State) -> State:
 
 @functools.lru_cache(maxsize=64)
 def _first_state(leaves: tuple[Any, ...], structure: Any, members: jax.ShapeDtypeStruct) -> Any:
-    """Shapes of a filter's state before the first cycle; kept, for runs of a cycle that go on from each other."""
+    """Shapes of a filter's state before the first cycle; kept, for runs that go on cycle by cycle."""
     filter = jax.tree.unflatten(structure, leaves)
     return eqx.filter_eval_shape(lambda f, x: f.completed(f.init(jax.random.key(0), x)), filter, members)
 
@@ -112,8 +112,8 @@ def _shape(leaf: Any) -> Any:
 
 def _of_another(difference: str) -> str:
     return (
-        f"start holds the state of another filter: {difference}. `start=run.end` goes on with the filter that "
-        "made it; another one begins from its members, start=begin(key, filter, dynamics, measurement, "
+        f"start holds the state of another filter: {difference}. `start=run.end` goes on with the filter "
+        "that made it; another one begins from its members, start=begin(key, filter, dynamics, measurement, "
         "run.members, step=run.end.step)."
     )
 
