@@ -201,7 +201,8 @@ def runs(name: str, problem: Problem, parts: list[str], sizes: list[int], folder
         filter = trained_through_cycles(problem, etkf) if how is None else trained(problem, etkf, *how)
         zero = "; the training kept the base" if filter.network_is_zero else ""
         own = {f"members {n}": members_of(problem, filter, n, SEEDS) for n in MEMBERS}
-        return own | {"best": np.asarray(""), "tried": np.asarray(f"base {base}{zero}")}
+        said = str(base).removesuffix(", rotated") if how is None else base
+        return own | {"best": np.asarray(""), "tried": np.asarray(f"base {said}{zero}")}
 
     for label in [*trials, *AMORTISED]:
         if not any(part in label for part in parts):
