@@ -85,6 +85,8 @@ def fitting(filter: Filter, state: State) -> State:
         members = jax.ShapeDtypeStruct((2, *state.mean.shape), state.mean.dtype)
     leaves, structure = jax.tree.flatten(jax.tree.map(_shape, filter))
     own = _first_state(tuple(leaves), structure, members)
+    if own is None:
+        return filter.completed(state)
     name = type(filter).__name__
     if type(state) is not type(own):
         kinds = ("members", "a mean and a covariance")
@@ -101,9 +103,15 @@ def fitting(filter: Filter, state: State) -> State:
 
 @functools.lru_cache(maxsize=64)
 def _first_state(leaves: tuple[Any, ...], structure: Any, members: jax.ShapeDtypeStruct) -> Any:
-    """Shapes of a filter's state before the first cycle; kept, for runs that go on cycle by cycle."""
+    """Shapes of a filter's state before the first cycle; kept, for runs that go on cycle by cycle.
+
+    None where a filter of the user's own begins on the host, with numbers.
+    """
     filter = jax.tree.unflatten(structure, leaves)
-    return eqx.filter_eval_shape(lambda f, x: f.completed(f.init(jax.random.key(0), x)), filter, members)
+    try:
+        return eqx.filter_eval_shape(lambda f, x: f.completed(f.init(jax.random.key(0), x)), filter, members)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return None
 
 
 def _shape(leaf: Any) -> Any:

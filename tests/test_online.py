@@ -164,6 +164,19 @@ def test_a_filter_around_another_goes_on_from_that_ones_run(name):
     )
 
 
+class OnTheHost(filters.ETKF):
+    """A filter of the user's own that begins with NumPy."""
+
+    def init(self, key, ensemble):
+        return super().init(key, jnp.asarray(np.clip(np.asarray(ensemble), -1e3, 1e3)))
+
+
+def test_a_filter_that_begins_on_the_host_goes_on():
+    end = run(OnTheHost(), 0, 3).end
+    whole, rest = run(OnTheHost(), 0, 6), run(OnTheHost(), 3, 6, end)
+    np.testing.assert_array_equal(rest.analysis["mean"], np.asarray(whole.analysis["mean"])[3:])
+
+
 @pytest.mark.slow
 def test_the_example_follows_a_growing_file(tmp_path):
     """docs/online.md: two processes after each other, with lines added between them, are one run."""
