@@ -81,8 +81,8 @@ TRIED = {
         "against .112. The gate keeps it out of both.",
     ),
     "lorenz96_nonlinear": (
-        "All 40 variables, noise 1, each .6, N = 20: .564 (tuned LETKF .767; square-root filter of 400 members "
-        ".673; iterative EnKF with 25 .455).",
+        "All 40 variables, noise 1, each .6, N = 20: .564 (tuned LETKF .767; square-root filter of 400 "
+        "members .673; iterative EnKF with 25 .455).",
         "Other intervals and sensors: not tried. Taken by `filter.checkpoint=lorenz96_nonlinear` alone.",
     ),
     "lorenz96_one_run": (

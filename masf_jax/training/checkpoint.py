@@ -85,7 +85,11 @@ def save(
         "fingerprint": plain(fingerprint or {}),
     }
     arrays = {"params": denoiser.params, "normaliser": dict(normaliser or {})}
-    arrays["features"] = {} if denoiser.features is None else {"values": denoiser.features}
+    features = denoiser.features
+    if features is not None and not np.any(np.asarray(features)):  # a place for those of each cycle
+        about["features"] = {"shape": list(features.shape), "dtype": str(features.dtype)}
+    elif features is not None:
+        arrays["features"] = {"values": features}
     arrays["history"] = {} if history is None else dict(vars(history))
     write(where, about, arrays)
     return where
@@ -154,6 +158,8 @@ def _checked(
             f"the checkpoint {where} is of something else:\n  {lines}\n"
             "Use the settings it was trained with, or train one for these."
         )
+    if "features" in about:
+        arrays = {**arrays, "features": {"values": np.zeros(**about["features"])}}
     arrays = jax.device_put(arrays)  # jnp.asarray would compile a program for each shape
     features = arrays.get("features", {}).get("values")
     history = arrays.get("history")

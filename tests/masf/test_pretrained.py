@@ -30,6 +30,16 @@ def test_all_are_there():
     assert pretrained_names() == sorted(TRAINED)
 
 
+def test_together_they_are_small():
+    """Of the package; the features of a field, which each cycle replaces, are in no file."""
+    files = [pretrained_file(name) for name in pretrained_names()]
+    assert sum(file.stat().st_size for file in files) < 15e6
+    flows = load(pretrained_file("flows")).denoiser.features
+    assert flows is not None
+    assert flows.shape[1:] == (64, 64)
+    assert not np.any(flows)
+
+
 def test_their_cards_are_what_the_files_say():
     cards = runpy.run_path(str(ROOT / "benchmarks" / "suite" / "model_cards.py"))
     assert cards["page"]() == (ROOT / "docs" / "networks.md").read_text(), "run the script"

@@ -268,6 +268,17 @@ def test_fair_scores_are_unbiased_in_ensemble_size(key):
     assert abs(found - exact) < 4 * 1.0 / np.sqrt(200_000)
 
 
+@pytest.mark.parametrize("n", [7, 20])
+def test_fair_crps_of_exact_members_is_too_small(key, n):
+    """Members with the very mean and variance that they stand for are no draws: docs/conventions.md."""
+    key_x, key_y = jax.random.split(key)
+    x = jax.random.normal(key_x, (n, 400_000))
+    x = (x - x.mean(0)[None]) / x.std(0, ddof=1)[None]
+    y = jax.random.normal(key_y, x.shape[1:])
+    ratio = float(crps_ensemble(x, y).mean()) * np.pi**0.5
+    assert ratio == pytest.approx(1 - 5 / (8 * n), abs=0.1 / n)
+
+
 def test_crps_in_blocks_equals_scoringrules():
     key_x, key_y = jax.random.split(jax.random.key(11))
     ensemble, truth = jax.random.normal(key_x, (7, 2, 2500)), jax.random.normal(key_y, (2, 2500))

@@ -56,6 +56,18 @@ def written(trained, tmp_path, monkeypatch):
     return tmp_path / "runs/one"
 
 
+def test_features_of_zeros_are_kept_as_a_shape(tmp_path, key):
+    """Each cycle replaces them; of a field they were a quarter of the file."""
+    net = UNet(1, channels=8, multipliers=(1,), blocks=1, space=1)
+    denoiser = NetworkDenoiser.create(key, net, (512,), layout="ring", features=jnp.zeros((9, 512)))
+    path = save(tmp_path / "one.safetensors", denoiser, (512,))
+    found = load(path).denoiser.features
+    assert (found.shape, found.dtype) == ((9, 512), jnp.float32)
+    assert not found.any()
+    sizes = sum(leaf.nbytes for leaf in jax.tree.leaves(denoiser.params))
+    assert path.stat().st_size < sizes + found.nbytes
+
+
 @pytest.mark.slow
 def test_round_trip(written, trained, key):
     denoiser, history, data = trained
