@@ -121,6 +121,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.quick_cases("moments for members", "a window", "weights")
 @pytest.mark.parametrize("case", OTHERS)
 def test_the_state_of_another_filter_is_refused_with_the_way_on(case):
     """It ended in tracebacks of what each filter makes of another's memory, or ran with what was lost."""
@@ -154,6 +155,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow_cases("a network's memory")
 @pytest.mark.parametrize("name", AROUND)
 def test_a_filter_around_another_goes_on_from_that_ones_run(name):
     """A network of zeros, and a noise that is known for long, leave the filter within as it is."""

@@ -268,6 +268,7 @@ def test_fair_scores_are_unbiased_in_ensemble_size(key):
     assert abs(found - exact) < 4 * 1.0 / np.sqrt(200_000)
 
 
+@pytest.mark.slow_cases("20")
 @pytest.mark.parametrize("n", [7, 20])
 def test_fair_crps_of_exact_members_is_too_small(key, n):
     """Members with the very mean and variance that they stand for are no draws: docs/conventions.md."""
