@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["booleans", "check_key", "real_array", "step_numbers"]
+__all__ = ["booleans", "check_key", "model_step", "real_array", "step_numbers"]
 
 _LAST_STEP = 2**31 - 1
 
@@ -60,6 +60,16 @@ def check_key(key: Any) -> None:
     if not isinstance(key, jax.Array | np.ndarray):
         meant = f"jax.random.key({key})" if isinstance(key, int | np.integer) else "jax.random.key(0)"
         raise TypeError(f"a key was expected: {meant}; got {key!r}"[:200] + ".")
+
+
+def model_step(step: Any) -> jax.Array:
+    """The number of a model step, an int32; refused where it is none."""
+    given = step if isinstance(step, Tracer) else np.asarray(step)
+    if given.shape != () or not jnp.issubdtype(given.dtype, jnp.integer):
+        raise ValueError(f"step must be a whole number, that of the model steps done; got {step!r}.")
+    if not isinstance(given, Tracer) and not 0 <= given <= _LAST_STEP:
+        raise ValueError(f"step must be 0 to {_LAST_STEP}, the model steps done; got {step}.")
+    return jnp.asarray(step, jnp.int32)
 
 
 def _as_numpy(name: str, value: Any) -> np.ndarray:

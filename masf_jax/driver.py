@@ -8,12 +8,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from .arrays import check_key, real_array
+from .arrays import check_key, model_step, real_array
 from .callables import kept as kept_function
 from .checks import check_members, check_problem, fitting, refuse_on_host, traced
 from .cycles import given_arrays, given_cycles, observed_components, simulated_cycles
@@ -136,8 +135,7 @@ def begin(
         check_members(members, dynamics)
         prepared = as_filter(filter).prepare(dynamics, measurement)
         state = prepared.init(jax.random.fold_in(key, _FIRST), members)
-    at = jnp.asarray(step, jnp.int32)
-    return RunState(key, state, at, jax.device_put(np.zeros((), np.uint32)))
+    return RunState(key, state, model_step(step), jax.device_put(np.zeros((), np.uint32)))
 
 
 def assimilate(

@@ -11,8 +11,9 @@ import pytest
 from often import often
 
 from masf_jax import RunState, assimilate, begin, filters
+from masf_jax.arrays import model_step
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Climatology, Function, Lorenz63
+from masf_jax.dynamics import Climatology, Function, Lorenz63, advance, rollout
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters.rivals.score_network import ScoreNetwork
@@ -129,6 +130,21 @@ def test_the_state_of_another_filter_is_refused_with_the_way_on(case):
     end = run(FILTERS[other], 0, 2).end
     with pytest.raises(ValueError, match=rf"start holds the state of another filter: {difference}.*step=run"):
         run(FILTERS[name], 2, 6, end)
+
+
+@pytest.mark.parametrize("step", [1.5, -3, True, np.arange(2), 2**31])
+def test_a_step_that_is_none_is_refused(step):
+    """1.5 was taken for 1."""
+    with pytest.raises(ValueError, match="step must be"):
+        model_step(step)
+    assert model_step(np.int64(3)).dtype == jnp.int32
+    for ahead in (
+        lambda: begin(KEY, FILTERS["an inflation"], MODEL, SENSOR, MEMBERS, step=-3),
+        lambda: advance(MODEL, MEMBERS, -3, KEY, 2),
+        lambda: rollout(MODEL, MEMBERS[0], KEY, 2, step=-3),
+    ):
+        with pytest.raises(ValueError, match="step must be 0 to"):
+            ahead()
 
 
 def test_another_filter_begins_from_the_members_at_their_step():

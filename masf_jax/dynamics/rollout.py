@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..arrays import check_key
+from ..arrays import check_key, model_step
 from .base import Dynamics, advance_model, member_numbers
 from .function import as_dynamics
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -61,10 +61,10 @@ def advance(
         layout: how many members are computed at once, and on which devices.
 
     Raises:
-        ValueError: neither a model nor a function.
+        ValueError: neither a model nor a function; a step that is no whole number, or negative.
     """
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])
-    return advance_model(dynamics, ensemble, jnp.asarray(step, jnp.int32), key, n_steps, layout)
+    return advance_model(dynamics, ensemble, model_step(step), key, n_steps, layout)
 
 
 def rollout(
@@ -87,7 +87,7 @@ def rollout(
         members = advance(dynamics, members, now, jax.random.fold_in(key, k), every)
         return (members, now + every), members[0]
 
-    start = (x[None], jnp.asarray(step, jnp.int32))
+    start = (x[None], model_step(step))
     return jax.lax.scan(body, start, jnp.asarray(first, jnp.int32) + jnp.arange(n, dtype=jnp.int32))[1]
 
 
