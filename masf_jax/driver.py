@@ -216,8 +216,8 @@ def assimilate(
         ProcessLostError: another process of the run has ended.
         TypeError: observations that are neither, such as a table with times of its own.
         ValueError: shapes that do not fit, fewer than two members, a non-finite first ensemble, an
-            unknown name in `save` or `scores`, members that the devices do not divide, or what
-            `filter.prepare` refuses.
+            unknown name in `save` or `scores`, members that the devices do not divide, a `start` of another
+            filter, or what `filter.prepare` refuses.
     """
     if ensemble is not None and start is not None:
         raise ValueError("give either the first ensemble, or start: where another run ended.")
