@@ -5,7 +5,8 @@ lengths, a block one point (`rings`) or two (`rings_blocks`), with random parts 
 of .4 to 2.5 times σ = 1, intervals and ensemble sizes that differ, and bases that are not tuned: each has a
 radius and an inflation of its own (suite/ring_families.py). `rings` goes on from `lorenz96_masks` on cycles
 of the filter itself; `rings_blocks` begins with a fresh network on cycles of its bases; `rings_cycles` goes
-on from `rings` through its cycles. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several
+on from `rings` through its cycles; `rings_four` from there, with two more models: Lorenz-96 of two scales,
+and Burgers' equation driven at random. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several
 Reynolds numbers, forcings, drags and domains (suite/flow_families.py). The training is kept in --kept and
 goes on from there.
 
@@ -48,7 +49,13 @@ def main() -> None:
         clock.write_text(f"{time.perf_counter() - begun:.0f}")
         print(f"{time.perf_counter() - begun:6.0f} s  {number}:", found, flush=True)
 
-    config = FitConfig(learning_rate=1e-3, weight_decay=1e-3, steps=family.steps, ema_decay=0.995)
+    config = FitConfig(
+        learning_rate=family.learning_rate,
+        weight_decay=1e-3,
+        steps=family.steps,
+        ema_decay=0.995,
+        optimiser=family.optimiser,
+    )
     if family.window is None:
         filter, rounds = train_on_policy(
             jax.random.key(family.seed),

@@ -11,6 +11,7 @@ import numpy as np
 from masf_jax import dynamics as d, filters as f, measurements as m
 from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file
 from masf_jax.ensemble import Inflation
+from masf_jax.training.config import Optimiser
 
 __all__ = ["FLOWS", "FlowFamily"]
 
@@ -46,6 +47,8 @@ class FlowFamily:
     seed: int
     batch_size: int = 8
     window: int | None = None
+    learning_rate: float = 1e-3
+    optimiser: Optimiser = "adamw"
 
     def courses(self) -> list[Course]:
         return [self.course(each) for each in self.flows]

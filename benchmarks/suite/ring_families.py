@@ -12,6 +12,9 @@ from masf_jax import dynamics as d, filters as f, measurements as m
 from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
+from masf_jax.training.config import Optimiser
+
+from .ring_models import Burgers, TwoScaleLorenz96
 
 __all__ = ["BLOCKS", "RING_FAMILIES", "Family"]
 
@@ -27,6 +30,8 @@ class Family:
         home: the model whose network it is to be, where the package is asked for the nearest.
         lorenz96: forcing, (radius, inflation) of the base, intervals, ensemble sizes, shares measured.
         sivashinsky: length instead of the forcing; `points` to a block.
+        two_scales: forcing, of Lorenz-96 with four fast variables to each slow one, which alone are measured.
+        burgers: viscosity instead of the forcing; noise of .3.
         start: a network of the package, trained further; None: a fresh one of 32 channels.
         runs, rounds, steps, cooling, seed, batch_size: of the training.
         window: cycles of a step, of a training through cycles; None: by rounds.
@@ -44,16 +49,42 @@ class Family:
     seed: int
     window: int | None = None
     batch_size: int = 64
+    two_scales: tuple[Any, ...] = ()
+    burgers: tuple[Any, ...] = ()
+    learning_rate: float = 1e-3
+    optimiser: Optimiser = "adamw"
 
     def courses(self) -> list[Course]:
         rings = [self.course(d.Lorenz96(BLOCKS, forcing=each[0]), *each[1:]) for each in self.lorenz96]
         n = self.points * BLOCKS
         waves = [d.KuramotoSivashinsky(n, length=each[0], dt=0.5) for each in self.sivashinsky]
-        return rings + [
-            self.course(model, *each[1:]) for model, each in zip(waves, self.sivashinsky, strict=True)
+        slow = m.Measurement(m.Subset(range(BLOCKS)), m.Gaussian(1.0))
+        rough = m.Measurement(m.Identity(), m.Gaussian(0.3))
+        scales = [TwoScaleLorenz96(BLOCKS, 4, each[0], inner=5) for each in self.two_scales]
+        shocks = [Burgers(BLOCKS, each[0]) for each in self.burgers]
+        return [
+            *rings,
+            *(self.course(model, *each[1:]) for model, each in zip(waves, self.sivashinsky, strict=True)),
+            *(
+                self.course(model, *each[1:], slow, 0.1)
+                for model, each in zip(scales, self.two_scales, strict=True)
+            ),
+            *(
+                self.course(model, *each[1:], rough, 0.1)
+                for model, each in zip(shocks, self.burgers, strict=True)
+            ),
         ]
 
-    def course(self, model: d.Dynamics, base: Any, intervals: Any, sizes: Any, density: Any) -> Course:
+    def course(
+        self,
+        model: d.Dynamics,
+        base: Any,
+        intervals: Any,
+        sizes: Any,
+        density: Any,
+        sensor: m.Measurement | None = None,
+        spread: float = PARTS["spread"],
+    ) -> Course:
         letkf = f.LETKF(base[0], Inflation(base[1]), rotation=True)
         shape = model.state_shape
         if self.start is None:
@@ -64,16 +95,20 @@ class Family:
             start = pretrained_file(self.start)
             filter = load_amortised(start, letkf, state_shape=shape, climate=None, calibration=1.0)
         ranges: dict[str, Any] = {"intervals": intervals, "ensemble_sizes": sizes, "density": density}
-        practice = Practice(runs=self.runs, **ranges, **PARTS, widths=(1.0, 1.0))
-        return Course(filter, model, m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
+        practice = Practice(runs=self.runs, **ranges, **(PARTS | {"spread": spread}), widths=(1.0, 1.0))
+        return Course(filter, model, sensor or m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
 
     def alike(self, courses: Sequence[Course]) -> Sequence[Course]:
         """Those whose cells say how smooth a state the network is made for."""
-        return courses[len(self.lorenz96) :]
+        return courses[len(self.lorenz96) :][: len(self.sivashinsky)]
 
     def trained_on(self, correlation: float) -> dict[str, Any]:
         """What the file says of it, as `masf-jax train` does."""
-        systems = [*self.lorenz96, *self.sivashinsky]
+        systems = [*self.lorenz96, *self.sivashinsky, *self.two_scales, *self.burgers]
+        others = {
+            "two_scale_lorenz96_forcings": sorted({each[0] for each in self.two_scales}),
+            "burgers_viscosities": sorted({each[0] for each in self.burgers}),
+        }
         noise = {"law": "gaussian", "std": 1.0}
         intervals, sizes, shares = (sorted({x for each in systems for x in each[i]}) for i in (2, 3, 4))
         ranges = {"intervals": intervals, "ensemble_sizes": sizes, "density": [shares[0], shares[-1]]}
@@ -85,7 +120,8 @@ class Family:
                 "lorenz96_forcings": sorted({each[0] for each in self.lorenz96}),
                 "kuramoto_sivashinsky_lengths": sorted({float(each[0]) for each in self.sivashinsky}),
                 "kuramoto_sivashinsky_points": self.points,
-            },
+            }
+            | {name: values for name, values in others.items() if values},
             "models": len(systems) if self.home == "rings" else 1,
             "filter": {
                 "inflation": sorted({each[1][1] for each in systems}),
@@ -143,6 +179,29 @@ RING_FAMILIES = {
         seed=122,
         window=6,
         batch_size=8,
+    ),
+    "rings_four": Family(
+        "rings",
+        *RINGS,
+        points=1,
+        start="rings_cycles",
+        runs=64,
+        rounds=1,
+        steps=6400,
+        cooling=1.0,
+        seed=123,
+        window=6,
+        batch_size=8,
+        two_scales=(
+            (10.0, (6.0, 1.05), (2,), (10,), (0.3, 1.0)),
+            (8.0, (9.0, 1.1), (1,), (16,), (0.2, 0.7)),
+        ),
+        burgers=(
+            (0.1, (12.0, 1.05), (10,), (20,), (0.1, 1.0)),
+            (0.07, (6.0, 1.1), (4,), (10,), (0.05, 0.5)),
+        ),
+        learning_rate=2e-3,
+        optimiser="muon",
     ),
     "rings_blocks": Family(
         "kuramoto_sivashinsky",

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float
 
-__all__ = ["FitConfig"]
+__all__ = ["OPTIMISERS", "FitConfig", "Optimiser"]
+
+Optimiser: TypeAlias = Literal["adamw", "muon"]
+OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
 
 
 class FitConfig(eqx.Module):
     """Settings of `fit`; the defaults are those of Yoon et al. (arXiv 2604.02889) where the paper names them.
 
     Attributes:
-        learning_rate: Of AdamW, at the schedule's peak.
-        weight_decay: Of AdamW.
+        learning_rate: Of the optimiser, at the schedule's peak.
+        weight_decay: Of the optimiser.
         ema_decay: Parameters are averaged as e ← d_k e + (1 - d_k) p after step k = 1, 2, …, with
             d_k = min(d, k/(k + 9)), so that the start is soon forgotten; None for no averaging.
         clip: Largest global norm of the gradient; None for no clipping.
@@ -28,7 +33,11 @@ class FitConfig(eqx.Module):
             all of them, some several times (each time with its own noise).
         schedule: "cosine" falls to zero over the steps, "constant" stays, both after the warm-up.
         warmup_steps: Steps of linear growth of the learning rate from 0.
-        betas: Of AdamW.
+        betas: Of AdamW, and of muon's Adam.
+        optimiser: "adamw", or "muon": the step of a matrix of weights is the orthogonal matrix next to its
+            mean gradient, with the root mean square of AdamW's steps late in a training, .2 of the learning
+            rate (Jordan 2024; Liu et al., arXiv 2502.16982); a convolution counts as the matrix from all its
+            taps and channels to its results. Biases and scales go with Adam, Nesterov's.
         validation_fraction: Share of the samples held back for validation, chosen at random; 0 for none.
         validation_draws: Noise draws per validation sample; the same at every validation.
         validate_every: Steps between validations; a twentieth of the steps by default.
@@ -44,6 +53,7 @@ class FitConfig(eqx.Module):
     schedule: str = eqx.field(static=True, default="cosine")
     warmup_steps: int = eqx.field(static=True, default=0)
     betas: tuple[float, float] = eqx.field(static=True, default=(0.9, 0.99))
+    optimiser: Optimiser = eqx.field(static=True, default="adamw")
     validation_fraction: float = eqx.field(static=True, default=0.1)
     validation_draws: int = eqx.field(static=True, default=1)
     validate_every: int | None = eqx.field(static=True, default=None)
@@ -64,6 +74,8 @@ class FitConfig(eqx.Module):
             )
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be 'cosine' or 'constant', got {self.schedule!r}")
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser must be one of {', '.join(OPTIMISERS)}; got {self.optimiser!r}")
 
     @property
     def round_length(self) -> int:
@@ -83,8 +95,8 @@ class FitConfig(eqx.Module):
         """The same with as many steps as `epochs` passes over this many training samples take."""
         return dataclasses.replace(self, steps=epochs * max(1, samples // self.batch_size))
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """AdamW with the schedule, behind the clipping."""
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser with the schedule, behind the clipping; of trees of parameters."""
         warmup = self.warmup_steps
         factor = optax.constant_schedule(1.0)
         if self.schedule == "cosine":
@@ -96,5 +108,26 @@ class FitConfig(eqx.Module):
             return jnp.asarray(self.learning_rate, jnp.float32) * jnp.asarray(factor(step), jnp.float32)
 
         b1, b2 = self.betas
-        adamw = optax.adamw(rate, b1=b1, b2=b2, weight_decay=self.weight_decay)
-        return adamw if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), adamw)
+        if self.optimiser == "muon":
+            steps = optax.contrib.muon(
+                rate,
+                weight_decay=self.weight_decay,
+                adam_b1=b1,
+                adam_b2=b2,
+                muon_weight_dimension_numbers=_matrices,
+                consistent_rms=0.2,  # that of AdamW's steps
+            )
+        else:
+            steps = optax.adamw(rate, b1=b1, b2=b2, weight_decay=self.weight_decay)
+        return steps if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), steps)
+
+
+def _matrices(params: Any) -> Any:
+    """How each array of weights is a matrix: from all its axes but the last to that; biases are none."""
+
+    def one(x: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if x.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+
+    return jax.tree.map(one, params)

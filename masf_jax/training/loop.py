@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -69,7 +70,7 @@ class _Problem(eqx.Module):
         losses, validation = (jnp.full(config.rounds + extra, jnp.nan, dtype) for extra in (0, 1))
         return _State(
             params=params,
-            optimiser=config.optimiser().init(params),
+            optimiser=_of_vectors(config, self.tree).init(params),
             averaged=None if config.ema_decay is None else params,
             best=None if self.validation is None else params,
             best_loss=jnp.full((), jnp.inf, dtype),
@@ -114,7 +115,7 @@ class _Problem(eqx.Module):
         good = jnp.isfinite(loss) & jnp.isfinite(jnp.linalg.norm(gradient))
 
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
-            updates, new_optimiser = config.optimiser().update(gradient, optimiser, params)
+            updates, new_optimiser = _of_vectors(config, self.tree).update(gradient, optimiser, params)
         params = jnp.where(good, params + updates, params)
         optimiser = _choose(good, new_optimiser, optimiser)
         taken = taken + good.astype(jnp.int32)
@@ -176,11 +177,11 @@ def fit(
 ) -> tuple[Any, History]:
     """Parameters that make the loss small on the data, and the history of the search.
 
-    AdamW steps on minibatches; at each validation the (averaged) parameters are kept if they are the best so
-    far, those it began with included, and the best are returned. Without validation samples the last are. A
-    step whose loss or gradient is not finite changes nothing and is counted. Early stopping ends the
-    loop, not only its effect. Not compiled by itself: call it within `jax.jit`, where it may be one part of
-    a larger program. It has no derivative.
+    Steps of `config.optimiser` on minibatches; at each validation the (averaged) parameters are kept if they
+    are the best so far, those it began with included, and the best are returned. Without validation samples
+    the last are. A step whose loss or gradient is not finite changes nothing and is counted. Early stopping
+    ends the loop, not only its effect. Not compiled by itself: call it within `jax.jit`, where it may be one
+    part of a larger program. It has no derivative.
 
     Args:
         loss: A scalar from (params, key, batch), where batch is a tree as `data` with `config.batch_size`
@@ -233,6 +234,19 @@ def pretrain(
                 kept.write(state, about, last=not problem.unfinished(state))
             report(state.history)
     return problem.result(state)
+
+
+def _of_vectors(config: FitConfig, tree: Callable[[Array], Any]) -> optax.GradientTransformation:
+    """The optimiser of parameters as one vector: AdamW knows no shapes, the others see the tree."""
+    inner = config.transformation()
+    if config.optimiser == "adamw":
+        return inner
+
+    def update(gradient: Array, state: Any, params: Array) -> tuple[Array, Any]:
+        updates, state = inner.update(tree(gradient), state, tree(params))
+        return ravel_pytree(updates)[0], state
+
+    return optax.GradientTransformation(lambda params: inner.init(tree(params)), update)  # pyright: ignore[reportArgumentType]
 
 
 def _start(problem: _Problem, params: Array) -> _State:

@@ -14,7 +14,7 @@ from scipy.linalg import solve_discrete_are
 from masf_jax import assimilate, simulate
 from masf_jax.amortised import Course, Practice, load_amortised, save_amortised, train_through_cycles
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Linear, Lorenz96, ModelError
+from masf_jax.dynamics import Dynamics, Linear, Lorenz96, ModelError
 from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, IEnKF, ParticleFilter, ThreeDVar
 from masf_jax.masf.amortised.through_cycles import SCORES, _System
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
@@ -171,6 +171,60 @@ def test_one_network_for_two_systems():
         error = float(jnp.sqrt(jnp.mean(run.analysis_scores["rmse"][50:] ** 2)))
         spread = float(jnp.sqrt(jnp.mean(run.analysis_scores["spread"][50:] ** 2)))
         np.testing.assert_allclose((error, spread), kalman_rmse(std), rtol=0.05)
+
+
+class Around(Dynamics):
+    """x_i ← .97 x_{i-1} + noise of Q on rings: every variable has the same, known steady state."""
+
+    dt: jax.Array
+    state_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, *shape: int):
+        self.dt, self.state_shape = jnp.ones(()), shape
+
+    def __call__(self, x, time, key):
+        return self.mean_step(x, time) + Q * jax.random.normal(key, x.shape, x.dtype)
+
+    def mean_step(self, x, time):
+        return 0.97 * jnp.roll(x, 1, -1)
+
+    @property
+    def spin_up_steps(self):
+        return 100
+
+    def initial_state(self, key):
+        return jax.random.normal(key, self.state_shape)
+
+
+@pytest.mark.slow
+def test_one_network_for_rings_of_several_sizes_and_channels():
+    """Its cycles end near the Kalman filter's on 16 and 24 variables, and on two channels of 16 as on one."""
+    forecast = solve_discrete_are(np.eye(1) * 0.97, np.eye(1), np.eye(1) * Q**2, np.eye(1) * R**2)[0, 0]
+    best = R * np.sqrt(forecast / (forecast + R**2))
+    ring = Architecture(channels=8, multipliers=(1,), blocks=1, layout="ring")
+
+    def course(shape, **options):
+        filter = AmortisedMASF(ThreeDVar(4.0), architecture=ring, climatology=400, **options)
+        return Course(filter, Around(*shape), SENSOR, dataclasses.replace(PRACTICE, runs=64, cycles=60))
+
+    others = [course((24,)), course((2, 16), each_channel=True)]
+    config = FitConfig(3e-3, 0.0, 0.98, steps=300, batch_size=8, validate_every=100, optimiser="muon")
+    given = (jax.random.key(1), *course((16,)), config)
+    filter, rounds = train_through_cycles(*given, window=6, others=others)
+    assert rounds[1].chosen
+    unit = Q / np.sqrt(1 - 0.97**2)  # of the climate
+    np.testing.assert_allclose(rounds[1].rmse, best / unit, rtol=0.03)
+    np.testing.assert_allclose(rounds[1].spread, best / unit, rtol=0.1)
+    assert rounds[0].rmse > 1.15 * best / unit
+    for each in others:
+        own = dataclasses.replace(each.filter, denoiser=filter.denoiser).prepare(each.dynamics, SENSOR)
+        twin = simulate(jax.random.key(5), each.dynamics, SENSOR, 400)
+        first = jnp.stack([twin.truth[0], twin.truth[0] + 0.1])
+        problem = (each.dynamics, SENSOR, twin.observations, first)
+        run = assimilate(jax.random.key(6), own, *problem, truth=twin.truth, save=())
+        np.testing.assert_allclose(run.analysis_scores["rmse"][50:].mean(), best, rtol=0.05)
+    with pytest.raises(ValueError, match=r"one shape for the network: \(0,\) and \(2, 0\)"):
+        train_through_cycles(*given, window=6, others=[course((2, 16))])
 
 
 @pytest.mark.slow

@@ -210,6 +210,7 @@ def _train_on_policy(
     how = FitConfig(
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
+        optimiser=training.optimiser,
         steps=training.steps,
         batch_size=training.batch_size,
         ema_decay=0.995,

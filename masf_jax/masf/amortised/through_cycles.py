@@ -125,7 +125,8 @@ def train_through_cycles(
     missing values (`widths` are not used); one beyond two climatological deviations begins anew, and of a
     network with a memory each after `practice.cycles` cycles on average, that it learns to begin. Where there
     are several intervals, numbers of members or `others`, the steps take them in turn, each loss relative to
-    what it was at the start.
+    what it was at the start. Rings and fields of the `others` may have any size, and any number of channels
+    where their filter gives the network each by itself (`each_channel`).
 
     Parameters are averaged and validated as by `fit`; validation is on a sixteenth of `practice.runs` runs,
     four at least, of `practice.cycles` cycles each, `burn_in` left out, and the best are returned where they
@@ -157,7 +158,7 @@ def train_through_cycles(
             )
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
-    courses = prepared(Course(filter, dynamics, measurement, practice), others)
+    courses = prepared(Course(filter, dynamics, measurement, practice), others, any_size=True)
     systems = [
         _System(
             course._replace(filter=with_network_of(filter, course.filter)),
@@ -234,7 +235,7 @@ def _begin(key: PRNGKeyArray, params: Any, config: FitConfig, systems: list[_Sys
     validations = jnp.full((config.rounds + 1,), jnp.nan).at[0].set(1.0)
     zero, one = jnp.zeros((), jnp.int32), jnp.ones(())
     losses = jnp.full((config.steps,), jnp.nan)
-    optimiser = config.optimiser().init(params)
+    optimiser = config.transformation().init(params)
     return _Training(params, optimiser, params, params, one, zero, zero, runs, losses, validations)
 
 
@@ -306,18 +307,22 @@ def _step(
     (value, (after, near)), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
     good = jnp.isfinite(value) & jnp.isfinite(jnp.linalg.norm(ravel_pytree(slope)[0]))
     with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
-        updates, optimiser = config.optimiser().update(slope, state.optimiser, state.params)
+        updates, optimiser = config.transformation().update(slope, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
     params, optimiser = _choose(good, (params, optimiser), (state.params, state.optimiser))
     averaged = params
     if config.ema_decay is not None:
         weight = 1 - jnp.minimum(config.ema_decay, (number + 1) / (number + 10)).astype(value.dtype)
         averaged = optax.incremental_update(params, state.averaged, weight)
-    fresh = _started(system, jax.random.split(key_fresh, count))
     if system.course.filter.remembers:  # what it gives itself after a start, it learns at starts alone
         share = window / system.course.practice.cycles
         near &= ~jax.random.bernoulli(jax.random.fold_in(key_fresh, count), share, (count,))
-    after = jax.tree.map(functools.partial(_of_each, near), after, fresh)
+
+    def with_fresh(after: _Run) -> _Run:
+        fresh = _started(system, jax.random.split(key_fresh, count))
+        return jax.tree.map(functools.partial(_of_each, near), after, fresh)
+
+    after = jax.lax.cond(jnp.all(near), lambda after: after, with_fresh, after)  # a spin-up is long
     return state._replace(
         params=params,
         optimiser=optimiser,

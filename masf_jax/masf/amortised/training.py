@@ -312,19 +312,30 @@ def _loss(filter: AmortisedMASF, one_step: bool) -> Callable:
     return denoising_loss(filter.denoiser, angles, robust=True)
 
 
-def prepared(first: Course, others: Sequence[Course]) -> list[Course]:
-    """All systems, their filters ready to be given the network."""
-    shape, *shapes = (each.filter.seen_shape(each.dynamics.state_shape) for each in (first, *others))
+def prepared(first: Course, others: Sequence[Course], *, any_size: bool = False) -> list[Course]:
+    """All systems, their filters ready to be given the network; `any_size`: of rings and fields any."""
+    shape, *shapes = (_seen(each, any_size) for each in (first, *others))
     for other in shapes:
         if other != shape:
             raise ValueError(
                 f"systems practised on together must be of one shape for the network: {shape} and {other} "
-                "(of states, or of their blocks where a filter has a coarsening)."
+                "(of states, or of their blocks where a filter has a coarsening"
+                + ("; 0: any size, the channels before it)." if any_size else ").")
             )
     return [
         first,
         *(each._replace(filter=each.filter.prepare(each.dynamics, each.measurement)) for each in others),
     ]
+
+
+def _seen(course: Course, any_size: bool) -> tuple[int, ...]:
+    """What the network is given of a state; `any_size`: with 0 for the sizes of a ring or a field."""
+    filter, state_shape = course.filter, course.dynamics.state_shape
+    shape, space = filter.seen_shape(state_shape), filter.architecture.form(state_shape)[1]
+    if not any_size or space == 0:
+        return shape
+    channels = () if filter.each_channel or len(shape) == space else shape[:-space]
+    return (*channels, *(0,) * space)
 
 
 def _collect(
@@ -368,8 +379,11 @@ def _widened(practice: Practice) -> Practice:
 
 
 def with_network_of(filter: AmortisedMASF, own: AmortisedMASF) -> AmortisedMASF:
-    """The filter on a system's base, climate and blocks."""
+    """The filter on a system's base, climate and blocks, with features of that size."""
     system = {name: getattr(own, name) for name in ("base", "climate", "coarsening", "each_channel")}
+    if own.denoiser is not None and own.denoiser.features is not None:
+        assert filter.denoiser is not None
+        system["denoiser"] = eqx.tree_at(lambda d: d.features, filter.denoiser, own.denoiser.features)
     return dataclasses.replace(filter, **system)
 
 

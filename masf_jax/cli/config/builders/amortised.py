@@ -54,6 +54,7 @@ class OnPolicySettings:
         steps, batch_size: of the optimiser, a round.
         learning_rate: halved after the first round.
         weight_decay: of the optimiser.
+        optimiser: adamw, or muon, which through cycles took a third of the steps (docs/amortised.md).
         factors: on the learned spread, tried at the end; the best becomes the calibration.
     """
 
@@ -66,6 +67,7 @@ class OnPolicySettings:
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
+    optimiser: Literal["adamw", "muon"] = "adamw"
     factors: tuple[float, ...] = (0.9, 1.0, 1.1)
 
 
