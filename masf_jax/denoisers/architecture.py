@@ -10,6 +10,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..coordinates import Coordinates
 from ..nn import MLP, UNet
 from .network import NetworkDenoiser, Preconditioning
 
@@ -31,7 +32,8 @@ class Architecture:
         channels, multipliers, blocks, attention: of the U-Net (see `UNet`).
         layout: "vector" (any state, flattened), "ring" (n,) or (C, n), "field" (ny, nx) or (C, ny, nx);
             None: by the state's shape, "vector" for fewer than 16 components or more than three axes, and of
-            two axes "ring" where the first has fewer than 8 places (variables on one axis).
+            two axes "ring" where the first has fewer than 8 places (variables on one axis), or the model's
+            coordinates are of the second alone (`at`).
         noise_map, preconditioning, variance_head: see `NetworkDenoiser`.
 
     Raises:
@@ -58,6 +60,12 @@ class Architecture:
                 raise ValueError(f"{name} of a network must be at least {least}; got {value}.")
         if not self.multipliers:
             raise ValueError("multipliers of a network must name one level at least; got none.")
+
+    def at(self, coordinates: Coordinates | None, shape: Sequence[int]) -> Architecture:
+        """The same; a "ring" where the places of a model are those of the second of two axes."""
+        several = coordinates is not None and len(shape) == 2 and coordinates.n_points == shape[1]
+        on_a_ring = several and self.layout is None and _layout(shape) == "field"
+        return dataclasses.replace(self, layout="ring") if on_a_ring else self
 
     def create(
         self,

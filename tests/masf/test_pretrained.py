@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from often import often
 
-from masf_jax.amortised import pretrained_file, pretrained_names
+from masf_jax.amortised import load_amortised, pretrained_file, pretrained_names
+from masf_jax.coordinates import Coordinates
+from masf_jax.denoisers.architecture import Architecture
+from masf_jax.filters import LETKF
 from masf_jax.nn import MLP
-from masf_jax.training import fingerprint, inspect, load
+from masf_jax.training import CheckpointError, fingerprint, inspect, load
 
 with Path(__file__).with_name("pretrained.csv").open(newline="") as file:
     TRAINED = {row["name"]: row for row in csv.DictReader(file)}
@@ -83,3 +86,19 @@ def test_what_a_file_is_older_than_has_its_default():
     assert "member_width" not in inspect(path)["net"]
     net = MLP(3, 96, 3, second_head=3)
     assert load(path, net=net).denoiser.net == net
+
+
+def test_nine_variables_at_each_place_of_a_ring():
+    """Are seen one by one; nine rows of a grid are none of a network on rings."""
+    ring, grid = (Coordinates.grid(points, tuple(map(float, points))) for points in ((16,), (9, 16)))
+    fresh = Architecture()
+    assert [fresh.at(each, (9, 16)).form((9, 16)) for each in (ring, grid)] == [
+        ("ring", 1, 9),
+        ("field", 2, 1),
+    ]
+    rings, base = pretrained_file("rings"), LETKF(3.0)
+    made = load_amortised(rings, base, state_shape=(9, 16), climate=None, coordinates=ring)
+    assert made.each_channel
+    assert made.denoiser.features.shape[0] == 9
+    with pytest.raises(CheckpointError, match=r"cannot run on states of shape \(9, 16\)"):
+        load_amortised(rings, base, state_shape=(9, 16), climate=None, coordinates=grid)

@@ -141,6 +141,7 @@ def _with_trained_network(filter: Any, settings: Settings, dynamics: Dynamics) -
             path,
             filter.base,
             state_shape=dynamics.state_shape,
+            coordinates=dynamics.coordinates,
             calibration=settings.filter["calibration"],
             climate=climate,
             n_steps=filter.n_steps,
@@ -241,21 +242,22 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         window = found["trained_on"]["filter"].get("training", {}).get("window")
         return *same, alike, models, size, high / low, window is not None
 
-    one_run, here = base == _ONE_RUN, Architecture().form(dynamics.state_shape)[0]
+    shape = dynamics.state_shape
+    one_run, here = base == _ONE_RUN, Architecture().at(dynamics.coordinates, shape).form(shape)[0]
     fitting = [
         name
-        for name, (layout, shape) in kinds.items()
+        for name, (layout, trained) in kinds.items()
         if (layout == here or _about(name)["fingerprint"]["dynamics"] == model)
-        and fits(layout, shape, dynamics.state_shape)
+        and fits(layout, trained, shape, dynamics.coordinates)
         and (about_base(name) == _ONE_RUN) == one_run
     ]
     known = any(map(at_home, fitting))
     if fitting:
         return pretrained_file(max(fitting, key=nearness))
-    all_of_them = ", ".join(f"{name} {layout} {shape}" for name, (layout, shape) in kinds.items())
+    all_of_them = ", ".join(f"{name} {layout} {trained}" for name, (layout, trained) in kinds.items())
     raise InputError(
         f"{AMORTISED} needs a trained network, and none of the package fits states of shape "
-        f"{dynamics.state_shape} and filter.base={base} (rings and fields of any size, vectors of their own: "
+        f"{shape} and filter.base={base} (rings and fields of any size, vectors of their own: "
         f"{all_of_them}). Train one: masf-jax train filter={AMORTISED} with the other settings of this run, "
         "then give its file as filter.checkpoint."
     )

@@ -114,7 +114,7 @@ def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynam
     climate, coarsening = climate_and_coarsening(path, settings, dynamics, filter.seed)
     print("\n".join(differences(path, settings, dynamics.state_shape, coarsening)) or f"from {path}")
     options = {name: getattr(filter, name) for name in ("n_steps", "members", "centred", "seed")}
-    options["coarsening"] = coarsening
+    options |= {"coarsening": coarsening, "coordinates": dynamics.coordinates}
     return load_amortised(path, filter.base, state_shape=dynamics.state_shape, climate=climate, **options)
 
 

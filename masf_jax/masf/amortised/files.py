@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...coordinates import Coordinates
 from ...denoisers.architecture import Architecture
 from ...dynamics.base import Dynamics
 from ...ensemble.normalization import Moments
@@ -60,18 +61,25 @@ pretrained_folder = pretrained_file
 """The same by its older name, of when each was a folder."""
 
 
-def fits(layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a network trained on states of one shape can run on those of another."""
+def fits(
+    layout: Layout,
+    trained: tuple[int, ...],
+    shape: tuple[int, ...],
+    coordinates: Coordinates | None = None,
+) -> bool:
+    """Whether a network trained on states of one shape can run on those of another, at `coordinates`."""
     space = SPACE[layout]
     if space == 0 or len(shape) < len(trained):
         return shape == trained
-    return shape[:-space] == trained[:-space] or _each_channel(layout, trained, shape)
+    return shape[:-space] == trained[:-space] or _each_channel(layout, trained, shape, coordinates)
 
 
-def _each_channel(layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def _each_channel(
+    layout: Layout, trained: tuple[int, ...], shape: tuple[int, ...], coordinates: Coordinates | None
+) -> bool:
     """Whether a network for states of one channel is to see those of several one by one."""
     several = len(trained) == SPACE[layout] == len(shape) - 1
-    return several and Architecture().form(shape)[0] == layout
+    return several and Architecture().at(coordinates, shape).form(shape)[0] == layout
 
 
 def suited(path: str | os.PathLike[str], states: Float[Array, "K *x"]) -> int:
@@ -137,6 +145,7 @@ def load_amortised(
     calibration: float | None = None,
     climate: Moments | Literal["stored"] | None = "stored",
     dynamics: Dynamics | None = None,
+    coordinates: Coordinates | None = None,
     **options: Any,
 ) -> AmortisedMASF:
     """A filter with the trained parts that `save_amortised` wrote.
@@ -153,6 +162,8 @@ def load_amortised(
             None); None: `prepare` draws them from the model.
         dynamics: a model other than that of the training: its `state_shape`, its climate, which is drawn, and
             blocks of cells as large as those of the training (`matching_coarsening`), where not given.
+        coordinates: of the model's places, where `dynamics` is not given: they tell states of eight or more
+            variables at each place of a ring from a field.
         options: further arguments of `AmortisedMASF`, as `n_steps`, `members`, `coarsening`.
 
     Raises:
@@ -162,7 +173,8 @@ def load_amortised(
     arrays, trained = stored.normaliser, stored.state_shape
     state_shape = state_shape if dynamics is None else dynamics.state_shape
     shape = trained if state_shape is None else tuple(state_shape)
-    if not fits(stored.denoiser.layout, trained, shape):
+    coordinates = coordinates if dynamics is None else dynamics.coordinates
+    if not fits(stored.denoiser.layout, trained, shape, coordinates):
         raise CheckpointError(
             f"the network of {path} was trained on states of shape {trained} (layout "
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
@@ -194,7 +206,7 @@ def load_amortised(
         climate,
         calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
         architecture=Architecture(layout=denoiser.layout),
-        each_channel=_each_channel(denoiser.layout, trained, shape),
+        each_channel=_each_channel(denoiser.layout, trained, shape, coordinates),
         **options,
     )
     if denoiser.features is None or SPACE[denoiser.layout] == 0:

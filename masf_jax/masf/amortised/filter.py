@@ -252,6 +252,9 @@ class AmortisedMASF(FilterAround):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
+        if denoiser is None:
+            architecture = self.architecture.at(dynamics.coordinates, dynamics.state_shape)
+            self = dataclasses.replace(self, architecture=architecture)
         shape = self.seen_shape(dynamics.state_shape)
 
         if climate is None:

@@ -60,8 +60,9 @@ class HybridPrior(TrainedPrior):
         gaussian, denoiser = self.gaussian.prepare(dynamics, measurement), self.denoiser
         if denoiser is None:
             shape = dynamics.state_shape
-            seen = self.architecture.mean_feature(shape)
-            denoiser = self.architecture.create(jax.random.key(self.seed), shape, seen)
+            architecture = self.architecture.at(dynamics.coordinates, shape)
+            seen = architecture.mean_feature(shape)
+            denoiser = architecture.create(jax.random.key(self.seed), shape, seen)
         return dataclasses.replace(self, denoiser=denoiser, gaussian=gaussian)
 
     def __call__(

@@ -65,15 +65,16 @@ class NetworkPrior(TrainedPrior):
             )
         if self.denoiser is not None:
             return self
-        key = jax.random.key(self.seed)
+        key, shape = jax.random.key(self.seed), dynamics.state_shape
+        architecture = self.architecture.at(dynamics.coordinates, shape)
         if self.pretraining is None:
-            return dataclasses.replace(self, denoiser=self.architecture.create(key, dynamics.state_shape))
+            return dataclasses.replace(self, denoiser=architecture.create(key, shape))
         if climate is None:
             raise ValueError("pretraining needs the model's climatology: call the filter's own prepare.")
         states, validation, process, _ = climate()
         denoiser, history = pretrain_network(
             key,
-            self.architecture,
+            architecture,
             states,
             process,
             self.pretraining,

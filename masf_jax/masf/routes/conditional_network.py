@@ -82,7 +82,7 @@ class ConditionalNetwork(Conditional):
         if self.network is not None:
             return self, prior
         shape, name = dynamics.state_shape, type(measurement.operator).__name__
-        architecture, layout = self.architecture, "vector"
+        architecture, layout = self.architecture.at(dynamics.coordinates, shape), "vector"
         if architecture.form(shape)[0] != "vector":
             if measurement.noise.diagonal and has_lift(measurement.operator, shape):
                 layout = "grid"

@@ -93,7 +93,7 @@ class DualHead(Route):
         if suited.denoiser is not None:
             return self, suited
         key_init, key_fit = jax.random.split(jax.random.key(prior.seed))
-        network = suited.architecture.create(key_init, shape)
+        network = suited.architecture.at(dynamics.coordinates, shape).create(key_init, shape)
         if prior.pretraining is None:
             return self, dataclasses.replace(suited, denoiser=network)
         if climate is None:
