@@ -8,7 +8,7 @@ of the filter itself; `rings_blocks` begins with a fresh network on cycles of it
 on from `rings` through its cycles; `rings_four` from there, with two more models: Lorenz-96 of two scales,
 and Burgers' equation driven at random. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several
 Reynolds numbers, forcings, drags and domains (suite/flow_families.py). The training is kept in --kept and
-goes on from there.
+goes on from there. The 16 systems of `rings_four` need `sysctl -w vm.max_map_count=1000000` first.
 
     python benchmarks/accuracy/family.py FILE [--family flows] [--kept FOLDER]
 """
