@@ -127,8 +127,8 @@ def train_through_cycles(
     are several intervals, numbers of members or `others`, the steps take them in turn, each loss relative to
     what it was at the start. Rings and fields of the `others` may have any size, and any number of channels
     where their filter gives the network each by itself (`each_channel`). Each system is a program of its own:
-    beyond a dozen a Linux process may end for want of memory mappings ("LLVM ERROR: Unable to allocate section
-    memory"), which `sysctl -w vm.max_map_count=1000000` mends.
+    beyond a dozen a Linux process may end for want of memory mappings ("LLVM ERROR: Unable to allocate
+    section memory"), which `sysctl -w vm.max_map_count=1000000` mends.
 
     Parameters are averaged and validated as by `fit`; validation is on a sixteenth of `practice.runs` runs,
     four at least, of `practice.cycles` cycles each, `burn_in` left out, and the best are returned where they
