@@ -113,10 +113,10 @@ CASES: dict[str, Case] = {
     ),
     "Lorenz-96, F=5, half": Case(lambda: d.Lorenz96(40, forcing=5.0), 2, 1.0, 4, (4.0, 6.5, 9.0), steps=1600),
     "Lorenz-96 of two scales, half of the slow": Case(
-        TwoScaleLorenz96, 2, 1.0, 2, (4.0, 6.5, 9.0), first=True, scored=0
+        TwoScaleLorenz96, 2, 1.0, 2, (4.0, 6.5, 9.0), first=True, scored=0, steps=80
     ),
     "Lorenz-96 of two scales, the slow": Case(
-        TwoScaleLorenz96, 1, 1.0, 2, (4.0, 6.5, 9.0), first=True, scored=0
+        TwoScaleLorenz96, 1, 1.0, 2, (4.0, 6.5, 9.0), first=True, scored=0, steps=80
     ),
     "Burgers, every 8th": Case(lambda: Burgers(96, 0.05), 8, 0.3, 10, (8.0, 15.0, 30.0)),
     "Lorenz-96, n=200, every 3rd": Case(lambda: d.Lorenz96(200), 3, 1.0, 3, (4.0, 6.5, 9.0)),
