@@ -13,6 +13,7 @@ from scipy.linalg import solve_discrete_are
 
 from masf_jax import assimilate, simulate
 from masf_jax.amortised import Course, Practice, load_amortised, save_amortised, train_through_cycles
+from masf_jax.coordinates import Coordinates
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Dynamics, Linear, Lorenz96, ModelError
 from masf_jax.filters import ETKF, AmortisedMASF, EnKF, Gate, IEnKF, ParticleFilter, ThreeDVar
@@ -189,6 +190,10 @@ class Around(Dynamics):
         return 0.97 * jnp.roll(x, 1, -1)
 
     @property
+    def coordinates(self):
+        return Coordinates.grid(self.state_shape[-1:], (float(self.state_shape[-1]),))
+
+    @property
     def spin_up_steps(self):
         return 100
 
@@ -198,16 +203,16 @@ class Around(Dynamics):
 
 @pytest.mark.slow
 def test_one_network_for_rings_of_several_sizes_and_channels():
-    """Its cycles end near the Kalman filter's on 16 and 24 variables, and on two channels of 16 as on one."""
+    """Its cycles end near the Kalman filter's on 16 and 24 variables, and on nine channels as on one."""
     forecast = solve_discrete_are(np.eye(1) * 0.97, np.eye(1), np.eye(1) * Q**2, np.eye(1) * R**2)[0, 0]
     best = R * np.sqrt(forecast / (forecast + R**2))
-    ring = Architecture(channels=8, multipliers=(1,), blocks=1, layout="ring")
+    ring = Architecture(channels=8, multipliers=(1,), blocks=1)
 
     def course(shape, **options):
         filter = AmortisedMASF(ThreeDVar(4.0), architecture=ring, climatology=400, **options)
         return Course(filter, Around(*shape), SENSOR, dataclasses.replace(PRACTICE, runs=64, cycles=60))
 
-    others = [course((24,)), course((2, 16), each_channel=True)]
+    others = [course((24,)), course((9, 16), each_channel=True)]
     config = FitConfig(3e-3, 0.0, 0.98, steps=300, batch_size=8, validate_every=100, optimiser="muon")
     given = (jax.random.key(1), *course((16,)), config)
     filter, rounds = train_through_cycles(*given, window=6, others=others)
@@ -222,9 +227,9 @@ def test_one_network_for_rings_of_several_sizes_and_channels():
         first = jnp.stack([twin.truth[0], twin.truth[0] + 0.1])
         problem = (each.dynamics, SENSOR, twin.observations, first)
         run = assimilate(jax.random.key(6), own, *problem, truth=twin.truth, save=())
-        np.testing.assert_allclose(run.analysis_scores["rmse"][50:].mean(), best, rtol=0.05)
-    with pytest.raises(ValueError, match=r"one shape for the network: \(0,\) and \(2, 0\)"):
-        train_through_cycles(*given, window=6, others=[course((2, 16))])
+        np.testing.assert_allclose(run.analysis_scores["rmse"][50:].mean(), best, rtol=0.08)
+    with pytest.raises(ValueError, match=r"one shape for the network: \(0,\) and \(9, 0\)"):
+        train_through_cycles(*given, window=6, others=[course((9, 16))])
 
 
 @pytest.mark.slow

@@ -252,9 +252,10 @@ class AmortisedMASF(FilterAround):
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> AmortisedMASF:
         climate, denoiser = self.climate, self.denoiser
-        if denoiser is None:
-            architecture = self.architecture.at(dynamics.coordinates, dynamics.state_shape)
-            self = dataclasses.replace(self, architecture=architecture)
+        architecture = self.architecture.at(dynamics.coordinates, dynamics.state_shape)
+        if denoiser is not None:
+            architecture = dataclasses.replace(architecture, layout=denoiser.layout)
+        self = dataclasses.replace(self, architecture=architecture)
         shape = self.seen_shape(dynamics.state_shape)
 
         if climate is None:
@@ -278,7 +279,8 @@ class AmortisedMASF(FilterAround):
                 each = eqx.filter_eval_shape(ready.members_seen, pair, pair, z, mask, measurement)
                 members = jnp.zeros(each.shape[self.each_channel :], each.dtype)
             denoiser = kind.create(key, one, jnp.zeros(features, seen.dtype), members)
-        return eqx.tree_at(lambda f: f.denoiser, ready, denoiser, is_leaf=lambda leaf: leaf is None)
+        architecture = dataclasses.replace(architecture, layout=denoiser.layout)  # of other sizes, too
+        return dataclasses.replace(ready, denoiser=denoiser, architecture=architecture)
 
     def spread(self, layout: MemberLayout) -> AmortisedMASF:
         return eqx.tree_at(lambda f: f.base, self, self.base.spread(layout))

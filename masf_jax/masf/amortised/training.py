@@ -331,7 +331,8 @@ def prepared(first: Course, others: Sequence[Course], *, any_size: bool = False)
 def _seen(course: Course, any_size: bool) -> tuple[int, ...]:
     """What the network is given of a state; `any_size`: with 0 for the sizes of a ring or a field."""
     filter, state_shape = course.filter, course.dynamics.state_shape
-    shape, space = filter.seen_shape(state_shape), filter.architecture.form(state_shape)[1]
+    architecture = filter.architecture.at(course.dynamics.coordinates, state_shape)
+    shape, space = filter.seen_shape(state_shape), architecture.form(state_shape)[1]
     if not any_size or space == 0:
         return shape
     channels = () if filter.each_channel or len(shape) == space else shape[:-space]
