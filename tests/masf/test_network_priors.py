@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import chex
 import equinox as eqx
 import jax
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 
 from masf_jax import assimilate
+from masf_jax.coordinates import Coordinates
 from masf_jax.dynamics import Linear, Lorenz96, ModelError
 from masf_jax.ensemble import Inflation
 from masf_jax.ensemble.normalization import Normalization
+from masf_jax.filters.rivals.score_network import ScoreNetwork
 from masf_jax.masf import MASF, Bridge, GaussianPrior, Guided, HybridPrior, MeasurementAware, NetworkPrior
 from masf_jax.masf.priors.network import Architecture
 from masf_jax.measurements import Gaussian, Identity, Linear as LinearOperator, Measurement, Observations
@@ -180,3 +184,28 @@ def test_what_comes_before_prepare_says_so(key):
     state = filter.init(key, jnp.asarray(MEMBERS, dtype=float))
     with pytest.raises(ValueError, match="the network is not there yet"):
         filter.analysis(key, state, jnp.zeros(N), WHOLE)
+
+
+class NinePlaces(Lorenz96):
+    """Nine variables at each of 16 places of a ring."""
+
+    def __init__(self):
+        super().__init__(16)
+        self.state_shape = (9, 16)
+
+    @property
+    def coordinates(self):
+        return Coordinates.grid((16,), (16.0,))
+
+
+@pytest.mark.parametrize("of", ["network", "hybrid", "score"])
+def test_nine_variables_at_each_place_are_no_field(of):
+    model, net = NinePlaces(), Architecture(channels=8, multipliers=(1,))
+    made = {
+        "network": lambda: NetworkPrior(
+            training=SHORT, architecture=replace(net, variance_head=True)
+        ).prepare(model, WHOLE),
+        "hybrid": lambda: HybridPrior(training=SHORT, architecture=net).prepare(model, WHOLE),
+        "score": lambda: ScoreNetwork(architecture=net).prepare(model),
+    }[of]()
+    assert (made.denoiser.layout, made.denoiser.net.out_channels) == ("ring", 9)

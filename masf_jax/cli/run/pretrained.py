@@ -97,7 +97,7 @@ def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynam
         prior = DualHead.with_second_head(prior)
     stored = load(
         path,
-        net=prior.architecture.net(dynamics.state_shape),
+        net=prior.architecture.at(dynamics.coordinates, dynamics.state_shape).net(dynamics.state_shape),
         state_shape=dynamics.state_shape,
         fingerprint=description(settings, eqx.tree_at(lambda f: f.prior, filter, prior)),
     )

@@ -54,7 +54,8 @@ class ScoreNetwork(eqx.Module):
         """The same with a network."""
         if self.denoiser is not None:
             return self
-        fresh = self.architecture.create(jax.random.key(self.seed), dynamics.state_shape)
+        shape = dynamics.state_shape
+        fresh = self.architecture.at(dynamics.coordinates, shape).create(jax.random.key(self.seed), shape)
         return dataclasses.replace(self, denoiser=fresh)
 
     def init(self) -> Any:
