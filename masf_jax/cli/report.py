@@ -76,7 +76,7 @@ def _shown(value: Any) -> str:
 
 def _print_lines(console: Console, lines: Iterable[Any]) -> None:
     for line in lines:
-        console.print(printable(str(line)), highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(str(line)), highlight=False, soft_wrap=True)
 
 
 def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -155,9 +155,9 @@ def expected_range(metrics: dict[str, Any]) -> str:
 
 def print_outcome(settings: Settings, outcome: Outcome) -> None:
     """A table of the run's numbers, then the paths of its files and figures."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from .console import plain_console
 
     metrics = outcome.metrics
     table = Table(
@@ -166,8 +166,8 @@ def print_outcome(settings: Settings, outcome: Outcome) -> None:
     table.add_column()
     table.add_column(justify="right")
     for label, shown in score_rows(metrics):
-        table.add_row(escape(label), shown)
-    console = Console()
+        table.add_row(label, shown)
+    console = plain_console()
     console.print(table)
     reference = settings.experiment.reference
     lines = [f"Reference: {reference}"] if reference else []
@@ -185,8 +185,9 @@ def _cell(row: dict[str, Any], key: str) -> str:
 
 def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     """A table with one line per job of a sweep, and the same as summary.csv in its folder."""
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import plain_console
 
     table = Table(title=f"{len(rows)} runs", title_justify="left")
     shown = {key: label for key, label in _COLUMNS.items() if any(_cell(row, key) for row in rows)}
@@ -204,7 +205,7 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    console = Console()
+    console = plain_console()
     console.print(table)
     if "expected_rmse_analysis" in shown:
         _print_lines(console, ["expected: ± one standard deviation from seed to seed"])

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Integer, Num, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
 from ..arrays import check_key
@@ -44,11 +44,16 @@ class Dynamics(eqx.Module):
     ) -> Float[Array, "*state"]:
         """The state one step (`dt`) after `x` at model time `time`; `key` feeds random models only."""
 
+    def time_of(self, step: Int[Array, "*steps"]) -> Num[Array, "*steps"]:
+        """Model time k·dt after k steps, in the type of `dt`, which may be a plain number."""
+        dt = jnp.asarray(self.dt)
+        return step.astype(dt.dtype) * dt
+
     def with_numbers(self, **numbers: ArrayLike) -> Self:
         """The model with other numbers, which may be traced."""
         for name, value in numbers.items():
-            old = getattr(self, name)
-            self = eqx.tree_at(lambda model, n=name: getattr(model, n), self, jnp.asarray(value, old.dtype))
+            new = jnp.asarray(value, jnp.asarray(getattr(self, name)).dtype)
+            self = eqx.tree_at(lambda model, n=name: getattr(model, n), self, new)
         return self
 
     @property
@@ -157,8 +162,7 @@ def advance_model(
 
 
 def _step(dynamics: Dynamics, x: Array, now: Array, key: PRNGKeyArray) -> Array:
-    time = now.astype(dynamics.dt.dtype) * dynamics.dt
-    return dynamics(x, time.astype(x.dtype), jax.random.fold_in(key, now))
+    return dynamics(x, dynamics.time_of(now).astype(x.dtype), jax.random.fold_in(key, now))
 
 
 def _forecast(

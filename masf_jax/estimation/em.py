@@ -196,9 +196,8 @@ class _Maximum(eqx.Module):
     def _step(self, w: Array, a: Array, x: Array, j: Array) -> Array:
         """The raveled model's mean step from x at step j, with coefficients a."""
         model = self.put(w.at[np.flatnonzero(self.coefficients)].set(a)).dynamics
-        return model.mean_step(
-            x.reshape(model.state_shape), (j.astype(model.dt.dtype) * model.dt).astype(x.dtype)
-        ).reshape(-1)
+        now = model.time_of(j).astype(x.dtype)
+        return model.mean_step(x.reshape(model.state_shape), now).reshape(-1)
 
 
 def _not_finite(maximum: _Maximum, course: Array, found: Array, first: Array) -> str:

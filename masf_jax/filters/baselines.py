@@ -39,8 +39,7 @@ def _advance_mean(
     mean: Float[Array, "*state"], dynamics: Dynamics, step: Int[Array, ""], n_steps: int | Int[Array, ""]
 ) -> Float[Array, "*state"]:
     def one(i: Array, x: Array) -> Array:
-        time = ((step + i).astype(dynamics.dt.dtype) * dynamics.dt).astype(x.dtype)
-        return dynamics.mean_step(x, time)
+        return dynamics.mean_step(x, dynamics.time_of(step + i).astype(x.dtype))
 
     return jax.lax.fori_loop(0, n_steps, one, mean)
 

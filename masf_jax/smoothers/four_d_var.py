@@ -342,8 +342,7 @@ def one_cycle(
     first, last = ends
 
     def one(j: Array, x: Array) -> Array:
-        time = (first + j).astype(dynamics.dt.dtype) * dynamics.dt
-        moved = dynamics.mean_step(x, time.astype(x.dtype))
+        moved = dynamics.mean_step(x, dynamics.time_of(first + j).astype(x.dtype))
         return jnp.where(first + j < last, moved if errors is None else moved + errors[j], x)
 
     return jax.lax.fori_loop(0, longest, one, x)

@@ -10,7 +10,7 @@ import pytest
 from masf_jax.cli.config.overrides import expand, parse
 from masf_jax.cli.errors import InputError
 from masf_jax.cli.main import main
-from masf_jax.cli.report import over_seeds
+from masf_jax.cli.report import over_seeds, print_sweep
 
 SMALL = ["dynamics.n=8", "n_cycles=5", "burn_in=1", "ensemble_size=4", "figures=false", "scores=[rmse]"]
 
@@ -72,6 +72,21 @@ def test_runs_that_differ_in_their_seed_are_averaged():
         {"overrides": "filter=enkf seed=1", "status": "failed"},
     ]
     assert over_seeds(rows) == ["filter=etkf: RMSE of the analysis 2 ± 1 over 2 seeds"]
+
+
+def test_names_are_printed_as_they_are(tmp_path, capsys):
+    """Nothing in brackets is a style, nothing between colons an emoji."""
+    words = ["scores=[rmse]", "dynamics=a.py:ring:b"]
+    rows = [
+        {"job": i, "overrides": f"{word} seed={i}", "status": "ok", "rmse_analysis": 0.5}
+        for word in words
+        for i in (0, 1)
+    ]
+    print_sweep(rows, tmp_path)
+    said = capsys.readouterr().out
+    for word in words:
+        assert f"{word} seed=0" in said
+        assert f"{word}: RMSE of the analysis 0.5" in said
 
 
 def test_what_hydra_cannot_do_is_said_in_a_sentence(tmp_path, capsys):

@@ -148,3 +148,46 @@ def test_an_edited_checkpoint_is_refused(trained, tmp_path, capsys):
 def test_help(capsys):
     assert main(["train", "--help"]) == 0
     assert "--overwrite" in capsys.readouterr().out
+
+
+RING_OF_MANY = """
+import jax
+import jax.numpy as jnp
+
+from masf_jax.coordinates import Coordinates
+from masf_jax.dynamics import Dynamics
+
+
+class NineVariables(Dynamics):
+    state_shape: tuple = (9, 16)
+    dt: float = 0.1
+
+    def __call__(self, state, time, key):
+        return 0.9 * jnp.roll(state, 1, -1)
+
+    def initial_state(self, key):
+        return jax.random.normal(key, self.state_shape)
+
+    @property
+    def coordinates(self):
+        return Coordinates.grid((16,), (16.0,))
+
+
+ring = NineVariables()
+"""
+
+
+def test_the_checkpoint_of_a_ring_with_nine_variables_at_each_place_fits(tmp_path, monkeypatch, capsys):
+    """By the shape alone (9, 16) is a field."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(RING_OF_MANY, encoding="utf-8")
+    net = ["filter.network.channels=8", "filter.network.multipliers=[1]", "filter.network.attention=[]"]
+    problem = ["dynamics=model.py:ring", "initial.mean=2", "initial.std=1", *net]
+    problem += [*PROBLEM[1:], *(each for each in SMALL if "width" not in each and "depth" not in each)]
+    assert main(["train", *problem, "output_dir=ring.safetensors"]) == 0
+    capsys.readouterr()
+    assert main(["run", *problem, *QUIET, "filter.checkpoint=ring.safetensors", "output_dir=run"]) == 0
+    said = capsys.readouterr().out
+    assert "seconds to pretrain" not in said
+    assert "model.py:ring: masf_paper" in said, "names as they are, not as emoji codes"
+    assert np.isfinite(mean(Path("run"))).all()

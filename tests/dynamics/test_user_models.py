@@ -4,6 +4,7 @@ import functools
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ import pytest
 
 from masf_jax import assimilate, simulate
 from masf_jax.derivatives import NoDerivativeError
-from masf_jax.dynamics import BlackBox, Function, advance
+from masf_jax.dynamics import BlackBox, Dynamics, Function, advance
 from masf_jax.dynamics.host import BlackBoxError
 from masf_jax.estimation import LogNormal, Unknown, estimate
 from masf_jax.filters import ETKF
@@ -233,3 +234,27 @@ def test_a_host_model_may_be_a_module_with_arrays(key):
         assert model.function.factor == factor
         found = eqx.filter_jit(advance)(model, jnp.ones((2, 3)), jnp.asarray(0, jnp.int32), key, 1)
         np.testing.assert_array_equal(found, np.full((2, 3), factor))
+
+
+class Shift(Dynamics):
+    """A model of a user, with `dt` as it comes: x moves by its time."""
+
+    dt: Any
+    state_shape: tuple[int, ...] = (4,)
+
+    def __call__(self, x, time, key):
+        return x + time
+
+
+@pytest.mark.parametrize("dt", [0.5, 1, np.float64(0.5), jnp.asarray(0.5)], ids=lambda dt: type(dt).__name__)
+def test_dt_may_be_a_plain_number(dt, key):
+    """x + Σ_k k·dt, in a run of a filter, in the mean and by other numbers."""
+    model = Shift(dt)
+    x = jnp.zeros((3, 4))
+    out = advance(model, x, jnp.asarray(2, jnp.int32), key, 3)
+    np.testing.assert_allclose(out, 9.0 * float(dt))
+    assert out.dtype == x.dtype
+    ours, theirs = (run(each, key, 2) for each in (model, Shift(jnp.asarray(float(dt)))))
+    np.testing.assert_allclose(ours.analysis["mean"], theirs.analysis["mean"], rtol=1e-6)
+    slower = model.with_numbers(dt=2)
+    np.testing.assert_allclose(slower.time_of(jnp.asarray(3)), 6.0)

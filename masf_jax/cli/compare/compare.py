@@ -17,6 +17,7 @@ from ...progress import cycle_bar
 from ...results.netcdf import netcdf_bytes
 from ..config.compose import with_file
 from ..config.overrides import seeds_of, split, whole
+from ..console import plain_console
 from ..errors import InputError, RunError
 from ..exit_codes import ExitCode
 from ..files import text_writer, write_all
@@ -202,11 +203,11 @@ def fitting(title: str, head: list[str], rows: list[list[str]], console: Console
 def _print(comparison: Comparison, files: list[Path]) -> None:
     settings = comparison.settings
     counts = f"{len(comparison.results)} filters, {len(comparison.problem.seeds)} seeds"
-    console = Console()
+    console = plain_console()
     if not console.is_terminal:  # a file or a pipe has no width to keep to
         console.width = _WIDTH
     table, left_out = fitting(f"{settings.called}: {counts}", *table_rows(comparison), console)
     console.print(table)
     narrow = [f"Too wide for this terminal: {', '.join(left_out)} (in comparison.csv)."] if left_out else []
     for line in [*narrow, *notes(comparison), "Files:", *(f"  {path}" for path in files)]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, highlight=False, soft_wrap=True)

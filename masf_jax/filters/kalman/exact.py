@@ -89,7 +89,7 @@ def linear_step(
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"], Float[Array, " n"] | None]:
     """The raveled state a mean step after step number `step`, its Jacobian, and std of the model error."""
     shape, variance = dynamics.state_shape, dynamics.step_noise_variance
-    time = (step.astype(dynamics.dt.dtype) * dynamics.dt).astype(flat.dtype)
+    time = dynamics.time_of(step).astype(flat.dtype)
 
     def model(x: Array) -> Array:
         return dynamics.mean_step(x.reshape(shape), time).reshape(-1)
