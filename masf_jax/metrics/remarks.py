@@ -10,7 +10,7 @@ import numpy as np
 
 from .outliers import outlying
 from .overconfidence import overconfident
-from .width import too_wide
+from .width import lost, too_wide
 
 __all__ = ["remarks"]
 
@@ -25,8 +25,8 @@ def remarks(
     diverged: Any = False,
     truth: Any = None,
 ) -> list[str]:
-    """Of gross errors used, a spread too small for the innovations, one too wide for the state; none of
-    these: an empty list.
+    """Of gross errors used, a spread too small for the innovations or the error, one too wide for the state;
+    none of these: an empty list.
 
     Args:
         info: what the filter reported of each cycle.
@@ -36,13 +36,16 @@ def remarks(
         skipped, diverged: (K,) cycles whose analysis was not used; with fewer than two sound members.
         truth: (K, *state), where it is known.
     """
-    said = outlying(info, burn_in, skipped) + overconfident(info, burn_in, skipped)
+    sure = overconfident(info, burn_in, skipped)
+    said = outlying(info, burn_in, skipped) + sure
     if not {"mean", "spread"} <= set(forecast):
         return said
     mean, spread, truth = (_on_host(each) for each in (forecast["mean"], forecast["spread"], truth))
-    lost = np.flatnonzero(np.broadcast_to(diverged, mean.shape[0]))
-    until = int(lost[0]) if len(lost) else mean.shape[0]
+    gone = np.flatnonzero(np.broadcast_to(diverged, mean.shape[0]))
+    until = int(gone[0]) if len(gone) else mean.shape[0]
     truth = None if truth is None else truth[:until]
+    if truth is not None and not sure:
+        said += lost(mean[:until], spread[:until], truth, names, units)
     return said + too_wide(mean[:until], spread[:until], names, units, truth)
 
 

@@ -1,4 +1,5 @@
-"""An ensemble that is far wider than what it is an estimate of: nothing in the innovations need show it."""
+"""An ensemble far wider than what it is an estimate of, or far narrower than its error: nothing in the
+innovations need show it."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["TOO_WIDE", "too_wide", "widths"]
+__all__ = ["NEAR", "SURE", "TOO_WIDE", "lost", "too_wide", "widths"]
 
 TOO_WIDE, TOO_WIDE_OF_TRUTH = 2.0, 1.5
 """Spread over the state's own variation, as the means have it, or the truth: a free ensemble has 1 of the
 second, and a filter that works well below. Means vary less than the state where little is known of it."""
+NEAR, SURE = 0.5, 0.2
+"""RMSE over the climatology's, and spread/RMSE: above the one, below the other a run has lost the truth."""
 _FEWEST, _MOST = 20, 40
 """Cycles from which on something is said; cycles that are read."""
 
@@ -67,7 +70,7 @@ def too_wide(
     if factor[worst] <= (TOO_WIDE if truth is None else TOO_WIDE_OF_TRUTH):
         return []
     of = "" if names is None else f" of {names[worst]}"
-    unit = "" if names is None or units is None or units[worst] in ("", "1") else f" {units[worst]}"
+    unit = _unit(names, units, worst)
     return [
         f"the ensemble is too wide: over the last quarter of the cycles the forecast's spread{of} is "
         f"{late[worst]:.3g}{unit}, {factor[worst]:.3g} times what the first ensemble had or the state varies "
@@ -76,6 +79,46 @@ def too_wide(
         "(filter.rtps=.5) or another filter.radius may help, if the sensors say anything of the state; "
         "docs/troubleshooting.md."
     ]
+
+
+def lost(
+    mean: Any, spread: Any, truth: Any, names: Sequence[str] | None = None, units: Sequence[str] | None = None
+) -> list[str]:
+    """A sentence where forecasts late in a run are far from the truth and sure of themselves.
+
+    That is, over the last quarter of the cycles their root mean square error is above `NEAR` times what the
+    truth varies by, and their spread below `SURE` times that error. Where the noise is larger than the state
+    varies, the innovations do not tell.
+
+    Args:
+        mean, spread, truth: of the forecasts, (K, *state).
+        names, units: as for `too_wide`.
+    """
+    n = spread.shape[0]
+    if n < _FEWEST:
+        return []
+    every, apart = max(1, n // _MOST), len(names or ()) > 1
+    late = slice(n - max(1, n // 4), None, every)
+    error = _by_variable(np.asarray(mean[late]) - np.asarray(truth[late]), apart)
+    error, width = (
+        np.sqrt(np.mean(each**2, axis=(0, 2))) for each in (error, _by_variable(spread[late], apart))
+    )
+    varies = _by_variable(truth[::every], apart).std(axis=(0, 2))
+    far = (error > NEAR * varies) & (width < SURE * error)
+    if not far.any():
+        return []
+    worst = int(np.where(far, error / np.where(varies > 0, varies, 1.0), 0.0).argmax())
+    of, unit = "" if names is None else f" of {names[worst]}", _unit(names, units, worst)
+    return [
+        f"the filter has lost the truth: over the last quarter of the cycles the forecast's error{of} is "
+        f"{error[worst]:.3g}{unit}, where the truth varies by {varies[worst]:.3g}{unit}, and its spread "
+        f"{width[worst]:.3g}{unit}: docs/troubleshooting.md."
+    ]
+
+
+def _unit(names: Sequence[str] | None, units: Sequence[str] | None, number: int) -> str:
+    """Of a variable, with a space before it; empty where it has none."""
+    return "" if names is None or units is None or units[number] in ("", "1") else f" {units[number]}"
 
 
 def _by_variable(values: Any, apart: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from masf_jax.ensemble import Inflation
 from masf_jax.measurements import Gaussian, Measurement, Subset
 from masf_jax.metrics.overconfidence import innovation_ratio, overconfident
 from masf_jax.metrics.remarks import remarks
-from masf_jax.metrics.width import too_wide, widths
+from masf_jax.metrics.width import lost, too_wide, widths
 
 MODEL = Lorenz96(40, dt=0.05)
 SENSOR = Measurement(Subset(np.arange(0, 40, 8)), Gaussian(0.5))
@@ -79,6 +79,39 @@ def test_a_lost_filter_is_told_to_be_overconfident(twin):
     assert ratio > 3
     assert f"observation - forecast is {ratio:.3g} times" in overconfident(run.info)[0]
     assert overconfident(run.info)[0] in str(run)
+
+
+def test_a_lost_filter_is_told_where_the_noise_hides_it():
+    """Noise larger than the state varies: observation - forecast is 1.3 times what it should be, no more."""
+    sensor = Measurement(Subset(np.arange(0, 40, 8)), Gaussian(6.0))
+    seen = simulate(jax.random.key(0), MODEL, sensor, 60, 1)
+    far = np.random.default_rng(5).normal(2.3, 3.6, (1, 40))
+    members = far + 1e-3 * np.random.default_rng(0).normal(size=(12, 40))
+    given = jax.random.key(1), filters.ETKF(), MODEL, sensor, seen.observations, members
+    run = assimilate(*given, truth=seen.truth)
+    assert overconfident(run.info) == []
+    saved = run.forecast["mean"], run.forecast["spread"], seen.truth
+    mean, spread, truth = (np.asarray(each)[45:] for each in saved)
+    error, width = np.sqrt(np.mean((mean - truth) ** 2)), np.sqrt(np.mean(spread**2))
+    (said,) = remarks(run.info, run.forecast, truth=seen.truth)
+    assert said.startswith("the filter has lost the truth")
+    assert f"error is {error:.3g}, where" in said
+    assert f"its spread {width:.3g}:" in said
+    assert said in str(run)
+    assert remarks(run.info, run.forecast) == []
+
+
+def test_of_which_variable_the_truth_is_lost():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(40, 2, 500)) * np.array([1000.0, 1.0])[None, :, None]
+    mean, spread = truth.copy(), np.full(truth.shape, 0.19)
+    mean[30:, 1] += 1.0  # of the second, next to nothing of both together
+    assert lost(mean, spread, truth) == []
+    (said,) = lost(mean, spread, truth, ("p", "T"), ("Pa", "K"))
+    assert "error of T is 1 K, where the truth varies by 0.995 K, and its spread 0.19 K" in said
+    assert lost(mean, 1.1 * spread, truth, ("p", "T")) == []  # not sure of itself
+    assert lost(truth + 1e-3 * (mean - truth), 1e-6 * spread, truth, ("p", "T")) == []  # near
+    assert lost(mean[21:], spread[21:], truth[21:], ("p", "T")) == []  # too short to say
 
 
 def test_variables_are_told_apart():

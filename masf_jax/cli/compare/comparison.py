@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...metrics.summary import mean_and_standard_error
+from ...metrics.width import NEAR, SURE
 from ..config.overrides import listed
 from ..config.settings import Settings
 from ..run.metrics import versions
@@ -46,9 +47,6 @@ _COLUMNS = {
     "crps_analysis": "CRPS",
 }
 
-_NEAR, _SURE = 0.5, 0.2
-"""Of the climatology's RMSE, and spread/RMSE: above the one and below the other a run has lost the truth."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -82,7 +80,7 @@ class Comparison:
         limit = math.inf if itself else self.problem.climatology
         return [
             not run["rmse_analysis"] < limit
-            or (run["rmse_analysis"] > _NEAR * limit and run["spread_skill_ratio"] < _SURE)
+            or (run["rmse_analysis"] > NEAR * limit and run["spread_skill_ratio"] < SURE)
             for run in result.runs
         ]
 
@@ -143,7 +141,7 @@ def notes(comparison: Comparison) -> list[str]:
         "observations and first members for all filters; "
         f"{settings.n_cycles} cycles, of which the first {problem.burn_in} do not count.",
         f"diverged: runs with NaN, which no average has, or an RMSE not below {problem.climatology:.3g}, "
-        f"that of the model's climatology, or above {_NEAR:g} of it with a spread below {_SURE:g} of the "
+        f"that of the model's climatology, or above {NEAR:g} of it with a spread below {SURE:g} of the "
         f"RMSE. s/cycle: median over the seeds, without compilation{together}.",
     ]
     runs = {each.entry.label: each.runs for each in comparison.results}
