@@ -326,6 +326,37 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     np.testing.assert_array_equal(known[0]["mean"], known[1]["mean"])
 
 
+TWO_CHANNELS = """
+import jax
+import jax.numpy as jnp
+
+from masf_jax.dynamics import Function
+
+
+def waves(n: int = 16):
+    def step(x):
+        return jnp.roll(x, 1, -1) + 0.1 * jnp.sin(x[::-1])
+
+    return Function(step, (2, n), 0.1, climatology=lambda key: jax.random.normal(key, (2, n)))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_one_channel_trained_further_on_two_is_taken_up_by_runs(tmp_path, monkeypatch, capsys):
+    """At home, on more places, and from there on one channel."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(TWO_CHANNELS, encoding="utf-8")
+    problem = ["dynamics=mine.py:waves", "initial.mean=0", "initial.std=1", "filter=masf_amortised"]
+    problem += ["filter.base=etkf", "ensemble_size=8", "n_cycles=4", "burn_in=0", "figures=false"]
+    training = ["filter.training.window=2", "filter.training.steps=4", "filter.training.batch_size=2"]
+    training += TRAINING[:3]
+    assert main(["train", *problem, *training, "from=rings_cycles", "output_dir=two.safetensors"]) == 0
+    given = "filter.checkpoint=two.safetensors", "output_dir=run", "overwrite=true"
+    for more in ([], ["dynamics.n=32"], ["dynamics=lorenz96"]):
+        assert main(["run", *problem, *more, *given]) == 0, more
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_one_run_of_the_model_trained_through_its_cycles(tmp_path, capsys):
     file, one = tmp_path / "one", [*PROBLEM, "filter.base=three_d_var", "filter.network.depth=1"]

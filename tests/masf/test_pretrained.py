@@ -6,6 +6,7 @@ deviations are predictions, which another processor or compiler may round otherw
 
 import csv
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -15,10 +16,18 @@ import numpy as np
 import pytest
 from often import often
 
-from masf_jax.amortised import load_amortised, pretrained_file, pretrained_names
+from masf_jax.amortised import (
+    load_amortised,
+    pretrained_file,
+    pretrained_names,
+    save_amortised,
+)
 from masf_jax.coordinates import Coordinates
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.filters import LETKF
+from masf_jax.dynamics import Function
+from masf_jax.filters import ETKF, LETKF
+from masf_jax.masf import AmortisedMASF
+from masf_jax.measurements import Gaussian, Identity, Measurement
 from masf_jax.nn import MLP
 from masf_jax.training import CheckpointError, fingerprint, inspect, load
 
@@ -102,3 +111,44 @@ def test_nine_variables_at_each_place_of_a_ring():
     assert made.denoiser.features.shape[0] == 9
     with pytest.raises(CheckpointError, match=r"cannot run on states of shape \(9, 16\)"):
         load_amortised(rings, base, state_shape=(9, 16), climate=None, coordinates=grid)
+
+
+@pytest.mark.quick_cases("9-4")
+@pytest.mark.parametrize("member_width", [0, 4])
+@pytest.mark.parametrize("channels", [2, 9])
+def test_a_network_that_sees_channels_one_by_one_is_read_as_it_was_written(
+    channels, member_width, key, tmp_path
+):
+    """At home; and it runs on more places, on other numbers of channels, and on one alone."""
+    file, net = tmp_path / "one.safetensors", Architecture(channels=4, multipliers=(1,), layout="ring")
+    net = replace(net, member_width=member_width)
+    sensor = Measurement(Identity(), Gaussian(0.5))
+
+    def model(*shape):
+        return Function(lambda x: 0.9 * x, shape, 0.1, climatology=lambda key: jax.random.normal(key, shape))
+
+    given = AmortisedMASF(ETKF(), architecture=net, climatology=64, each_channel=True)
+    fresh = given.prepare(model(channels, 16), sensor)
+    params = jax.tree.map(
+        lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), fresh.denoiser.params
+    )
+    filter = eqx.tree_at(lambda f: f.denoiser.params, fresh, params)
+    save_amortised(file, filter)
+
+    def analysed(filter, shape):
+        ensemble, z = jax.random.normal(key, (6, *shape)), jax.random.normal(jax.random.key(3), shape)
+        ready = filter.prepare(model(*shape), sensor)
+        state = ready.update(key, ready.init(key, ensemble), z, jnp.ones(shape, bool), sensor)[0]
+        return np.asarray(state.ensemble)
+
+    home = (channels, 16)
+    again = load_amortised(file, ETKF())
+    assert again.each_channel
+    np.testing.assert_allclose(analysed(again, home), analysed(filter, home), atol=1e-5)
+    ring = Coordinates.grid((16,), (16.0,))
+    for shape in ((channels, 32), (3, 16), (16,)):
+        other = load_amortised(file, ETKF(), state_shape=shape, climate=None, coordinates=ring)
+        assert other.each_channel == (len(shape) == 2)
+        assert np.isfinite(analysed(other, shape)).all()
+    with pytest.raises(CheckpointError, match="cannot run on states of shape"):
+        load_amortised(file, ETKF(), state_shape=(16, 16))

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from ...coordinates import Coordinates
 from ...denoisers.architecture import Architecture
+from ...denoisers.network import NetworkDenoiser
 from ...dynamics.base import Dynamics
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import member_mean, member_variance
@@ -80,6 +81,12 @@ def _each_channel(
     """Whether a network for states of one channel is to see those of several one by one."""
     several = len(trained) == SPACE[layout] == len(shape) - 1
     return several and Architecture().at(coordinates, shape).form(shape)[0] == layout
+
+
+def _sees_channels_one_by_one(denoiser: NetworkDenoiser, trained: tuple[int, ...]) -> bool:
+    """Whether it is for one channel, and was trained on states (C, *space)."""
+    space = SPACE[denoiser.layout]
+    return 0 < space == len(trained) - 1 and getattr(denoiser.net, "out_channels", None) == 1
 
 
 def suited(path: str | os.PathLike[str], states: Float[Array, "K *x"]) -> int:
@@ -174,7 +181,12 @@ def load_amortised(
     state_shape = state_shape if dynamics is None else dynamics.state_shape
     shape = trained if state_shape is None else tuple(state_shape)
     coordinates = coordinates if dynamics is None else dynamics.coordinates
-    if not fits(stored.denoiser.layout, trained, shape, coordinates):
+    layout = stored.denoiser.layout
+    own, each_channel = trained, _sees_channels_one_by_one(stored.denoiser, trained)
+    if each_channel and not fits(layout, trained, shape):  # another number of channels
+        own, each_channel = trained[-SPACE[layout] :], False
+    each_channel = each_channel or _each_channel(layout, own, shape, coordinates)
+    if not (each_channel or fits(layout, own, shape, coordinates)):
         raise CheckpointError(
             f"the network of {path} was trained on states of shape {trained} (layout "
             f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
@@ -206,13 +218,14 @@ def load_amortised(
         climate,
         calibration=jnp.asarray(arrays["calibration"]) if calibration is None else calibration,
         architecture=Architecture(layout=denoiser.layout),
-        each_channel=_each_channel(denoiser.layout, trained, shape, coordinates),
+        each_channel=each_channel,
         **options,
     )
     if denoiser.features is None or SPACE[denoiser.layout] == 0:
         return made
     space = SPACE[denoiser.layout]
     channels = shape[:1] if made.each_channel else ()
-    seen = (*channels, *denoiser.features.shape[:-space], *made.seen_shape(shape)[-space:])
+    kinds = denoiser.features.shape[-space - 1 : -space]
+    seen = (*channels, *kinds, *made.seen_shape(shape)[-space:])
     denoiser = denoiser.with_features(jnp.zeros(seen, denoiser.features.dtype))
     return dataclasses.replace(made, denoiser=denoiser)
