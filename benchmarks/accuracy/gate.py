@@ -59,7 +59,7 @@ def every(n: int, k: int) -> m.Operator:
     return m.Subset(np.arange(0, n, k))
 
 
-RING, FAMILY, POINT = "lorenz96_masks", "rings_cycles", "lorenz63_rounds"
+RING, FAMILY, POINT = "lorenz96_masks", "rings_four", "lorenz63_rounds"
 L96 = Case(lambda: d.Lorenz96(40), every(40, 2), 1.0, 4, 20, letkf(6.5, 1.1), RING)
 UNEVEN = Case(
     lambda: d.Lorenz96(240),

@@ -153,7 +153,7 @@ RINGS: Any = (
         (14 * np.pi, (25.0, 1.2), (1,), (30,), (0.1, 1.0)),
     ),
 )
-"""Systems of the families `rings` and `rings_cycles`: Lorenz-96, Kuramoto-Sivashinsky."""
+"""Systems of the families `rings`, `rings_cycles` and, with others beside, `rings_four`."""
 
 RING_FAMILIES = {
     "rings": Family(
@@ -187,7 +187,7 @@ RING_FAMILIES = {
         start="rings_cycles",
         runs=64,
         rounds=1,
-        steps=4000,
+        steps=14_000,
         cooling=1.0,
         seed=123,
         window=6,
@@ -200,7 +200,7 @@ RING_FAMILIES = {
             (0.1, (12.0, 1.05), (10,), (20,), (0.1, 1.0)),
             (0.07, (6.0, 1.1), (4,), (10,), (0.05, 0.5)),
         ),
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         optimiser="muon",
     ),
     "rings_blocks": Family(

@@ -223,6 +223,7 @@ HOMES = sorted(
         "rings",
         "rings_blocks",
         "rings_cycles",
+        "rings_four",
         "lorenz63_rounds",
         "lorenz96_nonlinear",
         "lorenz96_one_run",
