@@ -216,6 +216,23 @@ def test_a_flow_of_other_numbers_takes_the_network_of_many_flows(changes, name):
     assert pretrained._nearest(settings, DYNAMICS.build(settings.dynamics)).stem == name
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        (["experiment=ks_bocquet2019"], "ks_bocquet2019"),
+        (["experiment=ks_bocquet2019", "measurement=every_second"], "rings_blocks"),
+        (["experiment=ks_bocquet2019", "steps_per_cycle=4"], "rings_blocks"),
+        (["experiment=lorenz96_sakov2008", "steps_per_cycle=12", "ensemble_size=20"], "lorenz96_nonlinear"),
+        (["experiment=lorenz96_sakov2008", "steps_per_cycle=4"], "lorenz96_masks"),
+        (["experiment=lorenz96_sakov2008", "measurement=arctan"], "lorenz96_masks"),
+        (["dynamics=kolmogorov_64", "measurement=grid_mask", "measurement.stride=6"], "kolmogorov_masks"),
+    ],
+)
+def test_of_several_networks_of_a_model_the_one_trained_for_such_measurements(changes, name):
+    settings = compose([*changes, "filter=masf_amortised"])
+    assert pretrained._nearest(settings, DYNAMICS.build(settings.dynamics)).stem == name
+
+
 HOMES = sorted(
     set(pretrained_names())
     - {

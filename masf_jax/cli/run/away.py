@@ -12,7 +12,14 @@ from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError
 
-__all__ = ["differences", "model_changes", "of_many_models", "outside_practice", "rotated_otherwise"]
+__all__ = [
+    "differences",
+    "measured_otherwise",
+    "model_changes",
+    "of_many_models",
+    "outside_practice",
+    "rotated_otherwise",
+]
 
 _PARTS = {"identity", "subset", "every_second", "grid_mask", "center_hole", "random_mask"}
 """Measurements of some of the state's values: a practice of many densities has seen others of them."""
@@ -92,6 +99,21 @@ def _said(before: Any) -> str:
     return "{:g} to {:g}".format(*before["between"]) if _is_range(before) else str(before)
 
 
+def measured_otherwise(
+    trained: dict[str, Any], settings: Settings, state_shape: tuple[int, ...], coarsening: int = 1
+) -> bool:
+    """Whether the run measures what the practice of a training had not, by its operator or law of noise."""
+    if not {"practice", "measurement"} <= trained.keys():
+        return False
+    practice, before = trained["practice"], dict(trained["measurement"])
+    if "stride" in before:
+        before["stride"] *= coarsening  # as far apart, in cells of this grid
+    now = write_plain(dict(settings.measurement))
+    varied = practice["density"][0] < practice["density"][1] and {before["name"], now["name"]} <= _PARTS
+    same = varied and _law(before) == _law(now)
+    return not same and not _measure_alike(before, now, state_shape)
+
+
 def outside_practice(
     trained: dict[str, Any], settings: Settings, state_shape: tuple[int, ...], coarsening: int = 1
 ) -> list[str]:
@@ -99,12 +121,8 @@ def outside_practice(
     if not {"practice", "measurement"} <= trained.keys():
         return []
     practice, before = trained["practice"], dict(trained["measurement"])
-    if "stride" in before:
-        before["stride"] *= coarsening  # as far apart, in cells of this grid
     now = write_plain(dict(settings.measurement))
-    varied = practice["density"][0] < practice["density"][1] and {before["name"], now["name"]} <= _PARTS
-    same = varied and _law(before) == _law(now)
-    if not same and not _measure_alike(before, now, state_shape):
+    if measured_otherwise(trained, settings, state_shape, coarsening):
         return [f"another measurement ({before['name']})"]
     sizes = practice["ensemble_sizes"] or [settings.ensemble_size]
     ranges: dict[str, tuple[float, float, float]] = {}

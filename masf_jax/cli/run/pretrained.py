@@ -22,7 +22,14 @@ from ...filters import MASF, Filter, Gate
 from ..config.builders.measurement import MEASUREMENTS
 from ..config.settings import Settings, write_plain
 from ..errors import InputError, unknown, warn
-from .away import differences, model_changes, of_many_models, outside_practice, rotated_otherwise
+from .away import (
+    differences,
+    measured_otherwise,
+    model_changes,
+    of_many_models,
+    outside_practice,
+    rotated_otherwise,
+)
 
 if TYPE_CHECKING:
     from ...masf.amortised.filter import AmortisedMASF
@@ -205,10 +212,11 @@ def network_file(given: str) -> Path:
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
     """The package's network that fits and is nearest: of the same model (with the same numbers, else one of
-    many of them), of the same base, the experiment's where it was trained for such measurements, in this
-    order, then the one trained on most models, of the same size, for most densities of measurements, at last
-    one trained through cycles. Of other models only such as have states laid out like this one's: a few
-    variables are no ring.
+    many of them), of the same base, the experiment's where it was trained for such measurements, of the
+    same model one for such measurements, with the fewest of noise, interval and members beyond its training,
+    in this order, then the one trained on most models, of the same size, for most densities of
+    measurements, at last one trained through cycles. Of other models only such as have states laid out like
+    this one's: a few variables are no ring.
 
     Raises:
         InputError: none fits.
@@ -233,14 +241,13 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         same = found["dynamics"] == model, of_many_models(found) is not known, alike_base
         models = found["trained_on"].get("models", 1)
         size = _shape(each) == dynamics.state_shape
-        alike = each == settings.experiment.name and not outside_practice(
-            found["trained_on"],
-            settings,
-            dynamics.state_shape,
-            _by_length(pretrained_file(each), settings, dynamics),
-        )
+        cells = _by_length(pretrained_file(each), settings, dynamics)
+        given = found["trained_on"], settings, dynamics.state_shape, cells
+        outside = measured_otherwise(*given), len(outside_practice(*given))
+        alike = each == settings.experiment.name and not any(outside)
+        unlike = outside if found["dynamics"] == model else (0, 0)  # of others the most models matter more
         window = found["trained_on"]["filter"].get("training", {}).get("window")
-        return *same, alike, models, size, high / low, window is not None
+        return *same, alike, -unlike[0], -unlike[1], models, size, high / low, window is not None
 
     shape = dynamics.state_shape
     one_run, here = base == _ONE_RUN, Architecture().at(dynamics.coordinates, shape).form(shape)[0]
