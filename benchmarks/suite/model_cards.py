@@ -83,8 +83,8 @@ TRIED = {
     "lorenz96_nonlinear": (
         "All 40 variables, noise 1, each .6, N = 20: .564 (tuned LETKF .767; square-root filter of 400 "
         "members .673; iterative EnKF with 25 .455).",
-        "On a base that is not tuned (radius 7.28, inflation 1.04): .596 (`lorenz96_masks` .639), spread/RMSE "
-        ".77. Other intervals and sensors: not tried.",
+        "On a base that is not tuned (radius 7.28, inflation 1.04): .596 (`lorenz96_masks` .639), "
+        "spread/RMSE .77. Other intervals and sensors: not tried.",
     ),
     "lorenz96_one_run": (
         "All 40 variables, noise 1, each .05, one run of the model: .201 (3D-Var .415, LETKF with 7 .214).",
