@@ -20,7 +20,9 @@ def outlying_cycles(info: Mapping[str, Any], burn_in: int = 0, skipped: Any = Fa
         info: what a filter reported: `innovation` is max_j |z - H(mean)|_j / √(HPHᵀ + R)_jj of a cycle.
         skipped: (K,) cycles whose analysis was not used.
     """
-    found = np.asarray(info["innovation"]) if "innovation" in info else np.zeros(0)
+    if "innovation" not in info:  # a filter that takes no notice of measurements
+        return np.zeros(0, int)
+    found = np.asarray(info["innovation"])
     return np.flatnonzero(
         (found > OUTLYING) & np.isfinite(found) & ~np.asarray(skipped) & (np.arange(len(found)) >= burn_in)
     )

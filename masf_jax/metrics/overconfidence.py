@@ -50,5 +50,7 @@ def overconfident(info: Mapping[str, Any], burn_in: int = 0, skipped: Any = Fals
 
 def _of_cycles(info: Mapping[str, Any], first: int, skipped: Any) -> np.ndarray:
     """The ratios of the cycles from `first` on that were used and have a value."""
-    found = np.asarray(info.get("innovation_ratio", ()), np.float64)
+    if "innovation_ratio" not in info:
+        return np.zeros(0)
+    found = np.asarray(info["innovation_ratio"], np.float64)
     return found[np.isfinite(found) & ~np.asarray(skipped) & (np.arange(len(found)) >= first)]

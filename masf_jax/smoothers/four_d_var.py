@@ -438,7 +438,7 @@ def round_off_of(
     stored = jnp.sqrt(jnp.sum(relative**2) + jnp.sum(moved**2))
     noise = jax.vmap(lambda z, x: measurement.with_noise_at(x).noise.standard_deviation(z))
     seen = jnp.where(mask, values / noise(values, around), 0.0)
-    searched = jnp.sqrt(1.0 + steps[-1].astype(dtype)) * stored + jnp.sqrt((whitened**2 + seen**2).sum())
+    searched = jnp.sqrt(1.0 + steps[-1].astype(dtype)) * stored + norm((whitened, seen))
     return states, stored, searched
 
 

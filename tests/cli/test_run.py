@@ -151,6 +151,13 @@ def test_output_folder_is_checked_before_the_run(tmp_path, capsys, monkeypatch):
     assert main(["run", f"output_dir={tmp_path}/file"]) == 1
 
 
+def test_a_filter_without_innovations_runs_to_its_end(tmp_path):
+    """Climatology takes no notice of what is measured, and reports nothing of it."""
+    run = ["run", *SMALL, "filter=climatology", "figures=false", f"output_dir={tmp_path}"]
+    assert main(run) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["outlying_cycles"] == 0
+
+
 def test_a_diverged_filter_still_leaves_results(tmp_path, capsys):
     code = main(["run", *SMALL, f"output_dir={tmp_path}", "initial.spread=1e5", "ensemble_size=3"])
     assert code == 3

@@ -9,6 +9,7 @@ from masf_jax import assimilate, filters, simulate
 from masf_jax.dynamics import Function, Lorenz96
 from masf_jax.ensemble import Inflation
 from masf_jax.measurements import Gaussian, Measurement, Subset
+from masf_jax.metrics.outliers import outlying_cycles
 from masf_jax.metrics.overconfidence import innovation_ratio, overconfident
 from masf_jax.metrics.remarks import remarks
 from masf_jax.metrics.width import lost, too_wide, widths
@@ -99,6 +100,14 @@ def test_a_lost_filter_is_told_where_the_noise_hides_it():
     assert f"its spread {width:.3g}:" in said
     assert said in str(run)
     assert remarks(run.info, run.forecast) == []
+
+
+def test_of_a_filter_that_reports_no_innovations_nothing_is_said():
+    """Of climatology, say; whatever its cycles are."""
+    for skipped in (False, np.zeros(6, bool)):
+        assert remarks({}, {}, skipped=skipped) == []
+        assert len(outlying_cycles({}, 1, skipped)) == 0
+        assert np.isnan(innovation_ratio({}, 1, skipped))
 
 
 def test_of_which_variable_the_truth_is_lost():

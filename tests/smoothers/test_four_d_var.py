@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from suite.precision_cases import case, window_errors
 
 from masf_jax import simulate
-from masf_jax.dynamics import Linear, Lorenz63, ModelError
+from masf_jax.dynamics import Function, Linear, Lorenz63, ModelError
 from masf_jax.measurements import (
     Gaussian,
     Identity,
@@ -38,6 +38,23 @@ def exact(covariance):
     prior, joint = trajectory_prior(MEAN, covariance, A, 0.0, STEPS[-1] + 1)
     pick = np.kron(np.eye(STEPS[-1] + 1)[STEPS], np.eye(3)[[0, 2]])
     return conditioned(prior, joint, pick, 0.1**2 * np.eye(len(pick)), measured())[0]
+
+
+def test_measurements_of_several_axes_are_as_those_in_a_row():
+    """Winds and temperatures at four places, all measured, as they are and raveled."""
+    rows = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    both = [
+        FourDVar(std=1.0)(
+            jnp.zeros(shape),
+            Function(lambda x: 0.9 * jnp.roll(x.reshape(-1), 1).reshape(x.shape), shape),
+            Measurement(Identity(), Gaussian(0.5)),
+            Observations(jnp.asarray(rows.reshape(4, *shape)), STEPS),
+        )
+        for shape in ((6,), (2, 3), (1, 3, 2))
+    ]
+    for found in both[1:]:
+        np.testing.assert_allclose(found.start.reshape(-1), both[0].start, atol=1e-5)
+        np.testing.assert_allclose(found.rounding, both[0].rounding, rtol=0.5)
 
 
 @pytest.mark.quick_cases("float64")
