@@ -241,13 +241,14 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         same = found["dynamics"] == model, of_many_models(found) is not known, alike_base
         models = found["trained_on"].get("models", 1)
         size = _shape(each) == dynamics.state_shape
-        cells = _by_length(pretrained_file(each), settings, dynamics)
-        given = found["trained_on"], settings, dynamics.state_shape, cells
-        outside = measured_otherwise(*given), len(outside_practice(*given))
-        alike = each == settings.experiment.name and not any(outside)
-        unlike = outside if found["dynamics"] == model else (0, 0)  # of others the most models matter more
+        otherwise = outside = 0  # of other models the most models matter more
+        if found["dynamics"] == model:
+            cells = _by_length(pretrained_file(each), settings, dynamics)
+            given = found["trained_on"], settings, dynamics.state_shape, cells
+            otherwise, outside = measured_otherwise(*given), len(outside_practice(*given))
+        alike = same[0] and each == settings.experiment.name and not outside
         window = found["trained_on"]["filter"].get("training", {}).get("window")
-        return *same, alike, -unlike[0], -unlike[1], models, size, high / low, window is not None
+        return *same, alike, -otherwise, -outside, models, size, high / low, window is not None
 
     shape = dynamics.state_shape
     one_run, here = base == _ONE_RUN, Architecture().at(dynamics.coordinates, shape).form(shape)[0]
