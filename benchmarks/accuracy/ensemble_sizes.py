@@ -62,7 +62,7 @@ SYSTEMS = {
         lambda: d.KuramotoSivashinsky(128, length=32 * np.pi, dt=0.25),
         8,
         4,
-        "rings_blocks",
+        "rings_four",
         {
             5: (7.0, 10.0, 14.0),
             10: (12.0, 18.0, 25.0),

@@ -1,14 +1,13 @@
 """One network for a family of models: how `rings…` and `flows` of the package were trained.
 
-Systems of 64 blocks: Lorenz-96 of several forcings, a block a variable, and Kuramoto-Sivashinsky of several
-lengths, a block one point (`rings`) or two (`rings_blocks`), with random parts of the values measured, noise
-of .4 to 2.5 times σ = 1, intervals and ensemble sizes that differ, and bases that are not tuned: each has a
-radius and an inflation of its own (suite/ring_families.py). `rings` goes on from `lorenz96_masks` on cycles
-of the filter itself; `rings_blocks` begins with a fresh network on cycles of its bases; `rings_cycles` goes
-on from `rings` through its cycles; `rings_four` from there, with two more models: Lorenz-96 of two scales,
-and Burgers' equation driven at random. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several
-Reynolds numbers, forcings, drags and domains (suite/flow_families.py). The training is kept in --kept and
-goes on from there. The 16 systems of `rings_four` need `sysctl -w vm.max_map_count=1000000` first.
+Rings of 64 values: Lorenz-96 of several forcings and Kuramoto-Sivashinsky of several lengths, with random
+parts of the values measured, noise of .4 to 2.5 times σ = 1, intervals and ensemble sizes that differ, and
+bases that are not tuned: each has a radius and an inflation of its own (suite/ring_families.py). `rings` goes
+on from `lorenz96_masks` on cycles of the filter itself; `rings_cycles` goes on from `rings` through its
+cycles; `rings_four` from there, with two more models: Lorenz-96 of two scales, and Burgers' equation driven
+at random. `flows` goes on from `kolmogorov_masks`, on flows of 64² of several Reynolds numbers, forcings,
+drags and domains (suite/flow_families.py). The training is kept in --kept and goes on from there. The 16
+systems of `rings_four` need `sysctl -w vm.max_map_count=1000000` first.
 
     python benchmarks/accuracy/family.py FILE [--family flows] [--kept FOLDER]
 """
@@ -67,7 +66,7 @@ def main() -> None:
             factors=(1.0,),
             report=report,
             kept=args.kept,
-            fine_tune=family.start is not None,
+            fine_tune=True,
             others=courses[1:],
         )
     else:

@@ -10,7 +10,6 @@ import numpy as np
 
 from masf_jax import dynamics as d, filters as f, measurements as m
 from masf_jax.amortised import Course, Practice, load_amortised, pretrained_file
-from masf_jax.denoisers.architecture import Architecture
 from masf_jax.ensemble import Inflation
 from masf_jax.training.config import Optimiser
 
@@ -24,15 +23,15 @@ PARTS: dict[str, Any] = {"noise": (0.4, 2.5), "spread": 0.5, "cycles": 140, "bur
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Systems of 64 blocks, and how their network is trained.
+    """Systems of 64 values, and how their network is trained.
 
     Attributes:
         home: the model whose network it is to be, where the package is asked for the nearest.
         lorenz96: forcing, (radius, inflation) of the base, intervals, ensemble sizes, shares measured.
-        sivashinsky: length instead of the forcing; `points` to a block.
+        sivashinsky: length instead of the forcing.
         two_scales: forcing, of Lorenz-96 with four fast variables to each slow one, which alone are measured.
         burgers: viscosity instead of the forcing; noise of .3.
-        start: a network of the package, trained further; None: a fresh one of 32 channels.
+        start: a network of the package, trained further.
         runs, rounds, steps, cooling, seed, batch_size: of the training.
         window: cycles of a step, of a training through cycles; None: by rounds.
     """
@@ -40,8 +39,7 @@ class Family:
     home: str
     lorenz96: tuple[Any, ...]
     sivashinsky: tuple[Any, ...]
-    points: int
-    start: str | None
+    start: str
     runs: int
     rounds: int
     steps: int
@@ -56,8 +54,7 @@ class Family:
 
     def courses(self) -> list[Course]:
         rings = [self.course(d.Lorenz96(BLOCKS, forcing=each[0]), *each[1:]) for each in self.lorenz96]
-        n = self.points * BLOCKS
-        waves = [d.KuramotoSivashinsky(n, length=each[0], dt=0.5) for each in self.sivashinsky]
+        waves = [d.KuramotoSivashinsky(BLOCKS, length=each[0], dt=0.5) for each in self.sivashinsky]
         slow = m.Measurement(m.Subset(range(BLOCKS)), m.Gaussian(1.0))
         rough = m.Measurement(m.Identity(), m.Gaussian(0.3))
         scales = [TwoScaleLorenz96(BLOCKS, 4, each[0], inner=5) for each in self.two_scales]
@@ -86,14 +83,8 @@ class Family:
         spread: float = PARTS["spread"],
     ) -> Course:
         letkf = f.LETKF(base[0], Inflation(base[1]), rotation=True)
-        shape = model.state_shape
-        if self.start is None:
-            network = Architecture(channels=32)
-            coarsening = shape[0] // BLOCKS
-            filter = f.AmortisedMASF(letkf, architecture=network, coarsening=coarsening, seed=self.seed)
-        else:
-            start = pretrained_file(self.start)
-            filter = load_amortised(start, letkf, state_shape=shape, climate=None, calibration=1.0)
+        start = pretrained_file(self.start)
+        filter = load_amortised(start, letkf, state_shape=model.state_shape, climate=None, calibration=1.0)
         ranges: dict[str, Any] = {"intervals": intervals, "ensemble_sizes": sizes, "density": density}
         practice = Practice(runs=self.runs, **ranges, **(PARTS | {"spread": spread}), widths=(1.0, 1.0))
         return Course(filter, model, sensor or m.Measurement(m.Identity(), m.Gaussian(1.0)), practice)
@@ -119,10 +110,9 @@ class Family:
                 "n": BLOCKS,
                 "lorenz96_forcings": sorted({each[0] for each in self.lorenz96}),
                 "kuramoto_sivashinsky_lengths": sorted({float(each[0]) for each in self.sivashinsky}),
-                "kuramoto_sivashinsky_points": self.points,
             }
             | {name: values for name, values in others.items() if values},
-            "models": len(systems) if self.home == "rings" else 1,
+            "models": len(systems),
             "filter": {
                 "inflation": sorted({each[1][1] for each in systems}),
                 "radius": sorted({each[1][0] for each in systems}),
@@ -159,7 +149,6 @@ RING_FAMILIES = {
     "rings": Family(
         "rings",
         *RINGS,
-        points=1,
         start="lorenz96_masks",
         runs=8,
         rounds=14,
@@ -170,7 +159,6 @@ RING_FAMILIES = {
     "rings_cycles": Family(
         "rings",
         *RINGS,
-        points=1,
         start="rings",
         runs=64,
         rounds=1,
@@ -183,7 +171,6 @@ RING_FAMILIES = {
     "rings_four": Family(
         "rings",
         *RINGS,
-        points=1,
         start="rings_cycles",
         runs=64,
         rounds=1,
@@ -202,33 +189,5 @@ RING_FAMILIES = {
         ),
         learning_rate=1e-3,
         optimiser="muon",
-    ),
-    "rings_blocks": Family(
-        "kuramoto_sivashinsky",
-        (
-            (8.0, (6.5, 1.1), (4,), (20,), (0.2, 1.0)),
-            (8.0, (4.0, 1.04), (2,), (10,), (0.2, 1.0)),
-            (8.0, (12.0, 1.02), (1,), (20,), (0.5, 1.0)),
-            (8.0, (3.0, 1.1), (3,), (5,), (0.2, 0.6)),
-            (8.0, (10.0, 1.04), (3,), (40,), (0.2, 0.6)),
-            (6.0, (9.0, 1.2), (4,), (40,), (0.2, 1.0)),
-            (5.5, (5.0, 1.06), (6,), (20,), (0.3, 1.0)),
-            (10.0, (5.0, 1.15), (3,), (16,), (0.25, 1.0)),
-            (12.0, (7.0, 1.3), (2,), (30,), (0.25, 1.0)),
-        ),
-        (
-            (32 * np.pi, (51.0, 1.02), (2,), (16,), (0.3, 1.0)),
-            (32 * np.pi, (20.0, 1.06), (2,), (10,), (0.1, 0.4)),
-            (28 * np.pi, (30.0, 1.04), (4,), (20,), (0.1, 1.0)),
-            (24 * np.pi, (8.0, 1.05), (2,), (5,), (0.1, 0.5)),
-            (36 * np.pi, (35.0, 1.15), (1,), (30,), (0.1, 0.3)),
-        ),
-        points=2,
-        start=None,
-        runs=16,
-        rounds=12,
-        steps=2500,
-        cooling=0.94,
-        seed=121,
     ),
 }

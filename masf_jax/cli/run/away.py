@@ -14,6 +14,7 @@ from ..errors import InputError
 
 __all__ = [
     "differences",
+    "has_seen",
     "measured_otherwise",
     "model_changes",
     "of_many_models",
@@ -77,6 +78,15 @@ def model_changes(about: dict[str, Any], settings: Settings) -> dict[str, tuple[
     return {
         key: (before[key], now[key]) for key in before if key in now and not _alike(before[key], now[key])
     }
+
+
+def has_seen(about: dict[str, Any], model: str) -> bool:
+    """Whether the network was trained on a model of that name, alone or as one of a family's.
+
+    A family says of each of its models what was varied: `kuramoto_sivashinsky_lengths`, …
+    """
+    family = about.get("trained_on", {}).get("dynamics", {})
+    return about["dynamics"] == model or any(key.startswith(f"{model}_") for key in family)
 
 
 def of_many_models(about: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from ..config.settings import Settings, write_plain
 from ..errors import InputError, unknown, warn
 from .away import (
     differences,
+    has_seen,
     measured_otherwise,
     model_changes,
     of_many_models,
@@ -211,12 +212,12 @@ def network_file(given: str) -> Path:
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
-    """The package's network that fits and is nearest: of the same model (with the same numbers, else one of
-    many of them), of the same base, the experiment's where it was trained for such measurements, of the
-    same model one for such measurements, with the fewest of noise, interval and members beyond its training,
-    in this order, then the one trained on most models, of the same size, for most densities of
-    measurements, at last one trained through cycles. Of other models only such as have states laid out like
-    this one's: a few variables are no ring.
+    """The package's network that fits and is nearest: one that has seen the model, of the same base, the
+    experiment's where it was trained for such measurements; of those that have seen the model one for such
+    measurements, with the fewest of noise, interval and members beyond its training, where these numbers of
+    the model are known one of them, else one of many, one of this model alone; in this order, then the one
+    trained on most models, of the same size, for most densities of measurements, at last one trained through
+    cycles. Of other models only such as have states laid out like this one's: a few variables are no ring.
 
     Raises:
         InputError: none fits.
@@ -238,17 +239,19 @@ def _nearest(settings: Settings, dynamics: Dynamics) -> Path:
         found = _about(each)["fingerprint"]
         low, high = found["trained_on"]["practice"]["density"]
         alike_base = about_base(each) == base and not rotated_otherwise(_about(each), settings)
-        same = found["dynamics"] == model, of_many_models(found) is not known, alike_base
+        seen = has_seen(found, model)
         models = found["trained_on"].get("models", 1)
         size = _shape(each) == dynamics.state_shape
         otherwise = outside = 0  # of other models the most models matter more
-        if found["dynamics"] == model:
+        if seen:
             cells = _by_length(pretrained_file(each), settings, dynamics)
             given = found["trained_on"], settings, dynamics.state_shape, cells
             otherwise, outside = measured_otherwise(*given), len(outside_practice(*given))
-        alike = same[0] and each == settings.experiment.name and not outside
+        alike = at_home(each) and each == settings.experiment.name and not outside
         window = found["trained_on"]["filter"].get("training", {}).get("window")
-        return *same, alike, -otherwise, -outside, models, size, high / low, window is not None
+        within = seen, alike_base, alike, -otherwise, -outside
+        known_so = of_many_models(found) is not known, found["dynamics"] == model
+        return *within, *known_so, models, size, high / low, window is not None
 
     shape = dynamics.state_shape
     one_run, here = base == _ONE_RUN, Architecture().at(dynamics.coordinates, shape).form(shape)[0]
