@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["booleans", "check_key", "model_step", "real_array", "step_numbers"]
+__all__ = ["booleans", "check_key", "model_step", "of_arrays", "one_state", "real_array", "step_numbers"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LAST_STEP = 2**31 - 1
 
@@ -53,6 +58,38 @@ def real_array(name: str, value: Any, cycles_first: bool = False) -> jax.Array:
         result = data.astype(target)
     _check_range(name, data, result)
     return jnp.asarray(result)
+
+
+def one_state(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+    """`value` as one state of a model, of its shape and finite.
+
+    Raises:
+        ValueError: it is not.
+    """
+    state = real_array(name, value)
+    if state.shape != shape:
+        raise ValueError(f"{name} must be one state of shape {shape}; got {state.shape}.")
+    if not isinstance(state, Tracer) and not np.isfinite(np.asarray(state)).all():
+        raise ValueError(f"{name} holds NaN or Inf.")
+    return state
+
+
+def of_arrays(*names: str) -> Callable[[Function], Function]:
+    """Decorator: those arguments come as `real_array`s, integers (which wrap) among them."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def with_arrays(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            for name in names:
+                bound.arguments[name] = real_array(name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return cast(Function, with_arrays)
+
+    return decorate
 
 
 def check_key(key: Any) -> None:

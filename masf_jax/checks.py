@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from .dynamics.base import Dynamics
 from .filters.base import EnsembleState, Filter, State
-from .filters.faults import largest_usable
+from .filters.faults import largest_usable, smallest_usable
 from .measurements.measurement import Measurement, Observations
 from .metrics.cycle import SCORES
 from .twin import Simulation
@@ -156,6 +156,12 @@ def check_members(ensemble: Array, dynamics: Dynamics) -> None:
                 "moves it before the model parts them. Draw them, e.g. state + std * jax.random.normal(key, "
                 "(N, *state_shape)).",
                 stacklevel=4,
+            )
+        widest = float(np.ptp(members, axis=0).max())
+        if 0 < widest < smallest_usable(members.dtype):
+            raise ValueError(
+                f"the members of the first ensemble differ by {widest:g} at most, whose square is too small "
+                f"for {members.dtype}: take another unit, or precision=float64."
             )
         if largest > largest_usable(members.dtype):
             raise ValueError(

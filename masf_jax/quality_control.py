@@ -71,8 +71,10 @@ def _forecast(state: State, measurement: Measurement) -> tuple[Array, Array]:
         mean = measurement.operator(state.mean)
         return mean, variance.reshape(mean.shape)
     values = current().each(measurement.operator, state.ensemble)
-    # around one member, so that values on both sides of a circle's cut are near each other
-    nearest = values[0 if state.log_weights is None else jnp.argmax(state.log_weights)]
-    around = jax.vmap(lambda value: measurement.difference(value, nearest, shape))(values)
+    middle = measurement.middle(values, shape, state.log_weights)
+    if middle is None:
+        return EnsembleState(values, state.log_weights).moments()
+    # so that values on both sides of a circle's cut are near each other
+    around = jax.vmap(lambda value: measurement.difference(value, middle, shape))(values)
     mean, variance = EnsembleState(around, state.log_weights).moments()
-    return nearest + mean, variance
+    return middle + mean, variance

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from .arrays import check_key
+from .arrays import check_key, one_state, real_array
 from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.rollout import rollout
@@ -57,7 +58,7 @@ class Simulation(eqx.Module):
         measurement: Measurement,
         n_cycles: int,
         steps_per_cycle: int = 1,
-        x0: Float[Array, "*state"] | None = None,
+        x0: ArrayLike | None = None,
         mask: Bool[np.ndarray, "K ..."] | None = None,
     ):
         check_key(key)
@@ -65,11 +66,13 @@ class Simulation(eqx.Module):
             raise ValueError(
                 f"n_cycles and steps_per_cycle must be at least 1; got {n_cycles}, {steps_per_cycle}."
             )
-        dynamics = as_dynamics(
-            dynamics, None if x0 is None else jnp.shape(x0), ", or x0: where the truth starts"
-        )
+        x0 = None if x0 is None else real_array("x0", x0)
+        dynamics = as_dynamics(dynamics, None if x0 is None else x0.shape, ", or x0: where the truth starts")
         key_start, self.key_run, self.key_noise = jax.random.split(jax.random.fold_in(key, _TAG), 3)
-        self.start = dynamics.sample_climatology(key_start) if x0 is None else x0
+        if x0 is None:
+            self.start = dynamics.sample_climatology(key_start)
+        else:
+            self.start = one_state("x0", x0, dynamics.state_shape)
         self.dynamics, self.measurement, self.mask = dynamics, measurement, mask
         self.n_cycles, self.interval = n_cycles, steps_per_cycle
 
@@ -119,7 +122,7 @@ def simulate(
     measurement: Measurement,
     n_cycles: int,
     steps_per_cycle: int = 1,
-    x0: Float[Array, "*state"] | None = None,
+    x0: ArrayLike | None = None,
 ) -> Twin:
     """A truth from `x0` (None: a draw of the climatology) observed every `steps_per_cycle` model steps.
 

@@ -116,6 +116,19 @@ def test_linear_is_checked():
         measurements.Function(jnp.square, linear=True).sources((8,))
 
 
+@pytest.mark.parametrize("unit", [1e-5, 1.0, 1e7])
+def test_what_a_function_looks_at_does_not_hang_on_units(unit):
+    """Beside a value of size 1e7 a sum of two components was taken for one, and x² for linear."""
+    both = measurements.Function(lambda x: jnp.stack([unit * x[0], x[1] + x[20]]))
+    assert both.sources((40,)) is None
+    apart = measurements.Function(lambda x: jnp.stack([unit * x[0], x[20]]))
+    np.testing.assert_array_equal(apart.sources((40,)), [0, 20])
+    for function in (lambda x: unit * x**2, lambda x: jnp.stack([1e6 * x[0], unit * x[1] ** 2])):
+        with pytest.raises(ValueError, match="was declared linear"):
+            measurements.Function(function, linear=True).sources((8,))
+    measurements.Function(lambda x: unit * jnp.cumsum(x) + 7, linear=True).sources((400,))
+
+
 def in_numpy(x):
     return np.sin(np.asarray(x))
 

@@ -37,6 +37,7 @@ STATIC = {
     ("Likelihood", "radius"): "0 and inf are other programs; the taper made of it is a leaf",
     ("Linear", "positions"): "geometry",
     ("Function", "positions"): "geometry",
+    ("Function", "_periods"): "geometry: which values are circular",
     ("_Averages", "centres"): "geometry",
     ("Stations", "positions"): "geometry",
 }
@@ -123,6 +124,31 @@ def test_another_value_is_the_same_program(cls, name):
     assert types[0] == types[1]
     assert not any(weak for *_, weak in types[0])
     assert not eqx.tree_equal(one, two)  # and the value is in there
+
+
+INSIDE = {
+    **{cls: lambda cls=cls: cls(**GIVEN.get(cls, {})) for cls in CLASSES},
+    "AdaptiveNoise": lambda: filters.AdaptiveNoise(filters.ETKF()),
+    "Blur": lambda: measurements.Blur(np.ones(5)),
+    "Censored": lambda: measurements.Censored(-1.0, 1.0),
+    "CorrelatedGaussian": lambda: measurements.CorrelatedGaussian(np.eye(3)),
+    "Linear": lambda: measurements.Linear(np.eye(3)),
+    "RangeBearing": lambda: measurements.RangeBearing([[0.0, 0.0]]),
+    "Scaled": lambda: measurements.Scaled(measurements.Gaussian(1.0), 2.0),
+    "Gate": lambda: filters.Gate(filters.ETKF(), filters.EnKF()),
+}
+"""What is made of known numbers, by name or class."""
+
+
+@pytest.mark.parametrize("name", INSIDE, ids=[getattr(name, "__name__", name) for name in INSIDE])
+def test_made_inside_jit_of_known_numbers_it_is_the_same(name):
+    """`AdaptiveNoise` compared its bounds with each other, which `jit` stages, and made a bool of that."""
+
+    def leaves():
+        return [jnp.asarray(x) for x in jax.tree.leaves(eqx.filter(INSIDE[name](), eqx.is_array))]
+
+    for inside, outside in zip(jax.jit(leaves)(), leaves(), strict=True):
+        np.testing.assert_allclose(inside, outside, rtol=1e-6)
 
 
 def test_no_number_is_missed():

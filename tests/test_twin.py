@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from masf_jax import Simulation, simulate
-from masf_jax.dynamics import Linear, Lorenz63, Lorenz96, rollout, spun_up_ensemble
+from masf_jax.dynamics import Linear, Lorenz63, Lorenz96, advance, rollout, spun_up_ensemble
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset, arctan
 
 MEASUREMENT = Measurement(Identity(), Gaussian(1.0))
@@ -65,3 +66,24 @@ def test_bad_input(key):
         simulate(key, Lorenz63(), MEASUREMENT, 0)
     with pytest.raises(ValueError, match="must be at least 1; got 3, 0"):
         simulate(key, Lorenz63(), MEASUREMENT, 3, 0)
+
+
+@pytest.mark.parametrize("x0", [np.asarray([1, 2, 3]), [1.0, 2.0, 3.0], xr.DataArray([1.0, 2.0, 3.0])])
+def test_a_first_state_of_any_kind(key, x0):
+    expected = simulate(key, Lorenz63(), MEASUREMENT, 2, x0=jnp.asarray([1.0, 2.0, 3.0])).truth
+    np.testing.assert_array_equal(simulate(key, Lorenz63(), MEASUREMENT, 2, x0=x0).truth, expected)
+    members = np.asarray([[1, 2, 3], [3, 4, 5]])
+    np.testing.assert_array_equal(
+        advance(Lorenz63(), members, 0, key, 2), advance(Lorenz63(), jnp.asarray(members, float), 0, key, 2)
+    )
+
+
+def test_a_first_state_that_is_none(key):
+    with pytest.raises(ValueError, match=r"x0 must be one state of shape \(3,\); got \(2,\)"):
+        simulate(key, Lorenz63(), MEASUREMENT, 2, x0=np.ones(2))
+    with pytest.raises(ValueError, match="x0 holds NaN or Inf"):
+        simulate(key, Lorenz63(), MEASUREMENT, 2, x0=np.asarray([1.0, np.nan, 0.0]))
+    with pytest.raises(ValueError, match=r"states of shape \(3,\); got \(3,\): one state x is a member"):
+        advance(Lorenz63(), np.ones(3), 0, key, 1)
+    with pytest.raises(ValueError, match=r"x must be one state of shape \(3,\); got \(1, 3\)"):
+        rollout(Lorenz63(), np.ones((1, 3)), key, 2)

@@ -47,7 +47,7 @@ def analyse(filter: Any, cases: list[dict[str, Any]]) -> tuple[np.ndarray, np.nd
 
     def one(arrays: dict[str, jax.Array]) -> Any:
         noise = (
-            eqx.tree_at(lambda n: (n.covariance, n.cholesky), shape.noise, (arrays["r"], arrays["root"]))
+            eqx.tree_at(lambda n: (n.std, n.factor), shape.noise, (arrays["stds"], arrays["factors"]))
             if cases[0]["kind"] == "correlated"
             else Gaussian(arrays["std"])
         )
@@ -59,10 +59,12 @@ def analyse(filter: Any, cases: list[dict[str, Any]]) -> tuple[np.ndarray, np.nd
     correlated = first["kind"] == "correlated"
     shape = Measurement(Linear(first["h"]), CorrelatedGaussian(first["r"]) if correlated else Gaussian(1.0))
     prepared = filter.prepare(LinearModel(np.eye(N_STATE)), shape)
-    names = ("x", "h", "z", "std", *(("r",) if correlated else ()))
+    names = ("x", "h", "z", "std")
     arrays = {name: jnp.asarray(np.stack([c[name] for c in cases]), float) for name in names}
     if correlated:
-        arrays["root"] = jnp.stack([CorrelatedGaussian(c["r"]).cholesky for c in cases])
+        laws = [CorrelatedGaussian(c["r"]) for c in cases]
+        arrays["stds"] = jnp.stack([law.std for law in laws])
+        arrays["factors"] = jnp.stack([law.factor for law in laws])
     found = jax.jit(lambda arrays: jax.lax.map(one, arrays))(arrays)
     return tuple(np.asarray(a, float) for a in found)
 

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from ..arrays import check_key, model_step
+from ..arrays import check_key, model_step, one_state, real_array
 from .base import Dynamics, advance_model, member_numbers
 from .function import as_dynamics
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -44,7 +45,7 @@ def at_once(dynamics: Dynamics) -> contextlib.AbstractContextManager[None]:
 
 def advance(
     dynamics: Dynamics | Callable[..., Array],
-    ensemble: Float[Array, "N *state"],
+    ensemble: ArrayLike,
     step: int | Int[Array, ""],
     key: PRNGKeyArray,
     n_steps: int | Int[Array, ""],
@@ -61,15 +62,22 @@ def advance(
         layout: how many members are computed at once, and on which devices.
 
     Raises:
-        ValueError: neither a model nor a function; a step that is no whole number, or negative.
+        ValueError: neither a model nor a function; members of another shape; a step that is no whole number,
+            or negative.
     """
+    ensemble = real_array("ensemble", ensemble)
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])
+    if ensemble.shape[1:] != dynamics.state_shape:
+        raise ValueError(
+            f"ensemble must have shape (N, *state_shape), states of shape {dynamics.state_shape}; got "
+            f"{ensemble.shape}: one state x is a member as x[None]."
+        )
     return advance_model(dynamics, ensemble, model_step(step), key, n_steps, layout)
 
 
 def rollout(
     dynamics: Dynamics | Callable[..., Array],
-    x: Float[Array, "*state"],
+    x: ArrayLike,
     key: PRNGKeyArray,
     n: int,
     every: int = 1,
@@ -87,7 +95,9 @@ def rollout(
         members = advance(dynamics, members, now, jax.random.fold_in(key, k), every)
         return (members, now + every), members[0]
 
-    start = (x[None], model_step(step))
+    x = real_array("x", x)
+    dynamics = as_dynamics(dynamics, x.shape)
+    start = (one_state("x", x, dynamics.state_shape)[None], model_step(step))
     return jax.lax.scan(body, start, jnp.asarray(first, jnp.int32) + jnp.arange(n, dtype=jnp.int32))[1]
 
 

@@ -158,7 +158,11 @@ def velocity_from_vorticity(
     length: Length = 2 * np.pi,
     mean_flow: Float[Array, " 2"] | None = None,
 ) -> Float[Array, "2 ny nx"]:
-    """The divergence-free velocity of vorticity ω (its mean is ignored), plus `mean_flow` (u, v)."""
+    """The divergence-free velocity of vorticity ω, plus `mean_flow` (u, v).
+
+    Ignored are the mean of ω, and on an even grid what it has at the Nyquist wavenumbers, where a real
+    derivative of the velocity is not to be had.
+    """
     grid, w = _transform(field, length)
     ky, kx = grid.derivative
     stream = _times(grid.inverse_k_squared, w)

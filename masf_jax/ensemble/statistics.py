@@ -58,9 +58,10 @@ def weighted_moments(
 ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
     """Weighted mean and unbiased weighted variance, Σ w (x-m)² / (1 - Σ w²); weights sum to 1.
 
-    The variance is zero where one member holds all the weight.
+    The variance is zero where one member holds all the weight. Members are taken from the first one on:
+    rounded weights sum to 1 but for a rounding, which of states far from 0 would be more than their spread.
     """
-    mean = jnp.tensordot(weights, ensemble, axes=1)
+    mean = ensemble[0] + jnp.tensordot(weights, ensemble - ensemble[:1], axes=1)
     square = jnp.tensordot(weights, (ensemble - mean[None]) ** 2, axes=1)
     free = 1.0 - (weights**2).sum()
     return mean, jnp.where(free > 0, square / jnp.where(free > 0, free, 1.0), 0.0)

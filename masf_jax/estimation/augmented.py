@@ -141,8 +141,8 @@ class AugmentedOperator(Operator):
         return "component" if self.sources(state_shape) is not None else None
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         return self.inner.periods(self.layout.state_shape, None if state is None else state[: self.layout.n])
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..dynamics.base import Dynamics
 from ..dynamics.layout import MemberLayout, Placement
 from ..measurements.measurement import Measurement
-from ..measurements.scaled import Scaled
+from ..measurements.noise import Scaled
 from ..numbers import within
 from .around import FilterAround
 from .base import EnsembleState, Info, MemberFilter, State, whitened_innovations, with_one_noise_law
@@ -68,7 +68,7 @@ class AdaptiveNoise(FilterAround):
         if not isinstance(self.filter, MemberFilter) or not self.filter.has_members:
             raise TypeError(f"AdaptiveNoise needs an ensemble filter; got {type(self.filter).__name__}.")
         bounds = self.lower, self.upper
-        if not any(isinstance(bound, Tracer) for bound in bounds) and self.lower > self.upper:
+        if not any(isinstance(bound, Tracer) for bound in bounds) and float(self.lower) > float(self.upper):
             raise ValueError(f"lower must not exceed upper; got {self.lower:g} and {self.upper:g}.")
 
     @property

@@ -348,9 +348,14 @@ class InflatedFilter(MemberFilter):
 def whitened_innovations(
     ensemble: Float[Array, "N *x"], z: Float[Array, "*z"], mask: Bool[Array, "*z"], measurement: Measurement
 ) -> Float[Array, "N m"]:
-    """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing; by values on several devices."""
-    layout = current()
-    return layout.spread(layout.each(lambda x: measurement.whitened_innovation(z, x, mask), ensemble))
+    """R^{-1/2}(z - H(x_i)) of each member, zero where a value is missing; by values on several devices.
+
+    Circular values around the members' circular mean, so that anomalies are those of H(x_i).
+    """
+    layout, shape, middle = current(), ensemble.shape[1:], None
+    if measurement.operator.periods(shape) is not None:
+        middle = measurement.middle(layout.each(measurement.operator, ensemble), shape)
+    return layout.spread(layout.each(lambda x: measurement.whitened_innovation(z, x, mask, middle), ensemble))
 
 
 def innovation_info(innovations: Float[Array, "N m"], n_valid: Float[Array, ""]) -> Info:

@@ -25,6 +25,7 @@ __all__ = [
     "described",
     "fault_counts",
     "largest_usable",
+    "smallest_usable",
     "mended",
     "sound",
     "sound_members",
@@ -70,6 +71,12 @@ class Looked(NamedTuple):
 def largest_usable(dtype: jnp.dtype) -> float:
     """The largest absolute value of a state whose variance can be had: √ of the largest number."""
     return float(np.sqrt(np.finfo(dtype).max))
+
+
+def smallest_usable(dtype: jnp.dtype) -> float:
+    """The smallest spread of a state whose variance can be had, to the last digit: √ of the smallest number
+    over the relative error of one rounding."""
+    return float(np.sqrt(np.finfo(dtype).tiny / np.finfo(dtype).eps))
 
 
 class FaultPolicy(eqx.Module):

@@ -16,6 +16,7 @@ from .noise import (
     Gaussian as Gaussian,
     Laplace as Laplace,
     Noise as Noise,
+    Scaled as Scaled,
     StudentT as StudentT,
 )
 from .pointwise import (
@@ -27,7 +28,6 @@ from .pointwise import (
     square as square,
     tanh as tanh,
 )
-from .scaled import Scaled as Scaled
 from .selection import (
     Identity as Identity,
     Subset as Subset,

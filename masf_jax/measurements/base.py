@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from ..coordinates import Coordinates
@@ -51,8 +52,8 @@ class Operator(eqx.Module):
         return None if self.sources(state_shape) is None else "component"
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         """For each measured value (raveled), the period it is known up to: 2π of an angle, 0 of a number.
 
         None where no value is circular. `state` holds the periods of the raveled state's components.
@@ -112,10 +113,42 @@ class Compose(Operator):
         return self.outer.coupling(state_shape) if self.inner.structure == "identity" else None
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
-        middle = self.inner.periods(state_shape, state)
-        return self.outer.periods(output_shape(self.inner, state_shape), middle)
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
+        middle, shape = self.inner.periods(state_shape, state), output_shape(self.inner, state_shape)
+        found = self.outer.periods(shape, middle)
+        if found is None and middle is not None:
+            _check_not_circular(self.outer, shape, middle)
+        return found
+
+
+def _check_not_circular(operator: Operator, state_shape: tuple[int, ...], periods: np.ndarray) -> None:
+    """Raises ValueError where values of circular ones (degrees of an angle) are circular and do not say so:
+    where a turn of one of them changes a value by as much at all of four random states. Inside `jit` it
+    cannot look at numbers of the operator that are traced."""
+    if any(isinstance(x, Tracer) for x in (periods, *jax.tree.leaves(operator))):
+        return
+    x = np.random.default_rng(0).standard_normal((4, math.prod(state_shape)))
+
+    def values(x: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [np.ravel(operator(jnp.asarray(each.reshape(state_shape), float))) for each in x]
+        ).astype(float)
+
+    with jax.ensure_compile_time_eval():
+        before = values(x)
+        for j in np.flatnonzero(periods):
+            change = values(x + np.where(np.arange(x.shape[1]) == j, periods[j], 0.0)) - before
+            turn = np.abs(change.mean(0))
+            same = np.ptp(change, axis=0) < 1e-3 * turn
+            if (circular := same & (turn > 1e-4 * np.abs(before).max(0))).any():
+                number = int(np.argmax(circular))
+                raise ValueError(
+                    f"value {number} of {type(operator).__name__} is circular: a turn of the angle that it "
+                    f"is made of changes it by {turn[number]:g}. Say so, measurements.Function(f, "
+                    f"periods={turn[number]:g}) (an array for each value, 0 of a number), or use "
+                    "measurements.Linear."
+                )
 
 
 class Elementwise(Operator):

@@ -41,7 +41,7 @@ class Blur(Operator):
                 "transfer must have shape (n // 2 + 1,) or (ny, nx // 2 + 1), the modes of rfft or rfft2; "
                 f"got {self.transfer.shape}."
             )
-        if not isinstance(array, Tracer) and not bool(jnp.isfinite(self.transfer).all()):
+        if not isinstance(array, Tracer) and not np.isfinite(np.asarray(array)).all():
             raise ValueError("transfer must be finite at every mode; it holds NaN or Inf.")
 
     @classmethod

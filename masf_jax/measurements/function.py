@@ -19,7 +19,7 @@ from ..callables import callable_name, kept, unwrapped
 from ..coordinates import Coordinates
 from ..dynamics.function import check_traceable, n_positional
 from ..numbers import number
-from .base import Operator, Structure
+from .base import Operator, Structure, output_shape
 
 __all__ = ["Function", "as_operator"]
 
@@ -40,15 +40,18 @@ class Function(Operator):
             functools.partial are leaves.
         positions: (m, d) or (m,) positions of the measured values, for localisation only.
         linear: whether h(x) = A x + b: filters may then use it so; checked at the first use.
+        periods: what circular values are known up to: 360 of angles in degrees, 0 of a number; one for all,
+            or (m,).
         parameters: numbers that the function takes by name; leaves, which may be estimated.
 
     Raises:
-        ValueError: arguments of another number.
+        ValueError: arguments of another number; a period below 0.
     """
 
     _function: Any
     positions: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
     linear: bool = eqx.field(static=True)
+    _periods: tuple[float, ...] | None = eqx.field(static=True)
     parameters: dict[str, Float[Array, "..."]]
 
     def __init__(
@@ -57,11 +60,18 @@ class Function(Operator):
         positions: ArrayLike | None = None,
         linear: bool = False,
         parameters: Mapping[str, ArrayLike] | None = None,
+        periods: ArrayLike | None = None,
     ):
         given = {} if parameters is None else parameters
         n_positional(function, 1, "h(x)", given)
         self._function, self.linear = kept(function), linear
         self.parameters = {name: number(name, value) for name, value in given.items()}
+        self._periods = None
+        if periods is not None:
+            found = np.atleast_1d(np.asarray(periods, dtype=np.float64))
+            if found.ndim != 1 or not (np.isfinite(found) & (found >= 0)).all():
+                raise ValueError(f"periods must be numbers from 0 up, one or (m,); got {periods}.")
+            self._periods = tuple(found.tolist())
         self.positions = None
         if positions is not None:
             points = np.asarray(positions, dtype=np.float64)
@@ -93,6 +103,24 @@ class Function(Operator):
         if self.positions is not None:
             return Coordinates(np.asarray(self.positions), state.period)
         return None  # `places` finds them where the sources are known
+
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
+        """As given.
+
+        Raises:
+            ValueError: another number of them than of values.
+        """
+        if self._periods is None:
+            return None
+        m = math.prod(output_shape(self, state_shape))
+        if len(self._periods) not in (1, m):
+            raise ValueError(
+                f"{callable_name(self.function)} measures {m} values, and {len(self._periods)} periods are "
+                "given: give one for all, or one for each (0 of a number)."
+            )
+        return np.broadcast_to(np.asarray(self._periods), (m,))
 
     def sources(self, state_shape: tuple[int, ...]) -> Int[np.ndarray, " m"] | None:
         if math.prod(state_shape) > _SIZE or any(isinstance(x, Tracer) for x in jax.tree.leaves(self)):
@@ -137,15 +165,14 @@ def _looked_at(
                 s = 1024 * np.round(high / a) + np.round(low / a) - 1
             s = np.where(np.isfinite(s) & (s >= 0) & (s < n), s, 0).astype(int)
             expected = a * probes[3].reshape(-1)[s]
-            atol = 1e-6 * np.abs(a).max(initial=0.0, where=np.isfinite(a))
-            fits = np.isfinite(r) & (a != 0) & np.isclose(r, expected, rtol=1e-4, atol=atol)
+            close = np.abs(r - expected) <= 1e-4 * np.abs(expected) + 1e-6 * np.abs(a)  # in each value's unit
+            fits = np.isfinite(r) & (a != 0) & close
             found.append(s if fits.all() else None)
             slopes.append(r)
     same = found[0] is not None and all(s is not None and np.array_equal(s, found[0]) for s in found)
     if not np.isfinite(slopes).all():
         return (found[0] if same else None), False
-    size = max(1.0, float(np.abs(slopes[0]).max(initial=0.0)))
-    affine = all(np.allclose(each, slopes[0], rtol=1e-3, atol=1e-4 * size) for each in slopes)
+    affine = bool((np.ptp(slopes, axis=0) <= 1e-3 * np.abs(slopes).max(0)).all())
     return (found[0] if same else None), affine
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
@@ -58,6 +59,33 @@ class Linear(Operator):
             )
         z = self.matrix.astype(x.dtype) @ x.reshape(-1)
         return z if self.offset is None else z + self.offset.astype(x.dtype)
+
+    def periods(
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
+        """|A_kj| · period_j of a row with one circular value j; of several the smallest, which must divide
+        the others.
+
+        Raises:
+            ValueError: it does not (inside `jit` a value then counts as a number).
+        """
+        if state is None:
+            return None
+        traced = any(isinstance(x, Tracer) for x in (state, self.matrix))
+        xp: Any = jnp if traced else np
+        turns = xp.abs(xp.asarray(self.matrix)) * xp.asarray(state)[None]
+        smallest = xp.where(turns > 0, turns, np.inf).min(1)
+        safe = xp.where(xp.isfinite(smallest), smallest, 1.0)
+        ratio = turns / safe[:, None]
+        divides = (xp.abs(ratio - xp.round(ratio)) < 1e-4 * xp.maximum(ratio, 1.0)).all(1)
+        if not traced and not divides.all():
+            raise ValueError(
+                f"row {int(np.argmin(divides))} of the matrix adds circular values whose turns, "
+                f"{', '.join(f'{x:g}' for x in turns[np.argmin(divides)] if x > 0)}, have no common measure: "
+                "the sum is known up to nothing. Measure them one by one."
+            )
+        found = xp.where(xp.isfinite(smallest) & divides, safe, 0.0)
+        return found if traced or found.any() else None
 
     def coordinates(self, state: Coordinates) -> Coordinates | None:
         if self.positions is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import equinox as eqx
@@ -48,12 +49,30 @@ class Measurement(eqx.Module):
     ) -> Float[Array, "*z"]:
         """first - second of two measurements of states of one shape, circular values around the circle."""
         difference = first - second
+        period = self._periods(difference, state_shape)
+        return difference if period is None else _residue(difference, period)
+
+    def _periods(self, like: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*z"] | None:
         periods = self.operator.periods(state_shape)
-        if periods is None:
-            return difference
-        period = jnp.asarray(periods.reshape(difference.shape), difference.dtype)
-        safe = jnp.where(period > 0, period, 1.0)
-        return jnp.where(period > 0, difference - safe * jnp.ceil(difference / safe - 0.5), difference)
+        return None if periods is None else jnp.asarray(periods, like.dtype).reshape(like.shape)
+
+    def middle(
+        self,
+        values: Float[Array, "N *z"],
+        state_shape: tuple[int, ...],
+        log_weights: Float[Array, " N"] | None = None,
+    ) -> Float[Array, "*z"] | None:
+        """The circular mean of each value over N states, arg Σ w exp(2πi z / period); None where no value is
+        circular. Differences of these are taken around it. It is no function to be differentiated."""
+        period = self._periods(values[0], state_shape)
+        if period is None:
+            return None
+        turns = 2 * math.pi / jnp.where(period > 0, period, 1.0)
+        angles = turns[None] * jax.lax.stop_gradient(values)
+        weights = jnp.ones(len(values)) if log_weights is None else jnp.exp(log_weights - log_weights.max())
+        weights = jax.lax.stop_gradient(weights).astype(values.dtype)
+        sines, cosines = (jnp.tensordot(weights, each, 1) for each in (jnp.sin(angles), jnp.cos(angles)))
+        return jnp.arctan2(sines, cosines) / turns
 
     def log_prob(
         self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
@@ -62,10 +81,23 @@ class Measurement(eqx.Module):
         return self._law(x).log_prob(self.innovation(z, x), mask)
 
     def whitened_innovation(
-        self, z: Float[Array, "*z"], x: Float[Array, "*state"], mask: Bool[Array, "*z"] | None = None
+        self,
+        z: Float[Array, "*z"],
+        x: Float[Array, "*state"],
+        mask: Bool[Array, "*z"] | None = None,
+        middle: Float[Array, "*z"] | None = None,
     ) -> Float[Array, " m"]:
-        """R^{-1/2}(z - H(x)), raveled; zero where `mask` is False."""
-        return self._law(x).whiten(self.innovation(z, x), mask).reshape(-1)
+        """R^{-1/2}(z - H(x)), raveled; zero where `mask` is False.
+
+        `middle`: of an ensemble that x belongs to. Circular values are then (z - middle) - (H(x) - middle),
+        each the residue: differences of members do not depend on z.
+        """
+        value = self.operator(x)
+        innovation = self.difference(z, value, x.shape)
+        if middle is not None and (period := self._periods(value, x.shape)) is not None:
+            around = _residue(z - middle, period) - _residue(value - middle, period)
+            innovation = jnp.where(period > 0, around, innovation)
+        return self._law(x).whiten(innovation, mask).reshape(-1)
 
     def _law(self, x: Float[Array, "*state"]) -> Noise:
         return self.noise.at(self.operator(x)) if self.noise.depends_on_value else self.noise
@@ -79,8 +111,10 @@ class Measurement(eqx.Module):
         return output_shape(self.operator, state_shape)
 
     def check_noise(self, state_shape: tuple[int, ...]) -> None:
-        """Raises ValueError where the noise has another shape than the measurement of such a state."""
+        """Raises ValueError where the noise has another shape than the measurement of such a state, or values
+        are circular and do not say so (`Operator.periods`)."""
         shape = self.output_shape(state_shape)
+        self.operator.periods(state_shape)
         fault = None
         try:
             z = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
@@ -93,6 +127,12 @@ class Measurement(eqx.Module):
             raise ValueError(
                 f"{type(self.noise).__name__} noise does not fit a measurement of shape {shape}: {fault}"
             )
+
+
+def _residue(difference: Float[Array, "*z"], period: Float[Array, "*z"]) -> Float[Array, "*z"]:
+    """In (-period/2, period/2], of circular values; of others (period 0) the difference."""
+    safe = jnp.where(period > 0, period, 1.0)
+    return jnp.where(period > 0, difference - safe * jnp.ceil(difference / safe - 0.5), difference)
 
 
 def _whitened(noise: Noise, z: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, "*z"]:

@@ -16,9 +16,10 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
+from ..ensemble.double import any_of_batch
 from ..numbers import number
 
-__all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "StudentT", "as_noise"]
+__all__ = ["CorrelatedGaussian", "Gaussian", "Laplace", "Noise", "Scaled", "StudentT", "as_noise"]
 
 
 class Noise(eqx.Module):
@@ -58,6 +59,13 @@ class Noise(eqx.Module):
     def at(self, value: Float[Array, "*z"]) -> Noise:
         """The law where the noise-free measurement H(x) is `value`."""
         return self
+
+    def widened(self, like: Float[Array, "*z"], variance: Float[Array, "*z"]) -> Noise:
+        """The law with `variance` added to that of each value, for a measurement of the type of `like`.
+
+        Here stretched about 0, value by value, which holds where R is diagonal.
+        """
+        return Scaled(self, jnp.sqrt(1 + variance / self.standard_deviation(like) ** 2))
 
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
         """Standard deviation of each value's error, for a measurement of the shape and type of `like`.
@@ -113,68 +121,69 @@ class Gaussian(Noise):
 class CorrelatedGaussian(Noise):
     """ε ~ N(0, R) with a full covariance over a vector measurement.
 
-    A missing value is marginalised exactly: its row and column of R become those of the identity.
+    A missing value is marginalised exactly: its row and column of R become those of the identity. R = D C D
+    is kept as its standard deviations D and the Cholesky factor of its correlations C, made in double
+    precision; where values are missing the others' factor is made of it, and not of R, of which float32
+    keeps half as many digits.
 
     Args:
         covariance: R, symmetric positive definite (m, m).
     """
 
-    covariance: Float[Array, "m m"]
-    cholesky: Float[Array, "m m"]
+    std: Float[Array, " m"]
+    factor: Float[Array, "m m"]
+    """Lower triangular L, C = L Lᵀ."""
 
     def __init__(self, covariance: ArrayLike):
-        self.covariance = jnp.asarray(covariance, dtype=float)
-        if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
-            raise ValueError(f"covariance must be square (m, m); got shape {self.covariance.shape}.")
-        if isinstance(self.covariance, Tracer):
-            self.cholesky = jnp.linalg.cholesky(self.covariance)
+        traced = isinstance(covariance, Tracer)
+        given: Any = covariance if traced else np.asarray(covariance, np.float64)
+        if given.ndim != 2 or given.shape[0] != given.shape[1]:
+            raise ValueError(f"covariance must be square (m, m); got shape {given.shape}.")
+        if traced:
+            self.std = jnp.sqrt(jnp.diagonal(given))
+            self.factor = jnp.linalg.cholesky(given / self.std[:, None] / self.std[None, :])
             return
-        given = np.asarray(self.covariance, np.float64)
-        variances = np.diagonal(given)
-        if not np.all(variances > 0) or not np.isfinite(given).all():
-            raise ValueError("covariance of the noise is not positive definite: a variance is not positive.")
-        scale = np.sqrt(variances)
-        correlation = given / scale[:, None] / scale[None, :]
-        asymmetry = np.abs(correlation - correlation.T).max()
-        if asymmetry > 1e-4:
-            raise ValueError(
-                f"covariance of the noise is not symmetric: correlations differ by up to {asymmetry:.2g}."
-            )
-        try:
-            factor = scale[:, None] * np.linalg.cholesky((correlation + correlation.T) / 2)
-        except np.linalg.LinAlgError:
-            raise ValueError(
-                "covariance of the noise is not positive definite: its smallest correlation eigenvalue is "
-                f"{np.linalg.eigvalsh(correlation)[0]:.2g}. Remove redundant values, or use "
-                "precision=float64 where rounding to float32 made it so."
-            ) from None
+        std, factor = _factored(given)
         with jax.ensure_compile_time_eval():
-            self.cholesky = jnp.asarray(factor, self.covariance.dtype)
+            self.std, self.factor = jnp.asarray(std, float), jnp.asarray(factor, float)
+
+    @property
+    def covariance(self) -> Float[Array, "m m"]:
+        """R."""
+        root = self.std[:, None] * self.factor
+        return root @ root.T
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
-        return self.cholesky @ jax.random.normal(key, shape, self.cholesky.dtype)
+        return self.std * (self.factor @ jax.random.normal(key, shape, self.factor.dtype))
 
-    def _factor(self, mask: Array | None, dtype: jnp.dtype) -> Array:
+    def _factor_of(self, mask: Array | None, dtype: jnp.dtype) -> Array:
+        """L of the correlations, whose rows and columns of missing values are those of the identity."""
+        whole = self.factor.astype(dtype)
         if mask is None:
-            return self.cholesky.astype(dtype)
-        both = mask[:, None] & mask[None, :]
-        eye = jnp.eye(mask.shape[0], dtype=dtype)
-        return jnp.linalg.cholesky(jnp.where(both, self.covariance.astype(dtype), eye))
+            return whole
+
+        def with_gaps(whole: Array) -> Array:
+            # L Lᵀ = B Bᵀ, B = [rows of L that are there, e_j of the others]
+            there = mask.astype(dtype)
+            rows = jnp.concatenate([there[:, None] * whole, jnp.diag(1 - there)], axis=1)
+            triangle = jnp.linalg.qr(rows.T, mode="r")
+            return triangle.T * jnp.sign(jnp.diagonal(triangle))[None]
+
+        return jax.lax.cond(any_of_batch(~mask.all()), with_gaps, lambda whole: whole, whole)
 
     def log_prob(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
-        factor = self._factor(mask, residual.dtype)
-        white = solve_triangular(factor, _masked(residual, mask), lower=True)
-        count = residual.size if mask is None else mask.sum().astype(residual.dtype)
-        log_det = jnp.log(jnp.diagonal(factor)).sum()
-        return -0.5 * (white**2).sum() - log_det - 0.5 * math.log(2 * math.pi) * count
+        valid = jnp.ones(residual.shape, bool) if mask is None else mask
+        white, count = self.whiten(residual, mask), valid.sum().astype(residual.dtype)
+        constant = 0.5 * math.log(2 * math.pi) * count
+        return -0.5 * (white**2).sum() + self.log_scale(residual, valid) - constant
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, "*z"]:
-        factor = self._factor(mask, residual.dtype)
-        return solve_triangular(factor, _masked(residual, mask), lower=True)
+        scaled = _masked(residual / self.standard_deviation(residual), mask)
+        return solve_triangular(self._factor_of(mask, residual.dtype), scaled, lower=True)
 
     @property
     def diagonal(self) -> bool:
@@ -183,15 +192,43 @@ class CorrelatedGaussian(Noise):
     @property
     def condition(self) -> Float[Array, ""]:
         """m over the smallest squared pivot of the correlations' Cholesky factor."""
-        variances = jnp.diagonal(self.covariance)
-        pivots = jnp.diagonal(self.cholesky) ** 2 / variances
-        return len(variances) / pivots.min()
+        return len(self.std) / (jnp.diagonal(self.factor) ** 2).min()
+
+    def widened(self, like: Float[Array, "*z"], variance: Float[Array, "*z"]) -> CorrelatedGaussian:
+        return CorrelatedGaussian(self.covariance.astype(like.dtype) + jnp.diag(variance))
 
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
-        return jnp.sqrt(jnp.diagonal(self.covariance)).astype(like.dtype)
+        return self.std.astype(like.dtype)
 
     def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
-        return -jnp.log(jnp.diagonal(self._factor(mask, like.dtype))).sum()
+        std = jnp.where(mask, jnp.log(self.standard_deviation(like)), 0.0)
+        return -std.sum() - jnp.log(jnp.diagonal(self._factor_of(mask, like.dtype))).sum()
+
+
+def _factored(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations, and the Cholesky factor of the correlations.
+
+    Raises:
+        ValueError: R is not symmetric or not positive definite.
+    """
+    variances = np.diagonal(covariance)
+    if not np.all(variances > 0) or not np.isfinite(covariance).all():
+        raise ValueError("covariance of the noise is not positive definite: a variance is not positive.")
+    std = np.sqrt(variances)
+    correlation = covariance / std[:, None] / std[None, :]
+    asymmetry = np.abs(correlation - correlation.T).max()
+    if asymmetry > 1e-4:
+        raise ValueError(
+            f"covariance of the noise is not symmetric: correlations differ by up to {asymmetry:.2g}."
+        )
+    try:
+        return std, np.linalg.cholesky((correlation + correlation.T) / 2)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "covariance of the noise is not positive definite: its smallest correlation eigenvalue is "
+            f"{np.linalg.eigvalsh(correlation)[0]:.2g}. Remove redundant values, or give it as a NumPy array "
+            "of float64 where rounding to float32 made it so."
+        ) from None
 
 
 class Laplace(Noise):
@@ -255,6 +292,65 @@ class StudentT(Noise):
     ) -> Float[Array, "*z"]:
         std = jnp.sqrt(self.df / (self.df - 2)) * self.scale
         return _masked(residual / std.astype(residual.dtype), mask)
+
+
+class Scaled(Noise):
+    """scale · ε, ε of another law: its covariance is D R D, D = diag(scale).
+
+    Args:
+        noise: the law of ε.
+        scale: > 0; scalar, or array of z's shape.
+    """
+
+    noise: Noise
+    scale: Float[Array, ...]
+
+    def __init__(self, noise: Noise, scale: ArrayLike):
+        self.noise, self.scale = noise, _scale("scale of the noise", scale)
+
+    def _as(self, like: Array) -> Array:
+        return jnp.broadcast_to(self.scale.astype(like.dtype), like.shape)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*z"]:
+        drawn = self.noise.sample(key, shape)
+        return self._as(drawn) * drawn
+
+    def log_prob(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, ""]:
+        scale = self._as(residual)
+        sizes = jnp.log(scale) if mask is None else jnp.where(mask, jnp.log(scale), 0.0)
+        return self.noise.log_prob(residual / scale, mask) - sizes.sum()
+
+    def whiten(
+        self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
+    ) -> Float[Array, "*z"]:
+        return self.noise.whiten(residual / self._as(residual), mask)
+
+    @property
+    def diagonal(self) -> bool:
+        return self.noise.diagonal
+
+    @property
+    def condition(self) -> Float[Array, ""] | float:
+        return self.noise.condition
+
+    @property
+    def depends_on_value(self) -> bool:
+        return self.noise.depends_on_value
+
+    def at(self, value: Float[Array, "*z"]) -> Scaled:
+        return Scaled(self.noise.at(value), self.scale)
+
+    def widened(self, like: Float[Array, "*z"], variance: Float[Array, "*z"]) -> Scaled:
+        return Scaled(self.noise.widened(like, variance / self._as(like) ** 2), self.scale)
+
+    def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
+        return self._as(like) * self.noise.standard_deviation(like)
+
+    def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
+        own = jnp.where(mask, jnp.log(self._as(like)), 0.0).sum()
+        return self.noise.log_scale(like, mask) - own
 
 
 def as_noise(given: Any) -> Noise:

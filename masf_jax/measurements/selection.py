@@ -25,8 +25,8 @@ class Identity(Elementwise):
         return x
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         return state
 
     def lift(self, z: Float[Array, "*z"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:
@@ -79,8 +79,8 @@ class Subset(Operator):
         return self.indices
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         return None if state is None else state[self.indices]
 
     def lift(self, z: Float[Array, " m"], state_shape: tuple[int, ...]) -> Float[Array, "*state"]:

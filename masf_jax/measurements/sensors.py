@@ -19,8 +19,8 @@ class _SameUnits(Elementwise):
     """Sensors whose output is in the units of its input: an angle stays an angle."""
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         return state
 
 
@@ -77,7 +77,7 @@ class Censored(_SameUnits):
         limits = [limit for limit in (self.lower, self.upper) if limit is not None]
         if any(isinstance(limit, Tracer) for limit in limits):
             return
-        if any(bool(jnp.isnan(limit).any()) for limit in limits):
+        if any(np.isnan(np.asarray(limit)).any() for limit in limits):
             raise ValueError(f"limits of a censored sensor must not be NaN; got {lower}, {upper}.")
         if len(limits) == 2 and not bool(np.all(np.asarray(limits[0]) < np.asarray(limits[1]))):
             raise ValueError(f"lower must lie below upper; got lower={lower}, upper={upper}.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..coordinates import Coordinates
@@ -91,13 +93,14 @@ class Concatenate(Operator):
         return np.concatenate(known) if len(known) == len(each) else None
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         each = [operator.periods(state_shape, state) for operator in self.operators]
         if all(periods is None for periods in each):
             return None
         sizes = [math.prod(shape) for shape in self.shapes]
-        return np.concatenate(
+        xp: Any = jnp if any(isinstance(periods, Tracer) for periods in each) else np
+        return xp.concatenate(
             [np.zeros(n) if periods is None else periods for n, periods in zip(sizes, each, strict=True)]
         )
 
@@ -155,12 +158,20 @@ class JointNoise(Noise):
         return all(part.diagonal for part in self.parts)
 
     @property
+    def condition(self) -> Float[Array, ""]:
+        return jnp.stack([jnp.asarray(part.condition, float) for part in self.parts]).max()
+
+    @property
     def depends_on_value(self) -> bool:
         return any(part.depends_on_value for part in self.parts)
 
     def at(self, value: Float[Array, "*z"]) -> JointNoise:
         pairs = zip(self.parts, self._split(value), strict=True)
         return JointNoise([part.at(own) for part, own in pairs], self.shapes)
+
+    def widened(self, like: Float[Array, "*z"], variance: Float[Array, "*z"]) -> JointNoise:
+        pieces = zip(self.parts, self._split(like), self._split(variance), strict=True)
+        return JointNoise([part.widened(own, added) for part, own, added in pieces], self.shapes)
 
     def standard_deviation(self, like: Float[Array, "*z"]) -> Float[Array, "*z"]:
         pairs = zip(self.parts, self._split(like), strict=True)

@@ -69,8 +69,8 @@ class RangeBearing(Operator):
         return jnp.concatenate(parts[self.quantity])
 
     def periods(
-        self, state_shape: tuple[int, ...], state: Float[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, " m"] | None:
+        self, state_shape: tuple[int, ...], state: Float[np.ndarray | Array, " n"] | None = None
+    ) -> Float[np.ndarray | Array, " m"] | None:
         """2π of bearings, 0 of ranges."""
         if self.quantity == "range":
             return None

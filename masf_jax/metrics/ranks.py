@@ -5,9 +5,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..arrays import of_arrays
+
 __all__ = ["rank_counts"]
 
 
+@of_arrays("ensemble", "truth")
 def rank_counts(
     ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], n_bins: int | None = None
 ) -> Float[Array, " bins"]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ..arrays import of_arrays
 from ..derivatives import root_or_zero
 from ..dynamics.layout import current
 from ..ensemble.statistics import member_mean
@@ -44,6 +45,7 @@ def masked_mean(values: Float[Array, "*x"], where: Bool[Array, "*x"] | None = No
     return jnp.where(where, values, 0.0).sum() / count
 
 
+@of_arrays("estimate", "truth")
 def rmse(
     estimate: Float[Array, "*x"], truth: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None
 ) -> Float[Array, ""]:
@@ -51,6 +53,7 @@ def rmse(
     return jnp.sqrt(masked_mean((estimate - truth) ** 2, where))
 
 
+@of_arrays("variance")
 def root_mean_variance(
     variance: Float[Array, "*x"], where: Bool[Array, "*x"] | None = None
 ) -> Float[Array, ""]:
@@ -58,6 +61,7 @@ def root_mean_variance(
     return jnp.sqrt(masked_mean(variance, where))
 
 
+@of_arrays("spread", "error")
 def spread_skill_ratio(
     spread: Float[Array, "*c"], error: Float[Array, "*c"], n_members: int | None = None
 ) -> Float[Array, "*c"]:
@@ -66,6 +70,7 @@ def spread_skill_ratio(
     return factor * spread / error
 
 
+@of_arrays("ensemble", "truth")
 def crps_ensemble(
     ensemble: Float[Array, "N *x"],
     truth: Float[Array, "*x"],
@@ -91,8 +96,8 @@ def crps_ensemble(
     order = jnp.argsort(ensemble, axis=0)
     x = jnp.take_along_axis(ensemble, order, axis=0)
     w = weights[order]
-    below = jnp.cumsum(w, axis=0) - w
-    total = 2.0 * (w * x * (2.0 * below + w - 1.0)).sum(0)  # Σ_ij w_i w_j |x_i - x_j|
+    below = jnp.cumsum(w, axis=0)[:-1]
+    total = 2.0 * (below * (1.0 - below) * jnp.diff(x, axis=0)).sum(0)  # Σ_ij w_i w_j |x_i - x_j|, by gaps
     free = 1.0 - (weights**2).sum() if fair else jnp.ones((), weights.dtype)
     gap = jnp.where(free > 0, 0.5 * total / jnp.where(free > 0, free, 1.0), 0.0)
     return jnp.tensordot(weights, error, axes=1) - gap
@@ -157,6 +162,7 @@ def _each_pair_once(x: Float[Array, "N block"]) -> Float[Array, " block"]:
     return total if n % 2 else total + jnp.abs(x - round[n // 2 : n // 2 + n]).sum(0)
 
 
+@of_arrays("mean", "variance", "truth")
 def crps_gaussian(
     mean: Float[Array, "*x"], variance: Float[Array, "*x"], truth: Float[Array, "*x"]
 ) -> Float[Array, "*x"]:
@@ -166,6 +172,7 @@ def crps_gaussian(
     return sigma * (u * (2.0 * norm.cdf(u) - 1.0) + 2.0 * norm.pdf(u) - 1.0 / math.sqrt(math.pi))
 
 
+@of_arrays("ensemble", "truth")
 def energy_score(
     ensemble: Float[Array, "N *x"], truth: Float[Array, "*x"], fair: bool = True
 ) -> Float[Array, ""]:
@@ -210,6 +217,7 @@ def _distances_in_blocks(x: Float[Array, "N n"]) -> Float[Array, ""]:
     return root_or_zero(squares).sum()
 
 
+@of_arrays("x", "y")
 def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2) -> Float[Array, ""]:
     """W_p between two one-dimensional samples of any sizes: (∫ |F⁻¹(u) - G⁻¹(u)|^p du)^{1/p}, exact."""
     n, m = x.shape[0], y.shape[0]
@@ -223,6 +231,7 @@ def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2)
     return (width * jnp.abs(x_at - y_at) ** order).sum() ** (1.0 / order)
 
 
+@of_arrays("x", "y")
 def sliced_wasserstein(
     key: PRNGKeyArray, x: Float[Array, "N *x"], y: Float[Array, "M *x"], n_slices: int = 128, order: int = 2
 ) -> Float[Array, ""]:

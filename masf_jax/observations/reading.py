@@ -15,7 +15,7 @@ from .safety import check_kind, check_memory
 from .source import ObservationFile
 from .stations import names_of, of_stations, withheld_values
 from .table import Table
-from .times import ModelTimes, dates_of, model_times
+from .times import ModelTimes, dates_of, in_nanoseconds, model_times
 
 __all__ = ["Record", "first_of", "read_observations"]
 
@@ -66,6 +66,8 @@ def read_observations(
     Raises:
         FileError: naming the file, the row or variable, what it holds and what was expected.
     """
+    if source.valid_range is not None and not source.valid_range[0] < source.valid_range[1]:
+        raise FileError(f"observations.valid_range must be [least, largest]; got {list(source.valid_range)}.")
     path = _find(source.path or "")
     table = _read(path, source.variable, source.columns)
     _check_columns(source, math.prod(shape))
@@ -102,12 +104,17 @@ def read_observations(
             )
             values = np.where(outside, np.nan, values)
     mask = np.isfinite(values)
+    if not mask.any() and count:
+        raise FileError(f"no value of {path} is left. {' '.join(warnings)}")
     if not mask.any():
         raise FileError(f"{path} holds no valid value (all missing) in its {len(times)} times.")
     units = printable(table.units, _LONGEST_UNITS) if table.units else source.units
     time_units = printable(clock.units, _LONGEST_UNITS) if clock.units else None
     values = np.where(mask, values, 0.0)
-    dates = dates_of(times, clock.units, table.clock.calendar)
+    if clock.dates is None:
+        dates = dates_of(times, clock.units, table.clock.calendar)
+    else:
+        dates = in_nanoseconds(clock.dates[kept])
     withheld = None
     if source.withhold != ():
         which = withheld_values(source.withhold, source.withhold_seed, names, np.logical_or.reduce(mask))
@@ -287,7 +294,8 @@ def _merged(
                 f"{path}: two values of one place at times that are one step, {clock.times[i]:.12g}."
             )
         out[group[i]] = np.where(np.isfinite(values[i]), values[i], out[group[i]])
-    return kept, out, clock._replace(times=clock.times[first])
+    dates = None if clock.dates is None else clock.dates[first]
+    return kept, out, clock._replace(times=clock.times[first], dates=dates)
 
 
 def _check_order(path: Path, steps: np.ndarray, clock: ModelTimes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
+import math
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from .errors import FileError, printable
 
-__all__ = ["Clock", "ModelTimes", "dates_of", "iso_date", "model_times"]
+__all__ = ["Clock", "ModelTimes", "dates_of", "in_nanoseconds", "iso_date", "model_times"]
 
 _SECONDS = {
     "nanoseconds": Fraction(1, 10**9),
@@ -65,11 +66,15 @@ class Clock(NamedTuple):
 
 
 class ModelTimes(NamedTuple):
-    """Times and time of model step 0 in the model's unit, and that unit in words ("hours since …")."""
+    """Times and time of model step 0 in the model's unit, and that unit in words ("hours since …").
+
+    dates: where the file has dates, int64 microseconds since 1970.
+    """
 
     times: np.ndarray
     origin: float
     units: str | None
+    dates: np.ndarray | None = None
 
 
 def iso_date(text: str) -> tuple[int, bool]:
@@ -135,7 +140,7 @@ def model_times(path: Path, clock: Clock, time_unit: str | None, origin: float |
     if start is not None:
         seconds = start - _reference(path, clock, since)
         if unit in _MONTHS:
-            origin = (_month(start) - _month(start - seconds)) / _MONTHS[unit]
+            origin = _months(start - seconds, start) / _MONTHS[unit]
         else:
             origin = float(Fraction(seconds, 10**6) / _SECONDS[unit])
     label = f"{unit} since {since[2]}" if since else unit
@@ -188,14 +193,14 @@ def _of_dates(
     start = int(dates[0]) if start is None else start
     if unit in _MONTHS:
         try:
-            first, label = _month(start), f"{unit} since {_date(start)}"
-            times = np.array([(_month(int(date)) - first) / _MONTHS[unit] for date in dates])
-        except OverflowError as error:
+            label = f"{unit} since {_date(start)}"
+            times = np.array([_months(start, int(date)) / _MONTHS[unit] for date in dates])
+        except (OverflowError, ValueError) as error:
             raise FileError(f"{path}: its times lie outside the years 1 … 9999.") from error
-        return ModelTimes(times, 0.0, label)
+        return ModelTimes(times, 0.0, label, dates)
     factor = 1 / (_SECONDS[unit] * 10**6)
     times = (dates - start).astype(np.float64) * factor.numerator / factor.denominator
-    return ModelTimes(times, 0.0, f"{unit} since {_date(start)}")
+    return ModelTimes(times, 0.0, f"{unit} since {_date(start)}", dates)
 
 
 def _named(time_unit: str | None) -> str | None:
@@ -253,33 +258,57 @@ def _date(microseconds: int) -> str:
     return (_EPOCH + microseconds * _MICROSECOND).replace(tzinfo=None).isoformat()
 
 
-def _month(microseconds: int) -> float:
-    """Calendar months since the year 0: whole at the start of each."""
-    date = _EPOCH + microseconds * _MICROSECOND
-    start = date.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    length = calendar.monthrange(date.year, date.month)[1]
-    return 12 * date.year + date.month - 1 + (date - start) / datetime.timedelta(days=length)
+def _later(start: datetime.datetime, months: int) -> datetime.datetime:
+    """The same day and time so many calendar months on; of a shorter month its last day."""
+    year, month = divmod(12 * start.year + start.month - 1 + months, 12)
+    day = min(start.day, calendar.monthrange(year, month + 1)[1])
+    return start.replace(year=year, month=month + 1, day=day)
+
+
+def _months(start: int, date: int) -> float:
+    """Calendar months from one date to another: whole on the same day of the month at the same time."""
+    begun, end = (_EPOCH + each * _MICROSECOND for each in (start, date))
+    whole = 12 * (end.year - begun.year) + end.month - begun.month
+    whole -= _later(begun, whole) > end
+    low, high = _later(begun, whole), _later(begun, whole + 1)
+    return whole + (end - low) / (high - low)
+
+
+def _after(start: int, months: float) -> np.datetime64:
+    """The date so many calendar months later; where it leaves the years 1 … 9999 no date."""
+    begun, whole = _EPOCH + start * _MICROSECOND, math.floor(months + 1e-9)
+    try:
+        low, high = _later(begun, whole), _later(begun, whole + 1)
+    except (ValueError, OverflowError):
+        return np.datetime64("NaT")
+    found = low + max(months - whole, 0.0) * (high - low)
+    return np.datetime64(found.replace(tzinfo=None), "us")
 
 
 def dates_of(times: np.ndarray, units: str | None, calendar: str = "standard") -> np.ndarray | None:
     """Dates (datetime64, UTC) of times that count from a date ("hours since 2000-01-01"), to the microsecond.
 
-    None where they count from none, or in another calendar, or leave the years 1678 … 2261 of datetime64[ns].
+    None where they count from none ("hours since launch"), or in another calendar, or leave the years
+    1678 … 2261 of datetime64[ns].
     """
     since = _SINCE.fullmatch(units or "")
-    if since is None or calendar.lower() not in _GREGORIAN:
+    if since is None or calendar.lower() not in _GREGORIAN or since[1].lower() not in _UNITS:
         return None
-    start, unit = _reference(Path(), Clock(times, units, calendar), since), since[1].lower()
+    try:
+        start = _reference(Path(), Clock(times, units, calendar), since)
+    except FileError:
+        return None
+    unit = _UNITS[since[1].lower()]
     if unit in _MONTHS:
-        months = _month(start) + times * _MONTHS[unit]
-        whole = np.floor(months + 1e-9)
-        first = (whole - 12 * 1970).astype("datetime64[M]")
-        length = ((first + 1).astype("datetime64[us]") - first.astype("datetime64[us]")).astype(float)
-        found = first.astype("datetime64[us]") + np.round(np.maximum(months - whole, 0.0) * length).astype(
-            "timedelta64[us]"
-        )
+        found = np.array([_after(start, float(time) * _MONTHS[unit]) for time in times], "datetime64[us]")
     else:
         microseconds = np.round(times * float(_SECONDS[unit] * 10**6))
         found = np.datetime64(start, "us") + microseconds.astype("timedelta64[us]")
+    return in_nanoseconds(found)
+
+
+def in_nanoseconds(dates: np.ndarray) -> np.ndarray | None:
+    """Dates as datetime64[ns], which holds the years 1678 … 2261; None where they leave these."""
+    dates = dates.astype("datetime64[us]")
     least, most = np.datetime64("1678-01-01"), np.datetime64("2262-01-01")
-    return found.astype("datetime64[ns]") if np.all((found >= least) & (found < most)) else None
+    return dates.astype("datetime64[ns]") if np.all((dates >= least) & (dates < most)) else None

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
+from ..arrays import one_state
 from ..derivatives import at_minimum, constant
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
@@ -139,7 +140,7 @@ class FourDVar(eqx.Module):
 
     def __call__(
         self,
-        background: Float[Array, "*state"],
+        background: ArrayLike,
         dynamics: Dynamics,
         measurement: Measurement,
         observations: ObservationsLike,
@@ -174,13 +175,11 @@ class FourDVar(eqx.Module):
         )  # fmt: skip
 
     def checked(
-        self, background: Array, dynamics: Dynamics, measurement: Measurement, observations: Observations
+        self, background: ArrayLike, dynamics: Dynamics, measurement: Measurement, observations: Observations
     ) -> tuple[Array, int]:
         """The background as an array, and the most model steps between measurements."""
-        background = jnp.asarray(background)
         shape = dynamics.state_shape
-        if background.shape != shape:
-            raise ValueError(f"background must be one state of shape {shape}; got {background.shape}.")
+        background = one_state("background", background, shape)
         for name, given, fits in (
             ("std", self.std, self.std is None or self.std.shape in ((), shape)),
             ("columns", self.columns, self.columns is None or self.columns.shape[1:] == shape),

@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 from ..loops import counted
 from ..measurements.base import Operator
 from ..measurements.measurement import Measurement
-from ..measurements.noise import CorrelatedGaussian, Noise
 from ..numbers import within
 
 __all__ = ["MMPS", "Guidance", "InflatedNoise", "Measured"]
@@ -117,7 +116,8 @@ class InflatedNoise(Guidance):
         def log_prob(z: Array, mask: Array, state: Array) -> Array:
             value = measurement.operator(state)
             residual = measurement.difference(z, value, state.shape)
-            return _widened_log_prob(measurement.noise.at(value), residual, variance, mask)
+            added = jnp.broadcast_to(variance, residual.shape)
+            return measurement.noise.at(value).widened(residual, added).log_prob(residual, mask)
 
         def log_likelihood(x: Array) -> tuple[Array, Array]:
             x0 = denoise(x)
@@ -126,17 +126,6 @@ class InflatedNoise(Guidance):
 
         (_, x0), score = jax.value_and_grad(log_likelihood, has_aux=True)(x)
         return x0, score
-
-
-def _widened_log_prob(noise: Noise, residual: Array, variance: Array, mask: Array) -> Float[Array, ""]:
-    """log p(residual) under the noise with `variance` added to that of each value."""
-    variance = jnp.broadcast_to(variance, residual.shape)
-    if isinstance(noise, CorrelatedGaussian):
-        eye = jnp.eye(residual.size, dtype=residual.dtype)
-        covariance = noise.covariance.astype(residual.dtype) + variance[:, None] * eye
-        return CorrelatedGaussian(covariance).log_prob(residual, mask)
-    stretch = jnp.sqrt(1 + variance / noise.standard_deviation(residual) ** 2)
-    return noise.log_prob(residual / stretch, mask) - jnp.where(mask, jnp.log(stretch), 0.0).sum()
 
 
 class MMPS(Guidance):

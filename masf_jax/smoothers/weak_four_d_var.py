@@ -108,7 +108,7 @@ class WeakFourDVar(FourDVar):
 
     def __call__(
         self,
-        background: Float[Array, "*state"],
+        background: ArrayLike,
         dynamics: Dynamics,
         measurement: Measurement,
         observations: ObservationsLike,

@@ -130,6 +130,19 @@ def test_scaled_noise():
         assert scaled.diagonal == plain.diagonal
 
 
+def test_inside_jit(key):
+    """Its bounds are checked again where it is rebuilt in a compiled program: a TracerBoolConversionError."""
+    members = jax.random.normal(key, (4, 10))
+    sensor = Measurement(Identity(), Gaussian(1.0))
+
+    def mean(key):
+        return assimilate(key, AdaptiveNoise(INNER), MODEL, sensor, np.ones((2, 10)), members).analysis[
+            "mean"
+        ]
+
+    np.testing.assert_allclose(jax.jit(mean)(key), mean(key), rtol=1e-4, atol=1e-4)
+
+
 def test_refusals():
     with pytest.raises(TypeError, match="needs an ensemble filter"):
         AdaptiveNoise(KalmanFilter())

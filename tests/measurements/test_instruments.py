@@ -9,11 +9,12 @@ from scipy.interpolate import RegularGridInterpolator
 
 from masf_jax import Coordinates, assimilate
 from masf_jax.dynamics import Kolmogorov, Linear as LinearModel, ModelError
-from masf_jax.filters import LETKF, EnKF, KalmanFilter
+from masf_jax.filters import ETKF, LETKF, EnKF, KalmanFilter
 from masf_jax.filters.kalman.exact import linearize
 from masf_jax.measurements import (
     AreaAverage,
     Censored,
+    Function,
     Gaussian,
     Identity,
     Linear,
@@ -230,7 +231,12 @@ def test_bearings_differ_by_less_than_half_a_turn(x64):
         (Identity() @ (Censored(upper=3.0) @ RangeBearing([[0.0, 0.0]])), [0, 1]),
         (RangeBearing([[0.0, 0.0]], quantity="range"), None),
         (Pointwise(jnp.sin) @ RangeBearing([[0.0, 0.0]]), None),
-        (Linear(np.ones((1, 2))) @ RangeBearing([[0.0, 0.0]]), None),
+        (Linear(np.ones((1, 2))) @ RangeBearing([[0.0, 0.0]]), [1]),
+        (Linear([[1.0, 0.0], [0.0, 1.5]]) @ RangeBearing([[0.0, 0.0]]), [0, 1.5]),
+        (Linear([[1.0, 0.0]]) @ RangeBearing([[0.0, 0.0]]), None),
+        (Linear([[1.0, -0.5]]) @ RangeBearing([[0.0, 0.0], [1.0, 0.0]], quantity="bearing"), [0.5]),
+        (Function(jnp.degrees, periods=[0, 360]) @ RangeBearing([[0.0, 0.0]]), [0, 180 / np.pi]),
+        (Function(jnp.cos) @ RangeBearing([[0.0, 0.0]]), None),
         (Identity(), None),
         (Subset([0]) @ arctan(), None),
     ],
@@ -241,6 +247,48 @@ def test_which_values_are_circular(operator, expected):
         assert found is None
     else:
         np.testing.assert_allclose(found, 2 * np.pi * np.asarray(expected, float))
+
+
+def test_circular_values_must_say_so():
+    """Degrees were differences of up to 360."""
+    bearing = RangeBearing([[0.0, 0.0]], quantity="bearing")
+    degrees = Measurement(Function(jnp.degrees) @ bearing, Gaussian(1.0))
+    with pytest.raises(ValueError, match=r"circular: .* changes it by 360\. Say so, .*periods=360"):
+        degrees.check_noise((2,))
+    apart = Linear([[1.0, 0.3]]) @ RangeBearing([[0.0, 0.0], [1.0, 0.0]], quantity="bearing")
+    with pytest.raises(ValueError, match=r"row 0 .* have no common measure"):
+        apart.periods((2,))
+    with pytest.raises(ValueError, match="measures 1 values, and 2 periods are given"):
+        (Function(jnp.degrees, periods=[360, 0]) @ RangeBearing([[0.0, 0.0]], quantity="range")).periods((2,))
+
+
+@pytest.mark.parametrize(
+    ("outer", "unit"),
+    [(Function(jnp.degrees, periods=360), 180 / np.pi), (Linear([[180 / np.pi]]), 180 / np.pi)],
+    ids=["function", "matrix"],
+)
+def test_an_analysis_of_a_bearing_in_degrees_is_that_in_radians(key, outer, unit):
+    bearing = RangeBearing([[0.0, 0.0]], quantity="bearing")
+    members = jnp.asarray([[-1.0, -0.05]]) + 0.02 * jax.random.normal(key, (8, 2))
+    model = LinearModel(np.eye(2))
+
+    def mean(operator, unit):
+        sensor, z = Measurement(operator, Gaussian(0.02 * unit)), unit * np.asarray([[np.pi - 0.01]])
+        return assimilate(key, ETKF(), model, sensor, z, members).analysis["mean"]
+
+    np.testing.assert_allclose(mean(outer @ bearing, unit), mean(bearing, 1.0), atol=1e-4)
+
+
+def test_anomalies_of_circular_values_do_not_depend_on_the_measured_one(key, x64):
+    """Of members near 0 the one measured near π was 26 standard deviations away, and taken for .3 of one."""
+    sensor = Measurement(RangeBearing([[0.0, 0.0]], quantity="bearing"), Gaussian(0.1))
+    members = jnp.asarray([[5.0, 0.0]]) + 0.3 * jax.random.normal(key, (40, 2))
+    angles = np.arctan2(members[:, 1], members[:, 0])
+    filter = ETKF().prepare(LinearModel(np.eye(2)), sensor)
+    for z in (3.0, 3.14, -3.14):
+        info = filter.analysis(key, filter.init(key, members), jnp.asarray([z]), sensor)[1]
+        expected = np.abs(z - angles.mean()) / np.sqrt(angles.var(ddof=1) + 0.01)
+        np.testing.assert_allclose(info["innovation"], expected, rtol=1e-10)
 
 
 @pytest.mark.slow

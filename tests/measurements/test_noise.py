@@ -10,8 +10,10 @@ from masf_jax.measurements import (
     CorrelatedGaussian,
     Gaussian,
     Identity,
+    JointNoise,
     Laplace,
     Measurement,
+    Scaled,
     StudentT,
     square,
 )
@@ -167,3 +169,57 @@ def test_noise_made_in_single_precision_works_in_double(key):
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def near_singular(n=30, nugget=1e-5):
+    lag = np.subtract.outer(np.arange(n), np.arange(n))
+    return np.exp(-0.5 * (lag / 4.0) ** 2) + nugget * np.eye(n)
+
+
+@pytest.mark.parametrize("gaps", [(), (3, 7, 20)])
+def test_in_float32_ill_conditioned_correlations_lose_nothing_to_the_mask(gaps):
+    """Of R itself float32 would keep too little: whitened values were off by 2.8 of 470."""
+    r, there = near_singular(), ~np.isin(np.arange(30), gaps)
+    residual = np.random.default_rng(1).normal(size=30).astype(np.float32)
+    noise, part = CorrelatedGaussian(r), r[np.ix_(there, there)]
+    white = np.linalg.solve(np.linalg.cholesky(part), residual[there].astype(float))
+    log_prob = -0.5 * (white**2).sum() - 0.5 * np.linalg.slogdet(2 * np.pi * part)[1]
+    found = np.asarray(noise.whiten(jnp.asarray(residual), jnp.asarray(there)))
+    np.testing.assert_allclose(found[there], white, atol=1e-4 * np.abs(white).max())
+    np.testing.assert_array_equal(found[~there], 0.0)
+    np.testing.assert_allclose(noise.log_prob(jnp.asarray(residual), jnp.asarray(there)), log_prob, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-21, 1e20])
+def test_correlated_noise_in_any_unit(unit):
+    """Its variances, of 1e-42 or 1e40, are beyond float32."""
+    r, residual = np.asarray([[1.0, 0.5], [0.5, 1.0]]), jnp.asarray([1.0, 2.0])
+    noise = CorrelatedGaussian(unit**2 * r)
+    mask = jnp.ones(2, bool)
+    np.testing.assert_allclose(
+        noise.whiten(unit * residual, mask), CorrelatedGaussian(r).whiten(residual), rtol=1e-6
+    )
+    np.testing.assert_allclose(noise.standard_deviation(jnp.ones(2)), unit, rtol=1e-6)
+
+
+def test_the_law_widened_adds_to_the_variances_alone(x64):
+    """Also of a part of a joint law, and of another scale: covariances were stretched there."""
+    r, added, residual = near_singular(3, 0.1), jnp.asarray([0.3, 0.0, 2.0]), jnp.asarray([1.0, -0.5, 0.3])
+    r[2, :2] = r[:2, 2] = 0.0
+    whole = CorrelatedGaussian(r)
+    laws = [
+        whole,
+        Scaled(whole, 1.0),
+        Scaled(CorrelatedGaussian(r / 4), 2.0),
+        JointNoise([CorrelatedGaussian(r[:2, :2]), Gaussian(np.sqrt(r[2, 2]))], [(2,), (1,)]),
+    ]
+    expected = CorrelatedGaussian(r + np.diag(added)).log_prob(residual)
+    for law in laws:
+        np.testing.assert_allclose(law.widened(residual, added).log_prob(residual), expected, rtol=1e-12)
+
+
+def test_a_joint_law_is_as_ill_conditioned_as_its_worst_part():
+    part = CorrelatedGaussian(near_singular())
+    joint = JointNoise([Gaussian(1.0), part], [(1,), (30,)])
+    np.testing.assert_allclose(joint.condition, part.condition)
+    assert float(joint.condition) > 1e4

@@ -64,6 +64,23 @@ def test_crps_of_a_small_spread_far_from_zero(n):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_weighted_scores_far_from_zero():
+    """Around 101325 ± .1 in float32: CRPS .049 for .031, spread .0746 for .0720."""
+    draws = np.random.default_rng(0).normal(size=500)
+    x = np.asarray(101325 + 0.1 * draws, np.float32)
+    w = np.exp(-0.5 * (1 - draws) ** 2).astype(np.float32)
+    w /= w.sum()
+    state = EnsembleState(jnp.asarray(x[:, None]), jnp.log(jnp.asarray(w)))
+    y, truth = 101325.0, jnp.asarray([101325.0], jnp.float32)
+    exact, v = x.astype(float), w / w.sum(dtype=float)
+    free, mean = 1 - (v**2).sum(), v @ exact
+    pairs = v @ np.abs(exact[:, None] - exact) @ v
+    found = crps_ensemble(state.ensemble, truth, state.log_weights)
+    np.testing.assert_allclose(found, v @ np.abs(exact - y) - 0.5 * pairs / free, rtol=1e-3)
+    spread = np.sqrt(v @ (exact - mean) ** 2 / free)
+    np.testing.assert_allclose(np.sqrt(state.moments()[1]), spread, rtol=3e-3)
+
+
 @pytest.mark.usefixtures("x64")
 def test_weighted_crps():
     """Against scoringrules' weighted (not fair) one, with its spread term made fair."""

@@ -35,6 +35,9 @@ def netcdf(folder, times, units, type="f8", **attributes):
         (["1900-02-28", "1900-03-01"], "days", 1.0, [0, 1]),
         (["1958-03-01", "1958-04-01", "1958-07-01", "1961-01-01"], "months", 1.0, [0, 1, 4, 34]),
         (["1958-03", "1958-04", "1958-07"], "months", 1.0, [0, 1, 4]),
+        (["2000-01-15", "2000-02-15", "2000-04-15"], "months", 1.0, [0, 1, 3]),
+        (["2000-01-31T06:00", "2000-02-29T06:00", "2001-01-31T06:00"], "months", 1.0, [0, 1, 12]),
+        (["2000-02-20T06:30", "2003-02-20T06:30"], "years", 1.0, [0, 3]),
         (["1871-01-01", "1872-01-01", "1970-01-01"], "years", 1.0, [0, 1, 99]),
         (["2000-01-01", "2000-02-01"], "years", 1 / 12, [0, 1]),
     ],
@@ -60,6 +63,7 @@ def test_a_date_as_origin(tmp_path, read):
         ([5, 6, 8], "days since 1900-1-1 0:0:0", "hours", 24.0, [0, 1, 3]),
         ([0, 90, 3600], "seconds since 1970-01-01T00:00:00Z", "minutes", 0.5, [0, 3, 120]),
         ([0, 1, 3], "months since 2000-01-01", "months", 1.0, [0, 1, 3]),
+        ([0, 1, 3], "months since 2000-01-15 06:00", "months", 1.0, [0, 1, 3]),
         ([0, 1, 3], "years since 2000-01-01", "months", 1.0, [0, 12, 36]),
         ([0, 31, 60], "days since 2000-01-01", "months", 1.0, [0, 1, 2]),
         ([0, 1, 3], "fortnights of the model", None, 1.0, [0, 1, 3]),
@@ -169,12 +173,43 @@ def test_as_xarray_decodes_it(tmp_path, read):
         ([0, 1.5], "days since 2000-02-28", ["2000-02-28", "2000-02-29T12:00"]),
         ([-6, 0.25], "hours since 2000-01-01T06:00:00", ["2000-01-01", "2000-01-01T06:15"]),
         ([0, 1, 1.5], "months since 2000-01-01", ["2000-01-01", "2000-02-01", "2000-02-15T12:00"]),
+        ([0, 1, 3], "months since 2000-01-15", ["2000-01-15", "2000-02-15", "2000-04-15"]),
+        ([0, 1, 2], "months since 2000-01-31", ["2000-01-31", "2000-02-29", "2000-03-31"]),
+        ([-1, 0.5], "month since 2000-03-01T06:00", ["2000-02-01T06:00", "2000-03-16T18:00"]),
         ([0, 1, 129], "years since 1871-01-01", ["1871-01-01", "1872-01-01", "2000-01-01"]),
     ],
 )
 def test_dates_of_times(times, units, expected):
     found = dates_of(np.array(times, float), units)
     np.testing.assert_array_equal(found, np.array(expected, "datetime64[ns]"))
+
+
+@pytest.mark.parametrize("unit", ["months", "years", "weeks", "hours"])
+def test_the_dates_of_a_file_are_kept_to_the_microsecond(tmp_path, read, unit):
+    """Not there and back through numbers of months, which put some of them on the day before."""
+    dates = ["2000-01-15", "2000-02-15", "2001-03-15T06:29:59.999999", "2014-04-15T00:00:00.000001"]
+    path = tmp_path / "obs.csv"
+    path.write_text("time,value\n" + "".join(f"{date},1\n" for date in dates))
+    record = read(path, time_unit=unit, dt=1e-3, nearest=True)
+    np.testing.assert_array_equal(record.dates, np.array(dates, "datetime64[ns]"))
+
+
+@pytest.mark.parametrize("units", ["hours since launch", "hours since 2000-02-30", "hours since 0001-01-01"])
+def test_numbers_since_no_date_of_ours_are_numbers(tmp_path, read, units):
+    record = read(netcdf(tmp_path, [0, 1], units), time_unit="hours")
+    assert record.dates is None
+    assert record.steps.tolist() == [0, 1]
+
+
+def test_a_valid_range_without_any_value(tmp_path, read):
+    path = tmp_path / "obs.csv"
+    path.write_text("time,value\n0,1\n1,2\n")
+    with pytest.raises(
+        FileError, match=r"no value of .* is left\. .*: 2 values outside .*\[100, 200\].*first 1"
+    ):
+        read(path, valid_range=(100, 200))
+    with pytest.raises(FileError, match=r"must be \[least, largest\]; got \[5, 2\]"):
+        read(path, valid_range=(5, 2))
 
 
 def test_times_that_are_no_dates():
