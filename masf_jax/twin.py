@@ -73,6 +73,12 @@ class Simulation(eqx.Module):
             self.start = dynamics.sample_climatology(key_start)
         else:
             self.start = one_state("x0", x0, dynamics.state_shape)
+        if measurement.output_shape(dynamics.state_shape) == ():
+            raise ValueError(
+                f"a measurement needs an axis, and that of a state of shape {dynamics.state_shape} has none: "
+                "give the state one, state_shape=(1,)."
+            )
+        measurement.check_noise(dynamics.state_shape)
         self.dynamics, self.measurement, self.mask = dynamics, measurement, mask
         self.n_cycles, self.interval = n_cycles, steps_per_cycle
 

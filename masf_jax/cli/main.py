@@ -66,7 +66,7 @@ def _guarded(act: Callable[[], ExitCode], show_traceback: bool) -> ExitCode:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
         return ExitCode.DONE
     except Exception as error:
-        if show_traceback or not (told := _in_own_file(error)):
+        if show_traceback or not (told := _of_a_model(error) or _in_own_file(error)):
             raise
         print(f"masf-jax: {printable(told.strip())}", file=sys.stderr)
         return InputError.exit_code
@@ -76,6 +76,17 @@ def _guarded(act: Callable[[], ExitCode], show_traceback: bool) -> ExitCode:
             file=sys.stderr,
         )
         return error.exit_code if isinstance(error, Terminated) else ExitCode.INTERRUPTED
+
+
+def _of_a_model(error: Exception) -> str:
+    """What a black-box model did wrong, or that what was asked for needs a derivative it has not."""
+    host = sys.modules.get("masf_jax.dynamics.host")  # nothing is imported to tell: it is there, or not used
+    if host is None:
+        return ""
+    from ..derivatives import NoDerivativeError
+
+    found = error if isinstance(error, NoDerivativeError) else host.host_error(error)
+    return "" if found is None else f"{found}{_in_own_file(found)}"
 
 
 def _in_own_file(error: Exception) -> str:
@@ -102,6 +113,10 @@ def _dispatch(arguments: list[str]) -> ExitCode:
 
         text = help_texts.LONG[command]
         print(text.format(groups=group_lines(), keys=key_lines(), codes=lines()), end="")
+    elif command in ("doctor", "list") and {"-h", "--help"} & set(rest):
+        print(
+            *(line.strip() for line in help_texts.OVERVIEW.splitlines() if f" {command} " in line), sep="\n"
+        )
     elif command in _COMMANDS:
         return _COMMANDS[command](rest)
     elif command in _ELSEWHERE:

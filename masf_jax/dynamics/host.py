@@ -80,18 +80,30 @@ def host_errors() -> Iterator[None]:
     _failed.clear()
     try:
         yield
-    except jax.errors.JaxRuntimeError:
-        if not _failed:
+    except jax.errors.JaxRuntimeError as text:
+        error = host_error(text)
+        if error is None:
             raise
-        host, error, shape = _failed[0]
-        if isinstance(error, BlackBoxError):
-            raise error from None
-        name = callable_name(unwrapped(host.function))
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise BlackBoxError(
-            f"the black-box function {name} raised {type(error).__name__}: {error} ({last.filename}, line "
-            f"{last.lineno}). It was given all members at once, states of shape {shape}: (members, "
-            "*state_shape); a function of one member is called in a loop over them."
-        ) from error
+        raise error from error.__cause__
     finally:
         _failed.clear()
+
+
+def host_error(error: Exception) -> BlackBoxError | None:
+    """What a black-box model did wrong, where jaxlib's error comes from one; None of any other error."""
+    if isinstance(error, BlackBoxError):
+        return error
+    if not isinstance(error, jax.errors.JaxRuntimeError) or not _failed:
+        return None
+    host, cause, shape = _failed[0]
+    if isinstance(cause, BlackBoxError):
+        return cause
+    name = callable_name(unwrapped(host.function))
+    last = traceback.extract_tb(cause.__traceback__)[-1]
+    found = BlackBoxError(
+        f"the black-box function {name} raised {type(cause).__name__}: {cause} ({last.filename}, line "
+        f"{last.lineno}). It was given all members at once, states of shape {shape}: (members, "
+        "*state_shape); a function of one member is called in a loop over them."
+    )
+    found.__cause__ = cause
+    return found

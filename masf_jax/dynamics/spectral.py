@@ -160,8 +160,8 @@ def velocity_from_vorticity(
 ) -> Float[Array, "2 ny nx"]:
     """The divergence-free velocity of vorticity ω, plus `mean_flow` (u, v).
 
-    Ignored are the mean of ω, and on an even grid what it has at the Nyquist wavenumbers, where a real
-    derivative of the velocity is not to be had.
+    The mean of ω is ignored, and on an even grid part of what it has at the Nyquist wavenumbers, where a real
+    field has no derivative.
     """
     grid, w = _transform(field, length)
     ky, kx = grid.derivative

@@ -119,8 +119,9 @@ class Measurement(eqx.Module):
         try:
             z = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
             mask = jax.ShapeDtypeStruct(shape, bool)
-            if eqx.filter_eval_shape(_whitened, self.noise, z, mask).shape != shape:
-                fault = "its parameters have more dimensions"
+            found = eqx.filter_eval_shape(_whitened, self.noise, z, mask).shape
+            if found != shape:
+                fault = f"its parameters are those of {found}"
         except (TypeError, ValueError) as error:
             fault = str(error).split("\n")[0]
         if fault is not None:

@@ -319,3 +319,13 @@ def test_a_file_of_observations_means_all_its_times_unless_said_otherwise():
     settings = compose(["observations.path=null"])
     assert (settings.n_cycles, settings.burn_in) == (1000, 200)
     assert compose(["experiment=nile"]).n_cycles == compose(["experiment=nile", "seed=1"]).n_cycles
+
+
+@pytest.mark.parametrize("folder", ["dü", "a/b=c", "(a"])
+def test_a_value_that_cannot_be_read_is_named_with_its_remedy(folder):
+    with pytest.raises(InputError) as found:
+        compose(["dynamics=lorenz63", f"output_dir={folder}"])
+    assert f"cannot read 'output_dir={folder}'" in str(found.value)
+    quoted = f"output_dir='{folder}'"
+    assert f'"{quoted}"' in str(found.value)
+    assert str(compose(["dynamics=lorenz63", quoted]).output_dir) == folder

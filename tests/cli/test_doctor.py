@@ -3,6 +3,7 @@
 import shutil
 
 import jax
+import pytest
 
 from masf_jax.cli import doctor
 from masf_jax.cli.main import main
@@ -43,3 +44,9 @@ def test_what_is_wrong_has_a_remedy(capsys, monkeypatch):
 def test_arguments_are_refused(capsys):
     assert main(["doctor", "now"]) == 2
     assert "takes no arguments; got now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["doctor", "list"])
+def test_help(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert f"masf-jax {command}" in capsys.readouterr().out

@@ -68,6 +68,23 @@ def damped(x, time):
     return 0.9 * x + missing_name
 
 
+def decayed(states):
+    return 0.9 * states
+
+
+def cut(states):
+    return states[:, :1]
+
+
+def first(x):
+    return x[:1]
+
+
+solver = dynamics.BlackBox(decayed, (4,), dt=0.5)
+cutter = dynamics.BlackBox(cut, (4,), dt=0.5)
+scalar = dynamics.Function(lambda x: 0.9 * x, (), dt=0.5)
+
+
 def wrong():
     return 3
 
@@ -314,3 +331,33 @@ def test_a_file_by_hand_is_a_command_line(folder):
     given += ["initial.mean=2", "initial.std=1", "output_dir='it\\'s here'", "seed=3"]
     expected = compose([*given, "observations.valid_range=[-1.5,9]"])
     assert repeat("mine.yaml", ["seed=3"]) == expected
+
+
+def test_a_comparison_without_a_climatology(capsys):
+    """A run takes such a model with initial.mean and std; to compare and tune with it was a traceback."""
+    common = [*QUIET, *NORMAL, "dynamics=model.py:solver"]
+    assert main(["compare", "filters=[etkf,enkf]", *common, "seeds=2", "output_dir=c"]) == 0
+    assert "diverged" in capsys.readouterr().out
+    with xr.open_dataset("c/comparison.nc", engine="h5netcdf") as data:
+        assert 0.1 < data.attrs["climatology"] < 3
+    assert main(["tune", "filter=etkf", *common, "trials=1", "evaluation_seeds=0", "output_dir=t"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dynamics=model.py:cutter"], r"must return shape (1, 4) (members, *state_shape)"),
+        (["dynamics=model.py:solver", "filter=kalman"], "a BlackBox runs outside JAX and has no derivative"),
+        (
+            ["dynamics=model.py:scalar"],
+            "a measurement needs an axis, and that of a state of shape () has none",
+        ),
+        (
+            ["dynamics=model.py:ring", "measurement=model.py:first", "measurement.noise.std=[1,2]"],
+            "Gaussian noise does not fit a measurement of shape (1,): ",
+        ),
+    ],
+    ids=["shape", "derivative", "scalar", "noise"],
+)
+def test_what_does_not_suit_is_one_message(capsys, arguments, message):
+    assert message in refused(capsys, *NORMAL, *arguments)

@@ -46,8 +46,8 @@ def test_plot_draws_again_what_is_asked_for(run_dir, capsys):
         "states.png",
         "rank_histogram.png",
     }
-    more = ["series", "reliability", "--components", "0,7", "--last", "5", "--dpi", "50"]
-    assert main(["plot", str(run_dir / "result.nc"), *more]) == 0
+    more = ["--dpi", "50", "series", "reliability", "--components", "0,7", "--last", "5"]
+    assert main(["plot", str(run_dir / "result.nc"), *more]) == 0  # options before what, too
     assert all(
         (run_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("series", "reliability")
     )
@@ -112,7 +112,7 @@ def test_mistakes(run_dir, compared, tmp_path, capsys):
         ("plot", str(run_dir), "series", "--components", "a"): "--components takes numbers",
         ("plot", str(run_dir), "series", "--components", "8"): "0 … 7",
         ("plot", str(run_dir), "--last", "0"): "--last must be at least 1",
-        ("plot", str(compared), "states"): "holds no result.nc",
+        ("plot", str(compared), "states"): "of a comparison, which has one figure, comparison; got states",
         ("report", str(tmp_path / "absent")): "holds no result.nc",
         ("report", str(tmp_path)): "is damaged, or not of a comparison",
         ("reprt", str(run_dir)): "Did you mean 'report'?",

@@ -111,8 +111,8 @@ def _labelled(given: Override) -> dict[str, str]:
         if not isinstance(choice, str) or not re.fullmatch(r"[A-Za-z_][\w-]*", label) or label in _SHARED:
             raise InputError(
                 f"{given.input_line}: expected filters by name or file, filters=[letkf,./tuned.yaml], or "
-                "with names of your own, filters={a:letkf,b:letkf}: letters, digits, _ and -, none of "
-                f"{', '.join(_SHARED)}."
+                f"with names of your own, filters={{a:letkf,b:letkf}}: a letter or _, then letters, digits, "
+                f"_ and -, none of {', '.join(_SHARED)}; got {label!r}."
             )
         if label in chosen:
             raise InputError(

@@ -100,7 +100,7 @@ def share(settings: Settings, seeds: tuple[int, ...], by_likelihood: bool = Fals
     }
     if by_likelihood:
         options["likelihood"] = Likelihood(radius=0.0)
-    climatology = _log_score(cases, settings.burn_in) if by_likelihood else _climatology(dynamics)
+    climatology = _log_score(cases, settings.burn_in) if by_likelihood else _climatology(dynamics, cases)
     return SharedProblem(dynamics, network.measurement, seeds, cases, settings.burn_in, climatology, options)
 
 
@@ -110,10 +110,14 @@ def _to_host(leaf: Any) -> Any:
     return leaf if is_key or not isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
-def _climatology(dynamics: Dynamics) -> float:
+def _climatology(dynamics: Dynamics, cases: list[Case]) -> float:
+    """Of a model without a climatology to draw from: of the truths of all seeds about their mean."""
     size = math.prod(dynamics.state_shape)
     n = min(max(_VALUES // size, _FEWEST), _MOST)
-    states, _ = eqx.filter_jit(climatological_states)(dynamics, jax.random.key(0), n)
+    try:
+        states, _ = eqx.filter_jit(climatological_states)(dynamics, jax.random.key(0), n)
+    except NotImplementedError:
+        states = jnp.concatenate([jnp.asarray(case.truth) for case in cases if case.truth is not None])
     rmse = float(jnp.sqrt(states.var(0, ddof=1).mean()))
     if not math.isfinite(rmse):
         raise InputError("the model's climatology is not finite: dynamics.dt may be too large for it.")

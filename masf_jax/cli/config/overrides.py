@@ -56,7 +56,23 @@ def parse(overrides: list[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(overrides)
     except (HydraException, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read the overrides {overrides}: {error}") from error
+        raise InputError(_unreadable(overrides, error)) from error
+
+
+def _unreadable(overrides: list[str], error: Exception) -> str:
+    """Which of them cannot be read, and what to write instead."""
+    for text in overrides:
+        try:
+            OverridesParser.create().parse_override(text)
+        except (HydraException, ValueError, RecursionError):
+            key, _, value = text.partition("=")
+            plain = value.strip("'\"")
+            quoted = f"{key}='{plain}'"
+            return (
+                f"cannot read {text!r}. A value with a space, a sign such as = ( ) # or a letter outside "
+                f'ASCII stands in quotes of its own, within those of the shell: "{quoted}"'
+            )
+    return f"cannot read the overrides {overrides}: {error}"
 
 
 def single(parsed: list[Override]) -> list[Override]:

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, given: Sequence[str]) -> argparse.Namespace | None:
         """The arguments, or None after printing the help."""
-        arguments = self.parse_args(given)
+        arguments = self.parse_intermixed_args(given)
         if arguments.help:
             print(self.format_help(), end="")
             return None
@@ -139,6 +139,7 @@ def plot(given: Sequence[str]) -> ExitCode:
     """`masf-jax plot`: draws figures of a run, or of a comparison, anew; returns the exit code."""
     from ...plots.style import LAST
     from .figures import DPI, OF_A_RUN, drawn, save
+    from .results import RESULT
 
     about = "Draws the figures of a finished run, or of a comparison, anew, into its folder."
     parser = Parser("plot", about, DPI, "", "RUN")
@@ -154,7 +155,13 @@ def plot(given: Sequence[str]) -> ExitCode:
     if arguments is None:
         return ExitCode.DONE
     folder = folder_of(arguments.run_dir)
-    if is_comparison(folder) and not arguments.what:
+    of_a_run = any((folder / name).exists() for name in RESULT.values())
+    if is_comparison(folder) and not (arguments.what and of_a_run):
+        if arguments.what not in ([], ["comparison"]):
+            raise InputError(
+                f"{folder} is the folder of a comparison, which has one figure, comparison; got "
+                f"{' '.join(arguments.what)}. Figures of one run are drawn by masf-jax run."
+            )
         from ..compare.dataset import draw, read_comparison
 
         print(draw(folder, read_comparison(folder), arguments.dpi))
