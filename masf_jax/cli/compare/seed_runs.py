@@ -43,8 +43,9 @@ class SharedProblem:
     """What all filters meet alike: model, measurement, and for each seed the truth with all that hangs on it.
 
     cases: in host memory; a filter with fewer members gets the first ones.
-    climatology: RMSE of the model's climatological mean, from a few independent draws; of a problem by
-        likelihood, the log-score of a law that has each value's own mean and variance.
+    climatology: RMSE of the model's climatological mean, from a few independent draws; of a model that none
+        can be drawn from, of the truths about their own mean; of a problem by likelihood, the log-score of a
+        law that has each value's own mean and variance.
     options: what else `assimilate` takes: scores, layout, quality_control, policy, likelihood.
     """
 
