@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
@@ -16,6 +18,8 @@ from ..ensemble.inflation import AdaptiveState, Inflation, rtps
 from ..ensemble.statistics import anomalies
 from ..filters.around import FilterAround
 from ..filters.base import EnsembleState, Info, MemberFilter
+from ..filters.gate import Gate
+from ..filters.kalman.exact import KalmanFilter
 from ..filters.particle import ParticleFilter
 from ..measurements.base import Coupling, Operator, Structure
 from ..measurements.measurement import Measurement
@@ -252,10 +256,44 @@ def augmented(
         inner,
         is_leaf=lambda part: isinstance(part, Inflation),
     )
-    if isinstance(inner, MemberFilter) and inner.has_members:
-        inner = AugmentedFilter(inner, layout, floor, relaxation)
+    if isinstance(inner, KalmanFilter):
+        inner = _with_parameters(inner, layout)
+    elif isinstance(inner, MemberFilter) and inner.has_members:
+        inner = _pooling(inner, layout, floor, relaxation)
     model = AugmentedDynamics(problem, unknowns, walk, layout)
     return Problem(model, Measurement(operator, problem.measurement.noise), inner), layout
+
+
+def _pooling(
+    filter: MemberFilter, layout: Layout, floor: Float[Array, ""], relaxation: Float[Array, ""]
+) -> MemberFilter:
+    """The filter as an `AugmentedFilter`; of a `Gate` both of its filters, each of which has its members."""
+
+    def is_gate(part: object) -> bool:
+        return isinstance(part, Gate)
+
+    def each(part: Gate) -> Gate:
+        parts = (_pooling(one, layout, floor, relaxation) for one in (part.filter, part.trusted))
+        return dataclasses.replace(part, **dict(zip(("filter", "base"), parts, strict=True)))
+
+    if any(map(is_gate, jax.tree.leaves(filter, is_leaf=is_gate))):
+        return jax.tree.map(lambda part: each(part) if is_gate(part) else part, filter, is_leaf=is_gate)
+    return AugmentedFilter(filter, layout, floor, relaxation)
+
+
+def _with_parameters(filter: KalmanFilter, layout: Layout) -> KalmanFilter:
+    """With the first Gaussian of (x, u), where the filter has its own of x: u ~ N(0, I)."""
+    mean, covariance = filter.mean, filter.covariance
+    if mean is not None:
+        mean = layout.joined(jnp.broadcast_to(mean, layout.state_shape), jnp.zeros(layout.n_parameters))
+    if covariance is not None:
+        if covariance.shape != (layout.n, layout.n):
+            raise ValueError(
+                f"the first covariance must be {layout.n} × {layout.n} for states of shape "
+                f"{layout.state_shape}; got {covariance.shape}."
+            )
+        covariance = block_diag(covariance, jnp.eye(layout.n_parameters, dtype=covariance.dtype))
+    return KalmanFilter(mean, covariance, filter.inflation)
 
 
 def _check_seen(problem: Problem, unknowns: Unknowns) -> None:

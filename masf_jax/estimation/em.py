@@ -84,7 +84,7 @@ class EM(Engine):
         problem: Problem,
         unknowns: Unknowns,
         observations: Observations,
-        ensemble: Float[Array, "N *state"],
+        ensemble: Float[Array, "N *state"] | None,
         **options: Any,
     ) -> Estimate:
         if options.get("quality_control") is not None:

@@ -52,7 +52,7 @@ class Engine(eqx.Module):
         problem: Problem,
         unknowns: Unknowns,
         observations: Observations,
-        ensemble: Float[Array, "N *state"],
+        ensemble: Float[Array, "N *state"] | None,
         **options: Any,
     ) -> Estimate:
         """The estimate from all cycles of `observations`, the members being at step 0.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Array, PRNGKeyArray, Shaped
+from jaxtyping import PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from ..arrays import check_key
+from ..arrays import check_key, real_array
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
 from ..filters.base import Filter
@@ -27,7 +28,7 @@ def estimate(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: ObservationsLike,
-    ensemble: Shaped[Array, "N *state"],
+    ensemble: ArrayLike | None = None,
     *,
     unknown: Mapping[str, Prior | Unknown],
     engine: Engine | None = None,
@@ -52,7 +53,11 @@ def estimate(
             `assimilate` refuses.
     """
     check_key(key)
-    problem = Problem(as_dynamics(dynamics, ensemble.shape[1:]), measurement, as_filter(filter))
+    filter, shape = as_filter(filter), None
+    if ensemble is not None:
+        ensemble = real_array("ensemble", ensemble)
+        shape = ensemble.shape[1:]
+    problem = Problem(as_dynamics(dynamics, shape), measurement, filter)
     unknowns = Unknowns.of(problem, unknown)
     chosen = AugmentedState() if engine is None else engine
     if not isinstance(chosen, Engine):

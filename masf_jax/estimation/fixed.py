@@ -72,7 +72,8 @@ def parted(
     Raises:
         ValueError: members that are not finite, or fewer than two.
     """
-    members = real_array("ensemble", ensemble)
-    check_members(members, problem.dynamics)
+    members = None if ensemble is None else real_array("ensemble", ensemble)
+    if members is not None:
+        check_members(members, problem.dynamics)
     steps = eqx.tree_at(lambda o: (o.values, o.mask), observations, (None, None))
     return Given(key, observations.values, observations.mask, members), steps

@@ -35,7 +35,7 @@ def log_likelihood(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: ObservationsLike,
-    ensemble: Shaped[Array, "N *state"],
+    ensemble: Shaped[Array, "N *state"] | None,
     likelihood: Likelihood | None = None,
     **options: Any,
 ) -> Float[Array, ""]:
@@ -101,7 +101,7 @@ class Gradient(Engine):
         problem: Problem,
         unknowns: Unknowns,
         observations: Observations,
-        ensemble: Float[Array, "N *state"],
+        ensemble: Float[Array, "N *state"] | None,
         **options: Any,
     ) -> Estimate:
         given, steps = parted(key, problem, observations, ensemble)

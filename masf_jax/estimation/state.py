@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..arrays import real_array
 from ..driver import Assimilation, assimilate
 from ..filters.base import EnsembleState, GaussianState, State
+from ..filters.kalman.exact import KalmanFilter
 from ..measurements.measurement import Observations
 from ..metrics.cycle import DEFAULT_SCORES, SCORES, Score
 from ..numbers import within
@@ -50,15 +52,19 @@ class AugmentedState(Engine):
         problem: Problem,
         unknowns: Unknowns,
         observations: Observations,
-        ensemble: Float[Array, "N *state"],
+        ensemble: Float[Array, "N *state"] | None,
         **options: Any,
     ) -> Estimate:
         both, layout = augmented(problem, unknowns, self.walk, self.floor, self.relaxation)
-        members = real_array("ensemble", ensemble)
         key_first, key_run = jax.random.split(key)
-        first = jax.vmap(layout.joined)(
-            members, _standard(key_first, len(members), unknowns.size, members.dtype)
-        )
+        first = None
+        if ensemble is None and not isinstance(problem.filter, KalmanFilter):
+            raise ValueError(f"{type(problem.filter).__name__} needs members: give the first ensemble.")
+        if ensemble is not None:
+            members = real_array("ensemble", ensemble)
+            first = jax.vmap(layout.joined)(
+                members, _standard(key_first, len(members), unknowns.size, members.dtype)
+            )
         scores, extra = options.pop("scores", DEFAULT_SCORES), options.pop("extra_scores", None) or {}
         chosen = {name: SCORES[name] for name in scores} | dict(extra)
         if (truth := options.pop("truth", None)) is not None:
@@ -98,7 +104,7 @@ class AugmentedState(Engine):
             problem=unknowns.put(problem, last),
             u=last,
             covariance=covariance,
-            run=_states_alone(run, layout),
+            run=_states_alone(run, layout, problem),
         )
 
 
@@ -106,16 +112,31 @@ def _weights(state: EnsembleState) -> Array | None:
     return None if state.log_weights is None else jnp.exp(state.log_weights)
 
 
-def _states_alone(run: Assimilation, layout: Layout) -> Assimilation:
-    """What was saved of x, in its shape."""
+def _states_alone(run: Assimilation, layout: Layout, problem: Problem) -> Assimilation:
+    """The run of x: what was saved of it, in its shape, its last state, and what it was given."""
 
-    def cut(saved: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: x[..., : layout.n].reshape(*x.shape[:-1], *layout.state_shape) for name, x in saved.items()
-        }
+    def cut(x: Array) -> Array:
+        return x[..., : layout.n].reshape(*x.shape[:-1], *layout.state_shape)
 
-    changed = cut(run.forecast), cut(run.analysis)
-    return eqx.tree_at(lambda r: (r.forecast, r.analysis), run, changed)
+    def of_x(state: State) -> State:
+        if isinstance(state, EnsembleState):
+            return EnsembleState(cut(state.ensemble), state.log_weights, state.memory)
+        own = slice(None, layout.n)
+        return GaussianState(cut(state.mean), state.covariance[own, own])
+
+    given = run.given
+    if given is not None:
+        truth = None if given.truth is None else cut(given.truth)
+        given = dataclasses.replace(
+            given, dynamics=problem.dynamics, measurement=problem.measurement, truth=truth
+        )
+    return dataclasses.replace(
+        run,
+        forecast={name: cut(x) for name, x in run.forecast.items()},
+        analysis={name: cut(x) for name, x in run.analysis.items()},
+        end=dataclasses.replace(run.end, state=of_x(run.end.state)),
+        given=given,
+    )
 
 
 class _OfState(NamedTuple):

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
+from numpy.typing import ArrayLike
 
-from ..arrays import check_key
+from ..arrays import check_key, real_array
 from ..checks import traced
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
@@ -115,7 +116,7 @@ def enks(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: ObservationsLike,
-    ensemble: Shaped[Array | np.ndarray, "N *state"],
+    ensemble: ArrayLike,
     *,
     lag: int | None = None,
     truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
@@ -172,6 +173,7 @@ def enks(
     if lag is not None and lag < 0:
         raise ValueError(f"lag must be 0 or more cycles, or None for all; got {lag}.")
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
+    ensemble = real_array("ensemble", ensemble)
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag

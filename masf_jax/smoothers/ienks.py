@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
+from numpy.typing import ArrayLike
 
-from ..arrays import check_key
+from ..arrays import check_key, real_array
 from ..checks import traced
 from ..dynamics.base import Dynamics
 from ..dynamics.function import as_dynamics
@@ -120,7 +121,7 @@ def ienks(
     dynamics: Dynamics,
     measurement: Measurement,
     observations: ObservationsLike,
-    ensemble: Shaped[Array | np.ndarray, "N *state"],
+    ensemble: ArrayLike,
     *,
     lag: int | None,
     truth: Shaped[Array | np.ndarray, "K *state"] | None = None,
@@ -181,6 +182,7 @@ def ienks(
     if observations.n_cycles < 2:
         raise ValueError("a smoother needs measurements of 2 or more cycles; got 1.")
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
+    ensemble = real_array("ensemble", ensemble)
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])
     kept, ensemble, xs = run_arrays(
         filter, dynamics, measurement, observations, ensemble, truth, save, scores, lag

@@ -139,7 +139,6 @@ def plot(given: Sequence[str]) -> ExitCode:
     """`masf-jax plot`: draws figures of a run, or of a comparison, anew; returns the exit code."""
     from ...plots.style import LAST
     from .figures import DPI, OF_A_RUN, drawn, save
-    from .results import RESULT
 
     about = "Draws the figures of a finished run, or of a comparison, anew, into its folder."
     parser = Parser("plot", about, DPI, "", "RUN")
@@ -154,6 +153,8 @@ def plot(given: Sequence[str]) -> ExitCode:
     arguments = parser.read(given)
     if arguments is None:
         return ExitCode.DONE
+    from .results import RESULT
+
     folder = folder_of(arguments.run_dir)
     of_a_run = any((folder / name).exists() for name in RESULT.values())
     if is_comparison(folder) and not (arguments.what and of_a_run):

@@ -217,7 +217,7 @@ class KalmanFilter(SquareRootFilter):
     inflation: Float[Array, ""]
 
     def __init__(
-        self, mean: ArrayLike | None = None, covariance: ArrayLike | None = None, inflation: float = 1.0
+        self, mean: ArrayLike | None = None, covariance: ArrayLike | None = None, inflation: ArrayLike = 1.0
     ):
         self.mean = None if mean is None else jnp.asarray(mean, dtype=float)
         self.covariance = None if covariance is None else jnp.asarray(covariance, dtype=float)
