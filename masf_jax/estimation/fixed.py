@@ -53,7 +53,7 @@ class Given(eqx.Module):
     key: PRNGKeyArray
     values: Float[Array, "K *z"]
     mask: Bool[Array, "K *z"]
-    ensemble: Float[Array, "N *state"]
+    ensemble: Float[Array, "N *state"] | None
 
     def observations(self, fixed: Observations) -> Observations:
         """With these values, at the steps of `fixed`."""

@@ -122,7 +122,9 @@ class Compose(Operator):
         return found
 
 
-def _check_not_circular(operator: Operator, state_shape: tuple[int, ...], periods: np.ndarray) -> None:
+def _check_not_circular(
+    operator: Operator, state_shape: tuple[int, ...], periods: np.ndarray | Array
+) -> None:
     """Raises ValueError where values of circular ones (degrees of an angle) are circular and do not say so:
     where a turn of one of them changes a value by as much at all of four random states. Inside `jit` it
     cannot look at numbers of the operator that are traced."""
