@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-__all__ = ["as_float", "number", "positive", "shown", "within"]
+__all__ = ["as_float", "check_covariance", "number", "positive", "shown", "within"]
 
 
 def number(
@@ -61,6 +61,33 @@ def positive(name: str, value: ArrayLike | Array) -> Float[Array, "..."]:
 def within(name: str, interval: str, must: str | None = None) -> Callable[[Any], Any]:
     """`number` as the converter of a field; None stays None."""
     return lambda value: None if value is None else number(name, value, interval, must=must)
+
+
+def check_covariance(name: str, covariance: ArrayLike | Array) -> None:
+    """Raises ValueError for what is no covariance, in whatever units of its components.
+
+    Traced ones are not looked at.
+    """
+    if isinstance(covariance, Tracer):
+        return
+    values = np.asarray(covariance, np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise ValueError(f"{name} must be a square matrix; got shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite.")
+    variances = np.diagonal(values)
+    if (variances < 0).any():
+        raise ValueError(f"{name} has a negative variance, {variances.min():g}.")
+    std = np.where(variances > 0, np.sqrt(variances), 1.0)
+    correlation = values / std[:, None] / std[None, :]
+    asymmetry = np.abs(correlation - correlation.T).max(initial=0.0)
+    if asymmetry > 1e-4:
+        raise ValueError(f"{name} must be symmetric; its correlations differ by up to {asymmetry:.2g}.")
+    least = np.linalg.eigvalsh((correlation + correlation.T) / 2).min(initial=0.0)
+    if least < -1e-5 * len(values):
+        raise ValueError(
+            f"{name} must be positive semi-definite; the least eigenvalue of its correlations is {least:.2g}."
+        )
 
 
 def as_float(value: ArrayLike | Array) -> float:

@@ -187,3 +187,21 @@ def test_numbers_out_of_range(value, interval, message):
 @pytest.mark.parametrize("value", [7.28, 0.1, 2.2, 1e-7, 12345.0, float("inf")])
 def test_a_number_comes_back_as_it_was_written(value, dtype):
     assert as_float(number("x", value)) == value
+
+
+@pytest.mark.parametrize(
+    ("covariance", "message"),
+    [
+        (np.ones(3), r"must be a square matrix; got shape \(3,\)"),
+        ([[1.0, np.nan], [np.nan, 1.0]], "must be finite"),
+        ([[1.0, 0.0], [0.0, -1e-9]], "has a negative variance, -1e-09"),
+        ([[1e10, 0.9e-4], [0.1e-4, 1e-16]], r"must be symmetric; its correlations differ by up to 0\.08"),
+        ([[1e10, 2e-3], [2e-3, 1e-16]], r"must be positive semi-definite; .* is -1"),
+    ],
+    ids=["shape", "finite", "variance", "symmetric", "definite"],
+)
+def test_what_is_no_covariance(covariance, message):
+    """In each component's own unit: beside one of 1e10 nothing of 1e-16 was seen."""
+    with pytest.raises(ValueError, match=f"the first covariance {message}"):
+        filters.KalmanFilter(covariance=covariance)
+    filters.KalmanFilter(covariance=[[1e10, 1e-3], [1e-3, 1e-16]])  # of correlation 1

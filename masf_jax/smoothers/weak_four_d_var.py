@@ -21,6 +21,7 @@ from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
 from ..measurements.measurement import Measurement
 from ..measurements.rows import ObservationsLike, as_observations
+from ..numbers import check_covariance
 from ..results.given import Given
 from .four_d_var import Found, FourDVar, minimised, norm, round_off_of, told, trajectory, whitened_misfits
 from .trajectories import Trajectory, given_of
@@ -265,16 +266,11 @@ def _check(q: Array | None, dynamics: Dynamics) -> None:
         )
     if isinstance(q, Tracer):
         return
+    if q.shape == (n, n):
+        check_covariance("q", q)
+        return
     values = np.asarray(q, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("q must be finite.")
-    if q.shape in ((), shape):
-        if values.min() < 0:
-            raise ValueError(f"q must be variances, 0 or more; got {values.min():g}.")
-        return
-    size = np.abs(values).max()
-    if not np.allclose(values, values.T, rtol=0, atol=1e-6 * size):
-        raise ValueError("q must be a symmetric covariance.")
-    least = np.linalg.eigvalsh(values)[0]
-    if least < -1e-6 * size:
-        raise ValueError(f"q must be positive semi-definite; its least eigenvalue is {least:g}.")
+    if values.min() < 0:
+        raise ValueError(f"q must be variances, 0 or more; got {values.min():g}.")

@@ -138,8 +138,8 @@ def test_what_it_cannot_do_it_says():
         (-1.0, "variances, 0 or more; got -1"),
         ([0.1, 0.2], r"got shape \(2,\)"),
         (np.eye(2), r"got shape \(2, 2\)"),
-        (np.triu(np.ones((3, 3))), "must be a symmetric covariance"),
-        (np.eye(3) - 0.9, "its least eigenvalue is -1.7"),
+        (np.triu(np.ones((3, 3))), "q must be symmetric; its correlations differ by up to 1"),
+        (np.eye(3) - 0.9, "least eigenvalue of its correlations is -17"),
         (np.nan, "q must be finite"),
     ):
         with pytest.raises(ValueError, match=message):

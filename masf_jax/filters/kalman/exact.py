@@ -19,7 +19,7 @@ from ...ensemble.double import exactly_where, in_double
 from ...ensemble.statistics import anomalies
 from ...ensemble.transforms import by_singular_values
 from ...measurements.measurement import Measurement
-from ...numbers import number
+from ...numbers import check_covariance, number
 from .. import rounding
 from ..base import Filter, GaussianState, Info, State, departures
 
@@ -220,6 +220,8 @@ class KalmanFilter(SquareRootFilter):
         self, mean: ArrayLike | None = None, covariance: ArrayLike | None = None, inflation: ArrayLike = 1.0
     ):
         self.mean = None if mean is None else jnp.asarray(mean, dtype=float)
+        if covariance is not None:
+            check_covariance("the first covariance", covariance)
         self.covariance = None if covariance is None else jnp.asarray(covariance, dtype=float)
         self.inflation = number("inflation of the forecast covariance", inflation, "[0, inf]")
 
