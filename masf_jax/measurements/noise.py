@@ -118,6 +118,10 @@ class Gaussian(Noise):
         return _masked(residual / self.std.astype(residual.dtype), mask)
 
 
+_LOST = 1e-3
+"""Share of a whitened value that the round-off of correlations may be, by the bound of `condition`."""
+
+
 class CorrelatedGaussian(Noise):
     """ε ~ N(0, R) with a full covariance over a vector measurement.
 
@@ -162,12 +166,20 @@ class CorrelatedGaussian(Noise):
         if mask is None:
             return whole
 
-        def with_gaps(whole: Array) -> Array:
+        def of_rows(whole: Array) -> Array:
             # L Lᵀ = B Bᵀ, B = [rows of L that are there, e_j of the others]
             there = mask.astype(dtype)
             rows = jnp.concatenate([there[:, None] * whole, jnp.diag(1 - there)], axis=1)
             triangle = jnp.linalg.qr(rows.T, mode="r")
             return triangle.T * jnp.sign(jnp.diagonal(triangle))[None]
+
+        def of_correlations(whole: Array) -> Array:  # a tenth of the work
+            both = mask[:, None] & mask[None, :]
+            return jnp.linalg.cholesky(jnp.where(both, whole @ whole.T, jnp.eye(len(whole), dtype=dtype)))
+
+        def with_gaps(whole: Array) -> Array:
+            hard = jax.lax.stop_gradient(self.condition) * float(jnp.finfo(dtype).eps) > _LOST
+            return jax.lax.cond(any_of_batch(hard), of_rows, of_correlations, whole)
 
         return jax.lax.cond(any_of_batch(~mask.all()), with_gaps, lambda whole: whole, whole)
 
