@@ -131,6 +131,7 @@ def test_another_base_is_said(trained, tmp_path, capsys):
 def test_a_network_on_a_ring_runs_on_another_size_and_model(tmp_path, capsys):
     """The package's, without an experiment: it sees the climate of the model it runs with."""
     model = ["dynamics=lorenz96", "dynamics.n=20", "dynamics.forcing=6", "measurement=every_second"]
+    model += ["steps_per_cycle=4"]
     run = ["run", *model, "filter=masf_amortised", "n_cycles=6", "burn_in=0", "figures=false"]
     pretrained._say.cache_clear()  # said once in a process
     assert main([*run, f"output_dir={tmp_path / 'run'}"]) == 0
@@ -234,6 +235,16 @@ def test_a_flow_of_other_numbers_takes_the_network_of_many_flows(changes, name):
 def test_of_several_networks_of_a_model_the_one_trained_for_such_measurements(changes, name):
     settings = compose([*changes, "filter=masf_amortised"])
     assert pretrained._nearest(settings, DYNAMICS.build(settings.dynamics)).stem == name
+
+
+def test_a_family_says_which_of_its_models_this_one_is():
+    settings = compose(["dynamics=lorenz96", "dynamics.forcing=7", "filter=masf_amortised"])
+    (first, *_) = differences(pretrained_file("rings_four"), settings, (40,))
+    assert "a family of models, lorenz96 of forcings 5.5, 6, 8, 10, 12 among them" in first
+    settings = compose(["dynamics=lorenz63", "filter=masf_amortised"])
+    assert (
+        "dynamics rings there, lorenz63 here" in differences(pretrained_file("rings_four"), settings, (3,))[0]
+    )
 
 
 HOMES = sorted(

@@ -37,7 +37,17 @@ def differences(
 
     about, name = inspect(path)["fingerprint"], Path(path).name
     lines = []
-    if of := model_changes(about, settings):
+    model = settings.dynamics["name"]
+    if about["dynamics"] != model and has_seen(about, model):
+        family = about["trained_on"]["dynamics"].items()
+        of_it = (
+            f"{key.removeprefix(f'{model}_')} {_listed(x)}" for key, x in family if key.startswith(model)
+        )
+        lines.append(
+            f"the network of {name} was trained on a family of models, {model} of {', '.join(of_it)} among "
+            "them: it runs with this model's climate, and need not do as well."
+        )
+    elif of := model_changes(about, settings):
         shown = ", ".join(f"{key} {_said(was)} there, {now} here" for key, (was, now) in of.items())
         lines.append(
             f"the network of {name} was trained on another model ({shown}): it runs with this model's "
@@ -103,6 +113,10 @@ def _alike(before: Any, now: Any) -> bool:
         low, high = before["between"]
         return low * (1 - 1e-5) <= now <= high * (1 + 1e-5)
     return before == now
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"{x:g}" for x in values) if isinstance(values, list) else str(values)
 
 
 def _said(before: Any) -> str:
