@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["booleans", "check_key", "model_step", "of_arrays", "one_state", "real_array", "step_numbers"]
+__all__ = [
+    "booleans",
+    "check_key",
+    "model_step",
+    "of_arrays",
+    "one_state",
+    "real_array",
+    "step_numbers",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -74,8 +82,11 @@ def one_state(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
     return state
 
 
-def of_arrays(*names: str) -> Callable[[Function], Function]:
-    """Decorator: those arguments come as `real_array`s, integers (which wrap) among them."""
+def of_arrays(*names: str, alike: bool = True) -> Callable[[Function], Function]:
+    """Decorator: those arguments come as `real_array`s, integers (which wrap) among them.
+
+    `alike`: they must have one shape, of an `ensemble` that of a member; others would be broadcast.
+    """
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -85,6 +96,10 @@ def of_arrays(*names: str) -> Callable[[Function], Function]:
             bound = signature.bind(*args, **kwargs)
             for name in names:
                 bound.arguments[name] = real_array(name, bound.arguments[name])
+            shapes = [bound.arguments[name].shape[name == "ensemble" :] for name in names]
+            if alike and len(set(shapes)) > 1:
+                told = " and ".join(f"a member of {name}" if name == "ensemble" else name for name in names)
+                raise ValueError(f"{told} must have one shape; got {' and '.join(map(str, shapes))}.")
             return function(*bound.args, **bound.kwargs)
 
         return cast(Function, with_arrays)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..measurements.measurement import Measurement
+from ..measurements.measurement import Measurement, Observations
 from ..measurements.rows import ObservationsLike, as_observations
 
 __all__ = ["Desroziers", "desroziers"]
@@ -54,6 +54,7 @@ def desroziers(
         diagonal: only the diagonals, for many values.
     """
     observations = as_observations(observations)
+    _check(measurement, observations, forecast, analysis, skip)
     z, mask = observations.values[skip:], observations.mask[skip:]
 
     def residuals(z: Array, valid: Array, x: Array) -> Array:
@@ -74,3 +75,23 @@ def desroziers(
         return jnp.where(counts > 0, total(first, second) / jnp.where(counts > 0, counts, 1.0), jnp.nan)
 
     return Desroziers(mean(d_a, d_b), mean(d_ab, d_b), mean(d_ab, d_a), mean(d_b, d_b), counts)
+
+
+def _check(
+    measurement: Measurement, observations: Observations, forecast: Any, analysis: Any, skip: int
+) -> None:
+    """Refuses arrays of which one would be broadcast to another, and a skip that leaves nothing."""
+    n, shape = observations.n_cycles, jnp.shape(forecast)
+    if shape != jnp.shape(analysis) or shape[:1] != (n,):
+        raise ValueError(
+            f"forecast and analysis must be means of the {n} cycles of the observations, of one shape (K, "
+            f"*state); got {shape} and {jnp.shape(analysis)}."
+        )
+    expected, found = measurement.output_shape(shape[1:]), observations.values.shape[1:]
+    if expected != found:
+        raise ValueError(
+            f"observations have shape {found} per cycle, but the measurement of a state of shape {shape[1:]} "
+            f"has shape {expected}."
+        )
+    if not 0 <= skip < n:
+        raise ValueError(f"skip must be 0 to {n - 1} of {n} cycles; got {skip}.")

@@ -22,13 +22,20 @@ def critical_success_index(
     """CSI = hits/(hits + misses + false alarms) of the points above the truth's quantile.
 
     Each channel has a threshold of its own; they are counted together. 1: the same points; NaN where
-    neither field has any.
+    neither field has any. A point where one of them is not finite counts nowhere.
 
     Source: Schaefer (1990), "The critical success index as an indicator of warning skill".
+
+    Raises:
+        ValueError: fields of other shapes, or a quantile that is none.
     """
     _check(x)
-    threshold = jnp.quantile(truth, quantile, axis=(1, 2), keepdims=True)
-    seen, there = x > threshold, truth > threshold
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must lie in (0, 1); got {quantile}.")
+    valid = jnp.isfinite(x) & jnp.isfinite(truth)
+    known = jnp.where(valid, truth, jnp.nan)
+    threshold = jnp.nanquantile(known, quantile, axis=(1, 2), keepdims=True)
+    seen, there = valid & (x > threshold), valid & (truth > threshold)
     return (seen & there).sum().astype(x.dtype) / (seen | there).sum().astype(x.dtype)
 
 
@@ -43,7 +50,7 @@ def structural_similarity(x: Float[Array, "*field"], truth: Float[Array, "*field
     mean, since float32 loses the variances of fields that are far from 0.
 
     Raises:
-        ValueError: a field smaller than the window.
+        ValueError: fields of other shapes, or smaller than the window.
     """
     _check(x)
     if min(x.shape[1:]) < _WINDOW:

@@ -27,6 +27,8 @@ def rank_counts(
         n_bins: at most so many equal bins; None: N + 1.
     """
     n = ensemble.shape[0]
+    if n_bins is not None and n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1; got {n_bins}.")
     bins = n + 1 if n_bins is None else min(n_bins, n + 1)
     below = (ensemble < truth[None]).sum(0).reshape(-1).astype(truth.dtype)
     ties = (ensemble == truth[None]).sum(0).reshape(-1).astype(truth.dtype)

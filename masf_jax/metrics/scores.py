@@ -217,7 +217,7 @@ def _distances_in_blocks(x: Float[Array, "N n"]) -> Float[Array, ""]:
     return root_or_zero(squares).sum()
 
 
-@of_arrays("x", "y")
+@of_arrays("x", "y", alike=False)
 def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2) -> Float[Array, ""]:
     """W_p between two one-dimensional samples of any sizes: (∫ |F⁻¹(u) - G⁻¹(u)|^p du)^{1/p}, exact."""
     n, m = x.shape[0], y.shape[0]
@@ -231,7 +231,7 @@ def wasserstein_1d(x: Float[Array, " N"], y: Float[Array, " M"], order: int = 2)
     return (width * jnp.abs(x_at - y_at) ** order).sum() ** (1.0 / order)
 
 
-@of_arrays("x", "y")
+@of_arrays("x", "y", alike=False)
 def sliced_wasserstein(
     key: PRNGKeyArray, x: Float[Array, "N *x"], y: Float[Array, "M *x"], n_slices: int = 128, order: int = 2
 ) -> Float[Array, ""]:

@@ -61,8 +61,8 @@ class SDA(eqx.Module):
     """
 
     denoiser: Denoiser
-    mean: Float[Array, "*state"] = eqx.field(converter=jnp.asarray)
-    scale: Float[Array, "*state"] = eqx.field(converter=jnp.asarray)
+    mean: Float[Array, "*state"] = eqx.field(converter=within("mean", "(-inf, inf)", "be finite"))
+    scale: Float[Array, "*state"] = eqx.field(converter=within("scale", "(0, inf)"))
     guidance: Guidance = eqx.field(default_factory=InflatedNoise)
     n_steps: int = eqx.field(static=True, default=256)
     corrections: int = eqx.field(static=True, default=1)

@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from ..arrays import check_key
+from ..arrays import check_key, one_state
 from ..denoisers.architecture import Architecture
 from ..denoisers.network import NetworkDenoiser
 from ..dynamics.base import Dynamics
 from ..dynamics.rollout import rollout, spun_up_ensemble
+from ..numbers import number
 from ..training.config import FitConfig
 from ..training.history import History
 from ..training.loop import pretrain
@@ -57,8 +59,8 @@ def train_sda(
     network: Architecture = _NETWORK,
     *,
     validation: Float[Array, "V T *state"] | None = None,
-    mean: Float[Array, "*state"] | None = None,
-    scale: Float[Array, "*state"] | None = None,
+    mean: ArrayLike | None = None,
+    scale: ArrayLike | None = None,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> tuple[SDA, History]:
@@ -78,8 +80,8 @@ def train_sda(
         batch_size: windows computed together in draws; None: all.
 
     Raises:
-        ValueError: trajectories shorter than a window, a component that never changes, or a network that does
-            not suit.
+        ValueError: trajectories shorter than a window or with NaN, a component that never changes, a mean or
+            scale of another shape, or a network that does not suit.
     """
     check_key(key)
     length, state_shape = 2 * k + 1, trajectories.shape[2:]
@@ -88,10 +90,13 @@ def train_sda(
             f"windows of 2k + 1 = {length} states need trajectories as long, and k at least 0; got "
             f"{trajectories.shape[1]} states."
         )
-    mean = trajectories.mean((0, 1)) if mean is None else mean
-    scale = trajectories.std((0, 1)) if scale is None else scale
-    if not bool((scale > 0).all()):
+    if not bool(jnp.isfinite(trajectories).all()):
+        raise ValueError("the trajectories hold NaN or Inf.")
+    mean = trajectories.mean((0, 1)) if mean is None else one_state("mean", mean, state_shape)
+    found = trajectories.std((0, 1)) if scale is None else scale
+    if scale is None and not bool((found > 0).all()):
         raise ValueError("a component of the state never changes in these trajectories: give its scale.")
+    scale = one_state("scale", number("scale", found, "(0, inf)"), state_shape)
     key_init, key_fit = jax.random.split(key)
     shape = window_shape(network, state_shape, length)
     fixed = dataclasses.replace(network, layout=network.form(state_shape)[0])

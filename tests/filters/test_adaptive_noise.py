@@ -99,6 +99,23 @@ def test_diagnostics_of_an_optimal_gain():
     assert np.isnan(unseen.noise).all()
 
 
+@pytest.mark.parametrize(
+    ("z", "means", "skip", "message"),
+    [
+        ((20, 1), (20, 10), 0, r"observations have shape \(1,\) per cycle, but the measurement .*\(10,\)"),
+        ((20, 10), (10, 10), 0, r"means of the 20 cycles of the observations, .*; got \(10, 10\)"),
+        ((20, 10), (20, 10), 20, "skip must be 0 to 19 of 20 cycles; got 20"),
+        ((20, 10), (20, 10), -3, "skip must be 0 to 19 of 20 cycles; got -3"),
+    ],
+    ids=["values", "cycles", "all", "negative"],
+)
+def test_diagnostics_of_what_does_not_fit(z, means, skip, message):
+    """One measured value was compared with each of ten."""
+    sensor, x = Measurement(Identity(), Gaussian(1.0)), jnp.zeros(means)
+    with pytest.raises(ValueError, match=message):
+        desroziers(sensor, Observations(np.ones(z), 1), x, x, skip=skip)
+
+
 def test_scaled_noise():
     scale, covariance = (
         np.array([0.5, 2.0, 3.0]),

@@ -86,3 +86,22 @@ def test_whole_numbers_are_scored_as_real_ones():
     x, truth = (np.round(40 * field + 120) for field in fields(0.1))
     for score in (structural_similarity, critical_success_index):
         np.testing.assert_array_equal(score(x.astype(np.uint8), truth.astype(np.uint8)), score(x, truth))
+
+
+def test_points_that_are_missing_leave_the_others_in():
+    """One NaN in the truth took its whole channel out: of one right and one wrong the score was 1."""
+    truth = np.random.default_rng(0).normal(size=(2, 12, 12))
+    x = truth * np.asarray([1.0, -1.0])[:, None, None]
+    whole = critical_success_index(x, truth)
+    truth[1, 0, 0] = np.nan
+    np.testing.assert_allclose(critical_success_index(x, truth), whole, atol=0.05)
+    assert float(whole) < 0.5
+    with pytest.raises(ValueError, match=r"quantile must lie in \(0, 1\); got 95"):
+        critical_success_index(x, truth, 95)
+
+
+@pytest.mark.parametrize("score", [structural_similarity, critical_success_index])
+def test_fields_of_other_shapes_are_refused(score):
+    said = r"x and truth must have one shape; got \(1, 12, 12\) and \(2, 12, 12\)"
+    with pytest.raises(ValueError, match=said):
+        score(np.ones((1, 12, 12)), np.ones((2, 12, 12)))

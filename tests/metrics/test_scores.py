@@ -307,3 +307,15 @@ def test_crps_in_blocks_equals_scoringrules():
 def test_sums_over_members_of_large_states():
     ensemble = jax.random.normal(jax.random.key(12), (6, 200_000))
     np.testing.assert_allclose(member_sum(ensemble), np.asarray(ensemble, np.float64).sum(0), atol=1e-5)
+
+
+def test_a_truth_of_another_shape_is_refused():
+    """It was broadcast: one row ranked among the members of all three."""
+    members, truth = np.zeros((7, 3, 5)), np.zeros((1, 5))
+    for score in (crps_ensemble, energy_score, rank_counts):
+        with pytest.raises(ValueError, match=r"must have one shape; got \(3, 5\) and \(1, 5\)"):
+            score(members, truth)
+    with pytest.raises(ValueError, match="estimate and truth must have one shape"):
+        rmse(members[0], truth)
+    with pytest.raises(ValueError, match="n_bins must be at least 1; got 0"):
+        rank_counts(members, members[0], 0)

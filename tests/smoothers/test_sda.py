@@ -279,3 +279,20 @@ def test_noise_levels_are_the_published_ones(dtype):
     assert angle.dtype == dtype
     np.testing.assert_allclose(jnp.tan(angle), sigma / mu, rtol=1e-3)
     np.testing.assert_allclose(jnp.sin(angle[0]), 1e-3, rtol=1e-5)
+
+
+def test_trajectories_and_scales_that_do_not_suit(key):
+    """Each was found in the first draw, after the training, or called a component that never changes."""
+    states, config = jax.random.normal(key, (8, 6, 2)), FitConfig(steps=3, batch_size=4)
+    with pytest.raises(ValueError, match="hold NaN or Inf"):
+        train_sda(key, states.at[0, 0, 0].set(jnp.nan), 1, config)
+    with pytest.raises(ValueError, match=r"scale must be one state of shape \(2,\); got \(\)"):
+        train_sda(key, states, 1, config, mean=np.zeros(2), scale=1.0)
+    prior = chain(3)
+    for given, message in (
+        ({"mean": [np.nan, 0.0], "scale": [1.0, 1.0]}, "mean must be finite"),
+        ({"mean": [0.0, 0.0], "scale": [-1.0, 1.0]}, "scale must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SDA(prior, **given)
+    assert SDA(prior, np.asarray([5, -2]), np.asarray([3, 1])).mean.dtype == jnp.zeros(()).dtype
