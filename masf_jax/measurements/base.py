@@ -126,11 +126,12 @@ def _check_not_circular(
     operator: Operator, state_shape: tuple[int, ...], periods: np.ndarray | Array
 ) -> None:
     """Raises ValueError where values of circular ones (degrees of an angle) are circular and do not say so:
-    where a turn of one of them changes a value by as much at all of four random states. Inside `jit` it
-    cannot look at numbers of the operator that are traced."""
+    where turns of these, one to three of each, change a value by as much at all of four random states.
+    Inside `jit` it cannot look at numbers of the operator that are traced."""
     if any(isinstance(x, Tracer) for x in (periods, *jax.tree.leaves(operator))):
         return
-    x = np.random.default_rng(0).standard_normal((4, math.prod(state_shape)))
+    random, turns = np.random.default_rng(0), np.asarray(periods)
+    x = random.standard_normal((4, math.prod(state_shape)))
 
     def values(x: np.ndarray) -> np.ndarray:
         return np.stack(
@@ -139,18 +140,25 @@ def _check_not_circular(
 
     with jax.ensure_compile_time_eval():
         before = values(x)
-        for j in np.flatnonzero(periods):
-            change = values(x + np.where(np.arange(x.shape[1]) == j, periods[j], 0.0)) - before
-            turn = np.abs(change.mean(0))
-            same = np.ptp(change, axis=0) < 1e-3 * turn
-            if (circular := same & (turn > 1e-4 * np.abs(before).max(0))).any():
-                number = int(np.argmax(circular))
-                raise ValueError(
-                    f"value {number} of {type(operator).__name__} is circular: a turn of the angle that it "
-                    f"is made of changes it by {turn[number]:g}. Say so, measurements.Function(f, "
-                    f"periods={turn[number]:g}) (an array for each value, 0 of a number), or use "
-                    "measurements.Linear."
-                )
+
+        def change(shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """By how much each value changes, and whether it does by as much everywhere, and at all."""
+            found = values(x + shift) - before
+            size = np.abs(found.mean(0))
+            same = np.ptp(found, axis=0) < 1e-3 * size
+            return size, same & (size > 1e-4 * np.abs(before).max(0))
+
+        circular = change(random.integers(1, 4, turns.shape) * turns)[1]
+        if not circular.any():
+            return
+        number = int(np.argmax(circular))
+        each = (change(np.where(np.arange(len(turns)) == j, turns, 0.0)) for j in np.flatnonzero(turns))
+        turn = next((size[number] for size, found in each if found[number]), np.nan)
+    raise ValueError(
+        f"value {number} of {type(operator).__name__} is circular: a turn of the angle that it is made of "
+        f"changes it by {turn:g}. Say so, measurements.Function(f, periods={turn:g}) (an array for each "
+        "value, 0 of a number), or use measurements.Linear."
+    )
 
 
 class Elementwise(Operator):
