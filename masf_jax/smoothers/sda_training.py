@@ -93,7 +93,7 @@ def train_sda(
     if not bool(jnp.isfinite(trajectories).all()):
         raise ValueError("the trajectories hold NaN or Inf.")
     mean = trajectories.mean((0, 1)) if mean is None else one_state("mean", mean, state_shape)
-    found = trajectories.std((0, 1)) if scale is None else scale
+    found = trajectories.std((0, 1)) if scale is None else jnp.asarray(scale)
     if scale is None and not bool((found > 0).all()):
         raise ValueError("a component of the state never changes in these trajectories: give its scale.")
     scale = one_state("scale", number("scale", found, "(0, inf)"), state_shape)
