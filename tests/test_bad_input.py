@@ -78,6 +78,10 @@ CASES = {
         {"ensemble": with_nan(2)},
         r"first ensemble is not finite: member\(s\) \[2\] hold NaN or Inf",
     ),
+    "spread without a square": (
+        {"ensemble": 1e-20 * np.random.default_rng(0).normal(size=(4, 8))},
+        r"differ by .*e-20 at most, whose square is too small for float32: take another unit",
+    ),
     "observation shape": (
         {"values": np.zeros((3, 5))},
         r"observations have shape \(5,\) per cycle, but .* shape \(8,\) has shape \(8,\)",

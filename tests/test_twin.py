@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from masf_jax import Simulation, simulate
-from masf_jax.dynamics import Linear, Lorenz63, Lorenz96, advance, rollout, spun_up_ensemble
+from masf_jax.dynamics import Function, Linear, Lorenz63, Lorenz96, advance, rollout, spun_up_ensemble
 from masf_jax.measurements import Gaussian, Identity, Measurement, Subset, arctan
 
 MEASUREMENT = Measurement(Identity(), Gaussian(1.0))
@@ -87,3 +87,9 @@ def test_a_first_state_that_is_none(key):
         advance(Lorenz63(), np.ones(3), 0, key, 1)
     with pytest.raises(ValueError, match=r"x must be one state of shape \(3,\); got \(1, 3\)"):
         rollout(Lorenz63(), np.ones((1, 3)), key, 2)
+
+
+def test_what_is_measured_of_a_scalar_state_has_no_axis(key):
+    model = Function(lambda x: 0.9 * x, ())
+    with pytest.raises(ValueError, match=r"needs an axis, and that of a state of shape \(\) has none"):
+        simulate(key, model, MEASUREMENT, 2, x0=1.0)
