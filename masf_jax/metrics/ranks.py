@@ -25,6 +25,9 @@ def rank_counts(
 
     Args:
         n_bins: at most so many equal bins; None: N + 1.
+
+    Raises:
+        ValueError: a truth of another shape than a member, or n_bins below 1.
     """
     n = ensemble.shape[0]
     if n_bins is not None and n_bins < 1:
