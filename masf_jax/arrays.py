@@ -77,7 +77,8 @@ def one_state(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
     state = real_array(name, value)
     if state.shape != shape:
         raise ValueError(f"{name} must be one state of shape {shape}; got {state.shape}.")
-    if not isinstance(state, Tracer) and not np.isfinite(np.asarray(state)).all():
+    known = not isinstance(state, Tracer) and state.is_fully_addressable
+    if known and not np.isfinite(np.asarray(state)).all():
         raise ValueError(f"{name} holds NaN or Inf.")
     return state
 

@@ -293,7 +293,7 @@ def _with_parameters(filter: KalmanFilter, layout: Layout) -> KalmanFilter:
                 f"{layout.state_shape}; got {covariance.shape}."
             )
         covariance = block_diag(covariance, jnp.eye(layout.n_parameters, dtype=covariance.dtype))
-    return KalmanFilter(mean, covariance, filter.inflation)
+    return dataclasses.replace(filter, mean=mean, covariance=covariance)
 
 
 def _check_seen(problem: Problem, unknowns: Unknowns) -> None:
