@@ -99,7 +99,10 @@ class Dynamics(eqx.Module):
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "*state"]:
         """A random admissible state to spin up from."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no initial_state: give the initial ensemble and truth yourself."
+            f"{type(self).__name__} has no initial_state: give the initial ensemble and truth yourself. A "
+            "filter that needs states of the model's climatology needs a model with one: initial_state(key), "
+            "or dynamics.Function(f, state_shape, dt, climatology=…) (on the command line "
+            "dynamics.climatology=NAME), which draws states near the attractor."
         )
 
     def mean_step(self, x: Float[Array, "*state"], time: Scalar | float) -> Float[Array, "*state"]:

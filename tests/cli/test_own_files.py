@@ -230,6 +230,15 @@ def test_what_is_not_taken(capsys, given, said):
     assert said in refused(capsys, *given)
 
 
+@pytest.mark.parametrize(
+    "filter", ["three_d_var", "masf_paper", "masf filter.normalization=fixed filter.radius=inf"]
+)
+def test_a_filter_of_climates_says_what_the_model_lacks(capsys, filter):
+    own = ["dynamics=model.py:step", "dynamics.state_shape=[8]"]
+    said = refused(capsys, *NORMAL, *own, *f"filter={filter}".split())
+    assert "dynamics.climatology=NAME" in said
+
+
 def test_an_error_in_the_file_has_its_line(capsys, folder):
     line = MODEL.splitlines().index("    return 0.9 * x + missing_name") + 1
     said = refused(capsys, *NORMAL, "dynamics=model.py:damped", "dynamics.state_shape=[4]")

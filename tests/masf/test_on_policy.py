@@ -167,11 +167,31 @@ def test_runs_have_their_own_noise_and_gaps():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"runs": 1}, "at least 2 runs"), ({"burn_in": 200}, "burn_in"), ({"noise": (0.0, 1.0)}, "lowest")],
+    [
+        ({"runs": 1}, "at least 2 runs"),
+        ({"burn_in": 200}, "burn_in"),
+        ({"noise": (0.0, 1.0)}, "lowest"),
+        ({"intervals": (1, 0)}, r"intervals of at least 1, one or more of them; got \(1, 0\)"),
+        ({"intervals": ()}, "intervals of at least 1"),
+        ({"ensemble_sizes": ()}, "ensemble_sizes of at least 1"),
+        ({"spread": -1.0}, "must not be negative; got -1"),
+    ],
 )
 def test_refusals(arguments, message):
     with pytest.raises(ValueError, match=message):
         Practice(**arguments)
+
+
+def test_one_member_is_for_a_base_without_an_ensemble():
+    practice = dataclasses.replace(PRACTICE, ensemble_sizes=(1,))
+    with pytest.raises(ValueError, match="EnSRF has no spread with 1"):
+        train_on_policy(jax.random.key(3), fresh(), MODEL, MEASUREMENT, practice, FitConfig(steps=1))
+
+
+def test_a_climate_of_another_size_is_refused():
+    ready = fresh().prepare(MODEL, MEASUREMENT)
+    with pytest.raises(ValueError, match=r"climate is of states of shape .* give load_amortised the model"):
+        ready.prepare(Lorenz96(11), MEASUREMENT)
 
 
 def test_a_filter_that_diverges_everywhere_is_an_error():

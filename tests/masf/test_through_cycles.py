@@ -122,6 +122,7 @@ def test_a_training_that_finds_nothing_returns_the_start(sizes):
         )
     assert [each.chosen for each in rounds] == [True, False]
     assert rounds[0].rmse == rounds[1].rmse
+    assert filter.network_is_zero
     twin = simulate(jax.random.key(5), MODEL, SENSOR, 3)
     members = jax.random.normal(jax.random.key(6), (6, 2))
     runs = [

@@ -205,7 +205,7 @@ def _compute(
             )
         except FaultError as error:
             result = error.result
-        except ValueError as error:
+        except (ValueError, NotImplementedError) as error:  # the latter: no climatology to draw from
             raise InputError(str(error)) from error
     return problem, seconds, result, found
 

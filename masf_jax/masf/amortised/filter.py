@@ -257,6 +257,12 @@ class AmortisedMASF(FilterAround):
             architecture = dataclasses.replace(architecture, layout=denoiser.layout)
         self = dataclasses.replace(self, architecture=architecture)
         shape = self.seen_shape(dynamics.state_shape)
+        if climate is not None and climate.mean.shape != dynamics.state_shape:
+            raise ValueError(
+                f"the filter's climate is of states of shape {climate.mean.shape}, the model's are of "
+                f"{dynamics.state_shape}: give load_amortised the model (dynamics=…), or climate=None here, "
+                "and it is the model's own."
+            )
 
         if climate is None:
             states = climate_states(dynamics, self.seed, self.climatology)

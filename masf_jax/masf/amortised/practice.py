@@ -56,6 +56,16 @@ class Practice:
                 "practice needs at least 2 runs (one validates) and 0 <= burn_in < cycles; got "
                 f"runs={self.runs}, burn_in={self.burn_in}, cycles={self.cycles}."
             )
+        for name, values, least in (
+            ("intervals", self.intervals, 1),
+            ("ensemble_sizes", self.ensemble_sizes, 1),
+        ):
+            if not len(values) or min(values) < least:
+                raise ValueError(
+                    f"practice needs {name} of at least {least}, one or more of them; got {values}."
+                )
+        if self.spread is not None and not self.spread >= 0:
+            raise ValueError(f"practice's spread must not be negative; got {self.spread}.")
         if not 0 < self.noise[0] <= self.noise[1] or not 0 < self.density[0] <= self.density[1] <= 1:
             raise ValueError(
                 "noise must be 0 < lowest <= highest and density 0 < lowest <= highest <= 1; got "

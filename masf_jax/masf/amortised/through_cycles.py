@@ -138,8 +138,8 @@ def train_through_cycles(
 
     Runs from the host, outside jit. Returns the filter and two entries, of the start and of what training
     found, with RMSE and spread in those new runs (of several systems in deviations of their climates): the
-    `chosen` one is returned; a warning says if that is the start. The first one's `history` has the losses,
-    1 at the start, and its `samples` the cycles learnt from.
+    `chosen` one is returned; a warning says if that is the start (zeros for a fresh network: its base). The
+    first one's `history` has the losses, 1 at the start, and its `samples` the cycles learnt from.
 
     Sources: Gneiting & Raftery (2007), doi 10.1198/016214506000001437, for the scores; truncated
     back-propagation in time, Werbos (1990), doi 10.1109/5.58337; for filters Bocquet et al. (2024), doi
@@ -158,6 +158,7 @@ def train_through_cycles(
             raise ValueError(
                 f"score={score!r} is one of members, and {type(one.base).__name__} has none: give 'gaussian'."
             )
+    fresh = filter.denoiser is None
     filter = filter.prepare(dynamics, measurement)
     assert filter.denoiser is not None
     courses = prepared(Course(filter, dynamics, measurement, practice), others, any_size=True)
@@ -217,7 +218,10 @@ def train_through_cycles(
     results = [_round(systems, end) for end in ends]
     results[0] = results[0]._replace(samples=learnt, history=history)
     results[chosen] = results[chosen]._replace(chosen=True)
-    best = state.best if chosen else filter.denoiser.params
+    start = filter.denoiser.params
+    if fresh:  # which is the base filter: zeros say so
+        start = jax.tree.map(jnp.zeros_like, start)
+    best = state.best if chosen else start
     return eqx.tree_at(lambda f: f.denoiser.params, filter, best), results
 
 

@@ -322,6 +322,13 @@ def prepared(first: Course, others: Sequence[Course], *, any_size: bool = False)
                 "(of states, or of their blocks where a filter has a coarsening"
                 + ("; 0: any size, the channels before it)." if any_size else ").")
             )
+    for course in (first, *others):
+        few = min(course.practice.ensemble_sizes)
+        if course.filter.has_members and few < 2:
+            raise ValueError(
+                f"practice.ensemble_sizes must be at least 2: {type(course.filter.base).__name__} has no "
+                f"spread with {few}."
+            )
     return [
         first,
         *(each._replace(filter=each.filter.prepare(each.dynamics, each.measurement)) for each in others),
