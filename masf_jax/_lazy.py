@@ -11,6 +11,8 @@ __all__ = ["close_names", "lazy", "unknown"]
 
 _PLACES = ("filters", "masf", "measurements", "dynamics", "ensemble", "smoothers", "amortised", "metrics")
 """Where users look for names."""
+_FORMER = ".former"
+"""The module of names of earlier versions, which are there when asked for one by one."""
 
 
 def lazy(
@@ -27,6 +29,8 @@ def lazy(
     def __getattr__(name: str) -> Any:
         if name in names:
             value = getattr(importlib.import_module(names[name], package), name)
+        elif name == "__all__":  # asked for by `from package import *`
+            return [each for each, module in names.items() if module != _FORMER] + list(modules)
         elif name in modules:
             value = importlib.import_module(f".{name}", package)
         else:

@@ -85,3 +85,9 @@ def test_the_public_names_are_there(tmp_path):
     )
     code = f"import masf_jax; print([n for n in '{names}'.split() if not hasattr(masf_jax, n)])"
     assert python(code, tmp_path) == "[]"
+
+
+def test_a_star_brings_the_public_names(tmp_path):
+    code = "names = {}; exec('from masf_jax%s import *', names); print(*sorted({'lazy', %s} & names.keys()))"
+    assert python(code % (".masf", "'MASF', 'paper_masf'"), tmp_path) == "MASF paper_masf"
+    assert python(code % ("", "'assimilate', 'filters'"), tmp_path) == "assimilate filters"

@@ -64,6 +64,24 @@ def test_own_parts_are_as_good_as_the_librarys():
     np.testing.assert_allclose(mine.analysis["mean"], theirs.analysis["mean"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda good, memory: good, "must return .denoiser, memory, info.*got [A-Z]"),
+        (lambda good, memory: (good, memory), "got 2 things"),
+        (lambda good, memory: (lambda x, angle: x, memory, {}), "Denoiser first; got function"),
+        (lambda good, memory: (good, 1, {}), "returns must be of the structure that its init.. begins with"),
+    ],
+)
+def test_what_an_own_prior_returns_is_checked(returned, said):
+    class Wrong(OwnPrior):
+        def __call__(self, key, ensemble, process, memory):
+            return returned(super().__call__(key, ensemble, process, memory)[0], memory)
+
+    with pytest.raises(ValueError, match="Wrong.*" + said):
+        run(MASF(Wrong()))
+
+
 def test_an_own_route_goes_without_the_rest():
     result = run(MASF(route=OwnRoute(), inflation=Inflation(1.5)))
     expected = 0.5 * (result.forecast["mean"] + VALUES)

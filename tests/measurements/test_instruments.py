@@ -417,3 +417,8 @@ def test_linearisation_sees_the_straight_through_derivative(x64):
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_makes_an_operator_is_no_function_of_a_state():
+    with pytest.raises(ValueError, match=r"which is an operator itself: give arctan\(\)"):
+        Measurement(arctan, Gaussian(1.0)).output_shape((4,))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...denoisers.base import Denoiser
@@ -34,6 +35,33 @@ class Prior(eqx.Module):
         self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
     ) -> tuple[Denoiser, Any, dict[str, Array]]:
         """The denoiser, the memory for the next cycle, and scalars to report."""
+
+    def checked(
+        self, key: PRNGKeyArray, ensemble: Float[Array, "N *v"], process: Process, memory: Any
+    ) -> tuple[Denoiser, Any, dict[str, Array]]:
+        """What the prior returns.
+
+        Raises:
+            ValueError: it is not a denoiser, a memory of the structure that it was given, and a dictionary.
+        """
+        name, made = type(self).__name__, self(key, ensemble, process, memory)
+        if not (isinstance(made, tuple) and len(made) == 3 and isinstance(made[2], dict)):
+            got = f"{len(made)} things" if isinstance(made, tuple) else type(made).__name__
+            raise ValueError(
+                f"{name} must return (denoiser, memory, info): a Denoiser, what it remembers (None) and a "
+                f"dictionary of scalars to report ({{}}); got {got}."
+            )
+        if not isinstance(made[0], Denoiser):
+            raise ValueError(
+                f"{name} must return a masf_jax.denoisers.Denoiser first; got {type(made[0]).__name__}."
+            )
+        before, after = (jax.tree.structure(each) for each in (memory, made[1]))
+        if before != after:
+            raise ValueError(
+                f"the memory that {name} returns must be of the structure that its init() begins with, "
+                f"{before}; got {after}."
+            )
+        return made
 
     def prepare(
         self, dynamics: Dynamics, measurement: Measurement, climate: Callable[[], Climate] | None = None

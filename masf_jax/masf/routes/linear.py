@@ -77,7 +77,7 @@ class Linear(Route):
         key_prior, key_draws = keys
         process = inputs.process_at()
         members = of_each(process.frame.encode, inputs.members)
-        denoiser, memory, info = inputs.prior(key_prior, members, process, memory)
+        denoiser, memory, info = inputs.prior.checked(key_prior, members, process, memory)
         if isinstance(denoiser, GaussianDenoiser) and denoiser.factored:
             process, denoiser, rounding = moved(inputs, process, denoiser)
             info = info | {"rounding": rounding}

@@ -154,7 +154,7 @@ class Linearized(Route):
         inputs = inputs._replace(prior=prior)
         process = inputs.process_at()
         members = of_each(process.frame.encode, inputs.members)
-        denoiser, new_memory, info = prior(key_prior, members, process, memory)
+        denoiser, new_memory, info = prior.checked(key_prior, members, process, memory)
 
         def denoiser_of(other: Process) -> Denoiser:
             if isinstance(other.frame.basis, IdentityBasis):
