@@ -95,7 +95,7 @@ class Function(Operator):
         instead = "compute what is measured in the model, as part of its state."
         z = check_traceable(name, lambda: self.function(x, **numbers), instead)
         if not hasattr(z, "shape") or not jnp.issubdtype(z.dtype, jnp.floating):
-            got = z.dtype if hasattr(z, "dtype") else type(z).__name__
+            got = str(z.dtype) if hasattr(z, "dtype") else type(z).__name__
             if isinstance(z, Operator):
                 got += f", which is an operator itself: give {name}()"
             raise ValueError(f"{name} must return one array of real numbers, what is measured; got {got}.")
