@@ -51,8 +51,15 @@ def linearize(
 
 
 def square_root(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """F with P = F Fᵀ; negative eigenvalues, which are round-off, count as 0."""
-    return in_double(_root, covariance, result=covariance.dtype)
+    """F with P = F Fᵀ, in whatever units; negative eigenvalues, which are round-off, count as 0."""
+    return in_double(_by_correlations, covariance, result=covariance.dtype)
+
+
+def _by_correlations(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """D R with D = diag(P)^{1/2} and R Rᵀ = D⁻¹ P D⁻¹: eigenvectors mix no units. D is any: a constant."""
+    variance = jax.lax.stop_gradient(jnp.diagonal(covariance))
+    deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
+    return deviation[:, None] * _root(covariance / deviation[:, None] / deviation[None])
 
 
 @jax.custom_jvp
