@@ -123,6 +123,30 @@ def test_of_particles_is_that_of_the_kalman_filter():
     assert particles == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.parametrize("filter", [filters.ETKF(), filters.ParticleFilter(), filters.KalmanFilter()])
+def test_a_sensor_of_infinite_error_counts_for_nothing(filter):
+    members = np.random.default_rng(2).normal(size=(500, 2)).astype(np.float32)
+    sensors = [
+        (Subset([0, 1]), np.asarray([1.0, 1.0]), Gaussian([0.5, np.inf])),
+        (Subset([0]), np.asarray([1.0]), Gaussian(0.5)),
+    ]
+    key, model = jax.random.key(0), LinearModel(np.eye(2))
+    with_it, without = (
+        assimilate(
+            key,
+            filter,
+            model,
+            Measurement(h, noise),
+            Observations(z[None], 1),
+            members,
+            likelihood=Likelihood(),
+        )
+        for h, z, noise in sensors
+    )
+    np.testing.assert_allclose(with_it.analysis["mean"], without.analysis["mean"], atol=1e-5)
+    np.testing.assert_allclose(with_it.log_likelihood, without.log_likelihood, rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_noise_that_depends_on_the_value_is_that_of_the_mean():

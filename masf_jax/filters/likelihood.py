@@ -99,6 +99,7 @@ class Likelihood(eqx.Module):
             each = current().each(lambda x: measurement.log_prob(z, x, mask), state.ensemble)
             return logsumexp(state.log_weights + each)
         measurement = with_one_noise_law(state, measurement)
+        mask = mask & jnp.isfinite(measurement.noise.standard_deviation(z))  # else it is not measured
         scale, count = measurement.noise.log_scale(z, mask), mask.sum().astype(z.dtype)
         if isinstance(state, GaussianState):
             d, jacobian = linearize(measurement, state.mean, z, mask)

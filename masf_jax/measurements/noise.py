@@ -77,9 +77,10 @@ class Noise(eqx.Module):
     def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
         """log |R^{-1/2}| of the values that are True in `mask`, for a measurement of the shape of `like`.
 
-        Here -Σ log std, which holds where R is diagonal.
+        Here -Σ log std, which holds where R is diagonal; a value of infinite std is not there.
         """
-        return -jnp.where(mask, jnp.log(self.standard_deviation(like)), 0.0).sum()
+        std = self.standard_deviation(like)
+        return -jnp.where(_known(mask, std), jnp.log(std), 0.0).sum()
 
 
 def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
@@ -88,6 +89,11 @@ def _scale(name: str, value: ArrayLike) -> Float[Array, ...]:
 
 def _masked(values: Array, mask: Array | None) -> Array:
     return values if mask is None else jnp.where(mask, values, 0.0)
+
+
+def _known(mask: Array | None, scale: Array) -> Array:
+    """Which values say anything: what is there, and known to a finite error."""
+    return jnp.isfinite(scale) if mask is None else mask & jnp.isfinite(scale)
 
 
 class Gaussian(Noise):
@@ -110,7 +116,7 @@ class Gaussian(Noise):
     ) -> Float[Array, ""]:
         std = jnp.broadcast_to(self.std.astype(residual.dtype), residual.shape)
         log_density = -0.5 * (residual / std) ** 2 - jnp.log(std) - 0.5 * math.log(2 * math.pi)
-        return _masked(log_density, mask).sum()
+        return jnp.where(_known(mask, std), log_density, 0.0).sum()
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -262,7 +268,8 @@ class Laplace(Noise):
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
         scale = jnp.broadcast_to(self.scale.astype(residual.dtype), residual.shape)
-        return _masked(-jnp.abs(residual) / scale - jnp.log(2.0 * scale), mask).sum()
+        log_density = -jnp.abs(residual) / scale - jnp.log(2.0 * scale)
+        return jnp.where(_known(mask, scale), log_density, 0.0).sum()
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -297,7 +304,7 @@ class StudentT(Noise):
         half = 0.5 * (df + 1)
         constant = gammaln(half) - gammaln(0.5 * df) - 0.5 * jnp.log(df * math.pi)
         log_density = constant - jnp.log(scale) - half * jnp.log1p((residual / scale) ** 2 / df)
-        return _masked(log_density, mask).sum()
+        return jnp.where(_known(mask, scale), log_density, 0.0).sum()
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -331,8 +338,9 @@ class Scaled(Noise):
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
     ) -> Float[Array, ""]:
         scale = self._as(residual)
-        sizes = jnp.log(scale) if mask is None else jnp.where(mask, jnp.log(scale), 0.0)
-        return self.noise.log_prob(residual / scale, mask) - sizes.sum()
+        known = _known(mask, scale)
+        sizes = jnp.where(known, jnp.log(scale), 0.0)
+        return self.noise.log_prob(residual / scale, known) - sizes.sum()
 
     def whiten(
         self, residual: Float[Array, "*z"], mask: Bool[Array, "*z"] | None = None
@@ -361,8 +369,9 @@ class Scaled(Noise):
         return self._as(like) * self.noise.standard_deviation(like)
 
     def log_scale(self, like: Float[Array, "*z"], mask: Bool[Array, "*z"]) -> Float[Array, ""]:
-        own = jnp.where(mask, jnp.log(self._as(like)), 0.0).sum()
-        return self.noise.log_scale(like, mask) - own
+        known = _known(mask, self._as(like))
+        own = jnp.where(known, jnp.log(self._as(like)), 0.0).sum()
+        return self.noise.log_scale(like, known) - own
 
 
 def as_noise(given: Any) -> Noise:

@@ -48,6 +48,20 @@ def of(noise, residual, mask):
     )
 
 
+@pytest.mark.parametrize(
+    "law", [Gaussian, Laplace, lambda s: StudentT(5.0, s), lambda s: Scaled(Gaussian(0.3), s)]
+)
+def test_a_value_of_infinite_error_is_not_there(law):
+    residual, mask = jnp.asarray([0.3, 5.0]), jnp.asarray([True, False])
+    endless, finite = law([0.5, np.inf]), law([0.5, 1.0])
+    expected = finite.log_prob(residual, mask)
+    np.testing.assert_allclose(endless.log_prob(residual), expected, rtol=1e-6)
+    scales = [endless.log_scale(residual, jnp.ones(2, bool)), finite.log_scale(residual, mask)]
+    np.testing.assert_allclose(*scales, rtol=1e-6)
+    slope = jax.grad(lambda r: endless.log_prob(r))(residual)
+    np.testing.assert_allclose(slope, jax.grad(lambda r: finite.log_prob(r, mask))(residual), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_density_and_whitening_of_independent_laws(name, dtype):
     make, log_density, std = LAWS[name]
