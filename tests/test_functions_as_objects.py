@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from masf_jax import Coordinates, assimilate, dynamics, filters, measurements, simulate
+from masf_jax import MASF, Coordinates, assimilate, dynamics, filters, measurements, simulate
 from masf_jax.estimation import Normal, estimate
 from masf_jax.measurements.base import places
 from masf_jax.smoothers import enks
@@ -89,11 +89,42 @@ def test_numbers_of_a_function_are_leaves_and_estimated(key):
         (lambda x: jnp.log(x[1:] - 5.0), (4,), [1, 2, 3]),
         (lambda x: jnp.arccos(x[:2]), (40,), [0, 1]),
         (lambda x: jnp.sqrt(-1.0 - x[:2] ** 2), (40,), None),
+        (lambda x: x[:1] + 1e5 * x[1:], (2,), None),  # a temperature and a mixing ratio
+        (lambda x: x[:1] + jnp.maximum(x[1:] - 273.15, 0.0), (2,), None),  # nothing melts near 0
+        (lambda x: x[:1] + jax.nn.sigmoid(x[1:] - 280.0), (2,), None),
+        (lambda x: jnp.where(x > 250.0, x, jnp.roll(x, 1)), (8,), None),
+        (lambda x: jax.lax.cond(x[0] > 250.0, lambda x: 2 * x, lambda x: x, x)[1:], (3,), None),
+        (lambda x: jnp.maximum(x[::2] - 300.0, 0.0) + x[::2], (8,), [0, 2, 4, 6]),
+        (lambda x: jnp.where(jnp.arange(8) < 4, x, jnp.roll(x, 1)), (8,), [0, 1, 2, 3, 3, 4, 5, 6]),
+        (lambda x: jnp.exp(np.eye(8)[[1, 5]] @ x), (8,), [1, 5]),
+        (lambda x: jnp.stack([x[0, 1, 1], x[1, 2, 2]]), (2, 3, 3), [4, 17]),
+        (lambda x: 0.0 * x[0].mean(0) + x[1, 0], (2, 3, 3), [9, 10, 11]),
+        (lambda x: jax.lax.map(lambda i: x[i], jnp.array([4, 2])), (8,), [4, 2]),
+        (lambda x: jnp.sum(x[0, :, None] * jnp.eye(3), 1), (2, 3), [0, 1, 2]),
+        (lambda x: x.reshape(2, 3).max(1), (6,), None),
     ],
 )
 def test_sources_are_found_from_derivatives(function, shape, expected):
     found = measurements.Function(function).sources(shape)
     assert (None if found is None else found.tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "mean", "unit", "z"),
+    [
+        (lambda x: x[:1] + 1e5 * x[1:], (0.0, 0.0), (1.0, 1e-5), 2.0),
+        (lambda x: x[:1] + jnp.maximum(x[1:] - 273.15, 0.0), (0.0, 280.0), (1.0, 1.0), 8.85),
+    ],
+)
+def test_a_sum_of_two_components_is_one_in_any_units_and_beyond_a_threshold(function, mean, unit, z):
+    """Posterior spread √(1 - 1/(2 + .3²)); taken for a value of one component it was .2."""
+    members = np.asarray(mean) + np.asarray(unit) * np.random.default_rng(0).normal(size=(400, 2))
+    members = jnp.asarray(members, float)
+    sensor, observations = measurements.Measurement(function, measurements.Gaussian(0.3)), jnp.asarray([[z]])
+    run = assimilate(jax.random.key(0), MASF(), dynamics.Linear(np.eye(2)), sensor, observations, members)
+    np.testing.assert_allclose(
+        run.analysis["spread"][0] / jnp.asarray(unit), (1 - 1 / 2.09) ** 0.5, rtol=0.03
+    )
 
 
 def test_places():

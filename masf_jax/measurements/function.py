@@ -20,6 +20,7 @@ from ..coordinates import Coordinates
 from ..dynamics.function import check_traceable, n_positional
 from ..numbers import number
 from .base import Operator, Structure, output_shape
+from .dependence import SEVERAL, read_sources
 
 __all__ = ["Function", "as_operator"]
 
@@ -32,7 +33,8 @@ _SIZE = 2**22
 class Function(Operator):
     """z = h(x), h a JAX function of one state.
 
-    Which component each value depends on, if on one alone, is found from derivatives at 8 random states; so
+    Which component each value depends on, if on one alone, is found from derivatives at 8 random states and
+    from the function's program, which knows of dependences that they do not show (a threshold far away); so
     are the places of the values, where the model has coordinates. `positions` says otherwise.
 
     Args:
@@ -172,6 +174,9 @@ def _looked_at(
             found.append(s if fits.all() else None)
             slopes.append(r)
     same = found[0] is not None and all(s is not None and np.array_equal(s, found[0]) for s in found)
+    if same:
+        read = read_sources(lambda x: function(x, **dict(numbers)), state_shape, kind)
+        same = not ((read == SEVERAL) | ((read >= 0) & (read != found[0]))).any()
     if not np.isfinite(slopes).all():
         return (found[0] if same else None), False
     affine = bool((np.ptp(slopes, axis=0) <= 1e-3 * np.abs(slopes).max(0)).all())
