@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-__all__ = ["as_float", "check_covariance", "number", "positive", "shown", "within"]
+__all__ = ["as_float", "check_covariance", "number", "positive", "shown", "whole", "within"]
 
 
 def number(
@@ -56,6 +57,23 @@ def number(
 def positive(name: str, value: ArrayLike | Array) -> Float[Array, "..."]:
     """`value` as a floating-point array, refused unless it is a positive number."""
     return number(name, value, "(0, inf]", must="be a positive number")
+
+
+def whole(name: str, value: Any, least: int = 0) -> Any:
+    """`value` as an int; a traced or JAX integer as it is, the first unchecked.
+
+    Raises:
+        ValueError: no whole number, or one below `least`.
+    """
+    if isinstance(value, Tracer) and np.issubdtype(value.dtype, np.integer) and value.shape == ():
+        return value
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or isinstance(value, bool | np.bool_) or found < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return value if isinstance(value, jax.Array) else found
 
 
 def within(name: str, interval: str, must: str | None = None) -> Callable[[Any], Any]:

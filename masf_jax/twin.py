@@ -16,6 +16,7 @@ from .dynamics.base import Dynamics
 from .dynamics.function import as_dynamics
 from .dynamics.rollout import rollout
 from .measurements.measurement import Measurement, Observations
+from .numbers import whole
 
 __all__ = ["Simulation", "Twin", "simulate"]
 
@@ -62,10 +63,8 @@ class Simulation(eqx.Module):
         mask: Bool[np.ndarray, "K ..."] | None = None,
     ):
         check_key(key)
-        if n_cycles < 1 or steps_per_cycle < 1:
-            raise ValueError(
-                f"n_cycles and steps_per_cycle must be at least 1; got {n_cycles}, {steps_per_cycle}."
-            )
+        n_cycles = whole("n_cycles", n_cycles, 1)
+        steps_per_cycle = whole("steps_per_cycle", steps_per_cycle, 1)
         x0 = None if x0 is None else real_array("x0", x0)
         dynamics = as_dynamics(dynamics, None if x0 is None else x0.shape, ", or x0: where the truth starts")
         key_start, self.key_run, self.key_noise = jax.random.split(jax.random.fold_in(key, _TAG), 3)

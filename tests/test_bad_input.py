@@ -335,3 +335,62 @@ def test_a_missing_folder_is_named(tmp_path):
     found = run(lambda key, x, d: x, ensemble=members)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nofolder to write x\.nc into"):
         found.to_netcdf(tmp_path / "nofolder" / "x.nc")
+
+
+COUNTS = {
+    "advance": lambda n: dynamics.advance(MODEL_OF_COUNTS, np.ones((2, 40)), 0, jax.random.key(0), n),
+    "rollout": lambda n: dynamics.rollout(MODEL_OF_COUNTS, np.ones(40), jax.random.key(0), n),
+    "climatology": lambda n: dynamics.climatology(MODEL_OF_COUNTS, jax.random.key(0), n),
+    "size": dynamics.Lorenz96,
+    "inner steps": lambda n: dynamics.Kolmogorov(16, forcing_waves=2, n_inner=n),
+    "interval": lambda n: masf_jax.simulate(jax.random.key(0), MODEL_OF_COUNTS, SENSOR_OF_COUNTS, 3, n),
+}
+MODEL_OF_COUNTS = dynamics.Lorenz96()
+SENSOR_OF_COUNTS = measurements.Measurement(measurements.Identity(), measurements.Gaussian(1.0))
+
+
+@pytest.mark.parametrize(
+    ("what", "count"),  # annotations, which the tests check, keep 2.5 from `advance`
+    [(what, count) for what in COUNTS for count in (-3, 2.5) if (what, count) != ("advance", 2.5)],
+)
+def test_counts_are_whole_numbers(what, count):
+    with pytest.raises(ValueError, match=f"at least .*got {count}"):
+        COUNTS[what](count)
+
+
+E = np.random.default_rng(0).normal(size=(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("filter", "said"),
+    [
+        (
+            lambda: filters.KalmanFilter(np.zeros(3), np.eye(2)),
+            "first mean must be one number or of the state",
+        ),
+        (lambda: filters.KalmanFilter(np.full(2, np.nan), np.eye(2)), "first mean"),
+        (lambda: filters.KalmanFilter(covariance=np.eye(3)), "first covariance must be 2 × 2"),
+        (lambda: _interpolation(3, 1.0), "moments of optimal interpolation .* got .3,. and .3, 3."),
+        (lambda: _interpolation(2, -1.0), "negative variance"),
+        (
+            lambda: filters.ETKF(masf_jax.ensemble.Inflation(additive=[0.1] * 3)),
+            "additive inflation must be one",
+        ),
+        (lambda: masf_jax.ensemble.AdaptiveInflation(lower=3.0, upper=2.0), "lower must not exceed upper"),
+    ],
+)
+def test_first_gaussians_and_moments_have_the_state_s_shape(filter, said):
+    with pytest.raises(ValueError, match=said):
+        assimilate(
+            jax.random.key(0),
+            filter(),
+            LinearModel(np.eye(2)),
+            SENSOR_OF_COUNTS,
+            np.ones((1, 2)),
+            jnp.asarray(E, float),
+        )
+
+
+def _interpolation(n, variance):
+    moments = dynamics.Climatology(jnp.zeros(n), variance * jnp.eye(n))
+    return filters.OptimalInterpolation(moments)

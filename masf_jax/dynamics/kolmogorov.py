@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
-from ..numbers import positive
+from ..numbers import positive, whole
 from . import integrate, spectral
 from .base import Dynamics, members_in_cache
 from .kolmogorov_setup import (
@@ -115,13 +115,13 @@ class Kolmogorov(Dynamics):
         initial_speed: float = 3.0,
         initial_waves: float = 4.0,
     ):
-        shape = (shape, shape) if isinstance(shape, int) else shape
+        shape = (int(shape), int(shape)) if isinstance(shape, int | np.integer) else shape
         if len(shape) != 2 or min(shape) < 8:
             raise ValueError(f"shape must be (ny, nx), at least 8 points each way; got {shape}.")
         if stepper not in SCHEMES or dealias not in FILTERS:
             known = f"{', '.join(SCHEMES)}; {', '.join(FILTERS)}"
             raise ValueError(f"stepper and dealias must be among {known}; got {stepper!r}, {dealias!r}.")
-        if min(drag, hyperviscosity, random_forcing) < 0 or hyperviscosity_order < 1:
+        if not min(drag, hyperviscosity, random_forcing) >= 0 or drag != drag or hyperviscosity_order < 1:
             raise ValueError(
                 "drag, hyperviscosity and random_forcing must not be negative and hyperviscosity_order be at "
                 f"least 1; got {drag}, {hyperviscosity}, {random_forcing}, {hyperviscosity_order}."
@@ -148,9 +148,7 @@ class Kolmogorov(Dynamics):
         if n_inner is None:
             courant = self.cfl_default if cfl is None else float(positive("cfl", cfl))
             n_inner = inner_steps(float(dt), grid.spacing, max_speed, courant)
-        if n_inner < 1:
-            raise ValueError(f"n_inner must be at least 1; got {n_inner}.")
-        self.n_inner = int(n_inner)
+        self.n_inner = whole("n_inner", n_inner, 1)
         self.weights = self._weights(float(drag), viscosity, float(hyperviscosity), float(dt))
 
     def _weights(self, drag: Any, viscosity: Any, hyperviscosity: Any, dt: Any) -> Any:

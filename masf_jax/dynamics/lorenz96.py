@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
-from ..numbers import positive
+from ..numbers import number, positive, whole
 from .base import Dynamics, members_in_cache
 from .integrate import rk4_step
 
@@ -30,8 +30,10 @@ class Lorenz96(Dynamics):
     def __init__(self, n: int = 40, forcing: float = 8.0, dt: float = 0.05):
         if n < 4:
             raise ValueError(f"n must be at least 4 (neighbours i-2 to i+1 must differ); got {n}.")
-        self.state_shape = (int(n),)
-        self.forcing = jnp.asarray(forcing, dtype=float)
+        self.state_shape = (whole("n", n),)
+        self.forcing = number("forcing", forcing)
+        if self.forcing.shape != ():
+            raise ValueError(f"forcing must be one number; got shape {self.forcing.shape}.")
         self.dt = positive("dt", dt)
 
     def tendency(self, x: Float[Array, " n"], time: Scalar | float) -> Float[Array, " n"]:

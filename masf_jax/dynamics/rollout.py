@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ..arrays import check_key, model_step, one_state, real_array
+from ..numbers import whole
 from .base import Dynamics, advance_model, member_numbers
 from .function import as_dynamics
 from .layout import ALL_AT_ONCE, MemberLayout
@@ -62,8 +63,8 @@ def advance(
         layout: how many members are computed at once, and on which devices.
 
     Raises:
-        ValueError: neither a model nor a function; members of another shape; a step that is no whole number,
-            or negative.
+        ValueError: neither a model nor a function; members of another shape; a step or a number of steps that
+            is no whole number, or negative.
     """
     ensemble = real_array("ensemble", ensemble)
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])
@@ -72,7 +73,7 @@ def advance(
             f"ensemble must have shape (N, *state_shape), states of shape {dynamics.state_shape}; got "
             f"{ensemble.shape}: one state x is a member as x[None]."
         )
-    return advance_model(dynamics, ensemble, model_step(step), key, n_steps, layout)
+    return advance_model(dynamics, ensemble, model_step(step), key, whole("n_steps", n_steps), layout)
 
 
 def rollout(
@@ -88,7 +89,11 @@ def rollout(
 
     A model, or a function of one member and one step, of dt = 1.
     `first` numbers the draws of the noise: a trajectory of n + m, cut after n, goes on with first = n.
+
+    Raises:
+        ValueError: see `advance`.
     """
+    n, every = whole("n", n), whole("every", every)
 
     def body(carry: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], Array]:
         members, now = carry
@@ -151,7 +156,11 @@ def climatology(dynamics: Dynamics, key: PRNGKeyArray, n: int = 20_000, every: i
     """Sample mean and covariance over `n` states, 16 spun-up trajectories sampled each `every` steps.
 
     The covariance is accumulated in the loop: memory is O(n_state²), not O(n·n_state).
+
+    Raises:
+        ValueError: n or every below 1, or no whole numbers.
     """
+    n, every = whole("n", n, 1), whole("every", every, 1)
     n_chains = 16
     key_start, key_run = jax.random.split(key)
     members = spun_up_ensemble(dynamics, key_start, n_chains)

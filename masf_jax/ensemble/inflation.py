@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ..derivatives import root_or_zero
-from ..numbers import number, within
+from ..numbers import number, shown, within
 from .statistics import anomalies, member_mean, recentre
 
 __all__ = ["AdaptiveInflation", "Inflation", "multiplicative", "rtpp", "rtps"]
@@ -79,6 +79,13 @@ class AdaptiveInflation(eqx.Module):
     memory: Float[Array, ""] = eqx.field(converter=within("adaptive memory", "(0, inf]"), default=100.0)
     lower: Float[Array, ""] = eqx.field(converter=within("adaptive lower", "[0, inf]"), default=0.9)
     upper: Float[Array, ""] = eqx.field(converter=within("adaptive upper", "[0, inf]"), default=10.0)
+
+    def __check_init__(self) -> None:
+        bounds = self.lower, self.upper
+        if not any(isinstance(bound, Tracer) for bound in bounds) and float(self.lower) > float(self.upper):
+            raise ValueError(
+                f"adaptive lower must not exceed upper; got {shown(self.lower)} and {shown(self.upper)}."
+            )
 
     def init(self, dtype: jnp.dtype) -> AdaptiveState:
         mean, std, lower, upper = (x.astype(dtype) for x in (self.mean, self.std, self.lower, self.upper))
@@ -174,6 +181,11 @@ class Inflation(eqx.Module):
         if self.multiplicative is not None:
             analysis = multiplicative(analysis, self.multiplicative)
         if self.additive is not None:
+            if self.additive.shape not in ((), analysis.shape[1:]):
+                raise ValueError(
+                    f"additive inflation must be one number or of the state's shape {analysis.shape[1:]}; "
+                    f"got shape {self.additive.shape}."
+                )
             noise = jax.random.normal(key, analysis.shape, analysis.dtype)
             scale = jnp.broadcast_to(self.additive.astype(analysis.dtype), analysis.shape[1:])
             analysis = analysis + anomalies(scale[None] * noise)[1]

@@ -15,7 +15,7 @@ from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import SAMPLED, Climatology as ClimateMoments, at_once, climatology
 from ..measurements.measurement import Measurement
-from ..numbers import within
+from ..numbers import check_covariance, within
 from .base import EnsembleState, Filter, GaussianState, Info, State
 from .kalman.exact import SquareRootFilter, factor_of, gaussian_analysis, square_root
 
@@ -25,9 +25,16 @@ _LARGEST = 5_000
 
 
 def _moments(name: str, known: ClimateMoments | None, dynamics: Dynamics, seed: int) -> ClimateMoments:
-    if known is not None:
-        return known
     n = math.prod(dynamics.state_shape)
+    if known is not None:
+        if known.mean.shape != (n,) or known.covariance.shape != (n, n):
+            raise ValueError(
+                f"the moments of {name} are those of raveled states: mean ({n},) and covariance ({n}, {n}) "
+                f"for states of shape {dynamics.state_shape}; got {known.mean.shape} and "
+                f"{known.covariance.shape}."
+            )
+        check_covariance(f"the covariance of {name}", known.covariance)
+        return known
     if n > _LARGEST:
         raise ValueError(f"{name} holds an n × n climatological covariance; n = {n} exceeds {_LARGEST}.")
     with at_once(dynamics):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
+from ..numbers import positive
 from .base import Operator, Structure
 
 __all__ = ["AreaAverage", "LineAverage", "WeightedSums"]
@@ -212,6 +213,7 @@ class AreaAverage(_Averages):
     ) -> AreaAverage:
         """Means over the grid points within `radius` grid spacings of each centre, with equal weights."""
         grid = _grid_of(shape, channel)
+        positive("radius of the discs", radius)
         points = _points("centres", centres, len(grid))
         squared = np.zeros((len(points), *(1 for _ in grid)))
         for axis, n in enumerate(grid):

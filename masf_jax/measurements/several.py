@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..coordinates import Coordinates
-from .base import Operator, Structure, output_shape
+from .base import Operator, Structure, output_shape, places
 from .measurement import Measurement
 from .noise import Noise
 
@@ -81,7 +81,7 @@ class Concatenate(Operator):
     def coordinates(self, state: Coordinates) -> Coordinates | None:
         positions = []
         for operator, shape in zip(self.operators, self.shapes, strict=True):
-            place = operator.coordinates(state)
+            place = places(operator, self.state_shape, state)
             if place is None:
                 return None
             positions.append(np.tile(place.positions, (math.prod(shape) // place.n_points, 1)))

@@ -37,6 +37,7 @@ from ..loops import ReverseMode
 from ..measurements.measurement import Measurement
 from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
+from ..numbers import whole
 from ..quality_control import GrossErrorCheck
 from ..scan import for_reverse_mode
 from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
@@ -170,8 +171,7 @@ def enks(
             "the ensemble smoother regresses past states on the forecast as it is: inflation of the forecast "
             "(prior, adaptive) has no place in it. Use multiplicative inflation or relaxation."
         )
-    if lag is not None and lag < 0:
-        raise ValueError(f"lag must be 0 or more cycles, or None for all; got {lag}.")
+    lag = None if lag is None else whole("lag (None: all cycles)", lag)
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)
     ensemble = real_array("ensemble", ensemble)
     dynamics = as_dynamics(dynamics, ensemble.shape[1:])

@@ -134,8 +134,8 @@ class FourDVar(eqx.Module):
             )
         name = "the background's std"
         self.std = None if std is None else number(name, std, "(0, inf]", everywhere=True)
-        self.columns = None if columns is None else jnp.asarray(columns, dtype=float)
-        self.tolerance = jnp.asarray(tolerance, dtype=float)
+        self.columns = None if columns is None else number("columns", columns, "(-inf, inf)")
+        self.tolerance = number("tolerance", tolerance, "[0, inf]")
         self.iterations, self.history, self.stages = iterations, history, stages
 
     def __call__(

@@ -26,6 +26,7 @@ from ..loops import ReverseMode
 from ..measurements.measurement import Measurement
 from ..measurements.rows import ObservationsLike, as_observations
 from ..metrics.cycle import DEFAULT_SCORES
+from ..numbers import whole
 from ..quality_control import GrossErrorCheck
 from ..scan import for_reverse_mode
 from .smoothing import Kept, Smoothing, check_quality_control, checked, in_place, result, run_arrays
@@ -177,8 +178,7 @@ def ienks(
             f"the iterative ensemble smoother takes the settings of an IEnKF; got {type(filter).__name__}. "
             "For EnKF and ETKF see enks."
         )
-    if lag is not None and lag < 1:
-        raise ValueError(f"lag must be 1 or more cycles, or None for all; got {lag}.")
+    lag = None if lag is None else whole("lag (None: all cycles)", lag, 1)
     if observations.n_cycles < 2:
         raise ValueError("a smoother needs measurements of 2 or more cycles; got 1.")
     lag = observations.n_cycles - 1 if lag is None else min(lag, observations.n_cycles - 1)

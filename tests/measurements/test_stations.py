@@ -7,9 +7,9 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from masf_jax.coordinates import Coordinates
-from masf_jax.dynamics import Function as Model
+from masf_jax.dynamics import Function as Model, Lorenz96
 from masf_jax.filters import LETKF
-from masf_jax.measurements import Function, Gaussian, LineAverage, Measurement, Stations
+from masf_jax.measurements import Function, Gaussian, LineAverage, Measurement, Stations, join
 
 NORTH, EAST = np.asarray([60.0, 50.0, 45.0]), np.asarray([0.0, 10.0, 25.0, 50.0])
 PLACES = [[47.5, 12.0], [60.0, 0.0], [45.0, 50.0], [58.0, 49.0], [50.0, 3.3]]
@@ -93,3 +93,11 @@ def test_a_local_filter_takes_them(x64):
 def test_what_is_no_station_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_function_joined_with_stations_has_its_places():
+    model, noise = Lorenz96(), Gaussian(1.0)
+    stations = Stations((40,), [1.5, 3.5], model.coordinates)
+    both = join([Measurement(lambda x: x[::20], noise), Measurement(stations, noise)], (40,))
+    found = both.operator.coordinates(model.coordinates)
+    np.testing.assert_allclose(found.positions.ravel(), [0, 20, 1.5, 3.5])

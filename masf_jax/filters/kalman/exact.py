@@ -226,7 +226,7 @@ class KalmanFilter(SquareRootFilter):
     def __init__(
         self, mean: ArrayLike | None = None, covariance: ArrayLike | None = None, inflation: ArrayLike = 1.0
     ):
-        self.mean = None if mean is None else jnp.asarray(mean, dtype=float)
+        self.mean = None if mean is None else number("the first mean", mean, "(-inf, inf)")
         if covariance is not None:
             check_covariance("the first covariance", covariance)
         self.covariance = None if covariance is None else jnp.asarray(covariance, dtype=float)
@@ -240,6 +240,7 @@ class KalmanFilter(SquareRootFilter):
 
     def init(self, key: PRNGKeyArray, ensemble: Float[Array, "N *state"]) -> GaussianState:
         mean, deviations = anomalies(ensemble)
+        self._check_first(mean.shape)
         n_members, n = ensemble.shape[0], mean.size
         factor = deviations.reshape(n_members, n).T / jnp.sqrt(jnp.asarray(n_members - 1, mean.dtype))
         if n_members < n:
@@ -252,18 +253,26 @@ class KalmanFilter(SquareRootFilter):
             factor = square_root(self.covariance).astype(mean.dtype)
         return gaussian_state(mean, factor)
 
+    def _check_first(self, shape: tuple[int, ...]) -> None:
+        n = math.prod(shape)
+        if self.mean is not None and self.mean.shape not in ((), shape):
+            raise ValueError(
+                f"the first mean must be one number or of the state's shape {shape}; got {self.mean.shape}."
+            )
+        if self.covariance is not None and self.covariance.shape != (n, n):
+            raise ValueError(
+                f"the first covariance must be {n} × {n} for states of shape {shape}; got "
+                f"{self.covariance.shape}."
+            )
+
     def init_alone(self, dynamics: Dynamics) -> GaussianState:
-        shape, n = dynamics.state_shape, math.prod(dynamics.state_shape)
+        shape = dynamics.state_shape
         if self.mean is None or self.covariance is None:
             raise ValueError(
                 "it needs the Gaussian at step 0: give KalmanFilter(mean=…, covariance=…), or the first "
                 "ensemble."
             )
-        if self.covariance.shape != (n, n):
-            raise ValueError(
-                f"the first covariance must be {n} × {n} for states of shape {shape}; got "
-                f"{self.covariance.shape}."
-            )
+        self._check_first(shape)
         mean = jnp.broadcast_to(self.mean, shape)
         return gaussian_state(mean, square_root(self.covariance).astype(mean.dtype))
 
