@@ -71,8 +71,10 @@ def whole(name: str, value: Any, least: int = 0) -> Any:
         found = operator.index(value)
     except TypeError:
         found = None
-    if found is None or isinstance(value, bool | np.bool_) or found < least:
+    if found is None or isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if found < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}.")
     return value if isinstance(value, jax.Array) else found
 
 

@@ -38,7 +38,7 @@ from masf_jax.measurements import (
     join,
 )
 from masf_jax.measurements.rows import as_observations
-from masf_jax.smoothers import ienks
+from masf_jax.smoothers import FourDVar, ienks
 from masf_jax.smoothers.sda_training import climatological_trajectories
 from masf_jax.training import fit, pretrain
 from masf_jax.twin import Twin
@@ -342,6 +342,12 @@ COUNTS = {
     "rollout": lambda n: dynamics.rollout(MODEL_OF_COUNTS, np.ones(40), jax.random.key(0), n),
     "climatology": lambda n: dynamics.climatology(MODEL_OF_COUNTS, jax.random.key(0), n),
     "size": dynamics.Lorenz96,
+    "members": lambda n: spun_up_ensemble(MODEL_OF_COUNTS, jax.random.key(0), n),
+    "states": lambda n: dynamics.climatological_states(MODEL_OF_COUNTS, jax.random.key(0), n),
+    "grid": dynamics.Kolmogorov,
+    "iterations": lambda n: filters.IEnKF(iterations=n),
+    "diffusion steps": lambda n: filters.EnFF(n_steps=n),
+    "search": lambda n: FourDVar(std=1.0, iterations=n),
     "inner steps": lambda n: dynamics.Kolmogorov(16, forcing_waves=2, n_inner=n),
     "interval": lambda n: masf_jax.simulate(jax.random.key(0), MODEL_OF_COUNTS, SENSOR_OF_COUNTS, 3, n),
 }
@@ -356,6 +362,21 @@ SENSOR_OF_COUNTS = measurements.Measurement(measurements.Identity(), measurement
 def test_counts_are_whole_numbers(what, count):
     with pytest.raises(ValueError, match=f"at least .*got {count}"):
         COUNTS[what](count)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda nan: dynamics.Lorenz63(rho=nan),
+        lambda nan: Lorenz96(forcing=nan),
+        lambda nan: dynamics.Kolmogorov(16, forcing_waves=2, forcing=nan),
+        lambda nan: dynamics.Kolmogorov(16, forcing_waves=2, drag=nan),
+        lambda nan: dynamics.Kolmogorov(16, forcing_waves=2, hyperviscosity=nan),
+    ],
+)
+def test_numbers_of_models_are_numbers(make):
+    with pytest.raises(ValueError, match=r"got.* nan"):
+        make(float("nan"))
 
 
 E = np.random.default_rng(0).normal(size=(9, 2))

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from ..numbers import whole
+
 __all__ = ["TIME_GRIDS", "TimeGrid", "cosine_schedule", "time_grid"]
 
 TimeGrid = Literal["uniform", "quadratic", "log_snr"]
@@ -35,8 +37,7 @@ def time_grid(n_steps: int, kind: TimeGrid = "uniform", first: float = 1.0) -> F
     Raises:
         ValueError: n_steps below 1, an unknown kind, or `first` outside (0, 1].
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1; got {n_steps}.")
+    whole("n_steps", n_steps, 1)
     if kind not in TIME_GRIDS:
         raise ValueError(f"the time grid must be one of {', '.join(TIME_GRIDS)}; got {kind!r}.")
     if not 0 < first <= 1:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from numpy.typing import ArrayLike
 
 from ..coordinates import Coordinates
-from ..numbers import positive, whole
+from ..numbers import number, positive, whole
 from . import integrate, spectral
 from .base import Dynamics, members_in_cache
 from .kolmogorov_setup import (
@@ -115,13 +115,16 @@ class Kolmogorov(Dynamics):
         initial_speed: float = 3.0,
         initial_waves: float = 4.0,
     ):
-        shape = (int(shape), int(shape)) if isinstance(shape, int | np.integer) else shape
+        sides: Any = (shape, shape) if np.ndim(shape) == 0 else shape
+        shape = tuple(whole("the number of points", n) for n in sides)
         if len(shape) != 2 or min(shape) < 8:
             raise ValueError(f"shape must be (ny, nx), at least 8 points each way; got {shape}.")
         if stepper not in SCHEMES or dealias not in FILTERS:
             known = f"{', '.join(SCHEMES)}; {', '.join(FILTERS)}"
             raise ValueError(f"stepper and dealias must be among {known}; got {stepper!r}, {dealias!r}.")
-        if not min(drag, hyperviscosity, random_forcing) >= 0 or drag != drag or hyperviscosity_order < 1:
+        number("forcing", forcing, "(-inf, inf)", must="be a finite number")
+        rates = drag, hyperviscosity, random_forcing
+        if not all(rate >= 0 for rate in rates) or hyperviscosity_order < 1:
             raise ValueError(
                 "drag, hyperviscosity and random_forcing must not be negative and hyperviscosity_order be at "
                 f"least 1; got {drag}, {hyperviscosity}, {random_forcing}, {hyperviscosity_order}."

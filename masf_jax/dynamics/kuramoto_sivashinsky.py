@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from ..coordinates import Coordinates
-from ..numbers import positive
+from ..numbers import positive, whole
 from .base import Dynamics, members_in_cache
 from .integrate import ETDRK4Coefficients, etdrk4_coefficients, etdrk4_step
 
@@ -44,7 +44,7 @@ class KuramotoSivashinsky(Dynamics):
     state_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, n: int = 128, length: float = 32 * np.pi, dt: float = 0.5, dealias: bool = False):
-        if n < 8 or n % 2:
+        if whole("n", n) < 8 or n % 2:
             raise ValueError(f"n must be an even number of at least 8 grid points; got {n}.")
         self.state_shape, self.length = (int(n),), positive("length", length)
         self.dt = positive("dt", dt)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
-from ..numbers import positive
+from ..numbers import number, positive
 from .base import Dynamics
 from .integrate import rk4_step
 
@@ -27,7 +27,10 @@ class Lorenz63(Dynamics):
     state_shape: tuple[int, ...] = eqx.field(static=True, default=(3,), init=False)
 
     def __init__(self, sigma: float = 10.0, rho: float = 28.0, beta: float = 8.0 / 3.0, dt: float = 0.01):
-        self.sigma, self.rho, self.beta = (jnp.asarray(p, dtype=float) for p in (sigma, rho, beta))
+        self.sigma, self.rho, self.beta = (
+            number(name, p, "(-inf, inf)", must="be a finite number")
+            for name, p in (("sigma", sigma), ("rho", rho), ("beta", beta))
+        )
         self.dt = positive("dt", dt)
 
     def tendency(self, x: Float[Array, 3], time: Scalar | float) -> Float[Array, 3]:

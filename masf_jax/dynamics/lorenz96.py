@@ -31,7 +31,7 @@ class Lorenz96(Dynamics):
         if n < 4:
             raise ValueError(f"n must be at least 4 (neighbours i-2 to i+1 must differ); got {n}.")
         self.state_shape = (whole("n", n),)
-        self.forcing = number("forcing", forcing)
+        self.forcing = number("forcing", forcing, "(-inf, inf)", must="be a finite number")
         if self.forcing.shape != ():
             raise ValueError(f"forcing must be one number; got shape {self.forcing.shape}.")
         self.dt = positive("dt", dt)

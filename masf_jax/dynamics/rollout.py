@@ -111,6 +111,7 @@ def spun_up_ensemble(
 ) -> Float[Array, "n *state"]:
     """`n` independent draws of the model's climatology."""
     check_key(key)
+    n = whole("n", n)
     return layout.map(lambda i: dynamics.sample_climatology(jax.random.fold_in(key, i)), member_numbers(n))
 
 
@@ -126,8 +127,7 @@ def climatological_states(
         ValueError: n below 1 or held_back below 0.
     """
     check_key(key)
-    if n < 1 or held_back < 0:
-        raise ValueError(f"n must be at least 1 and held_back at least 0; got {n}, {held_back}.")
+    n, held_back = whole("n", n, 1), whole("held_back", held_back)
     every = max(1, dynamics.spin_up_steps // 10) if every is None else every
     spare = -(-min(_CHAINS, n + held_back) * held_back // (n + held_back))
     chains = max(1, min(_CHAINS, n + held_back) - spare)

@@ -18,6 +18,7 @@ from ..filters.kalman.exact import KalmanFilter
 from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Observations
 from ..measurements.noise import Gaussian
+from ..numbers import whole
 from ..smoothers.rts import rts
 from .engine import Engine, Estimate
 from .fixed import Fixed, Given, parted
@@ -75,8 +76,7 @@ class EM(Engine):
     laplace: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}.")
+        whole("steps", self.steps, 1)
 
     def __call__(
         self,

@@ -18,7 +18,7 @@ from ..filters.base import Filter
 from ..filters.likelihood import Likelihood
 from ..measurements.measurement import Measurement, Observations
 from ..measurements.rows import ObservationsLike
-from ..numbers import within
+from ..numbers import whole, within
 from .engine import Engine, Estimate
 from .fixed import Fixed, Given, parted
 from .unknown import Problem, Unknowns
@@ -92,8 +92,7 @@ class Gradient(Engine):
     laplace: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}.")
+        whole("steps", self.steps, 1)
 
     def __call__(
         self,

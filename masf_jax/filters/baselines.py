@@ -15,7 +15,7 @@ from ..dynamics.base import Dynamics
 from ..dynamics.layout import ALL_AT_ONCE, MemberLayout
 from ..dynamics.rollout import SAMPLED, Climatology as ClimateMoments, at_once, climatology
 from ..measurements.measurement import Measurement
-from ..numbers import check_covariance, within
+from ..numbers import check_covariance, whole, within
 from .base import EnsembleState, Filter, GaussianState, Info, State
 from .kalman.exact import SquareRootFilter, factor_of, gaussian_analysis, square_root
 
@@ -160,8 +160,7 @@ class ThreeDVar(SquareRootFilter):
     seed: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
+        whole("iterations", self.iterations, 1)
 
     def prepare(self, dynamics: Dynamics, measurement: Measurement) -> ThreeDVar:
         moments = _moments("3D-Var", self.moments, dynamics, self.seed)

@@ -139,10 +139,8 @@ def _products(step: Any, given: list[_Traced]) -> np.ndarray | None:
         params = {**step.params, "preferred_element_type": np.dtype("float32")}
         return np.asarray(step.primitive.bind(*(jnp.asarray(part, jnp.float32) for part in parts), **params))
 
-    count, high, low = total(sources != NONE), total(sources // 1024), total(sources % 1024)
-    # of the one that there is; NONE = 1024 · (-1) + 1023 must not count
-    nothing = total(sources == NONE)
-    found = (1024 * (high + nothing) + low - 1023 * nothing).astype(int)
-    found = np.where(count == 0, NONE, np.where(count == 1, found, SEVERAL))
+    count, numbers = total(sources != NONE), np.maximum(sources, 0)
+    only = 1024 * total(numbers // 1024).astype(int) + total(numbers % 1024).astype(int)  # where count is 1
+    found = np.where(count == 0, NONE, np.where(count == 1, only, SEVERAL))
     found = np.where((total(sources == UNKNOWN) > 0) & (found != SEVERAL), UNKNOWN, found)
     return np.where(total(sources == SEVERAL) > 0, SEVERAL, found)

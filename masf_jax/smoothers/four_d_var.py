@@ -25,7 +25,7 @@ from ..filters.faults import ROUNDING_LIMIT
 from ..loops import kept_seldom
 from ..measurements.measurement import Measurement, Observations
 from ..measurements.rows import ObservationsLike, as_observations
-from ..numbers import number
+from ..numbers import number, whole
 from ..results.given import Given
 from .trajectories import Trajectory, given_of
 
@@ -127,7 +127,8 @@ class FourDVar(eqx.Module):
     ):
         if (std is None) == (columns is None):
             raise ValueError("4D-Var needs the background's covariance once: give either std or columns.")
-        if min(iterations, history, stages) < 1:
+        counts = {"iterations": iterations, "history": history, "stages": stages}
+        if min(whole(name, count) for name, count in counts.items()) < 1:
             raise ValueError(
                 f"iterations, history and stages must be at least 1; got iterations={iterations}, "
                 f"history={history}, stages={stages}."

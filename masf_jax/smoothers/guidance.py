@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..loops import counted
 from ..measurements.base import Operator
 from ..measurements.measurement import Measurement
-from ..numbers import within
+from ..numbers import whole, within
 
 __all__ = ["MMPS", "Guidance", "InflatedNoise", "Measured"]
 
@@ -146,8 +146,7 @@ class MMPS(Guidance):
     iterations: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
+        whole("iterations", self.iterations, 1)
 
     def __call__(
         self, denoise: Denoise, x: Float[Array, "L *state"], angle: Float[Array, ""], measured: Measured

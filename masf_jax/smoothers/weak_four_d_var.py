@@ -21,7 +21,7 @@ from ..ensemble.double import round_off
 from ..filters.kalman.exact import square_root
 from ..measurements.measurement import Measurement
 from ..measurements.rows import ObservationsLike, as_observations
-from ..numbers import check_covariance
+from ..numbers import check_covariance, whole
 from ..results.given import Given
 from .four_d_var import Found, FourDVar, minimised, norm, round_off_of, told, trajectory, whitened_misfits
 from .trajectories import Trajectory, given_of
@@ -102,8 +102,7 @@ class WeakFourDVar(FourDVar):
         stages: int = 1,
     ):
         super().__init__(std, columns, iterations, tolerance, stages=stages)
-        if inner < 1:
-            raise ValueError(f"inner must be at least 1; got {inner}.")
+        whole("inner", inner, 1)
         self.q = None if q is None else jnp.asarray(q, dtype=float)
         self.inner = inner
 

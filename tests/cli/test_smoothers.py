@@ -60,7 +60,7 @@ def test_a_configuration_from_before_smoothers_is_read(tmp_path):
         (["smoother=enks", "filter=kalman"], "EnSRF or LETKF; got KalmanFilter"),
         (
             ["smoother=enks", "smoother.lag=-1"],
-            "lag (None: all cycles) must be a whole number of at least 0; got -1",
+            "lag (None: all cycles) must be at least 0; got -1",
         ),
         (["smoother=ienks"], "takes the settings of an IEnKF; got ETKF"),
         (["smoother=rts"], "goes back over a KalmanFilter; got ETKF"),

@@ -349,7 +349,7 @@ def test_hyperviscosity_damps_at_its_rate():
         ({"stepper": "euler"}, "stepper and dealias"),
         ({"forcing_waves": 22}, "1 to 21"),
         ({"forcing_waves": 0}, "1 to 21"),
-        ({"n_inner": 0}, "n_inner must be a whole number of at least 1"),
+        ({"n_inner": 0}, "n_inner must be at least 1"),
         ({"cfl": 0.0}, "cfl must be a positive"),
         ({"random_forcing": 1.0, "random_waves": 80.0}, "random_waves"),
     ],

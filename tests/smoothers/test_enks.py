@@ -95,7 +95,7 @@ def test_what_it_cannot_do_it_says(key):
         enks(key, ParticleFilter(), *problem)
     with pytest.raises(ValueError, match="inflation of the forecast"):
         enks(key, ETKF(Inflation(prior=1.1)), *problem)
-    with pytest.raises(ValueError, match=r"lag .None: all cycles. must be a whole number of at least 0"):
+    with pytest.raises(ValueError, match=r"lag .None: all cycles. must be at least 0"):
         enks(key, ETKF(), *problem, lag=-1)
     with pytest.raises(ValueError, match="ensemble must have shape"):
         enks(key, ETKF(), *problem[:3], jnp.ones((4, 2)))

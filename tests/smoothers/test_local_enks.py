@@ -139,5 +139,5 @@ def test_what_it_cannot_do_it_says(key):
         ienks(key, IEnKF(radius=2.0), Linear(A), *given, lag=1)
     with pytest.raises(ValueError, match="inflation of the forecast"):
         enks(key, LETKF(None, Inflation(prior=1.1)), Linear(A), *given)
-    with pytest.raises(ValueError, match=r"lag .None: all cycles. must be a whole number of at least 0"):
+    with pytest.raises(ValueError, match=r"lag .None: all cycles. must be at least 0"):
         enks(key, EnSRF(), Linear(A), *given, lag=-2)

@@ -27,7 +27,7 @@ from ...ensemble.transforms import (
     modes,
 )
 from ...measurements.measurement import Measurement
-from ...numbers import within
+from ...numbers import whole, within
 from .. import rounding
 from ..base import EnsembleState, InflatedFilter, Info, whitened_innovations
 from .letkf import LETKF
@@ -97,8 +97,7 @@ class IEnKF(InflatedFilter):
 
     def __check_init__(self) -> None:
         super().__check_init__()
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1; got {self.iterations}.")
+        whole("iterations", self.iterations, 1)
         if self.inflation.changes_forecast:
             raise ValueError(
                 "the iterative filter forecasts again in every iteration: inflation of the forecast (prior, "

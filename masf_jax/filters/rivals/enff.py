@@ -16,7 +16,7 @@ from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies
 from ...loops import counted
-from ...numbers import within
+from ...numbers import whole, within
 from ..base import EnsembleState, Info
 from .sampled import Likelihood, SampledFilter
 
@@ -95,8 +95,7 @@ class EnFF(SampledFilter):
     def __check_init__(self) -> None:
         if self.path not in get_args(Path):
             raise ValueError(f"path must be one of {', '.join(get_args(Path))}; got {self.path!r}.")
-        if self.n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
+        whole("n_steps", self.n_steps, 1)
 
     def first_memory(self, ensemble: Float[Array, "N *state"]) -> Any:
         return ensemble if self.path == "f2p" else None

@@ -16,7 +16,7 @@ from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import anomalies, member_variance
-from ...numbers import within
+from ...numbers import whole, within
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 
@@ -53,8 +53,7 @@ class EnSFSampler(eqx.Module):
     )
 
     def __check_init__(self) -> None:
-        if self.n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
+        whole("n_steps", self.n_steps, 1)
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, or None for all; got {self.batch_size}.")
         if self.start not in get_args(Start):

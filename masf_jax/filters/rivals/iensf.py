@@ -18,7 +18,7 @@ from ...dynamics.layout import Placement
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...ensemble.statistics import member_mean, member_variance
-from ...numbers import within
+from ...numbers import whole, within
 from ..base import Info
 from .sampled import Likelihood, SampledFilter
 
@@ -72,8 +72,7 @@ class IEnSF(SampledFilter):
         if self.prior not in get_args(Prior):
             raise ValueError(f"prior must be one of {', '.join(get_args(Prior))}; got {self.prior!r}.")
         for name, value in (("n_steps", self.n_steps), ("iterations", self.iterations)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}.")
+            whole(name, value, 1)
 
     def draw(
         self, key: PRNGKeyArray, members: Float[Array, "N *x"], likelihood: Likelihood, memory: Any

@@ -13,7 +13,7 @@ from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...loops import counted
-from ...numbers import within
+from ...numbers import whole, within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["ExplodingSampler", "ScoreFilter"]
@@ -37,8 +37,7 @@ class ExplodingSampler(eqx.Module):
     cap: Float[Array, ""] = eqx.field(converter=within("cap of the guidance", "(0, inf]"), default=100.0)
 
     def __check_init__(self) -> None:
-        if self.n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
+        whole("n_steps", self.n_steps, 1)
 
     def std(self, t: Scalar) -> Scalar:
         """s_t."""

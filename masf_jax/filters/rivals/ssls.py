@@ -13,7 +13,7 @@ from ...denoisers.base import Denoiser
 from ...ensemble.inflation import Inflation
 from ...ensemble.normalization import Normalization
 from ...loops import counted
-from ...numbers import within
+from ...numbers import whole, within
 from .score_network import LearnedFilter, ScoreNetwork, smoothed_score
 
 __all__ = ["SSLS", "LangevinSampler"]
@@ -37,8 +37,7 @@ class LangevinSampler(eqx.Module):
     n_steps: int = eqx.field(static=True, default=200)
 
     def __check_init__(self) -> None:
-        if self.n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1; got {self.n_steps}.")
+        whole("n_steps", self.n_steps, 1)
 
     def angles(self, key: PRNGKeyArray) -> Float[Array, ""]:
         """The noise level σ as an angle, the same for all keys."""
