@@ -81,6 +81,8 @@ def require(data: xr.Dataset, figure: str, *names: str) -> None:
         hint = (
             f'have it computed: assimilate(scores=(…, "{score}")), or scores=[…,{score}] on the command line'
         )
+        if score == "rank_histogram":
+            hint += "; weighted particles and a mean without members have no ranks"
     raise MissingError(f"the figure {figure} needs {', '.join(lacking)}, which this result lacks: {hint}.")
 
 
