@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ BUFFER = 2**26
 _LARGE = 2**22
 """Bytes of results after whose writing freed memory is given back."""
 _STAGES = ("forecast", "analysis")
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 Stored = Any
 """An array on disk (zarr): slices and `np.asarray` read it."""
 
@@ -65,7 +67,8 @@ class Record:
 
     def _check(self) -> int:
         if self.path.exists() and not (self.resume and self._own()):
-            what = "is no record of a run" if not self._own() else "has a run: resume=True goes on with it"
+            lost = "is no record of a run, or a damaged one"
+            what = lost if not self._own() else "has a run: resume=True goes on with it"
             raise FileExistsError(f"{self.path} {what}; give another place, or remove it.")
         return 0
 
@@ -89,24 +92,23 @@ class Record:
         return RunState.load(self.path / _STATE, start) if self.cycles else start
 
     def _opened(self, start: RunState) -> int:
-        """How many cycles are on disk, cut down to those that count."""
+        """How many cycles are on disk, cut down to those that count, all of which can be read."""
         if not (self.path / _STATE).exists():
             if self.path.exists():  # begun, and ended before its first cycles were complete
                 shutil.rmtree(self.path)
             return 0
         done = int(RunState.load(self.path / _STATE, start).cycle) - self._first
-        group = self._group("r+")
-        if group.attrs[_MARK] != self._about:
-            raise CheckpointError(
-                f"{self.path} is of another run (filter, model, measurement, observations, members, key, or "
-                "what is saved): give that run's, or another place."
-            )
-        self._paths = {name: tuple(path) for name, path in group.attrs["paths"].items()}
-        self._arrays = {name: group[name] for name in self._paths}
+        with _damage_told(self.path), _all_written():
+            group = self._group("r+")
+            if group.attrs[_MARK] != self._about:
+                raise CheckpointError(
+                    f"{self.path} is of another run (filter, model, measurement, observations, members, key, "
+                    "or what is saved): give that run's, or another place."
+                )
+            self._paths = {name: tuple(path) for name, path in group.attrs["paths"].items()}
+            self._arrays = {name: group[name] for name in self._paths}
         for name, array in self._arrays.items():
-            if array.shape[0] < done:
-                raise CheckpointError(f"{self.path}/{name} has fewer cycles than the run: it was damaged.")
-            array.resize((done, *array.shape[1:]))
+            _cut(array, done, self.path / name)
         return done
 
     def append(self, results: dict[str, Any], state: RunState) -> None:
@@ -140,9 +142,10 @@ class Record:
             group = self._group("a")
             group.attrs.update({_MARK: self._about, "paths": self._paths})
             group.require_group("state")
-            self._arrays = {
-                name: _empty(group, name, pieces[0]["/".join(path)]) for name, path in self._paths.items()
-            }
+            with _all_written():
+                self._arrays = {
+                    name: _empty(group, name, pieces[0]["/".join(path)]) for name, path in self._paths.items()
+                }
         for name, path in self._paths.items():
             values = np.concatenate([piece["/".join(path)] for piece in pieces])
             array = self._arrays[name]
@@ -177,12 +180,48 @@ class Record:
         if not self.path.is_dir():
             return False
         names = {each.name for each in self.path.iterdir()}
-        return not names or ("zarr.json" in names and _MARK in self._group("r").attrs)
+        try:
+            return not names or ("zarr.json" in names and _MARK in self._group("r").attrs)
+        except _UNREADABLE:
+            return False
 
     def _group(self, mode: Any) -> Any:
         import zarr
 
         return zarr.open_group(self.path, mode=mode, zarr_format=3)
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """What zarr and its codecs raise of files that are not as they were written, as a `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {error}): remove the run, or give another place."
+        ) from error
+
+
+def _all_written() -> contextlib.AbstractContextManager[Any]:
+    """Of arrays made or opened inside each chunk has a file, also one of zeros: a lost one is missed."""
+    import zarr
+
+    return zarr.config.set({"array.write_empty_chunks": True})
+
+
+def _cut(array: Any, done: int, path: Path) -> None:
+    """Cuts an array down to its first cycles, which are read: a run would meet a damaged one at its end."""
+    if array.shape[0] < done:
+        raise CheckpointError(f"{path} has fewer cycles than the run: it was damaged.")
+    with _damage_told(path):
+        array.resize((done, *array.shape[1:]))
+        lost = array.nchunks - array.nchunks_initialized
+        if lost:
+            raise CheckpointError(f"{path} is damaged: {lost} of its {array.nchunks} chunks are missing.")
+        for first in range(0, done, array.chunks[0]):
+            array[first : first + array.chunks[0]]
 
 
 def _give_back() -> None:
@@ -197,8 +236,9 @@ def _empty(group: Any, name: str, values: np.ndarray) -> Any:
     shape = values.shape[1:]
     dims = ("cycle", *(f"{name}_{i}" for i in range(1, len(shape) + 1)))
     chunks = tuple(max(length, 1) for length in values.shape)
+    lost = np.nan if np.issubdtype(values.dtype, np.floating) else None  # what a chunk without a file reads as
     return group.create_array(
-        name, shape=(0, *shape), chunks=chunks, dtype=values.dtype, dimension_names=dims
+        name, shape=(0, *shape), chunks=chunks, dtype=values.dtype, dimension_names=dims, fill_value=lost
     )
 
 

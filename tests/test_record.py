@@ -1,6 +1,7 @@
 """Results on disk are those in memory, however the run was cut; what is on disk is of one run."""
 
 import shutil
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -108,6 +109,35 @@ def test_what_is_there_is_not_mixed_with_something_else(given, tmp_path):
         run(given.observations, save_to=foreign, resume=True)
     shutil.rmtree(path / "state")
     assert len(run(given.observations, save_to=path, resume=True).faults) == 23
+
+
+def _shorten(path):
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("analysis_mean/c/1/0", _shorten, "analysis_mean is damaged"),
+        ("faults/c/2", Path.unlink, "faults is damaged: 1 of its 6 chunks are missing"),  # all zeros
+        ("faults/zarr.json", _shorten, "is damaged"),
+        ("zarr.json", _shorten, "no record of a run, or a damaged one"),
+    ],
+)
+def test_damage_is_found_before_a_run_goes_on(given, tmp_path, file, damage, message):
+    path = tmp_path / "run"
+    run(given.observations, chunk=4, save_to=Record(path, seconds=0.0))
+    damage(path / file)
+    with pytest.raises((CheckpointError, FileExistsError), match=message):
+        run(given.observations, chunk=4, save_to=path, resume=True)
+
+
+def test_a_chunk_without_a_file_reads_as_nan(given, tmp_path):
+    run(given.observations, chunk=4, save_to=Record(tmp_path / "run", seconds=0.0))
+    (tmp_path / "run/analysis_mean/c/1/0").unlink()
+    with xr.open_zarr(tmp_path / "run", consolidated=False) as data:
+        lost = np.isnan(data["analysis_mean"].values).any(1)
+    np.testing.assert_array_equal(lost, (np.arange(23) >= 4) & (np.arange(23) < 8))
 
 
 def test_a_simulation_begins_at_step_0(given):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,31 @@ def test_a_kill_while_results_are_put_in_place(whole, tmp_path, monkeypatch, pla
     assert main(again) == 0
     assert results(tmp_path).identical(results(whole))
     assert not list(tmp_path.glob("partial*"))
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "analysis_mean/zarr.json"])
+def test_a_damaged_partial_run_is_said_and_can_be_begun_anew(whole, tmp_path, monkeypatch, capsys, file):
+    again = ["run", *SMALL, f"output_dir={tmp_path}"]
+    with monkeypatch.context() as inside:
+        end_after(inside, 2, killed)
+        with pytest.raises(Killed):
+            main(again)
+    (tmp_path / "partial.zarr" / file).write_text("{")
+    assert main(again) == 2
+    assert "resume=never begins the run anew" in capsys.readouterr().err
+    assert main([*again, "resume=never"]) == 0
+    assert results(tmp_path).identical(results(whole))
+
+
+def test_a_damaged_result_is_not_taken_for_a_finished_run(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    again = ["run", *SMALL, f"output_dir={tmp_path}"]
+    result = tmp_path / "result.nc"
+    result.write_bytes(result.read_bytes()[:5000])
+    assert main(again) == 2
+    assert "overwrite=true makes the run anew" in capsys.readouterr().err
+    assert main([*again, "overwrite=true"]) == 0
+    assert results(tmp_path).identical(results(whole))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "result.nc"])

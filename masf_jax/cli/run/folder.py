@@ -141,7 +141,10 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
     """
     path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
     first_tells(lambda: _begun(folder, settings))
-    record = Stoppable(path, short_runs=settings.result == "zarr")
+    try:
+        record = Stoppable(path, short_runs=settings.result == "zarr")
+    except FileExistsError as error:
+        raise InputError(f"{error} (resume=never begins the run anew.)") from error
     try:
         with record.listening():
             yield record

@@ -21,6 +21,7 @@ from ...metrics.remarks import remarks
 from ...processes import ProcessLostError, alone, first_tells
 from ...quality_control import GrossErrorCheck
 from ...results.cycles import Cycles
+from ...training.files import CheckpointError
 from ..config.builders.smoothers import Smoothed
 from ..config.own_files import label
 from ..config.settings import Settings
@@ -134,8 +135,14 @@ def _told(problem: Problem, result: Assimilation, burn_in: int) -> list[str]:
 def _earlier(folder: Path, settings: Settings) -> Outcome:
     """What a finished run of the same configuration left; figures that it did not come to are drawn."""
     from .figures import file_names
+    from .finished import read_result
 
     metrics = read_metrics(folder / "metrics.json")
+    try:
+        with read_result(folder):
+            pass
+    except InputError as error:
+        raise InputError(f"{error} overwrite=true makes the run anew.") from error
     figures = [folder / name for name in file_names() if (folder / name).exists()]
     if settings.figures and not figures:
         figures = _draw(folder, settings)
@@ -205,6 +212,8 @@ def _compute(
             )
         except FaultError as error:
             result = error.result
+        except CheckpointError:  # of the record, whose `partial_record` says what to do
+            raise
         except (ValueError, NotImplementedError) as error:  # the latter: no climatology to draw from
             raise InputError(str(error)) from error
     return problem, seconds, result, found
