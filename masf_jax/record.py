@@ -236,7 +236,8 @@ def _empty(group: Any, name: str, values: np.ndarray) -> Any:
     shape = values.shape[1:]
     dims = ("cycle", *(f"{name}_{i}" for i in range(1, len(shape) + 1)))
     chunks = tuple(max(length, 1) for length in values.shape)
-    lost = np.nan if np.issubdtype(values.dtype, np.floating) else None  # what a chunk without a file reads as
+    # what a chunk without a file reads as
+    lost = np.nan if np.issubdtype(values.dtype, np.floating) else None
     return group.create_array(
         name, shape=(0, *shape), chunks=chunks, dtype=values.dtype, dimension_names=dims, fill_value=lost
     )

@@ -13,6 +13,7 @@ from .convolution import CircularConv
 from .embedding import TimeEmbedding
 from .members import member_moves, seen_of_members
 from .norm import GroupNorm
+from .resampling import even, resampled
 
 __all__ = ["UNet"]
 
@@ -60,14 +61,16 @@ class UNet(nn.Module):
     """Residual blocks at ever coarser resolution and back, with skips; circular in every direction.
 
     One class for rings, x of shape (*batch, n, C), and for periodic grids, (*batch, ny, nx, C): channels come
-    last. Shifting x by a multiple of 2^(levels-1) cells shifts the result. `net.init(key, x, t)` makes
-    parameters, `net.apply(params, x, t)` evaluates; t has the batch axes of x. With `member_width` it also
-    sees a set of members, and has a third result, for each of them (`members.py`).
+    last. Shifting x by a multiple of 2^(levels-1) cells shifts the result, where sizes are multiples of it
+    too; an odd size, at any level, is interpolated to the next even one before it is halved, and back
+    (`resampled`). `net.init(key, x, t)` makes parameters, `net.apply(params, x, t)` evaluates; t has the
+    batch axes of x. With `member_width` it also sees a set of members, and has a third result, for each of
+    them (`members.py`).
 
     Attributes:
         out_channels: Channels of the result.
         channels: Channels at full resolution, before the multipliers.
-        multipliers: Channels of each level over `channels`; level l has sizes divided by 2^l.
+        multipliers: Channels of each level over `channels`; level l has sizes divided by 2^l, rounded up.
         blocks: Residual blocks a level on the way down; one more on the way up.
         attention: Levels with self-attention after each block (0 is full resolution); the coarsest level
             always has one in the middle if this is not empty.
@@ -141,13 +144,14 @@ class UNet(nn.Module):
             each, of_all = seen_of_members(members.astype(dtype), self.member_width, self.space, kinds)
             x = jnp.concatenate([x, of_all], -1)
         h = CircularConv(self.channels, self.space, **kinds)(x)
-        skips = [h]
+        skips, sizes = [h], []
         for level in range(last + 1):
             for _ in range(self.blocks):
                 h = block(h, level)
                 skips.append(h)
             if level < last:
-                h = CircularConv(h.shape[-1], self.space, stride=2, **kinds)(h)
+                sizes.append(h.shape[-1 - self.space : -1])
+                h = CircularConv(h.shape[-1], self.space, stride=2, **kinds)(even(h, self.space))
                 skips.append(h)
 
         middle = self.channels * self.multipliers[last]
@@ -160,7 +164,7 @@ class UNet(nn.Module):
             for _ in range(self.blocks + 1):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), level)
             if level > 0:
-                h = CircularConv(h.shape[-1], self.space, upsample=True, **kinds)(h)
+                h = resampled(CircularConv(h.shape[-1], self.space, upsample=True, **kinds)(h), sizes.pop())
 
         h = GroupNorm(self.space, activate=True, **kinds)(h)
         zero = {**kinds, "kernel_init": nn.initializers.zeros}
@@ -177,7 +181,7 @@ class UNet(nn.Module):
         return results[0] if len(results) == 1 else tuple(results)
 
     def _check(self, x: Array) -> None:
-        """Refuses sizes the levels cannot halve, with a message that says which."""
+        """Refuses what the levels cannot take, with a message that says which."""
         if self.space not in (1, 2):
             raise ValueError(f"a U-Net works in 1 or 2 spatial dimensions, got space={self.space}")
         if x.ndim < self.space + 1:
@@ -187,11 +191,6 @@ class UNet(nn.Module):
             )
         factor = 2 ** (len(self.multipliers) - 1)
         sizes = x.shape[-1 - self.space : -1]
-        if any(size % factor for size in sizes):
-            raise ValueError(
-                f"{len(self.multipliers)} levels halve the grid {len(self.multipliers) - 1} times, so its "
-                f"sizes must be multiples of {factor}, got {sizes}; use fewer multipliers or another grid"
-            )
         levels = range(len(self.multipliers))
         if any(level not in levels for level in self.attention):
             raise ValueError(f"attention names levels {self.attention}, but there are only {list(levels)}")
@@ -200,7 +199,7 @@ class UNet(nn.Module):
             raise ValueError(
                 f"heads={self.heads} must divide the channels where attention is, {sorted(used)}"
             )
-        if any(size < 2 * factor for size in sizes):
+        if any(size <= factor for size in sizes):
             raise ValueError(
                 f"{len(self.multipliers)} levels halve the grid {len(self.multipliers) - 1} times and need 2 "
                 f"cells at least at the last, but the sizes are {sizes}; use fewer multipliers or, where one "

@@ -20,6 +20,7 @@ from masf_jax.cli.run import pretrained
 from masf_jax.cli.run.away import differences
 from masf_jax.cli.run.pretrained import climate_and_coarsening
 from masf_jax.cli.run.problem import build_filter, build_models
+from masf_jax.coordinates import Coordinates
 from masf_jax.dynamics import Function
 from masf_jax.ensemble.normalization import Moments
 from masf_jax.filters import EnSRF, Gate
@@ -301,7 +302,7 @@ def test_a_state_that_no_network_fits_is_refused():
     with pytest.raises(InputError, match=r"none of the package fits states of shape \(4, 5, 6\)") as refused:
         build_filter(compose(["dynamics=lorenz96", "filter=masf_amortised"]), cube)
     assert "masf-jax train filter=masf_amortised" in str(refused.value)
-    ring = Function(lambda x, t: x, (12,), 1.0)
+    ring = Function(lambda x, t: x, (12,), 1.0, coordinates=Coordinates.grid((12,), (12.0,)))
     with pytest.raises(InputError, match="sees the climate of its model, and lorenz96 says no state"):
         build_filter(compose(["dynamics=lorenz96", "dynamics.forcing=9", "filter=masf_amortised"]), ring)
 
@@ -422,7 +423,7 @@ def test_what_cannot_be_trained_further(trained, tmp_path, capsys):
     assert main([*further, "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
     assert "from is given 2 times" in capsys.readouterr().err
     assert main([*further[:-1], "from=lorenz96_masks", f"output_dir={tmp_path / 'none'}"]) == 2
-    assert "sizes must be multiples of 2, got (3,)" in capsys.readouterr().err
+    assert "cannot run on states of shape (3,) (layout vector)" in capsys.readouterr().err
     unknown = "from=lorenz63_sakov2021", "filter.checkpoint=lorenz63_sakov2021"
     for command in ([*further[:-1], unknown[0]], ["run", *PROBLEM, "filter=masf_amortised", unknown[1]]):
         assert main([*command, f"output_dir={tmp_path / 'none'}"]) == 2

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from often import often
 
+from masf_jax import assimilate, simulate
 from masf_jax.amortised import (
     load_amortised,
     pretrained_file,
@@ -24,10 +25,11 @@ from masf_jax.amortised import (
 )
 from masf_jax.coordinates import Coordinates
 from masf_jax.denoisers.architecture import Architecture
-from masf_jax.dynamics import Function
+from masf_jax.dynamics import Function, Lorenz96
+from masf_jax.ensemble import Inflation
 from masf_jax.filters import ETKF, LETKF
 from masf_jax.masf import AmortisedMASF
-from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.measurements import Gaussian, Identity, Measurement, Subset
 from masf_jax.nn import MLP
 from masf_jax.training import CheckpointError, fingerprint, inspect, load
 
@@ -111,6 +113,42 @@ def test_nine_variables_at_each_place_of_a_ring():
     assert made.denoiser.features.shape[0] == 9
     with pytest.raises(CheckpointError, match=r"cannot run on states of shape \(9, 16\)"):
         load_amortised(rings, base, state_shape=(9, 16), climate=None, coordinates=grid)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("rings", (3,)), ("flows", (3,)), ("flows", (40,)), ("lorenz63_rounds", (40,))]
+)
+def test_a_few_variables_are_no_ring(name, shape):
+    with pytest.raises(CheckpointError, match=r"on states of shape \(\d+,\) \(layout (vector|ring)\)"):
+        load_amortised(pretrained_file(name), LETKF(3.0), state_shape=shape, climate=None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "ahead"), [(40, 0.96), (41, 0.96), (15, 1.0)])
+def test_a_ring_of_any_size_is_one(n, ahead):
+    """Half observed, as the network has seen, and on rings that cannot be halved as on one that can."""
+    model = Lorenz96(n=n)
+    sensor, key = Measurement(Subset(range(0, n, 2)), Gaussian(1.0)), jax.random.key(n)
+    start = model.initial_state(jax.random.key(5))
+    members = start[None] + jax.random.normal(key, (20, n))
+    truth, observations = simulate(jax.random.key(1), model, sensor, 300, 2, start)
+    base, scores = LETKF(5.0, Inflation(multiplicative=1.06), rotation=True), []
+    network = load_amortised(pretrained_file("rings_four"), base, dynamics=model)
+    for filter in (base, network):
+        run = assimilate(jax.random.key(2), filter, model, sensor, observations, members, truth=truth)
+        scores.append(float(run.analysis_scores["rmse"][50:].mean()))
+    assert scores[1] < ahead * scores[0]
+
+
+@pytest.mark.slow
+def test_a_field_of_any_size_is_one(key):
+    shape = (2, 30, 27)
+    model = Function(lambda x: 0.9 * x, shape, 0.1, climatology=lambda key: jax.random.normal(key, shape))
+    sensor = Measurement(Identity(), Gaussian(0.5))
+    filter = load_amortised(pretrained_file("flows"), ETKF(), dynamics=model).prepare(model, sensor)
+    ensemble, z = jax.random.normal(key, (6, *shape)), jax.random.normal(jax.random.key(3), shape)
+    state = filter.update(key, filter.init(key, ensemble), z, jnp.ones(shape, bool), sensor)[0]
+    assert np.isfinite(np.asarray(state.ensemble)).all()
 
 
 @pytest.mark.quick_cases("9-4")

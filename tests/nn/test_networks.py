@@ -1,6 +1,7 @@
 """Sizes, symmetry, precision and the refusals of the networks."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from masf_jax.nn.convolution import CircularConv, circular_convolution, upsample
 from masf_jax.nn.embedding import fourier_features, scale_and_shift
 from masf_jax.nn.norm import GroupNorm
 from masf_jax.nn.products import pad_circular
+from masf_jax.nn.resampling import even, resampled
 
 TINY = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2}
 
@@ -237,8 +239,8 @@ def test_fresh_network_is_zero():
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [
-        (UNet(1, space=1), (12, 1), r"multiples of 8, got \(12,\)"),
-        (UNet(1), (16, 20, 1), r"multiples of 8, got \(16, 20\)"),
+        (UNet(1, space=1), (8, 1), r"2 cells at least at the last, but the sizes are \(8,\)"),
+        (UNet(1), (16, 5, 1), r"2 cells at least at the last, but the sizes are \(16, 5\)"),
         (UNet(1, space=3), (8, 8, 8, 1), "space=3"),
         (UNet(1), (8, 1), r"channels last, got an array of shape \(8, 1\)"),
         (UNet(1, channels=9, attention=(0,), space=1), (8, 1), r"heads=4 must divide"),
@@ -248,6 +250,52 @@ def test_fresh_network_is_zero():
 def test_refusals(net, shape, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(shape), jnp.zeros(()))
+
+
+@pytest.mark.parametrize(("n", "size"), [(5, 6), (6, 5), (41, 42), (7, 12), (12, 7)])
+def test_resampling_is_exact_for_waves_that_both_grids_carry(n, size):
+    def wave(cells):
+        place = 2 * np.pi * np.arange(cells) / cells
+        return np.stack([1 + np.cos(2 * place) - 0.3 * np.sin(place), np.sin(2 * place + 1)], -1)
+
+    np.testing.assert_allclose(resampled(jnp.asarray(wave(n)), [size]), wave(size), atol=2e-6)
+    field = jnp.asarray(wave(n)[:, None] * wave(n)[None])
+    np.testing.assert_allclose(
+        resampled(field, [size, size]), wave(size)[:, None] * wave(size)[None], atol=1e-5
+    )
+
+
+def test_an_odd_size_comes_back_from_the_even_one():
+    x = noise((2, 7, 9, 3))
+    assert even(x, 2).shape == (2, 8, 10, 3)
+    np.testing.assert_allclose(resampled(even(x, 2), [7, 9]), x, atol=1e-6)
+    assert even(x, 1).shape == (2, 7, 10, 3)
+    half = even(x.astype(jnp.bfloat16), 2)
+    assert half.dtype == jnp.bfloat16
+
+
+@pytest.mark.quick_cases("shape0")
+@pytest.mark.parametrize("shape", [(61, 2), (62, 2), (29, 30, 2)])
+def test_a_unet_takes_any_size_and_a_finer_one_of_the_same_field_alike(shape):
+    """Odd at some level: what is smooth on the grid has the result of a grid that is halved exactly."""
+    space = len(shape) - 1
+    net, t = UNet(2, channels=8, multipliers=(1, 1, 2), blocks=1, space=space), jnp.asarray(0.3)
+    sizes = [4 * math.ceil(n / 4) for n in shape[:-1]]
+
+    def field(sizes):
+        places = np.meshgrid(*(2 * np.pi * np.arange(n) / n for n in sizes), indexing="ij")
+        return jnp.asarray(np.stack([np.cos(sum(places)), np.sin(places[0])], -1), jnp.float32)
+
+    x = field(shape[:-1])
+    params = random_params(net, x, t)
+    apply = jax.jit(net.apply)
+    odd, halved = apply(params, x, t), apply(params, field(sizes), t)
+    assert odd.shape == x.shape
+    flat = apply(params, jnp.ones_like(x), t)  # the same everywhere, as on any grid
+    np.testing.assert_allclose(flat, np.broadcast_to(flat[(0,) * space], flat.shape), atol=1e-4)
+    scale = float(jnp.sqrt(jnp.mean(halved**2)))
+    apart = resampled(odd, sizes) - halved
+    assert float(jnp.sqrt(jnp.mean(apart**2))) < 0.12 * scale
 
 
 @pytest.mark.parametrize("net", [MLP(3, dtype=jnp.bfloat16), UNet.paper(2, second_head=2)])

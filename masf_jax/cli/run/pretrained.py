@@ -303,12 +303,16 @@ def climate_and_coarsening(
     that one resampled, else None: to be drawn. `filter.coarsening` where it is given, 1 with several steps;
     of the same model on another domain or grid by the lengths of cells; of any other by states of its
     climate, which are drawn for it (`suited`) and then are the climate.
+
+    Raises:
+        CheckpointError: the network cannot take this model's states.
     """
-    from ...masf.amortised.files import suited
+    from ...masf.amortised.files import sees_one_by_one, suited
     from ...masf.amortised.resample import resampled
     from ...masf.amortised.scale import climate_states
     from ...training import inspect, load
 
+    sees_one_by_one(path, dynamics.state_shape, dynamics.coordinates)
     about = inspect(path)["fingerprint"]
     changed, one = model_changes(about, settings).keys(), not of_many_models(about)
     name, coarsening = settings.dynamics["name"], settings.filter["coarsening"]

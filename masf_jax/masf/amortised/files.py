@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 
 from ...coordinates import Coordinates
 from ...denoisers.architecture import Architecture
-from ...denoisers.network import NetworkDenoiser
 from ...dynamics.base import Dynamics
 from ...ensemble.normalization import Moments
 from ...ensemble.statistics import member_mean, member_variance
@@ -68,10 +67,15 @@ def fits(
     shape: tuple[int, ...],
     coordinates: Coordinates | None = None,
 ) -> bool:
-    """Whether a network trained on states of one shape can run on those of another, at `coordinates`."""
+    """Whether a network trained on states of one shape can run on those of another, at `coordinates`.
+
+    A few variables without coordinates are no ring.
+    """
     space = SPACE[layout]
-    if space == 0 or len(shape) < len(trained):
+    if shape == trained or space == 0 or len(shape) < len(trained):
         return shape == trained
+    if coordinates is None and Architecture().form(shape)[0] == "vector":
+        return False
     return shape[:-space] == trained[:-space] or _each_channel(layout, trained, shape, coordinates)
 
 
@@ -83,10 +87,29 @@ def _each_channel(
     return several and Architecture().at(coordinates, shape).form(shape)[0] == layout
 
 
-def _sees_channels_one_by_one(denoiser: NetworkDenoiser, trained: tuple[int, ...]) -> bool:
-    """Whether it is for one channel, and was trained on states (C, *space)."""
-    space = SPACE[denoiser.layout]
-    return 0 < space == len(trained) - 1 and getattr(denoiser.net, "out_channels", None) == 1
+def sees_one_by_one(
+    path: str | os.PathLike[str], shape: tuple[int, ...], coordinates: Coordinates | None
+) -> bool:
+    """Whether a checkpoint's network is to see the channels of states of `shape` one by one.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `inspect`; or states that the network cannot take.
+    """
+    about = inspect(path)
+    layout, trained = about["denoiser"]["layout"], tuple(about["state_shape"])
+    space = SPACE[layout]
+    one_by_one = 0 < space == len(trained) - 1 and about["net"].get("out_channels") == 1
+    own = trained
+    if one_by_one and not fits(layout, trained, shape):  # another number of channels
+        own, one_by_one = trained[-space:], False
+    one_by_one = one_by_one or _each_channel(layout, own, shape, coordinates)
+    if not (one_by_one or fits(layout, own, shape, coordinates)):
+        here = Architecture().at(coordinates, shape).form(shape)[0]
+        raise CheckpointError(
+            f"the network of {path} was trained on states of shape {trained} (layout {layout}) and cannot "
+            f"run on states of shape {shape} (layout {here}): train one for these."
+        )
+    return one_by_one
 
 
 def suited(path: str | os.PathLike[str], states: Float[Array, "K *x"]) -> int:
@@ -181,16 +204,7 @@ def load_amortised(
     state_shape = state_shape if dynamics is None else dynamics.state_shape
     shape = trained if state_shape is None else tuple(state_shape)
     coordinates = coordinates if dynamics is None else dynamics.coordinates
-    layout = stored.denoiser.layout
-    own, each_channel = trained, _sees_channels_one_by_one(stored.denoiser, trained)
-    if each_channel and not fits(layout, trained, shape):  # another number of channels
-        own, each_channel = trained[-SPACE[layout] :], False
-    each_channel = each_channel or _each_channel(layout, own, shape, coordinates)
-    if not (each_channel or fits(layout, own, shape, coordinates)):
-        raise CheckpointError(
-            f"the network of {path} was trained on states of shape {trained} (layout "
-            f"{stored.denoiser.layout}) and cannot run on states of shape {shape}: train one for these."
-        )
+    each_channel = sees_one_by_one(path, shape, coordinates)
     denoiser, begun = stored.denoiser, stored.fingerprint.get("trained_on", {}).get("filter", {})
     rotation = getattr(base, "rotation", None)
     if (
