@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -44,9 +45,13 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
         with spoken(arguments) as rest:
             return _guarded(lambda: _dispatch(rest), show_traceback)
 
+    form = warnings.formatwarning
+    if not show_traceback:
+        warnings.formatwarning = _formatted
     try:
         return _guarded(go, show_traceback)
     finally:
+        warnings.formatwarning = form
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 
@@ -94,6 +99,15 @@ def _in_own_file(error: Exception) -> str:
     own_files = sys.modules.get(f"{__package__}.config.own_files")
     fault = None if own_files is None else own_files.own_fault(error)
     return "" if fault is None or fault in str(error) else f"\n{fault}"
+
+
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as it is printed: what is meant for people without the place in the code it comes from."""
+    if issubclass(category, UserWarning):
+        return f"masf-jax: warning: {printable(str(message))}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import masf_jax
 from masf_jax.cli.config.compose import GROUPS, choices
 from masf_jax.cli.main import main
@@ -71,6 +73,21 @@ def test_as_a_process_a_mistake_ends_with_code_2_and_no_traceback():
     assert process.returncode == 2
     assert "Did you mean 'etkf'?" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("option", ["", "--traceback"])
+def test_a_warning_is_a_line_without_a_place_in_the_code(option):
+    script = (
+        "import sys, warnings\nfrom masf_jax.cli import main as cli\n"
+        "cli._dispatch = lambda rest: warnings.warn('nothing was found') or 0\n"
+        "code = cli.main(['run', *sys.argv[1:]])\n"
+        "warnings.warn('from elsewhere')\nraise SystemExit(code)"
+    )
+    command = [sys.executable, "-c", script, *option.split()]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *rest = process.stderr.splitlines()
+    assert (first == "masf-jax: warning: nothing was found") == (option == "")
+    assert "UserWarning: from elsewhere" in " ".join(rest)
 
 
 def test_help_loads_neither_hydra_nor_xarray_nor_matplotlib():
