@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["mean_and_standard_error", "paired_difference", "time_average"]
+__all__ = ["mean_and_standard_error", "paired_difference", "time_average", "with_error"]
 
 
 def time_average(values: ArrayLike, burn_in: int) -> float:
@@ -46,3 +46,18 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> tuple[float, f
         raise ValueError(f"a pair needs as many values as references; got {each.size} and {other.size}.")
     kept = np.isfinite(each) & np.isfinite(other)
     return *mean_and_standard_error(each[kept] - other[kept]), int(kept.sum())
+
+
+def with_error(mean: float, error: float) -> str:
+    """ "0.2196 ± 0.0021": the error with two digits, the mean to the same place; small and large numbers as
+    "2.196e-07 ± 2.1e-09"."""
+    if not math.isfinite(mean):
+        return "nan"
+    if not (math.isfinite(error) and error > 0):
+        return f"{mean:.4g}"
+    size = math.floor(math.log10(abs(mean) or 1.0))
+    if not -4 < size < 6:
+        digits = min(max(0, size + 1 - math.floor(math.log10(error))), 4)
+        return f"{mean:.{digits}e} ± {error:.1e}"
+    places = max(0, min(1 - math.floor(math.log10(error)), 4 - size))
+    return f"{mean:.{places}f} ± {error:.{places}f}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics.summary import mean_and_standard_error
+from ..metrics.summary import mean_and_standard_error, with_error
 from .style import COLORS, WIDTH, MissingError, legend_below, tidy, with_units
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _means(axis: Any, places: np.ndarray, values: np.ndarray, stage: str, logari
         low = min(error, 0.9 * mean) if logarithmic else error
         style = {"color": COLORS["truth"], "lw": 0.9, "capsize": 1.5, "zorder": 4}
         axis.errorbar(mean, place, xerr=[[low], [error]], **style)
-        said = f" {mean:.3g}" if np.isnan(error) else f" {mean:.3g} ± {error:.2g}"
+        said = f" {with_error(mean, error)}"
         at = (max(kept.max(), mean + np.nan_to_num(error)), place)
         offset = {"xytext": (5, 0), "textcoords": "offset points"}
         axis.annotate(said, at, va="center", fontsize=_FONT - 0.5, **offset)

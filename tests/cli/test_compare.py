@@ -17,7 +17,6 @@ from rich.console import Console
 from masf_jax.cli.compare import compare as command
 from masf_jax.cli.compare.by_variable import averages_by_variable, lines_by_variable, scores_by_variable
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result
-from masf_jax.cli.compare.differences import with_error
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share
 from masf_jax.cli.config.compose import compose
@@ -26,6 +25,7 @@ from masf_jax.cli.main import main
 from masf_jax.cli.run.problem import build_case, build_models
 from masf_jax.dynamics import Function
 from masf_jax.filters import ETKF, EnsembleState
+from masf_jax.metrics.summary import with_error
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6"]
 
@@ -245,6 +245,9 @@ def test_cells_show_the_error_to_two_digits():
     assert with_error(3.5871, 0.0291) == "3.587 ± 0.029"
     assert with_error(1234.5, 12.0) == "1234 ± 12"
     assert with_error(0.5, math.nan) == "0.5"
+    assert with_error(2.1956e-7, 2.13e-9) == "2.196e-07 ± 2.1e-09"
+    assert with_error(-1.5e9, 2.0e9) == "-1.5e+09 ± 2.0e+09"
+    assert with_error(0.0, 0.013) == "0.000 ± 0.013"
     assert with_error(math.nan, math.nan) == "nan"
 
 

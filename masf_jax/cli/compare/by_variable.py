@@ -13,9 +13,8 @@ from jaxtyping import Array
 from ...dynamics import Dynamics
 from ...filters.base import State
 from ...metrics.cycle import Score
-from ...metrics.summary import mean_and_standard_error
+from ...metrics.summary import mean_and_standard_error, with_error
 from ...results.places import space, variable_labels
-from .differences import with_error
 
 __all__ = ["averages_by_variable", "lines_by_variable", "scores_by_variable"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...metrics.summary import mean_and_standard_error
+from ...metrics.summary import mean_and_standard_error, with_error
 from ...metrics.width import NEAR, SURE
 from ..config.overrides import listed
 from ..config.settings import Settings
 from ..run.metrics import versions
 from .by_variable import lines_by_variable
-from .differences import difference_lines, difference_numbers, with_error
+from .differences import difference_lines, difference_numbers
 from .entries import Entry
 from .seed_runs import SharedProblem
 

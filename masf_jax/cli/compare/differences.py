@@ -8,7 +8,7 @@ from typing import Any
 
 from ...metrics.summary import paired_difference
 
-__all__ = ["difference_lines", "difference_numbers", "with_error"]
+__all__ = ["difference_lines", "difference_numbers"]
 
 _SCORE = "rmse_analysis"
 Runs = Sequence[Mapping[str, Any]]
@@ -57,14 +57,3 @@ def _quantile(degrees: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 0.975))
-
-
-def with_error(mean: float, error: float) -> str:
-    """ "0.2196 ± 0.0021": the error with two digits, the mean to the same place."""
-    if not math.isfinite(mean):
-        return "nan"
-    if not (math.isfinite(error) and error > 0):
-        return f"{mean:.4g}"
-    places = min(1 - math.floor(math.log10(error)), 4 - math.floor(math.log10(abs(mean) or 1.0)))
-    places = max(0, places)
-    return f"{mean:.{places}f} ± {error:.{places}f}"

@@ -169,7 +169,7 @@ def _comparison() -> Any:
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Of comparison.csv: each score with its standard error."""
-    from ..compare.differences import with_error
+    from ...metrics.summary import with_error
 
     try:
         with path.open(encoding="utf-8", newline="") as file:
