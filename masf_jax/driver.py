@@ -59,7 +59,7 @@ class Assimilation(eqx.Module, Shown):
     Of a run with `save_to`, what has more than a number a cycle stays on disk: slices and `np.asarray`
     read it.
 
-    forecast, analysis: saved arrays by name (mean, spread, ensemble).
+    forecast, analysis: saved arrays by name: mean, spread, ensemble, and of weighted members weights, (K, N).
     forecast_scores, analysis_scores: scores by name; empty without truth.
     info: what the filter reported; NaN in cycles without a measured value.
     repaired: members replaced because they were not finite, after forecast and analysis.
@@ -188,7 +188,8 @@ def assimilate(
         start: where another call ended (`Assimilation.end`), or what `begin` made. Observations that are n
             steps apart go on from there; step numbers given one by one are those of the whole run.
         truth: (K, *state_shape) true states at the observation steps, for scores.
-        save: what each cycle keeps of forecast and analysis: any of "mean", "spread", "ensemble".
+        save: what each cycle keeps of forecast and analysis: any of "mean", "spread", "ensemble" (with
+            the members' weights, where they have some).
         scores: names from `masf_jax.metrics.SCORES`, computed inside the scan where truth is given.
         extra_scores: further scores, name -> function(state, truth, where).
         chunk: cycles per call of the compiled program; None: all. Each chunk's results go to host

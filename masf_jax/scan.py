@@ -102,6 +102,8 @@ def saved(save: tuple[str, ...], state: State) -> dict[str, Array]:
         out["spread"] = jnp.sqrt(variance)
     if "ensemble" in save and isinstance(state, EnsembleState):
         out["ensemble"] = state.ensemble
+        if state.log_weights is not None:
+            out["weights"] = jnp.exp(state.log_weights)
     return out
 
 

@@ -118,6 +118,9 @@ def _states_alone(run: Assimilation, layout: Layout, problem: Problem) -> Assimi
     def cut(x: Array) -> Array:
         return x[..., : layout.n].reshape(*x.shape[:-1], *layout.state_shape)
 
+    def of_saved(arrays: dict[str, Any]) -> dict[str, Any]:
+        return {name: x if name == "weights" else cut(x) for name, x in arrays.items()}
+
     def of_x(state: State) -> State:
         if isinstance(state, EnsembleState):
             return EnsembleState(cut(state.ensemble), state.log_weights, state.memory)
@@ -132,8 +135,8 @@ def _states_alone(run: Assimilation, layout: Layout, problem: Problem) -> Assimi
         )
     return dataclasses.replace(
         run,
-        forecast={name: cut(x) for name, x in run.forecast.items()},
-        analysis={name: cut(x) for name, x in run.analysis.items()},
+        forecast=of_saved(run.forecast),
+        analysis=of_saved(run.analysis),
         end=dataclasses.replace(run.end, state=of_x(run.end.state)),
         given=given,
     )

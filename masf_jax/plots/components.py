@@ -102,7 +102,8 @@ def _band(axis: Any, data: xr.Dataset, stage: str, at: np.ndarray, number: int, 
     if f"{stage}_ensemble" in data:
         members = data[f"{stage}_ensemble"].values
         members = members.reshape(*members.shape[:2], -1)[..., number]
-        bands.append((*np.quantile(members, (0.05, 0.95), axis=1), 0.2, "90 % of the members"))
+        weights = data[f"{stage}_weights"].values if f"{stage}_weights" in data else None
+        bands.append((*_quantiles(members, weights), 0.2, "90 % of the members"))
     if f"{stage}_spread" in data:
         mean, spread = (_component(data[f"{stage}_{name}"], number) for name in ("mean", "spread"))
         if not bands:
@@ -111,6 +112,19 @@ def _band(axis: Any, data: xr.Dataset, stage: str, at: np.ndarray, number: int, 
     for low, high, alpha, label in bands:
         edges = broken(at, low - less, high - less)
         axis.fill_between(*edges, color=COLORS[stage], alpha=alpha, lw=0, label=label)
+
+
+def _quantiles(members: np.ndarray, weights: np.ndarray | None) -> list[np.ndarray]:
+    """5 and 95 % of members (K, N), each of which counts by its weight: the first that reach the share."""
+    shares = (0.05, 0.95)
+    if weights is None:
+        return list(np.quantile(members, shares, axis=1))
+    order = np.argsort(members, 1)
+    below = np.cumsum(np.take_along_axis(weights.astype(np.float64), order, 1), 1)
+    last = members.shape[1] - 1
+    places = [np.minimum((below < share * below[:, -1:]).sum(1), last) for share in shares]
+    ordered = np.take_along_axis(members, order, 1)
+    return [ordered[np.arange(len(ordered)), place] for place in places]
 
 
 def _component(values: xr.DataArray, number: int) -> np.ndarray:

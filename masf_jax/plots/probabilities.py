@@ -68,7 +68,9 @@ def reliability_points(
         truth = data["truth"].isel(cycle=cycle).values.ravel()
         members = members.reshape(len(members), -1)
         kept = np.isfinite(members).all(0) & np.isfinite(truth)
-        probability, event = (members[:, kept] > level).mean(0), truth[kept] > level
+        weights = data[f"{stage}_weights"].isel(cycle=cycle).values if f"{stage}_weights" in data else None
+        probability = np.average(members[:, kept] > level, 0, weights)
+        event = truth[kept] > level
         place = np.minimum((probability * bins + 1e-9).astype(int), bins - 1)
         count = np.bincount(place, minlength=bins)
         sums += [

@@ -81,16 +81,21 @@ def spread_skill_points(
 
 
 def _pieces(data: xr.Dataset, stage: str, first: int, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    factor = 1.0
-    if f"{stage}_ensemble" in data:
-        factor = (data.sizes["member"] + 1) / data.sizes["member"]
     for part in range(first, data.sizes["cycle"], 200 * step):
         now = data.isel(cycle=slice(part, part + 200 * step, step))
         spread, mean, truth = (
             now[name].values.astype(np.float64).ravel()
             for name in (f"{stage}_spread", f"{stage}_mean", "truth")
         )
-        yield factor * spread**2, (mean - truth) ** 2
+        variance = _of_members(now, stage) * spread.reshape(now.sizes["cycle"], -1) ** 2
+        yield variance.ravel(), (mean - truth) ** 2
+
+
+def _of_members(data: xr.Dataset, stage: str) -> np.ndarray:
+    """By what the square error of a mean of members exceeds their variance, (K, 1): 1 + 1/N, 1 + Σ w²."""
+    if f"{stage}_weights" in data:
+        return 1 + (data[f"{stage}_weights"].values.astype(np.float64) ** 2).sum(1, keepdims=True)
+    return np.array([[1 + 1 / data.sizes["member"] if f"{stage}_ensemble" in data else 1.0]])
 
 
 def _standard_error(values: np.ndarray, cycle: np.ndarray, blocks: int = 20) -> float:

@@ -132,6 +132,11 @@ def _states(
     own = {"ensemble": ("member", *dims), "covariance": ("row", "column")}
     for stage, (arrays, scores) in stages.items():
         for name, values in arrays.items():
+            if name == "weights":
+                found[f"{stage}_weights"] = of_cycle(
+                    values, f"{stage} weights of the members", dims=("member",)
+                )
+                continue
             kind, more = _KINDS[name]
             long_name, called = _of_the_state(cycles, f"{stage} {kind}")
             of, about = own.get(name, dims), more | called

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 from often import often
 
+from masf_jax.amortised import pretrained_file
 from masf_jax.cli.compare.seed_runs import SeedRuns
 from masf_jax.cli.main import main
 from masf_jax.cli.run.folder import Stoppable, claimed
@@ -152,6 +153,32 @@ def test_a_damaged_partial_run_is_said_and_can_be_begun_anew(whole, tmp_path, mo
     assert "resume=never begins the run anew" in capsys.readouterr().err
     assert main([*again, "resume=never"]) == 0
     assert results(tmp_path).identical(results(whole))
+
+
+@pytest.mark.quick_cases("run")
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_results_of_a_checkpoint_are_not_those_of_another_under_its_name(tmp_path, capsys, command):
+    network, folder = tmp_path / "mine.safetensors", tmp_path / "out"
+    shutil.copy(pretrained_file("lorenz63_rounds"), network)
+    given = [command, "dynamics=lorenz63", "steps_per_cycle=5", "n_cycles=12", "burn_in=4", "figures=false"]
+    given += [
+        "filter=masf_amortised",
+        "filter.base=etkf",
+        f"filter.checkpoint={network}",
+        "filter.gate=false",
+    ]
+    if command == "compare":
+        given = [each.replace("filter.", "a.") for each in given if each != "filter=masf_amortised"]
+        given += ["filters={a:masf_amortised}", "seeds=2"]
+    given += [f"output_dir={folder}"]
+    assert main(given) == 0
+    capsys.readouterr()
+    assert main(given) == 0
+    assert "from before" in "".join(capsys.readouterr())
+    shutil.copy(pretrained_file("lorenz63_sakov2012"), network)
+    assert main(given) == 2
+    assert "content of filter.checkpoint" in capsys.readouterr().err
+    assert main([*given, "overwrite=true"]) == 0
 
 
 def test_a_damaged_result_is_not_taken_for_a_finished_run(whole, tmp_path, capsys):

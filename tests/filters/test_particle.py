@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from masf_jax import assimilate, simulate
+from masf_jax.dynamics import Lorenz63
 from masf_jax.filters import ParticleFilter
 from masf_jax.measurements import Gaussian, Identity, Measurement
+from masf_jax.plots.components import _quantiles
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -50,3 +53,33 @@ def test_particles_that_no_measurement_knows_stay(far):
     )
     assert 0 < float(info["effective_sample_size"]) < 50
     assert np.isfinite(np.asarray(near.log_weights)).all()
+
+
+def test_saved_members_come_with_their_weights():
+    """Mean and spread that were saved are those of members and weights; the figure's band is theirs too."""
+    model, sensor = Lorenz63(), Measurement(Identity(), Gaussian(2.0))
+    start = model.initial_state(jax.random.key(1))
+    members = start[None] + jax.random.normal(jax.random.key(2), (40, 3))
+    truth, observations = simulate(jax.random.key(3), model, sensor, 30, 5, start)
+    given = ParticleFilter(), model, sensor, observations, members
+    run = assimilate(jax.random.key(4), *given, truth=truth, save=("mean", "spread", "ensemble"))
+    for stage in (run.forecast, run.analysis):
+        weights, states = np.asarray(stage["weights"], np.float64), np.asarray(stage["ensemble"], np.float64)
+        np.testing.assert_allclose(weights.sum(1), 1.0, atol=1e-5)
+        mean = np.einsum("kn,kni->ki", weights, states)
+        np.testing.assert_allclose(stage["mean"], mean, atol=1e-3)
+        square = np.einsum("kn,kni->ki", weights, (states - mean[:, None]) ** 2)
+        spread = np.sqrt(square / (1 - (weights**2).sum(1))[:, None])
+        np.testing.assert_allclose(stage["spread"], spread, rtol=2e-2, atol=1e-3)
+    assert np.ptp(np.asarray(run.analysis["weights"])) > 0.05
+    data = run.to_xarray()
+    assert data["analysis_weights"].dims == ("cycle", "member")
+    low, high = _quantiles(
+        np.asarray(data["analysis_ensemble"])[..., 0], np.asarray(data["analysis_weights"])
+    )
+    for k, (a, b) in enumerate(zip(low, high, strict=True)):
+        x, w = np.asarray(run.analysis["ensemble"])[k, :, 0], np.asarray(run.analysis["weights"])[k]
+        assert w[x < a].sum() < 0.05 <= w[x <= a].sum() + 1e-6
+        assert w[x < b].sum() < 0.95 <= w[x <= b].sum() + 1e-6
+    equal = _quantiles(np.arange(100.0)[None], np.full((1, 100), 0.01))
+    np.testing.assert_allclose(np.ravel(equal), [4, 94], atol=1)

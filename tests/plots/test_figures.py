@@ -240,7 +240,11 @@ def test_comparison_shows_means_and_standard_errors(ring):
     np.testing.assert_allclose(widths[:2], data["rmse_analysis"].mean("seed"))
     texts = [text.get_text() for text in figure.axes[0].texts]
     half = float(np.abs(np.diff(data["rmse_analysis"].values[0]))[0] / 2)  # s/√S of two
-    assert texts[0] == f" {float(data['rmse_analysis'][0].mean()):.3g} ± {half:.2g}"
+    mean, error = texts[0].split(" ± ")
+    places = len(error.partition(".")[2])
+    assert error == f"{half:.{places}f}"
+    assert float(f"{half:.1e}") == float(error), "two digits"
+    assert mean == f" {float(data['rmse_analysis'][0].mean()):.{places}f}"
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b\n1 of 2 diverged"]
     against = differences(data)  # b's first seed is a cycle shorter, its second is a's first
     apart = data["rmse_analysis"].sel(filter="b") - data["rmse_analysis"].sel(filter="a")

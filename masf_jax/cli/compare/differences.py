@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...metrics.summary import paired_difference
+from ...metrics.summary import paired_difference, with_error
 
 __all__ = ["difference_lines", "difference_numbers"]
 

@@ -25,10 +25,12 @@ from ..config.values import plain_keys, yaml_config
 from ..errors import InputError, RunError, WriteError
 from ..exit_codes import ended_by
 from ..files import check_writable, remedy, text_writer, write_all
+from .pretrained import checkpoint_digest
 from .results import RESULT, configuration_text
 from .store import finish_store, is_unfinished
 
 __all__ = [
+    "CONTENT",
     "PARTIAL",
     "Interrupted",
     "Stoppable",
@@ -45,6 +47,8 @@ PARTIAL = "partial.zarr"
 _CONFIG, _PARTIAL_CONFIG, _LOCK = "config.yaml", "partial.yaml", ".masf-lock"
 _STORE = RESULT["zarr"]
 _OTHERS = ("metrics.json", _CONFIG)
+CONTENT = "checkpoint_sha256"
+"""In metrics.json, of what filter.checkpoint held."""
 _NO_MATTER = ("output_dir", "overwrite", "resume", "progress", "figures", "chunk", "compilation_cache")
 _NO_MATTER += ("result", *(f"layout.{key}" for key in ("batch_size", "processes", "coordinator", "process")))
 _NO_MATTER += tuple(
@@ -55,7 +59,12 @@ _SHOWN = 5
 
 
 def deciding(settings: Settings) -> dict[str, Any]:
-    """The keys that a result hangs on, by dotted path, as they come back from a file."""
+    """What a result hangs on: keys by dotted path, as they come back from a file, and a checkpoint."""
+    content = checkpoint_digest(settings)
+    return _keys(settings) | ({} if content is None else {"content of filter.checkpoint": content})
+
+
+def _keys(settings: Settings) -> dict[str, Any]:
     values = flat(plain_keys(OmegaConf.create(configuration_text(settings))))
     return {key: value for key, value in values.items() if key not in _NO_MATTER}
 
@@ -127,7 +136,13 @@ def finished(folder: Path, settings: Settings) -> bool:
         raise InputError(_foreign(folder, f"a {_CONFIG} that is not of a run"))
     if apart:
         raise InputError(_foreign(folder, f"a run with another configuration ({apart})"))
-    return set(files_of(settings)) <= set(held)
+    if not set(files_of(settings)) <= set(held):
+        return False
+    then, now = read_metrics(folder / "metrics.json").get(CONTENT), checkpoint_digest(settings)
+    if None not in (then, now) and then != now:
+        what = f"a run with another content of filter.checkpoint={settings.filter['checkpoint']}"
+        raise InputError(_foreign(folder, f"{what} (SHA-256 {then}… then, {now}… now)"))
+    return True
 
 
 @contextlib.contextmanager
@@ -270,7 +285,7 @@ def _apart(path: Path, settings: Settings) -> str | None:
         held = flat(plain_keys(yaml_config(path)))
     except InputError:
         return None
-    mine, missing = deciding(settings), object()
+    mine, missing = _keys(settings), object()
     if len(set(held) & set(mine)) < len(mine) // 2:
         return None
     held = {key: value for key, value in held.items() if key not in _NO_MATTER}

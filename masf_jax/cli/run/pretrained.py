@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -40,6 +41,7 @@ F = TypeVar("F", bound=Filter)
 
 __all__ = [
     "AMORTISED",
+    "checkpoint_digest",
     "climate_and_coarsening",
     "description",
     "flat",
@@ -209,6 +211,17 @@ def network_file(given: str) -> Path:
     if not path.exists() and path.name == given and not path.suffix:
         raise unknown("network", given, names, " Nor is there a checkpoint at that path.")
     return path
+
+
+def checkpoint_digest(settings: Settings) -> str | None:
+    """Of the content of filter.checkpoint; None: the filter names none, or nothing is there."""
+    given = settings.filter.get("checkpoint")
+    if given is None:
+        return None
+    try:
+        return hashlib.sha256(network_file(given).read_bytes()).hexdigest()[:16]
+    except (InputError, OSError):
+        return None
 
 
 def _nearest(settings: Settings, dynamics: Dynamics) -> Path:

@@ -29,9 +29,18 @@ from ..errors import InputError, RunError
 from ..process import computing, precision
 from .cost import Work, tell
 from .estimating import estimated, estimated_numbers, keep
-from .folder import Stoppable, claimed, clear_partial, files_of, finished, partial_record, read_metrics
+from .folder import (
+    CONTENT,
+    Stoppable,
+    claimed,
+    clear_partial,
+    files_of,
+    finished,
+    partial_record,
+    read_metrics,
+)
 from .metrics import summarize
-from .pretrained import network_remark, pretraining_fit, with_progress
+from .pretrained import checkpoint_digest, network_remark, pretraining_fit, with_progress
 from .problem import Problem, build, member_layout
 from .reach import tell_out_of_reach
 from .results import write_results
@@ -106,6 +115,8 @@ def _computed(folder: Path, settings: Settings, command: str) -> Outcome | None:
                 metrics["seconds_per_cycle"] = metrics["seconds_assimilate"] / done
             if isinstance(problem.filter, MASF):
                 metrics["route"] = problem.filter.route_of(problem.measurement)
+            if content := checkpoint_digest(settings):
+                metrics[CONTENT] = content
             if network := network_remark(problem.filter):
                 metrics["network"] = network
             whole = settings.faults.action != "error" or not np.any(result.faults)
