@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -456,7 +457,7 @@ class EnsembleFilter(InflatedFilter):
         )
 
         def fast(coarse: Array) -> tuple[Array, Info]:
-            moved, info = self.transform(key, x, innovations, valid)
+            moved, info = self._transformed(key, x, innovations, valid)
             return moved, info | {"rounding": coarse}
 
         def double(
@@ -474,3 +475,24 @@ class EnsembleFilter(InflatedFilter):
         if type(self).exact_transform is EnsembleFilter.exact_transform:
             return fast(coarse)
         return exactly_where(coarse, exact, fast)
+
+    def _transformed(
+        self, key: PRNGKeyArray, x: Array, innovations: Array, mask: Array
+    ) -> tuple[Array, Info]:
+        """What `transform` returns, refused unless it is of its form: it may be a user's."""
+        form = f"{type(self).__name__}.transform(self, key, x, innovations, mask)"
+        try:
+            inspect.signature(self.transform).bind(key, x, innovations, mask)
+        except TypeError as error:
+            raise ValueError(f"a filter has {form}, and this one does not take these: {error}.") from None
+        made = self.transform(key, x, innovations, mask)
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], dict)):
+            got = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
+            raise ValueError(
+                f"{form} must return members and what it reports, such as (x + increment, {{}}); got {got}."
+            )
+        if jnp.shape(made[0]) != x.shape:
+            raise ValueError(
+                f"{form} must return members of shape {x.shape} (N, n); got {jnp.shape(made[0])}."
+            )
+        return made

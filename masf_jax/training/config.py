@@ -13,10 +13,13 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float
 
+from ..numbers import number
+
 __all__ = ["OPTIMISERS", "FitConfig", "Optimiser"]
 
 Optimiser: TypeAlias = Literal["adamw", "muon"]
 OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
+_WITHIN = {"learning_rate": "(0, inf)", "weight_decay": "[0, inf)", "ema_decay": "[0, 1]", "clip": "(0, inf]"}
 
 
 class FitConfig(eqx.Module):
@@ -64,6 +67,10 @@ class FitConfig(eqx.Module):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, interval in _WITHIN.items():
+            value = getattr(self, name)
+            if value is not None:
+                number(name, value, interval)
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(
                 f"warmup_steps must be at least 0 and below steps={self.steps}, got {self.warmup_steps}"

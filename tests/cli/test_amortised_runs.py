@@ -348,8 +348,9 @@ def test_a_checkpoint_is_trained_further(trained, tmp_path, capsys):
     file, _ = trained
     further = ["train", *PROBLEM, *TRAINING, "from=lorenz63_rounds", "filter.training.rounds=2"]
     assert main([*further, f"output_dir={tmp_path / 'more'}"]) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
     assert "as it was: RMSE" in said
+    assert "the network of from=lorenz63_rounds keeps its form; not used: filter.network." in warned
     before, after = (inspect(each)["fingerprint"] for each in (file, tmp_path / "more"))
     assert len(after["rounds"]) == 3
     assert after["trained_on"]["from"] == "lorenz63_rounds"

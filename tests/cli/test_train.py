@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
+from masf_jax.cli.run.results import configuration_text
 from masf_jax.dynamics import Lorenz63
 from masf_jax.ensemble.normalization import Normalization
 from masf_jax.filters import MASF
@@ -135,6 +137,21 @@ def test_what_cannot_be_trained(overrides, message, tmp_path, capsys):
     small = [] if overrides == ["filter=letkf"] else ["filter.pretraining.epochs=1"] * ("=" in overrides[0])
     assert main(["train", *overrides, *small, f"output_dir={tmp_path / 'x'}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_unfinished_training_of_other_settings_is_not_lost(tmp_path, capsys):
+    given = [*PROBLEM, *SMALL, f"output_dir={tmp_path / 'x'}"]
+    kept = tmp_path / "x.training"
+    kept.mkdir()
+    (kept / "partial.yaml").write_text(configuration_text(compose(given)))
+    (kept / "training").write_text("hours of work")
+    changed = ["train", *given, "filter.training.epochs=3"]
+    assert main(changed) == 2
+    said = capsys.readouterr().err
+    assert "unfinished training of other settings (filter.training.epochs: 2 there, 3 here)" in said
+    assert (kept / "training").read_text() == "hours of work"
+    assert main([*changed, "resume=never"]) == 0
+    assert not kept.exists()
 
 
 def test_an_edited_checkpoint_is_refused(trained, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from masf_jax import assimilate, filters, masf
 from masf_jax.denoisers.architecture import Architecture
 from masf_jax.dynamics import Climatology, Lorenz96
 from masf_jax.dynamics.layout import ALL_AT_ONCE
+from masf_jax.ensemble import Inflation
 from masf_jax.measurements import Gaussian, Identity, Measurement, Observations
 
 MODEL, SENSOR = Lorenz96(n=16), Measurement(Identity(), Gaussian(1.0))
@@ -52,6 +54,38 @@ def own(filter):
     for field in dataclasses.fields(filter):
         object.__setattr__(same, field.name, getattr(filter, field.name))
     return same
+
+
+class Nudging(filters.EnsembleFilter):
+    inflation: Inflation = eqx.field(default_factory=Inflation)
+
+    def transform(self, key, x, innovations, mask):
+        return x + 0.1 * innovations, {}
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (
+            lambda self, key, x, d, mask: (x[:-1], {}),
+            r"must return members of shape \(5, 16\).* got \(4, 16\)",
+        ),
+        (lambda self, key, x, d, mask: x, "must return members and what it reports, .* got a"),
+        (lambda self, key, x, d, mask: (x, {}, 1), "got a tuple of 3"),
+        (lambda self, key, x, d, mask: None, "got a NoneType"),
+        (
+            lambda self, key, x, d: (x, {}),
+            r"transform\(self, key, x, innovations, mask\), and this one does not",
+        ),
+    ],
+)
+def test_a_transform_of_another_form_is_refused_in_words(transform, message):
+    made = type("Mine", (Nudging,), {"transform": transform})
+    given = MODEL, SENSOR, Observations(np.zeros((2, 16)), 1), np.eye(5, 16, dtype=np.float32)
+    assimilate(jax.random.key(0), Nudging(), *given)
+    with pytest.raises(ValueError, match=message) as refused:
+        assimilate(jax.random.key(0), made(), *given)
+    assert "Mine.transform" in str(refused.value)
 
 
 @pytest.mark.slow_cases("AmortisedMASF")

@@ -1,6 +1,7 @@
 """Training on simulated cycles: the pairs are those of real runs, and what is learnt helps."""
 
 import dataclasses
+import re
 
 import equinox as eqx
 import jax
@@ -126,13 +127,16 @@ def test_training_that_does_harm_is_not_kept(capsys):
     practice = dataclasses.replace(PRACTICE, runs=16, cycles=20)
     config = FitConfig(steps=5, batch_size=8, learning_rate=100.0, validation_fraction=0.0, clip=None)
     start = fresh(calibration=3.0)
-    with pytest.warns(UserWarning, match="no round was better than the base filter"):
+    told = r"no round was better than the base filter \(RMSE (\S+); after the last round (\S+), on the same"
+    with pytest.warns(UserWarning, match=told) as said:
         filter, rounds = train_on_policy(
             jax.random.key(3), start, MODEL, MEASUREMENT, practice, config, rounds=1, factors=(8.0,),
             progress=True,
         )  # fmt: skip
     assert "Round 0: 16 runs are simulated, after 1 compilation." in capsys.readouterr().out
     assert rounds[-1].rmse > rounds[0].rmse
+    base, last = next(found.groups() for each in said if (found := re.search(told, str(each.message))))
+    assert float(base) < float(last)
     assert rounds[0].chosen
     assert "best_round" not in str(rounds)
     assert float(filter.calibration) == 1.0

@@ -211,6 +211,10 @@ def test_one_program_inside_a_loop(key):
     ("change", "message"),
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must .*; got -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must .*; got nan"),
+        ({"weight_decay": -0.1}, "weight_decay must .*; got -0.1"),
+        ({"ema_decay": 1.5}, "ema_decay must .*; got 1.5"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"warmup_steps": 1000}, "below steps=1000, got 1000"),

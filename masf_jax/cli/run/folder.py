@@ -32,8 +32,10 @@ from .store import finish_store, is_unfinished
 __all__ = [
     "CONTENT",
     "PARTIAL",
+    "PARTIAL_CONFIG",
     "Interrupted",
     "Stoppable",
+    "apart",
     "claimed",
     "clear_partial",
     "deciding",
@@ -44,7 +46,8 @@ __all__ = [
 ]
 
 PARTIAL = "partial.zarr"
-_CONFIG, _PARTIAL_CONFIG, _LOCK = "config.yaml", "partial.yaml", ".masf-lock"
+PARTIAL_CONFIG = "partial.yaml"
+_CONFIG, _LOCK = "config.yaml", ".masf-lock"
 _STORE = RESULT["zarr"]
 _OTHERS = ("metrics.json", _CONFIG)
 CONTENT = "checkpoint_sha256"
@@ -127,15 +130,15 @@ def finished(folder: Path, settings: Settings) -> bool:
     held = [name for name in (*RESULT.values(), *_OTHERS) if (folder / name).exists()]
     if not held or settings.overwrite:
         return False
-    if _apart(folder / _PARTIAL_CONFIG, settings) == "":  # ended before its results were all in place
+    if apart(folder / PARTIAL_CONFIG, settings) == "":  # ended before its results were all in place
         return False
     if _CONFIG not in held:
         raise InputError(_foreign(folder, f"{', '.join(held)} of something else"))
-    apart = _apart(folder / _CONFIG, settings)
-    if apart is None:
+    other = apart(folder / _CONFIG, settings)
+    if other is None:
         raise InputError(_foreign(folder, f"a {_CONFIG} that is not of a run"))
-    if apart:
-        raise InputError(_foreign(folder, f"a run with another configuration ({apart})"))
+    if other:
+        raise InputError(_foreign(folder, f"a run with another configuration ({other})"))
     if not set(files_of(settings)) <= set(held):
         return False
     then, now = read_metrics(folder / "metrics.json").get(CONTENT), checkpoint_digest(settings)
@@ -154,7 +157,7 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
         WriteError: it cannot be written any more; what was there stays to go on from.
         Interrupted: a signal came.
     """
-    path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
+    path, config = folder / PARTIAL, folder / PARTIAL_CONFIG
     first_tells(lambda: _begun(folder, settings))
     try:
         record = Stoppable(path, short_runs=settings.result == "zarr")
@@ -175,18 +178,18 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
 
 def _begun(folder: Path, settings: Settings) -> int:
     """Marks the folder's unfinished run as this one's."""
-    path, config = folder / PARTIAL, folder / _PARTIAL_CONFIG
+    path, config = folder / PARTIAL, folder / PARTIAL_CONFIG
     if is_unfinished(folder / _STORE):  # ended before its other files were in place
-        if _apart(config, settings) == "" and not path.exists():
+        if apart(config, settings) == "" and not path.exists():
             os.replace(folder / _STORE, path)
         else:
             finish_store(folder / _STORE)
     if path.exists():
-        apart = _apart(config, settings)
-        if apart != "" and not settings.overwrite:
-            what = f"({apart})" if apart else "(which cannot be read)"
+        other = apart(config, settings)
+        if other != "" and not settings.overwrite:
+            what = f"({other})" if other else "(which cannot be read)"
             raise InputError(_foreign(folder, f"an unfinished run with another configuration {what}"))
-        if apart != "" or settings.resume == "never":
+        if other != "" or settings.resume == "never":
             shutil.rmtree(path)
     write_all(folder, {config.name: text_writer(configuration_text(settings))})
     return 0
@@ -210,7 +213,7 @@ def clear_partial(folder: Path) -> None:
         shutil.rmtree(folder / PARTIAL)
     if is_unfinished(folder / _STORE):
         finish_store(folder / _STORE)
-    (folder / _PARTIAL_CONFIG).unlink(missing_ok=True)
+    (folder / PARTIAL_CONFIG).unlink(missing_ok=True)
 
 
 class Stoppable(Record):
@@ -279,7 +282,7 @@ def _foreign(folder: Path, what: str) -> str:
     return f"{folder} holds {what}: give another folder with output_dir=PATH, or add overwrite=true."
 
 
-def _apart(path: Path, settings: Settings) -> str | None:
+def apart(path: Path, settings: Settings) -> str | None:
     """In which keys a saved configuration is another one ("" in none); None: it is no configuration."""
     try:
         held = flat(plain_keys(yaml_config(path)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,11 @@ from ..config.builders.amortised import OnPolicySettings
 from ..config.builders.filters import FILTERS
 from ..config.own_files import label
 from ..config.settings import Settings, write_plain
-from ..errors import InputError, WriteError
-from ..files import check_writable, remedy
+from ..errors import InputError, WriteError, warn
+from ..files import check_writable, remedy, text_writer, write_all
 from ..process import computing
 from .away import differences
-from .folder import claimed
+from .folder import PARTIAL_CONFIG, apart, claimed
 from .pretrained import (
     AMORTISED,
     climate_and_coarsening,
@@ -34,6 +36,7 @@ from .pretrained import (
     with_progress,
 )
 from .problem import build_models
+from .results import configuration_text
 
 if TYPE_CHECKING:
     from ...masf.amortised import Practice, Round
@@ -75,7 +78,7 @@ def train(
             f"from={start}: only filter={AMORTISED} is trained further; a network that pretrains belongs to "
             "one model."
         )
-    with claimed(kept), computing(settings):
+    with claimed(kept), _marked(kept, settings), computing(settings):
         dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
         if start is not None:
@@ -83,6 +86,9 @@ def train(
                 filter = _trained_before(start, settings, filter, dynamics)
             except (ValueError, OSError) as error:
                 raise InputError(f"from={start}: {error}") from error
+            form = [argument for argument in arguments if argument.startswith("filter.network.")]
+            if form:
+                warn(f"the network of from={start} keeps its form; not used: {', '.join(form)}.")
         try:
             given = (settings, file, kept, overwrite, filter, dynamics, network.measurement)
             where, useless = _train_on_policy(*given, start) if on_policy else (_pretrain(*given), False)
@@ -104,6 +110,29 @@ def train(
         return where
     print("Use it: " + shlex.join(["masf-jax", "run", *kept, f"filter.checkpoint={where}"]))
     return where
+
+
+@contextlib.contextmanager
+def _marked(kept: Path, settings: Settings) -> Iterator[None]:
+    """Inside, the folder in which a training is kept says whose it is: one of other settings is not lost.
+
+    Raises:
+        InputError: it has a training of other settings.
+    """
+    mark = kept / PARTIAL_CONFIG
+    other = apart(mark, settings) if mark.exists() else ""
+    if other != "":
+        what = f"({other})" if other else "(which cannot be read)"
+        raise InputError(
+            f"{kept} holds an unfinished training of other settings {what}: with these it goes on; "
+            "resume=never begins anew, and output_dir=PATH trains another one beside it."
+        )
+    write_all(kept, {mark.name: text_writer(configuration_text(settings))})
+    try:
+        yield
+    finally:
+        if not any(each.suffix != ".yaml" and not each.name.startswith(".") for each in kept.iterdir()):
+            mark.unlink(missing_ok=True)  # nothing was kept
 
 
 def _trained_before(start: str, settings: Settings, filter: Any, dynamics: Dynamics) -> Filter:

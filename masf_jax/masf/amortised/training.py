@@ -193,9 +193,9 @@ def train_on_policy(
     chosen = int(np.argmin(errors))
     results.append(Round(*tried[chosen], 0, None))
     report(rounds, results[-1])
-    again = _collect(simulate, key_factors, best, courses)[2]
+    again = float(np.nan_to_num(_collect(simulate, key_factors, best, courses)[2], nan=np.inf))
     number = next((i for i, each in enumerate(results[:-1]) if each.rmse == smallest), 0)
-    if errors[chosen] < np.nan_to_num(again, nan=np.inf):
+    if errors[chosen] < again:
         factor = jnp.asarray(factors[chosen], filter.calibration.dtype)
         best, number = eqx.tree_at(lambda f: f.calibration, filter, factor), rounds
     results[number] = results[number]._replace(chosen=True)
@@ -203,9 +203,9 @@ def train_on_policy(
         start = "the network as it was" if fine_tune else "the base filter"
         left = "is returned as it was" if fine_tune else "is returned with a network of zeros: it is its base"
         warnings.warn(
-            f"no round was better than {start} (RMSE {results[0].rmse:.4g} in its own cycles; after the last "
-            f"round {results[-1].rmse:.4g}): the filter {left}. Fewer steps, a smaller learning rate, or "
-            "practice on more runs may help.",
+            f"no round was better than {start} (RMSE {again:.4g}; after the last round {errors[chosen]:.4g}, "
+            f"on the same problems): the filter {left}. Fewer steps, a smaller learning rate, or practice on "
+            "more runs may help.",
             stacklevel=2,
         )
     return best, results
