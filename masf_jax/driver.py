@@ -69,7 +69,7 @@ class Assimilation(eqx.Module, Shown):
     steps: model step number of each cycle; end: what another call goes on from (`start=`).
     rejected: values that were there and did not pass quality control; None where there was none.
     log_likelihood: log p(z_k | z_1, …, z_{k-1}) of each cycle, where asked for (`likelihood=`).
-    seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`).
+    seconds_compile, seconds_assimilate: wall clock, where measured (`timed=True`); without what is written.
     given: model, sensor, observations and truth; None of a run inside jax.jit, vmap or grad.
     """
 

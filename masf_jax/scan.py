@@ -181,7 +181,6 @@ def execute(run: Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
     carry = run.problem.layout.settle((now.state, now.step), n_members_of(now.state), "rest")
     out: dict[str, Any]
     chunks = range(done, n_cycles, size)
-    begun = time.perf_counter()
     pieces: list[dict[str, Any]] = []
     with cycle_bar(run.progress, n_cycles) as advance:
         advance(done)
@@ -190,9 +189,12 @@ def execute(run: Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
             if run.timed and not seconds:
                 lowered = time.perf_counter()
                 scan = _scan.lower(run.problem, carry, xs).compile()
-                seconds["seconds_compile"] = time.perf_counter() - lowered
-                begun += seconds["seconds_compile"]
+                seconds = {"seconds_compile": time.perf_counter() - lowered, "seconds_assimilate": 0.0}
+            begun = time.perf_counter()
             carry, piece = scan(run.problem, carry, xs)
+            if run.timed:
+                carry, piece = jax.block_until_ready((carry, piece))
+                seconds["seconds_assimilate"] += time.perf_counter() - begun
             piece["steps"] = xs["step"]
             if len(chunks) > 1 or record is not None or run.progress:
                 piece = jax.tree.map(lambda leaf, n=j - i: leaf[:n], on_host(piece))
@@ -211,9 +213,6 @@ def execute(run: Run, now: RunState) -> tuple[RunState, dict, dict[str, Any]]:
         out = empty | record.results()
     else:
         out = pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *p: np.concatenate(p), *pieces)
-    if run.timed:
-        carry, out = jax.block_until_ready((carry, out))
-        seconds["seconds_assimilate"] = time.perf_counter() - begun
     return after(carry, j), out, seconds
 
 

@@ -26,6 +26,8 @@ def test_expand_gives_every_combination():
 def test_mistakes_are_found_before_any_job_starts(tmp_path, capsys):
     assert main(["run", "-m", "filter=etkf,letfk", f"output_dir={tmp_path}/sweep"]) == 2
     assert "'letkf'" in capsys.readouterr().err
+    assert main(["run", "-m", "filter=etkf", "filter.inflation=1.0,-1", f"output_dir={tmp_path}/sweep"]) == 2
+    assert "filter.inflation=-1: filter etkf: multiplicative inflation" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()
 
 

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from ..config.builders.filters import FILTERS
 from ..config.compose import chosen, compose, config_folder
 from ..config.filter_file import is_filter_file
 from ..config.overrides import expand, parse
@@ -24,8 +25,10 @@ from ..config.settings import Settings
 from ..errors import InputError, RunError, Terminated, WriteError, warn
 from ..exit_codes import ExitCode
 from ..files import check_writable, remedy
+from ..process import precision
 from ..report import print_sweep
 from ..run.folder import Interrupted, finished
+from ..run.problem import build_models
 from ..run.run import run
 
 __all__ = ["run_sweep"]
@@ -64,8 +67,10 @@ def run_sweep(overrides: list[str]) -> ExitCode:
             )
     check_writable(folder)
     folders = [folder / str(number) for number in range(len(jobs))]
-    for job, each in zip(jobs, folders, strict=True):
-        finished(each, _settings(job, each))  # refuses results of something else before any job starts
+    for job, each in zip(jobs, folders, strict=True):  # all is refused before any job starts
+        settings = _settings(job, each)
+        finished(each, settings)
+        _check_parts(job, settings)
     for each in folders:
         (each / _FAILURE).unlink(missing_ok=True)
     earlier = [_written(each) for each in folders]
@@ -84,6 +89,20 @@ def run_sweep(overrides: list[str]) -> ExitCode:
             f"{len(failed)} of {len(rows)} jobs failed; the same command tries them again. First {failed[0]}"
         )
     return ExitCode.UNUSABLE if any(row["status"] != "done" for row in rows) else ExitCode.DONE
+
+
+def _check_parts(job: list[str], settings: Settings) -> None:
+    """Builds model, sensor and filter of a job, without its climate and network.
+
+    Raises:
+        InputError: values that make none.
+    """
+    try:
+        with precision(settings.precision):
+            build_models(settings)
+            FILTERS.build(settings.filter)
+    except InputError as error:
+        raise InputError(f"{' '.join(job)}: {error}") from error
 
 
 def _launch(jobs: list[list[str]], of_hydra: list[str], folder: Path) -> None:
