@@ -11,6 +11,7 @@ from .style import (
     COLORS,
     LAST,
     broken,
+    curve,
     last_cycles,
     legend_below,
     new_figure,
@@ -76,7 +77,7 @@ def series(
     for number, pair in zip(chosen, axes[:, 0].reshape(len(chosen), rows), strict=True):
         mean = _component(data[f"{stage}_mean"], number)
         _band(pair[0], data, stage, at, number, 0.0)
-        pair[0].plot(*broken(at, mean), color=COLORS[stage], lw=1.8, zorder=3, label=f"{stage} mean")
+        curve(pair[0], at, mean, color=COLORS[stage], lw=1.8, zorder=3, label=f"{stage} mean")
         if seen is not None and np.isfinite(seen[:, number]).any():
             style = {"color": COLORS["observations"], "ms": 2.5, "zorder": 5, "label": "observations"}
             pair[0].plot(at, seen[:, number], ".", **style)
@@ -85,9 +86,9 @@ def series(
         pair[0].set_ylabel(_name(data, stage, number))
         if with_error:
             truth = _component(data["truth"], number)
-            pair[0].plot(*broken(at, truth), color=COLORS["truth"], lw=0.8, zorder=4, label="truth")
+            curve(pair[0], at, truth, color=COLORS["truth"], lw=0.8, zorder=4, label="truth")
             _band(pair[1], data, stage, at, number, mean)
-            pair[1].plot(*broken(at, truth - mean), color=COLORS["truth"], lw=0.8, zorder=4)
+            curve(pair[1], at, truth - mean, color=COLORS["truth"], lw=0.8, zorder=4)
             pair[1].axhline(0.0, color=COLORS[stage], lw=0.8)
             pair[1].set_ylabel("truth\n- mean")
     time_axis(axes[-1, 0], at, f"{label}{told}")

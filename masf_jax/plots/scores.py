@@ -9,8 +9,8 @@ import numpy as np
 from .style import (
     COLORS,
     MissingError,
-    broken,
     burn_in_of,
+    curve,
     legend_below,
     new_figure,
     require,
@@ -133,7 +133,7 @@ def _curve(axis: Any, at: np.ndarray, values: np.ndarray, window: int, **style: 
     """The values; of many, faint, with their running mean."""
     positive = np.where(values > 0, values, np.nan)
     if window == 1:
-        axis.plot(*broken(at, positive), lw=1.0, **style)
+        curve(axis, at, positive, lw=1.0, **style)
         return
     mean = np.convolve(positive, np.full(window, 1 / window), "valid")
     middle = at[window // 2 : window // 2 + len(mean)]
@@ -191,7 +191,7 @@ def innovations(data: xr.Dataset) -> Figure:
     for stage in ("forecast", "analysis"):
         residual = data[f"{stage}_residual"]  # read cycle by cycle
         sizes = [_root_mean_square(residual[cycle].values / noise) for cycle in range(len(residual))]
-        axis.plot(*broken(at, np.array(sizes)), color=COLORS[stage], lw=0.9, label=f"observation - {stage}")
+        curve(axis, at, np.array(sizes), color=COLORS[stage], lw=0.9, label=f"observation - {stage}")
     time_axis(axis, at, label)
     of_values = data["observation"].attrs if np.ndim(noise) == 0 else {"units": "std of the noise"}
     axis.set_ylabel(with_units("root mean square", of_values))

@@ -19,6 +19,7 @@ __all__ = [
     "MissingError",
     "broken",
     "burn_in_of",
+    "curve",
     "heading",
     "last_cycles",
     "legend_below",
@@ -199,6 +200,15 @@ def broken(at: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
     moments = at[after] + steps[after] / 2
     more = (np.insert(np.asarray(each, float), after + 1, np.nan) for each in values)
     return np.insert(at, after + 1, moments.astype(at.dtype)), *more
+
+
+def curve(axis: Axes, at: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    """A line over time that gaps break; a value without a neighbour, of which there is no line, is a dot."""
+    at, values = broken(at, np.asarray(values))
+    there = np.concatenate([[False], np.isfinite(values), [False]])
+    (alone,) = np.nonzero(there[1:-1] & ~there[:-2] & ~there[2:])
+    dots = {"marker": ".", "markevery": alone.tolist(), "ms": 4} if len(alone) else {}
+    axis.plot(at, values, **{**dots, **style})
 
 
 def time_axis(axis: Axes, values: np.ndarray, label: str) -> None:

@@ -8,13 +8,14 @@ import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from masf_jax import plots
 from masf_jax.plots.figures import FIGURES, USUAL, drawn
 from masf_jax.plots.ranks import effective_number, sampling_band
 from masf_jax.plots.scores import climatology_level
 from masf_jax.plots.skill import spread_skill_points
-from masf_jax.plots.style import COLORS, LAST, broken
+from masf_jax.plots.style import COLORS, LAST, broken, curve
 from masf_jax.results.averages import comparison as compared, differences
 
 K, N, X = 240, 9, 6
@@ -215,6 +216,15 @@ def test_what_is_lacking_is_said(ring, flow):
 
 
 def test_gaps_are_not_crossed_and_dates_are_dates(ring):
+    axis = Figure().subplots()
+    curve(axis, np.array([0.0, 1, 2, 10, 20, 21]), np.array([1.0, 2, 3, 4, np.nan, 6]), color="k")
+    (line,) = axis.lines
+    x, marked = line.get_xdata(), line.get_markevery()
+    assert x[marked].tolist() == [10.0, 21.0]
+    curve(axis, np.array([3.0]), np.array([1.0]))
+    assert axis.lines[1].get_markevery() == [0]
+    curve(axis, np.arange(4.0), np.arange(4.0))
+    assert axis.lines[2].get_marker() == "None"
     at, values = broken(np.array([0.0, 1, 2, 10, 11]), np.arange(5.0))
     np.testing.assert_array_equal(at, [0, 1, 2, 6, 10, 11])
     np.testing.assert_array_equal(values, [0, 1, 2, np.nan, 3, 4])
