@@ -17,6 +17,7 @@ from rich.console import Console
 from masf_jax.cli.compare import compare as command
 from masf_jax.cli.compare.by_variable import averages_by_variable, lines_by_variable, scores_by_variable
 from masf_jax.cli.compare.comparison import AVERAGED, Comparison, Result
+from masf_jax.cli.compare.differences import difference_lines
 from masf_jax.cli.compare.entries import Entry
 from masf_jax.cli.compare.seed_runs import SeedRuns, share
 from masf_jax.cli.config.compose import compose
@@ -241,6 +242,13 @@ def test_a_table_keeps_to_the_terminal(width, left_out):
 
 
 def test_cells_show_the_error_to_two_digits():
+    lost = [{"seed": seed, "rmse_analysis": math.nan} for seed in range(3)]
+    sound = [{"seed": seed, "rmse_analysis": 0.2 + 0.01 * seed} for seed in range(3)]
+    (line,) = difference_lines({"lost": lost, "sound": sound})
+    assert line == "  sound: no difference, as there is no seed in which it and lost have an RMSE"
+    head, line = difference_lines({"sound": sound, "lost": lost, "same": sound})[::2]
+    assert head.startswith("RMSE of the analysis minus that of sound")
+    assert line.startswith("  same: 0")
     assert with_error(0.21956, 0.00213) == "0.2196 ± 0.0021"
     assert with_error(3.5871, 0.0291) == "3.587 ± 0.029"
     assert with_error(1234.5, 12.0) == "1234 ± 12"

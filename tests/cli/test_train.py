@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf_jax.amortised import pretrained_file
 from masf_jax.cli.config.compose import compose
 from masf_jax.cli.main import main
 from masf_jax.cli.run.results import configuration_text
@@ -152,6 +153,12 @@ def test_an_unfinished_training_of_other_settings_is_not_lost(tmp_path, capsys):
     assert (kept / "training").read_text() == "hours of work"
     assert main([*changed, "resume=never"]) == 0
     assert not kept.exists()
+
+
+def test_a_network_of_another_filter_is_refused_in_a_line(tmp_path, capsys):
+    file = pretrained_file("lorenz63_rounds")
+    assert main(["run", *PROBLEM, *SMALL, f"filter.checkpoint={file}", f"output_dir={tmp_path}"]) == 2
+    assert "is a network of filter=masf_amortised" in capsys.readouterr().err
 
 
 def test_an_edited_checkpoint_is_refused(trained, tmp_path, capsys):

@@ -32,13 +32,17 @@ def difference_lines(runs: Mapping[str, Runs]) -> list[str]:
     for label, each in there.items():
         own, its = _pair(each, there[first])
         mean, error, n = paired_difference(own, its)
+        if label != first and not n and len(its) > 1:
+            lines.append(
+                f"  {label}: no difference, as there is no seed in which it and {first} have an RMSE"
+            )
         if label == first or n < 2:
             continue
         lower = sum(a < b for a, b in zip(own, its, strict=True))
         lines.append(f"  {label}: {with_error(mean, error)} (lower in {lower} of {n} seeds)")
         most = max(most, n)
-    if not lines:
-        return []
+    if not most:
+        return lines
     head = (
         f"RMSE of the analysis minus that of {first}, seed by seed, mean ± standard error; of equal filters "
         f"one in 20 such means is beyond ± {_quantile(most - 1):.2g} standard errors:"

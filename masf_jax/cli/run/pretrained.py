@@ -95,11 +95,15 @@ def with_checkpoint(filter: Filter, settings: Settings, dynamics: Dynamics) -> F
 def _with_pretrained_network(filter: Filter, settings: Settings, dynamics: Dynamics) -> Filter:
     from ...masf.priors.network import NetworkPrior
     from ...masf.routes.dual_head import DualHead
-    from ...training import load
+    from ...training import inspect, load
 
     path = settings.filter["checkpoint"]
     if not isinstance(filter, MASF) or not isinstance(filter.prior, NetworkPrior):
         raise InputError(f"filter {settings.filter['name']} takes no checkpoint; got {path}.")
+    if "trained_on" in inspect(path)["fingerprint"]:
+        raise InputError(
+            f"filter.checkpoint: {path} is a network of filter={AMORTISED}; give one of this filter."
+        )
     prior = filter.prior
     given = settings.measurement, dynamics.state_shape, dynamics.coordinates
     measurement = MEASUREMENTS.build(*given).measurement
