@@ -111,6 +111,7 @@ def test_mistakes(run_dir, compared, tmp_path, capsys):
         ("plot", str(run_dir), "vorticity"): "channels u and v",
         ("plot", str(run_dir), "series", "--components", "a"): "--components takes numbers",
         ("plot", str(run_dir), "series", "--components", "8"): "0 … 7",
+        ("plot", str(run_dir), "--components", "1"): "--components is for the figure series",
         ("plot", str(run_dir), "--last", "0"): "--last must be at least 1",
         ("plot", str(compared), "states"): "of a comparison, which has one figure, comparison; got states",
         ("report", str(tmp_path / "absent")): "holds no result.nc",

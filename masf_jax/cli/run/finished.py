@@ -180,7 +180,10 @@ def is_comparison(folder: Path) -> bool:
 
 def _options(data: xr.Dataset, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """By figure, what the command line asks for."""
+    from ...plots.automatic import suited
+    from ...plots.components import series
     from ...plots.flow_data import is_flow
+    from .figures import OF_A_RUN
 
     found: dict[str, dict[str, Any]] = {name: {} for name in ("states", "vorticity", "series", "hovmoeller")}
     if arguments.cycles is not None:
@@ -194,8 +197,19 @@ def _options(data: xr.Dataset, arguments: argparse.Namespace) -> dict[str, dict[
         if not is_flow(data):
             found["states"] = {"last": arguments.last}
     if arguments.components is not None:
+        asked = arguments.what or OF_A_RUN
+        try:
+            by_series = "states" in asked and suited(data) is series  # of few components
+        except ValueError as error:  # no means were saved
+            raise InputError(str(error)) from error
+        if "series" not in asked and not by_series:
+            raise InputError(
+                "--components is for the figure series: masf-jax plot RUN series --components 0,7."
+            )
         try:
             found["series"]["components"] = [int(part) for part in arguments.components.split(",")]
+            if by_series:
+                found["states"]["components"] = found["series"]["components"]
         except ValueError as error:
             raise InputError(
                 f"--components takes numbers such as 0,7; got {arguments.components!r}."
