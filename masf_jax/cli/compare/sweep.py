@@ -70,7 +70,10 @@ def run_sweep(overrides: list[str]) -> ExitCode:
     for job, each in zip(jobs, folders, strict=True):  # all is refused before any job starts
         settings = _settings(job, each)
         finished(each, settings)
-        _check_parts(job, settings)
+        if not any(each.startswith("hydra/launcher") for each in of_hydra):
+            _check_parts(
+                job, settings
+            )  # else jobs have processes of their own, and devices are left to these
     for each in folders:
         (each / _FAILURE).unlink(missing_ok=True)
     earlier = [_written(each) for each in folders]

@@ -15,7 +15,20 @@ from ..files import check_writable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Parser", "animate", "folder_of", "is_comparison", "parse_cycles", "plot", "read_result"]
+__all__ = [
+    "Parser",
+    "animate",
+    "check_whole",
+    "folder_of",
+    "is_comparison",
+    "parse_cycles",
+    "plot",
+    "read_result",
+]
+
+
+_BROKEN = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What libraries raise of a damaged file."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +90,27 @@ def read_result(folder: Path) -> Iterator[xr.Dataset]:
         yield data
 
 
+def check_whole(path: Path) -> None:
+    """Opens a result of this folder's run, whose values are not read.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        if path.is_dir():
+            from .store import open_store
+
+            open_store(path).close()
+        else:
+            import h5py
+
+            h5py.File(path).close()
+    except _BROKEN as error:
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}: {error}): overwrite=true makes the run anew."
+        ) from error
+
+
 def _opened(path: Path) -> xr.Dataset:
     if path.is_dir():
         from .store import open_store
@@ -96,15 +130,7 @@ def _damaged(path: Path) -> Iterator[None]:
     """What goes wrong with a file from outside is said of the file."""
     try:
         yield
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _BROKEN as error:
         raise InputError(
             f"{path} is damaged, or not of a run of this version ({type(error).__name__}: {error}): copy it "
             "again, or repeat the run with masf-jax run --config."

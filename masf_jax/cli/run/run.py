@@ -146,14 +146,10 @@ def _told(problem: Problem, result: Assimilation, burn_in: int) -> list[str]:
 def _earlier(folder: Path, settings: Settings) -> Outcome:
     """What a finished run of the same configuration left; figures that it did not come to are drawn."""
     from .figures import file_names
-    from .finished import read_result
+    from .finished import check_whole
 
     metrics = read_metrics(folder / "metrics.json")
-    try:
-        with read_result(folder):
-            pass
-    except InputError as error:
-        raise InputError(f"{error} overwrite=true makes the run anew.") from error
+    check_whole(folder / files_of(settings)[0])
     figures = [folder / name for name in file_names() if (folder / name).exists()]
     if settings.figures and not figures:
         figures = _draw(folder, settings)
