@@ -151,6 +151,11 @@ def test_an_unfinished_training_of_other_settings_is_not_lost(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "unfinished training of other settings (filter.training.epochs: 2 there, 3 here)" in said
     assert (kept / "training").read_text() == "hours of work"
+    amortised = ["dynamics=lorenz63", "filter=masf_amortised", given[-1], "filter.training.steps=0"]
+    (kept / "partial.yaml").write_text("# from=lorenz63_rounds\n" + configuration_text(compose(amortised)))
+    for start, told in (([], "None"), (["from=lorenz63_sakov2012"], "lorenz63_sakov2012")):
+        assert main(["train", *amortised, *start]) == 2
+        assert f"(from: lorenz63_rounds there, {told} here)" in capsys.readouterr().err
     assert main([*changed, "resume=never"]) == 0
     assert not kept.exists()
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+_FROM = "# from="
+"""Begins the mark of an unfinished training of a network that was trained before."""
+
 
 def train(
     settings: Settings, arguments: list[str], overwrite: bool = False, start: str | None = None
@@ -78,7 +81,7 @@ def train(
             f"from={start}: only filter={AMORTISED} is trained further; a network that pretrains belongs to "
             "one model."
         )
-    with claimed(kept), _marked(kept, settings), computing(settings):
+    with claimed(kept), _marked(kept, settings, start), computing(settings):
         dynamics, network = build_models(settings)
         filter = FILTERS.build(settings.filter)
         if start is not None:
@@ -113,21 +116,25 @@ def train(
 
 
 @contextlib.contextmanager
-def _marked(kept: Path, settings: Settings) -> Iterator[None]:
+def _marked(kept: Path, settings: Settings, start: str | None) -> Iterator[None]:
     """Inside, the folder in which a training is kept says whose it is: one of other settings is not lost.
 
     Raises:
         InputError: it has a training of other settings.
     """
-    mark = kept / PARTIAL_CONFIG
+    mark, begun = kept / PARTIAL_CONFIG, "" if start is None else f"{_FROM}{start}\n"
     other = apart(mark, settings) if mark.exists() else ""
+    if mark.exists() and other == "":
+        first = mark.read_text(encoding="utf-8").partition("\n")[0]
+        held = first.removeprefix(_FROM) if first.startswith(_FROM) else None
+        other = "" if held == start else f"from: {held} there, {start} here"
     if other != "":
         what = f"({other})" if other else "(which cannot be read)"
         raise InputError(
             f"{kept} holds an unfinished training of other settings {what}: with these it goes on; "
             "resume=never begins anew, and output_dir=PATH trains another one beside it."
         )
-    write_all(kept, {mark.name: text_writer(configuration_text(settings))})
+    write_all(kept, {mark.name: text_writer(begun + configuration_text(settings))})
     try:
         yield
     finally:

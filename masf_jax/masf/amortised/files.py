@@ -105,9 +105,11 @@ def sees_one_by_one(
     one_by_one = one_by_one or _each_channel(layout, own, shape, coordinates)
     if not (one_by_one or fits(layout, own, shape, coordinates)):
         here = Architecture().at(coordinates, shape).form(shape)[0]
+        few = space > 0 and here == "vector" and coordinates is None
+        hint = f", or give the model coordinates, if these few are a {layout}" if few else ""
         raise CheckpointError(
             f"the network of {path} was trained on states of shape {trained} (layout {layout}) and cannot "
-            f"run on states of shape {shape} (layout {here}): train one for these."
+            f"run on states of shape {shape} (layout {here}): train one for these{hint}."
         )
     return one_by_one
 
