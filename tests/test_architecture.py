@@ -18,6 +18,7 @@ LEVELS = [
         "progress",
         "arrays",
         "callables",
+        "fill_values",
         "numbers",
         "coordinates",
         "processes",

@@ -6,7 +6,6 @@ Nothing heavy is imported here: `--help`, `--version` and `list` need neither JA
 from __future__ import annotations
 
 import importlib
-import os
 import shlex
 import signal
 import sys
@@ -17,9 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from . import help_texts
-from .errors import InputError, RunError, Terminated, printable, unknown, warn
+from .errors import InputError, RunError, Terminated, WriteError, printable, unknown, warn
 from .exit_codes import ExitCode, ended_by, lines
-from .output import option_and_rest, spoken
+from .output import lasting, option_and_rest, spoken
 
 if TYPE_CHECKING:
     from .config.settings import Settings
@@ -49,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
     if not show_traceback:
         warnings.formatwarning = _formatted
     try:
-        return _guarded(go, show_traceback)
+        with lasting() as out:
+            code = _guarded(go, show_traceback)
+            out.flush()
+            if out.fault is None or isinstance(out.fault, BrokenPipeError):  # `masf-jax list | head`
+                return code
+            print(f"masf-jax: what was printed is not whole: {out.fault.strerror}.", file=sys.stderr)
+            return code or WriteError.exit_code
     finally:
         warnings.formatwarning = form
         if before is not None:
@@ -59,17 +64,12 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
 def _guarded(act: Callable[[], ExitCode], show_traceback: bool) -> ExitCode:
     """What the act returns; of an error meant for people its exit code, once it is told."""
     try:
-        code = act()
-        sys.stdout.flush()
-        return code
+        return act()
     except RunError as error:
         if show_traceback:
             traceback.print_exc()
         print(f"masf-jax: {printable(str(error))}{_in_own_file(error)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # `masf-jax list | head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
-        return ExitCode.DONE
     except Exception as error:
         if show_traceback or not (told := _of_a_model(error) or _in_own_file(error)):
             raise

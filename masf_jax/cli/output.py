@@ -1,4 +1,4 @@
-"""Where the words of a long command go: `--quiet`, `--log-file PATH`."""
+"""Where the words of a command go: streams that may break, and of a long one `--quiet`, `--log-file PATH`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import io
+import os
 import re
 import shlex
 import sys
@@ -16,7 +17,7 @@ from typing import TextIO
 
 from .errors import InputError, WriteError
 
-__all__ = ["LONG", "option_and_rest", "spoken"]
+__all__ = ["LONG", "lasting", "option_and_rest", "spoken"]
 
 LONG = ("run", "compare", "tune", "train")
 """Commands that take the two options."""
@@ -39,6 +40,66 @@ def option_and_rest(arguments: list[str], name: str, missing: str) -> tuple[str 
     except argparse.ArgumentError as error:
         raise InputError(f"{name} needs {missing}") from error
     return known.value, rest
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[_Lasting]:
+    """Inside, printing does not fail, and a command goes on whoever reads it; gives the standard output."""
+    out, err = _Lasting(sys.stdout), _Lasting(sys.stderr)
+    for stream in (out.stream, err.stream):
+        if stream is None:  # closed from the beginning: the next file that is opened would have its number
+            os.open(os.devnull, os.O_RDWR)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield out
+        out.flush()
+        err.flush()
+
+
+class _Lasting(io.TextIOBase):
+    """A stream of which, once nobody reads it (`| head`) or it takes no more, the rest goes nowhere.
+
+    None, of a stream that was closed from the beginning, is one too; letters that its encoding has not are
+    question marks. `fault`: why it took no more.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = stream
+        self.fault: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self.stream is None:
+            return len(text)
+        try:
+            self.stream.write(text)
+        except UnicodeEncodeError:
+            self.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        except OSError as error:
+            self._breaks(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            if self.stream is not None:
+                self.stream.flush()
+        except OSError as error:
+            self._breaks(error)
+
+    def _breaks(self, error: OSError) -> None:
+        self.fault = self.fault or error
+        with open(os.devnull, "w") as nowhere, contextlib.suppress(io.UnsupportedOperation):
+            os.dup2(nowhere.fileno(), self.fileno())  # also for what is held back still
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        if self.stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return getattr(self.stream, "encoding", None) or "utf-8"
 
 
 @contextlib.contextmanager
@@ -102,34 +163,17 @@ class _Log:
         self.file.close()
 
 
-class _Copied(io.TextIOBase):
+class _Copied(_Lasting):
     """What goes to a stream (None: nowhere), and to a log (None: none)."""
 
     def __init__(self, stream: TextIO | None, log: _Log | None):
-        self.stream, self.log = stream, log
+        super().__init__(stream)
+        self.log = log
 
     def write(self, text: str) -> int:
-        if self.stream is not None:
-            self.stream.write(text)
         if self.log is not None:
             self.log.add(text)
-        return len(text)
-
-    def flush(self) -> None:
-        if self.stream is not None:
-            self.stream.flush()
-
-    def isatty(self) -> bool:
-        return self.stream is not None and self.stream.isatty()
-
-    def fileno(self) -> int:
-        if self.stream is None:
-            raise io.UnsupportedOperation("fileno")
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return getattr(self.stream, "encoding", None) or "utf-8"
+        return super().write(text)
 
 
 def _shown(line: str) -> str:

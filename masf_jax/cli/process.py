@@ -20,7 +20,7 @@ from .xla_flags import known_flags
 if TYPE_CHECKING:
     from .config.settings import Settings
 
-__all__ = ["computing", "in_processes", "precision", "spare_threads", "state_size"]
+__all__ = ["computing", "in_processes", "precision", "spare_threads", "state_size", "within_memory"]
 
 
 _OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS")
@@ -31,6 +31,7 @@ _LAPACK_AT_ONCE, _SCHEDULER = 32, "xla_cpu_enable_concurrency_optimized_schedule
 """On CPUs jaxlib 0.10 may wait for ever for QRs of more matrices than that beside others of its kind."""
 
 
+_EXHAUSTED = "RESOURCE_EXHAUSTED"
 _UNKNOWN = 2**31
 """Values of a state that only the model itself knows."""
 
@@ -40,7 +41,7 @@ def computing(settings: Settings, runs_at_once: int = 1) -> Iterator[None]:
     """Inside, arrays have the settings' precision; threads and kept compilations stay set afterwards.
 
     Raises:
-        InputError: settings of several processes, of a command that has one.
+        InputError: settings of several processes, of a command that has one; out of memory.
     """
     if settings.layout.processes is not None:
         import jax
@@ -51,8 +52,23 @@ def computing(settings: Settings, runs_at_once: int = 1) -> Iterator[None]:
             )
     spare_threads(settings, runs_at_once)
     keep_compilations(settings.compilation_cache)
-    with precision(settings.precision):
+    with precision(settings.precision), within_memory():
         yield
+
+
+@contextlib.contextmanager
+def within_memory() -> Iterator[None]:
+    """Says as an `InputError` that sizes are beyond the memory of the machine or the device."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and _EXHAUSTED not in str(error):
+            raise
+        what = (str(error).strip() or "no more to be had").splitlines()[0].removeprefix(f"{_EXHAUSTED}: ")
+        raise InputError(
+            f"out of memory: {what.rstrip('.')}. Fewer members (ensemble_size) or variables, or precision=float32, take "
+            "less (masf-jax run … --dry-run: how much, by part)."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -205,11 +205,11 @@ def print_sweep(rows: list[dict[str, Any]], folder: Path) -> None:
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
+    (path,) = write_all(folder, {"summary.csv": text_writer(text.getvalue())})
     console = plain_console()
     console.print(table)
     if "expected_rmse_analysis" in shown:
         _print_lines(console, ["expected: ± one standard deviation from seed to seed"])
-    (path,) = write_all(folder, {"summary.csv": text_writer(text.getvalue())})
     _print_lines(console, [*over_seeds(rows), f"Summary: {path}"])
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ..arrays import booleans, real_array, step_numbers
+from ..fill_values import likely_fill
 from .base import Operator, output_shape
 from .function import as_operator
 from .noise import Noise, as_noise
@@ -187,10 +188,6 @@ class Observations(eqx.Module):
         return self.values.shape[0]
 
 
-_FILLS = (-99.0, -999.0, -9999.0, -99999.0, -32768.0, 1e20, 9.969209968386869e36)
-"""What files have in place of missing values (the last: NetCDF's own)."""
-
-
 def _warn_of_missing(values: Array, mask: Array) -> None:
     """Where nothing was measured, or a value far beyond all others is one of the usual fill values."""
     if isinstance(values, Tracer) or isinstance(mask, Tracer) or not values.is_fully_addressable:
@@ -202,13 +199,6 @@ def _warn_of_missing(values: Array, mask: Array) -> None:
             stacklevel=4,
         )
         return
-    for end in (there.min(), there.max()):
-        fill = next((each for each in _FILLS if np.isclose(end, each, rtol=1e-6)), None)
-        others = there[there != end]
-        if fill is not None and np.abs(others).max(initial=1.0) < 0.5 * abs(fill):
-            warnings.warn(
-                f"{there.size - others.size} of {there.size} observed values are {fill:g}, far from all "
-                "others, and are used as measured: where that stands for missing, give NaN in their place, "
-                f"or mask=values != {fill:g}.",
-                stacklevel=4,
-            )
+    if (found := likely_fill(there)) is not None:
+        fill, said = found
+        warnings.warn(f"{said}give NaN in their place, or mask=values != {fill:g}.", stacklevel=4)

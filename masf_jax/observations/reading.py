@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..fill_values import likely_fill
 from .csv_files import read_csv, roles_of
 from .errors import FileError, printable
 from .safety import check_kind, check_memory
@@ -115,6 +116,10 @@ def read_observations(
         dates = dates_of(times, clock.units, table.clock.calendar)
     else:
         dates = in_nanoseconds(clock.dates[kept])
+    if (found := likely_fill(values[mask])) is not None:
+        fill, said = found
+        most = abs(fill) / 2
+        warnings.append(f"{path}: {said}give observations.valid_range=[{-most:g},{most:g}], or NaN in the file.")
     withheld = None
     if source.withhold != ():
         which = withheld_values(source.withhold, source.withhold_seed, names, np.logical_or.reduce(mask))

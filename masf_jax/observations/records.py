@@ -97,6 +97,8 @@ def read(
     for text in record.warnings:
         warnings.warn(text, stacklevel=2)
     steps = record.steps.astype(np.int32)
-    withheld = None if record.withheld is None else Observations(record.withheld, steps)
-    observations = Observations(record.values, steps, record.mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said above, with the file's name
+        withheld = None if record.withheld is None else Observations(record.withheld, steps)
+        observations = Observations(record.values, steps, record.mask)
     return FromFile(observations, withheld, record.times, record.dates, record.units, record.stations)

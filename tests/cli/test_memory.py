@@ -1,5 +1,6 @@
 """`--dry-run`: memory by part, without a run."""
 
+import jax
 import pytest
 
 from masf_jax.cli.config.compose import compose
@@ -37,3 +38,18 @@ def test_nothing_is_run(tmp_path, capsys, monkeypatch):
     assert main(["run", "-m", "--dry-run", "seed=1,2"]) == 2
     assert main(["run", "--dry-run", "experiment=lorenz63_sakov2012", "filter=masf_paper"]) == 2
     assert "pretrains a network first" in capsys.readouterr().err
+
+
+def test_sizes_beyond_memory_are_one_line(capsys, monkeypatch, tmp_path):
+    assert main(["run", "--dry-run", "ensemble_size=1000000000"]) == 2
+    assert capsys.readouterr().err.startswith("masf-jax: out of memory: Unable to allocate")
+    for key in ("ensemble_size", "dynamics.n", "steps_per_cycle"):
+        assert main(["run", f"{key}=10000000000", f"output_dir={tmp_path}/run"]) == 2
+        assert capsys.readouterr().err == f"masf-jax: {key} must be below 2**31; got 10000000000.\n"
+
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 160000000000 bytes.")
+
+    monkeypatch.setattr("masf_jax.cli.run.run.assimilate", full)
+    assert main(["run", "dynamics.n=8", f"output_dir={tmp_path}/run"]) == 2
+    assert "out of memory: Out of memory allocating 160000000000 bytes" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import sys
@@ -96,6 +97,39 @@ def test_a_full_disk_ends_the_log_and_not_the_run(capsys):
     said = capsys.readouterr()
     assert said.out == "one\ntwo\nthree\n"
     assert sys.stdout is not None
+
+
+def test_a_run_goes_on_when_nobody_reads_it(monkeypatch, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        command = ["run", "-m", "dynamics.n=8", "n_cycles=4", "burn_in=1", "figures=false", "seed=0,1"]
+        assert main([*command, f"output_dir={tmp_path}"]) == ExitCode.DONE
+    assert (tmp_path / "1" / "result.nc").exists()
+    assert (tmp_path / "summary.csv").exists()
+
+
+def test_a_full_disk_takes_no_words(monkeypatch, capsys):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["list"]) == ExitCode.FAILED
+    assert capsys.readouterr().err == "masf-jax: what was printed is not whole: No space left on device.\n"
+
+
+def test_closed_streams_and_few_letters(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list"]) == ExitCode.DONE
+    few = io.TextIOWrapper(raw := io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", few)
+    monkeypatch.setattr(sys, "stderr", few)
+    assert main(["run", "seed=½"]) == ExitCode.BAD_INPUT
+    assert main(["list", "dynamics"]) == ExitCode.DONE
+    said = raw.getvalue().decode("ascii")
+    assert "'seed=?'" in said
+    assert "lorenz96" in said
 
 
 def test_exit_codes_are_those_of_the_page():

@@ -17,6 +17,7 @@ from often import often
 from masf_jax.amortised import pretrained_file
 from masf_jax.cli.compare.seed_runs import SeedRuns
 from masf_jax.cli.main import main
+from masf_jax.cli.run import run as run_module
 from masf_jax.cli.run.folder import Stoppable, claimed
 
 SMALL = ["dynamics.n=8", "n_cycles=30", "burn_in=10", "ensemble_size=6", "figures=false"]
@@ -100,6 +101,25 @@ def test_a_signal_ends_a_run_after_its_chunk(whole, tmp_path, monkeypatch, capsy
     assert main([*again, "resume=never"]) == 0
     assert "resumed_at_cycle" not in json.loads((tmp_path / "metrics.json").read_text())
     assert results(tmp_path).identical(results(whole))
+
+
+@pytest.mark.parametrize("where", often(["write_results", "summarize", "_draw"], ["write_results"]))
+def test_a_signal_after_the_last_cycle_ends_at_once(whole, tmp_path, monkeypatch, capsys, where):
+    """Also a sweep, whose other jobs are not begun."""
+    act = getattr(run_module, where)
+
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return act(*arguments)
+
+    again = ["run", "-m", *SMALL, "seed=0,1", f"output_dir={tmp_path}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, where, signalled)
+        assert main(again) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "1").exists()
+    assert main(again) == 0
+    assert results(tmp_path / "0").identical(results(whole))
 
 
 def test_a_finished_run_is_not_made_again_unless_asked(whole, monkeypatch, capsys):

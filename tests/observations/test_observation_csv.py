@@ -91,6 +91,16 @@ def test_sizes_are_known_before_memory_is_taken(tmp_path, read, monkeypatch):
         read(file, (2,))
 
 
+@pytest.mark.parametrize(("fill", "most"), [("-9999", "4999.5"), ("1e20", "5e+19")])
+def test_a_usual_fill_value_is_named(tmp_path, read, fill, most):
+    file = write(tmp_path, f"time,value\n0,1\n1,{fill}\n2,-98\n3,2\n")
+    (text,) = read(file, n_cycles=4).warnings
+    assert text.startswith(f"{file}: 1 of 4 observed values are {float(fill):g}, far from all others")
+    assert f"observations.valid_range=[-{most},{most}]" in text
+    assert read(file, valid_range=(-5000.0, 5000.0), n_cycles=4).mask.ravel().tolist() == [1, 0, 1, 1]
+    assert read(write(tmp_path, "time,value\n0,1\n1,-9000\n2,-99\n"), n_cycles=3).warnings == ()
+
+
 def test_a_valid_range_is_reported_once(tmp_path, read):
     file = write(tmp_path, "time,value\n0,1\n1,1e300\n2,-99\n3,2\n")
     record = read(file, valid_range=(0.0, 10.0), n_cycles=4)

@@ -25,7 +25,7 @@ from ..config.settings import Settings
 from ..errors import InputError, RunError, Terminated, WriteError, warn
 from ..exit_codes import ExitCode
 from ..files import check_writable, remedy
-from ..process import precision
+from ..process import precision, within_memory
 from ..report import print_sweep
 from ..run.folder import Interrupted, finished
 from ..run.problem import build_models
@@ -101,7 +101,7 @@ def _check_parts(job: list[str], settings: Settings) -> None:
         InputError: values that make none.
     """
     try:
-        with precision(settings.precision):
+        with precision(settings.precision), within_memory():
             build_models(settings)
             FILTERS.build(settings.filter)
     except InputError as error:

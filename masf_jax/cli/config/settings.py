@@ -213,8 +213,6 @@ def _check_ranges(settings: Settings) -> None:
         )
     if (ends := settings.observations.valid_range) is not None and not ends[0] < ends[1]:
         raise InputError(f"observations.valid_range must be [least, largest]; got {list(ends)}.")
-    if settings.seed >= 2**32:
-        raise InputError(f"seed must be below 2**32; got {settings.seed}.")
     if settings.n_cycles is None and settings.observations.path is None:
         raise InputError("n_cycles may be null only with observations.path (all cycles of the file).")
     if settings.n_cycles is not None and settings.burn_in >= settings.n_cycles:

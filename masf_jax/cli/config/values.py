@@ -119,10 +119,23 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     try:
         if isinstance(value, str) and printable(value) != value:
             raise InputError(f"{key} holds characters that are not to be printed: {value!r}.")
-        return _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
+        found = _adapter(kind).validate_json(json.dumps(_whole(value)), strict=True)
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         shown = "null" if value is None else repr(value)
         raise InputError(f"{key} must be {words(kind)}; got {_short(shown)}.") from error
+    bits = 32 if key.rpartition(".")[2] == "seed" else 31
+    if any(abs(number) >= 2**bits for number in _integers(found)):
+        raise InputError(f"{key} must be below 2**{bits}; got {_short(repr(value))}.")
+    return found
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Those in a value that was checked: JAX counts with 32 bits."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _integers(item)
 
 
 def _short(text: str) -> str:

@@ -164,8 +164,7 @@ def partial_record(folder: Path, settings: Settings) -> Iterator[Stoppable]:
     except FileExistsError as error:
         raise InputError(f"{error} (resume=never begins the run anew.)") from error
     try:
-        with record.listening():
-            yield record
+        yield record
     except CheckpointError as error:
         raise InputError(f"{error} (resume=never begins the run anew.)") from error
     except (OSError, WriteError) as error:
@@ -235,19 +234,27 @@ class Stoppable(Record):
 
     def append(self, *arguments: Any) -> None:
         super().append(*arguments)
-        number = largest(self._signal or 0)
-        if number:
+        if number := largest(self._signal or 0):
             self.flush()
             jax.distributed.shutdown()
-            raise Interrupted(
-                f"stopped after cycle {self.cycles}; what is done lies in {self.path}. The same command goes "
-                "on from there (resume=never: starts anew).",
-                number,
-            )
+            raise self._interrupted(number)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        return Interrupted(
+            f"stopped after cycle {self.cycles}; what is done lies in {self.path}. The same command goes "
+            "on from there (resume=never: starts anew).",
+            number,
+        )
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, the first signal ends the run after its chunk; a second Ctrl-C at once."""
+        """Inside, the first signal ends the run after its chunk; a second Ctrl-C at once.
+
+        Around the cycles alone: what is before and after them has no chunks, and a signal ends it at once.
+
+        Raises:
+            Interrupted: a signal came, at the latest when the cycles are over.
+        """
 
         def note(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
@@ -264,6 +271,8 @@ class Stoppable(Record):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._signal is not None:  # after the last chunk
+            raise self._interrupted(self._signal)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -201,22 +201,23 @@ def _compute(
                 problem, found = estimated(problem, settings, **options)
             if found is not None and found.run is not None:
                 return problem, seconds, keep(found, problem, settings, record), found
-            result = assimilate(
-                problem.key,
-                problem.filter,
-                problem.dynamics,
-                problem.measurement,
-                problem.observations,
-                problem.ensemble,
-                truth=problem.truth,
-                save=settings.save,
-                scores=settings.scores,
-                chunk=settings.chunk,
-                progress=settings.progress,
-                timed=True,
-                save_to=record,
-                **options,
-            )
+            with record.listening():
+                result = assimilate(
+                    problem.key,
+                    problem.filter,
+                    problem.dynamics,
+                    problem.measurement,
+                    problem.observations,
+                    problem.ensemble,
+                    truth=problem.truth,
+                    save=settings.save,
+                    scores=settings.scores,
+                    chunk=settings.chunk,
+                    progress=settings.progress,
+                    timed=True,
+                    save_to=record,
+                    **options,
+                )
         except FaultError as error:
             result = error.result
         except CheckpointError:  # of the record, whose `partial_record` says what to do
